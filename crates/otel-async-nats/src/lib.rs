@@ -1,0 +1,1 @@
+//! async-nats with OpenTelemetry: the same NATS client, every message a span.

@@ -1,0 +1,1 @@
+//! lapin with OpenTelemetry: the same RabbitMQ client, every message a span.

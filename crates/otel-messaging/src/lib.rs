@@ -1,0 +1,1 @@
+//! The core of OpenTelemetry messaging instrumentation: what a broker adapter builds on.

@@ -1,0 +1,1 @@
+//! rdkafka with OpenTelemetry: the same Kafka client, every message a span.

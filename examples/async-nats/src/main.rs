@@ -1,0 +1,3 @@
+//! A NATS producer and consumer, one screen each.
+
+fn main() {}

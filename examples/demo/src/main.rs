@@ -1,0 +1,3 @@
+//! One order, one trace, three queues.
+
+fn main() {}

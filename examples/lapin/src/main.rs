@@ -1,0 +1,3 @@
+//! A RabbitMQ producer and consumer, one screen each.
+
+fn main() {}

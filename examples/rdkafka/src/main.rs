@@ -1,0 +1,3 @@
+//! A Kafka producer and consumer, one screen each.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Real brokers on demand, for tests, demo and benches.

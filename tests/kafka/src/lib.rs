@@ -1,0 +1,1 @@
+//! otel-rdkafka against a real Apache Kafka.

@@ -1,0 +1,1 @@
+//! otel-async-nats against a real nats-server.

@@ -1,0 +1,1 @@
+//! One trace across three brokers, and the README's code blocks.

@@ -1,0 +1,1 @@
+//! otel-lapin against a real RabbitMQ.

@@ -1,0 +1,1 @@
+//! What every test needs: spans in memory, assertions on whole spans.
