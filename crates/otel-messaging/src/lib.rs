@@ -1,1 +1,19 @@
-//! The core of OpenTelemetry messaging instrumentation: what a broker adapter builds on.
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod client_span;
+mod instrumentation;
+mod live;
+mod message_ext;
+mod operation;
+mod process_span;
+mod telemetry;
+
+pub mod adapter;
+pub mod semconv;
+
+pub use crate::{
+    batch::process_batch,
+    instrumentation::{CarriedContext, Correlation, Instrumentation, InstrumentationBuilder},
+    message_ext::{MessageExt, Outcome, Processing},
+};

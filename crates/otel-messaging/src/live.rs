@@ -1,0 +1,120 @@
+//! The tracer of one client: found when a message passes, never frozen as a no-op.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use opentelemetry::{
+    Context, InstrumentationScope,
+    global::{self, BoxedSpan, BoxedTracer},
+    propagation::Extractor,
+    trace::{Span, SpanBuilder, SpanContext, TraceContextExt, Tracer, TracerProvider},
+};
+
+use crate::{
+    instrumentation::{Instrumentation, Settings, Tracers},
+    operation::Operations,
+};
+
+/// While nothing real is installed, the globals are looked at once in so many milliseconds.
+const LOOK_EVERY: u64 = 1_000;
+
+/// An [`Instrumentation`] at work for one client.
+pub(crate) struct Live {
+    scope: InstrumentationScope,
+    settings: Arc<Settings>,
+    tracer: OnceLock<BoxedTracer>,
+    propagates: AtomicBool,
+    next_look: AtomicU64,
+    pub(crate) operations: Operations,
+}
+
+/// Leave to try the global tracer: OpenTelemetry has no way to ask a tracer whether it is a no-op, so the first span it
+/// starts has to show, and only one operation in a second may try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MayLook(bool);
+
+impl Live {
+    pub(crate) fn new(scope: InstrumentationScope, instrumentation: Instrumentation) -> Self {
+        let settings = instrumentation.settings;
+        let tracer = match &settings.tracers {
+            Tracers::Global => OnceLock::new(),
+            Tracers::Explicit(make) => OnceLock::from(make(scope.clone())),
+        };
+        Self {
+            scope,
+            settings,
+            tracer,
+            propagates: AtomicBool::new(false),
+            next_look: AtomicU64::new(0),
+            operations: Operations::default(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The exits of the hot path: `None` where there is nothing to tell and nothing to carry.
+    pub(crate) fn enter(&self) -> Option<MayLook> {
+        if Context::is_current_telemetry_suppressed() {
+            return None;
+        }
+        if self.tracer.get().is_some() {
+            return Some(MayLook(false));
+        }
+        let now = now_millis();
+        let due = self.next_look.load(Ordering::Relaxed);
+        if now < due
+            || self.next_look.compare_exchange(due, now + LOOK_EVERY, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return self.propagates.load(Ordering::Relaxed).then_some(MayLook(false));
+        }
+        self.propagates.store(self.settings.propagator.with(|_| ()).is_some(), Ordering::Relaxed);
+        Some(MayLook(true))
+    }
+
+    /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.
+    pub(crate) fn start(
+        &self,
+        may_look: MayLook,
+        parent: &Context,
+        builder: impl FnOnce() -> SpanBuilder,
+    ) -> Option<BoxedSpan> {
+        if let Some(tracer) = self.tracer.get() {
+            return Some(tracer.build_with_context(builder(), parent));
+        }
+        if may_look == MayLook(false) {
+            return None;
+        }
+        let tracer = global::tracer_provider().tracer_with_scope(self.scope.clone());
+        let span = tracer.build_with_context(builder(), parent);
+        // A no-op tracer hands the parent's context on; a real one makes a new span id, sampled or not.
+        let made = span.span_context();
+        if !made.is_valid() || made.span_id() == parent.span().span_context().span_id() {
+            return None;
+        }
+        // Another thread may have been first; both found the same provider.
+        let _ = self.tracer.set(tracer);
+        Some(span)
+    }
+
+    /// What the headers say, on top of `base`; and whether they named a span.
+    pub(crate) fn extract(&self, base: &Context, headers: &dyn Extractor) -> Option<(Context, SpanContext)> {
+        let context = self.settings.propagator.with(|propagator| propagator.extract_with_context(base, headers))?;
+        let found = context.span().span_context().clone();
+        let creation = if found.is_valid() && found.is_remote() { found } else { SpanContext::NONE };
+        Some((context, creation))
+    }
+}
+
+/// Milliseconds since the first call in this process; never 0, so that the first look is due at once.
+fn now_millis() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed().as_millis();
+    u64::try_from(elapsed).unwrap_or(u64::MAX - LOOK_EVERY).saturating_add(1)
+}

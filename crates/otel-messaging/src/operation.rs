@@ -1,0 +1,315 @@
+//! What an operation is called and what it is about: names and attributes, put together once for each destination.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use opentelemetry::{KeyValue, Value, trace::SpanKind};
+
+use crate::{instrumentation::Settings, semconv::attribute};
+
+/// The name of an operation in its client's words, with the type the convention gives it.
+///
+/// Adapters make these as constants:
+///
+/// ```
+/// use otel_messaging::adapter::OperationName;
+///
+/// const PUBLISH: OperationName = OperationName::send("publish");
+/// const ACK: OperationName = OperationName::settle("ack");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationName {
+    pub(crate) name: &'static str,
+    pub(crate) kind: OperationType,
+}
+
+/// `messaging.operation.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperationType {
+    Send,
+    Receive,
+    Process,
+    Settle,
+}
+
+impl OperationName {
+    /// Hands a message to the broker.
+    pub const fn send(name: &'static str) -> Self {
+        Self { name, kind: OperationType::Send }
+    }
+
+    /// Asks the broker for messages.
+    pub const fn receive(name: &'static str) -> Self {
+        Self { name, kind: OperationType::Receive }
+    }
+
+    /// Works on messages that arrived.
+    pub const fn process(name: &'static str) -> Self {
+        Self { name, kind: OperationType::Process }
+    }
+
+    /// Tells the broker what became of a message.
+    pub const fn settle(name: &'static str) -> Self {
+        Self { name, kind: OperationType::Settle }
+    }
+}
+
+impl OperationType {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Process => "process",
+            Self::Settle => "settle",
+        }
+    }
+
+    /// The span kind; a send whose context does not travel in the message is a CLIENT instead.
+    pub(crate) const fn span_kind(self) -> SpanKind {
+        match self {
+            Self::Send => SpanKind::Producer,
+            Self::Receive | Self::Settle => SpanKind::Client,
+            Self::Process => SpanKind::Consumer,
+        }
+    }
+}
+
+/// Attributes of one span, with room for those that come late.
+///
+/// Keys are expected to be set once: nothing looks for an earlier value.
+#[derive(Debug, Clone, Default)]
+pub struct Attributes(pub(crate) Vec<KeyValue>);
+
+impl Attributes {
+    /// Adds one attribute.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.0.push(KeyValue::new(key, value));
+    }
+}
+
+/// Where a message goes to or comes from, as an adapter describes it.
+///
+/// Source: "Span name" and "Messaging attributes" of the messaging spans convention.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    name: Option<Arc<str>>,
+    template: Option<Arc<str>>,
+    temporary: bool,
+    anonymous: bool,
+    server: Option<String>,
+    attributes: Vec<KeyValue>,
+}
+
+impl Destination {
+    /// A destination with this name.
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// No destination: an operation on the server itself. The span is named after the address, where that is known.
+    pub fn server(address: Option<(&str, u16)>) -> Self {
+        Self { server: address.map(|(host, port)| format!("{host}:{port}")), ..Self::default() }
+    }
+
+    /// The pattern that the name was made from; it replaces the name in span names.
+    pub fn template(mut self, template: impl Into<Arc<str>>) -> Self {
+        self.template = Some(template.into());
+        self
+    }
+
+    /// The destination goes away with its client: its name stays out of span names.
+    pub fn temporary(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
+    /// The destination was named by the broker: its name stays out of span names.
+    pub fn anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
+    }
+
+    /// One more attribute that is the same for every message of this destination.
+    pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.attributes.push(KeyValue::new(key, value));
+        self
+    }
+}
+
+/// One operation on one destination: the span's name and the attributes that no message changes.
+///
+/// Made and kept by [`Telemetry::operation`](crate::adapter::Telemetry::operation).
+pub struct Operation {
+    pub(crate) name: OperationName,
+    pub(crate) span_name: Arc<str>,
+    pub(crate) attributes: Box<[KeyValue]>,
+    key: Box<[Box<str>]>,
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation").field("span_name", &self.span_name).field("attributes", &self.attributes).finish()
+    }
+}
+
+/// How many attributes a message adds to its operation's, so that one allocation holds all of them.
+const SPARE: usize = 8;
+
+impl Operation {
+    fn new(system: &'static str, name: OperationName, key: &[&str], destination: Destination, bounded: bool) -> Self {
+        let Destination { name: destination, template, temporary, anonymous, server, attributes: own } = destination;
+        let shown = match (&template, &destination) {
+            (Some(template), _) if bounded => Some(&**template),
+            (None, Some(name)) if bounded => Some(&**name),
+            (None, None) => server.as_deref(),
+            _ => None,
+        };
+        let span_name = match shown {
+            Some(shown) => format!("{} {shown}", name.name).into(),
+            None => name.name.into(),
+        };
+        let mut attributes = Vec::with_capacity(7 + own.len());
+        attributes.push(KeyValue::new(attribute::MESSAGING_SYSTEM, system));
+        attributes.push(KeyValue::new(attribute::MESSAGING_OPERATION_NAME, name.name));
+        attributes.push(KeyValue::new(attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str()));
+        if let Some(name) = destination {
+            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, name));
+        }
+        if let Some(template) = template {
+            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_TEMPLATE, template));
+        }
+        if temporary {
+            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_TEMPORARY, true));
+        }
+        if anonymous {
+            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_ANONYMOUS, true));
+        }
+        attributes.extend(own);
+        let key = key.iter().map(|&part| part.into()).collect();
+        Self { name, span_name, attributes: attributes.into(), key }
+    }
+
+    /// The same for messages of several destinations.
+    pub(crate) fn without_destination(&self) -> Self {
+        Self { name: self.name, span_name: self.name.name.into(), attributes: Box::default(), key: Box::default() }
+    }
+
+    /// The operation's attributes, followed by those of one message.
+    pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
+        let mut attributes = Vec::with_capacity(self.attributes.len() + SPARE);
+        attributes.extend_from_slice(&self.attributes);
+        let mut attributes = Attributes(attributes);
+        message(&mut attributes);
+        attributes
+    }
+
+    fn is(&self, name: OperationName, key: &[&str]) -> bool {
+        self.name == name && self.key.len() == key.len() && self.key.iter().zip(key).all(|(own, part)| &**own == *part)
+    }
+}
+
+/// A name that a program made up for one use.
+fn is_uuid(name: &str) -> bool {
+    name.len() == 36
+        && name.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// Which destination names may be kept and shown: the first so many that were seen.
+///
+/// It belongs to the [`Instrumentation`](crate::Instrumentation), so that all clients that share one share the bound.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    limit: usize,
+    admitted: RwLock<HashSet<Box<str>>>,
+}
+
+impl Bound {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, admitted: RwLock::default() }
+    }
+
+    fn admits(&self, name: &str) -> bool {
+        {
+            let admitted = self.admitted.read().unwrap_or_else(PoisonError::into_inner);
+            if admitted.contains(name) {
+                return true;
+            }
+            if admitted.len() >= self.limit {
+                return false;
+            }
+        }
+        let mut admitted = self.admitted.write().unwrap_or_else(PoisonError::into_inner);
+        if admitted.len() >= self.limit {
+            return admitted.contains(name);
+        }
+        admitted.insert(name.into());
+        true
+    }
+}
+
+/// The operations of one client, by what its adapter looks them up with.
+#[derive(Default)]
+pub(crate) struct Operations {
+    hasher: RandomState,
+    // The hash of name and key, then a scan of the very few that share it: a map keyed by several borrowed strings
+    // would need an owned key for each look-up.
+    cached: RwLock<HashMap<u64, Vec<Arc<Operation>>>>,
+}
+
+impl Operations {
+    pub(crate) fn get(
+        &self,
+        system: &'static str,
+        name: OperationName,
+        key: &[&str],
+        settings: &Settings,
+        describe: impl FnOnce() -> Destination,
+    ) -> Arc<Operation> {
+        let hash = self.hash(name, key);
+        {
+            let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = cached.get(&hash).and_then(|same| same.iter().find(|it| it.is(name, key))) {
+                return found.clone();
+            }
+        }
+        let bound = &settings.bound;
+        let mut destination = describe();
+        if destination.name.as_deref().is_some_and(is_uuid) {
+            destination.anonymous = true;
+        }
+        if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
+            destination.template = template_of(name).map(Arc::from);
+        }
+        let lasting = !destination.temporary && !destination.anonymous;
+        let shown = destination.template.as_deref().or(destination.name.as_deref());
+        let bounded = lasting && shown.is_none_or(|shown| bound.admits(shown));
+        // A template bounds what is shown, not how many names stand behind it.
+        let kept = bounded && destination.name.as_deref().is_none_or(|name| bound.admits(name));
+        let operation = Arc::new(Operation::new(system, name, key, destination, bounded));
+        if kept {
+            let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
+            let same = cached.entry(hash).or_default();
+            if !same.iter().any(|it| it.is(name, key)) {
+                same.push(operation.clone());
+            }
+        }
+        operation
+    }
+
+    fn hash(&self, name: OperationName, key: &[&str]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name.name.as_bytes());
+        for part in key {
+            hasher.write(part.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        hasher.finish()
+    }
+}

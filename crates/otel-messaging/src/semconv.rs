@@ -1,0 +1,86 @@
+//! Names of the semantic conventions, version 1.44.0, and the values they define.
+//!
+//! Constants of our own, because those of `opentelemetry-semantic-conventions` are experimental and change between its
+//! releases; a test holds these against that crate.
+
+/// The schema URL of every instrumentation scope.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// Attribute names of the convention's registry.
+pub mod attribute {
+    /// What kind of error the operation ended with.
+    pub const ERROR_TYPE: &str = "error.type";
+    /// How many messages a batch operation is about.
+    pub const MESSAGING_BATCH_MESSAGE_COUNT: &str = "messaging.batch.message_count";
+    /// The client's own name for itself.
+    pub const MESSAGING_CLIENT_ID: &str = "messaging.client.id";
+    /// The consumer group the message was handed to.
+    pub const MESSAGING_CONSUMER_GROUP_NAME: &str = "messaging.consumer.group.name";
+    /// Whether the destination has no name of its own.
+    pub const MESSAGING_DESTINATION_ANONYMOUS: &str = "messaging.destination.anonymous";
+    /// The destination's name.
+    pub const MESSAGING_DESTINATION_NAME: &str = "messaging.destination.name";
+    /// The partition within the destination.
+    pub const MESSAGING_DESTINATION_PARTITION_ID: &str = "messaging.destination.partition.id";
+    /// The durable subscription that the message came through.
+    pub const MESSAGING_DESTINATION_SUBSCRIPTION_NAME: &str = "messaging.destination.subscription.name";
+    /// The low-cardinality pattern the destination's name was made from.
+    pub const MESSAGING_DESTINATION_TEMPLATE: &str = "messaging.destination.template";
+    /// Whether the destination goes away with its client.
+    pub const MESSAGING_DESTINATION_TEMPORARY: &str = "messaging.destination.temporary";
+    /// The Kafka cluster's id.
+    pub const MESSAGING_KAFKA_CLUSTER_ID: &str = "messaging.kafka.cluster.id";
+    /// The Kafka message's key.
+    pub const MESSAGING_KAFKA_MESSAGE_KEY: &str = "messaging.kafka.message.key";
+    /// Whether the Kafka message has no value.
+    pub const MESSAGING_KAFKA_MESSAGE_TOMBSTONE: &str = "messaging.kafka.message.tombstone";
+    /// The Kafka message's offset in its partition.
+    pub const MESSAGING_KAFKA_OFFSET: &str = "messaging.kafka.offset";
+    /// What the message belongs to: the AMQP correlation id, for example.
+    pub const MESSAGING_MESSAGE_CONVERSATION_ID: &str = "messaging.message.conversation_id";
+    /// The message's id, as its sender gave it.
+    pub const MESSAGING_MESSAGE_ID: &str = "messaging.message.id";
+    /// The operation in the client's own words.
+    pub const MESSAGING_OPERATION_NAME: &str = "messaging.operation.name";
+    /// The operation in the convention's words.
+    pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
+    /// The RabbitMQ routing key.
+    pub const MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY: &str = "messaging.rabbitmq.destination.routing_key";
+    /// The RabbitMQ delivery tag.
+    pub const MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG: &str = "messaging.rabbitmq.message.delivery_tag";
+    /// The messaging system.
+    pub const MESSAGING_SYSTEM: &str = "messaging.system";
+    /// The peer's address on the network.
+    pub const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
+    /// The peer's port on the network.
+    pub const NETWORK_PEER_PORT: &str = "network.peer.port";
+    /// The broker's host name or address.
+    pub const SERVER_ADDRESS: &str = "server.address";
+    /// The broker's port.
+    pub const SERVER_PORT: &str = "server.port";
+}
+
+/// Names that the convention does not have: NATS, and what is ours on every broker.
+pub mod ours {
+    /// How a message was settled; see [`Settlement`](crate::adapter::Settlement).
+    pub const SETTLEMENT_OUTCOME: &str = "otel_messaging.settlement.outcome";
+    /// The how-manieth delivery of the message this is, counted from 1.
+    pub const DELIVERY_ATTEMPT: &str = "otel_messaging.delivery.attempt";
+    /// Whether the broker says that it delivered the message before.
+    pub const DELIVERY_REDELIVERED: &str = "otel_messaging.delivery.redelivered";
+    /// True on a send whose answer nobody could wait for.
+    pub const DELIVERY_OUTCOME_UNKNOWN: &str = "otel_messaging.delivery.outcome_unknown";
+    /// The JetStream stream.
+    pub const NATS_STREAM_NAME: &str = "messaging.nats.stream.name";
+    /// The message's sequence in its stream.
+    pub const NATS_MESSAGE_STREAM_SEQUENCE: &str = "messaging.nats.message.stream_sequence";
+    /// The message's sequence at its consumer.
+    pub const NATS_MESSAGE_CONSUMER_SEQUENCE: &str = "messaging.nats.message.consumer_sequence";
+    /// How often JetStream has delivered the message.
+    pub const NATS_MESSAGE_DELIVERY_COUNT: &str = "messaging.nats.message.delivery_count";
+    /// The JetStream domain.
+    pub const NATS_DOMAIN: &str = "messaging.nats.domain";
+}
+
+/// The `error.type` of a message that was dropped while its thread was panicking.
+pub const ERROR_TYPE_PANIC: &str = "panic";
