@@ -11,6 +11,7 @@ use opentelemetry::{
 use crate::{
     process_span::ProcessSpan,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
+    shield::shield,
 };
 
 /// The span of one operation of a client. It ends once, when its outcome is reported.
@@ -126,10 +127,11 @@ impl ClientSpan {
 
     fn end(&mut self) {
         if let Some(mut span) = self.span.take() {
-            match self.ended_at {
+            let ended_at = self.ended_at;
+            shield(|| match ended_at {
                 Some(time) => span.end_with_timestamp(time),
                 None => span.end(),
-            }
+            });
         }
     }
 }

@@ -12,7 +12,7 @@ use opentelemetry::{
     trace::{Span, Tracer, TracerProvider},
 };
 
-use crate::operation::Bound;
+use crate::{operation::Bound, shield::shield};
 
 /// Where telemetry goes and by which rules. A cheap clone; every wrapper takes one by `with_instrumentation`.
 ///
@@ -60,17 +60,18 @@ pub(crate) enum Propagator {
 }
 
 impl Propagator {
-    /// Runs `with` on the propagator, unless none is installed.
+    /// Runs `with` on the propagator; `None` where none is installed, or where it panicked.
     pub(crate) fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Option<T> {
         match self {
-            Self::Explicit(propagator) => Some(with(&**propagator)),
+            Self::Explicit(propagator) => shield(|| with(&**propagator)),
             Self::Global => {
                 // The global takes an FnMut, and calls it once.
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
                     // The no-op propagator extracts the *current* context: it must not be asked.
                     propagator.fields().next()?;
-                    with.take().map(|with| with(propagator))
+                    // Caught under the global's lock, so that a panic does not poison it for everybody else.
+                    with.take().and_then(|with| shield(|| with(propagator)))
                 })
             }
         }

@@ -7,6 +7,7 @@ mod live;
 mod message_ext;
 mod operation;
 mod process_span;
+mod shield;
 mod telemetry;
 
 pub mod adapter;

@@ -11,6 +11,7 @@ use std::{
 use opentelemetry::{
     Context, InstrumentationScope,
     global::{self, BoxedSpan, BoxedTracer},
+    otel_debug,
     propagation::Extractor,
     trace::{Span, SpanBuilder, SpanContext, TraceContextExt, Tracer, TracerProvider},
 };
@@ -18,10 +19,14 @@ use opentelemetry::{
 use crate::{
     instrumentation::{Instrumentation, Settings, Tracers},
     operation::Operations,
+    shield::shield,
 };
 
 /// While nothing real is installed, the globals are looked at once in so many milliseconds.
 const LOOK_EVERY: u64 = 1_000;
+
+/// The header a malformed value of which is worth a note.
+const TRACEPARENT: &str = "traceparent";
 
 /// An [`Instrumentation`] at work for one client.
 pub(crate) struct Live {
@@ -86,13 +91,16 @@ impl Live {
         builder: impl FnOnce() -> SpanBuilder,
     ) -> Option<BoxedSpan> {
         if let Some(tracer) = self.tracer.get() {
-            return Some(tracer.build_with_context(builder(), parent));
+            return shield(|| tracer.build_with_context(builder(), parent));
         }
         if may_look == MayLook(false) {
             return None;
         }
-        let tracer = global::tracer_provider().tracer_with_scope(self.scope.clone());
-        let span = tracer.build_with_context(builder(), parent);
+        let (tracer, span) = shield(|| {
+            let tracer = global::tracer_provider().tracer_with_scope(self.scope.clone());
+            let span = tracer.build_with_context(builder(), parent);
+            (tracer, span)
+        })?;
         // A no-op tracer hands the parent's context on; a real one makes a new span id, sampled or not.
         let made = span.span_context();
         if !made.is_valid() || made.span_id() == parent.span().span_context().span_id() {
@@ -105,10 +113,17 @@ impl Live {
 
     /// What the headers say, on top of `base`; and whether they named a span.
     pub(crate) fn extract(&self, base: &Context, headers: &dyn Extractor) -> Option<(Context, SpanContext)> {
-        let context = self.settings.propagator.with(|propagator| propagator.extract_with_context(base, headers))?;
-        let found = context.span().span_context().clone();
-        let creation = if found.is_valid() && found.is_remote() { found } else { SpanContext::NONE };
-        Some((context, creation))
+        self.settings.propagator.with(|propagator| {
+            let context = propagator.extract_with_context(base, headers);
+            let found = context.span().span_context().clone();
+            if found.is_valid() && found.is_remote() {
+                return (context, found);
+            }
+            if propagator.fields().any(|field| field == TRACEPARENT) && headers.get(TRACEPARENT).is_some() {
+                otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
+            }
+            (context, SpanContext::NONE)
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use opentelemetry::{KeyValue, Value, trace::SpanKind};
 
-use crate::{instrumentation::Settings, semconv::attribute};
+use crate::{instrumentation::Settings, semconv::attribute, shield::shield};
 
 /// The name of an operation in its client's words, with the type the convention gives it.
 ///
@@ -285,7 +285,7 @@ impl Operations {
             destination.anonymous = true;
         }
         if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
-            destination.template = template_of(name).map(Arc::from);
+            destination.template = shield(|| template_of(name)).flatten().map(Arc::from);
         }
         let lasting = !destination.temporary && !destination.anonymous;
         let shown = destination.template.as_deref().or(destination.name.as_deref());

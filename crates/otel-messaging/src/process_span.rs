@@ -21,6 +21,7 @@ use crate::{
     live::{Live, MayLook},
     operation::{Attributes, Operation},
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
+    shield::shield,
     telemetry::Call,
 };
 
@@ -188,7 +189,7 @@ impl ProcessSpan {
             span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type));
             span.set_status(Status::error(description.to_string()));
         }
-        span.end();
+        shield(|| span.end());
     }
 
     fn start_span(&self, attributes: Attributes) -> Option<BoxedSpan> {
@@ -253,7 +254,7 @@ impl Drop for ProcessSpan {
             span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
             span.set_status(Status::error("panicked"));
         }
-        span.end();
+        shield(|| span.end());
     }
 }
 

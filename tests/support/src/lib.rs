@@ -242,3 +242,9 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// The value of an attribute of a link, as text.
+#[must_use]
+pub fn link_attribute(link: &opentelemetry::trace::Link, key: &str) -> Option<String> {
+    link.attributes.iter().find(|attribute| attribute.key.as_str() == key).map(|attribute| attribute.value.to_string())
+}

@@ -1,0 +1,123 @@
+use opentelemetry::trace::TraceContextExt;
+use otel_messaging::{MessageExt, process_batch};
+use support::{Sdk, attribute as value_of};
+
+use crate::{
+    block_on,
+    queue::{HeaderMap, Queue},
+};
+
+#[test]
+fn a_batch_is_one_span_with_a_link_and_the_own_attributes_of_each_message() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    for id in ["1", "2"] {
+        queue.push(id).unwrap();
+    }
+    let cycle = sdk.app_span("cycle");
+    {
+        let _current = cycle.clone().attach();
+        let messages = [queue.pop().unwrap(), queue.pop().unwrap()];
+        block_on(process_batch(&messages, async { assert!(opentelemetry::Context::current().has_active_span()) }));
+        messages[0].ack();
+    }
+    cycle.span().end();
+    let text = sdk.described();
+    let batch = text.split("status unset\nprocess orders\n").nth(1).unwrap();
+    assert!(
+        batch.starts_with(
+            "  kind CONSUMER
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  parent cycle
+  link push orders {messaging.message.id = \"1\"}
+  link push orders {messaging.message.id = \"2\"}
+  status unset
+  messaging.batch.message_count = 2
+  messaging.destination.name = \"orders\"
+  messaging.operation.name = \"process\"
+  messaging.operation.type = \"process\"
+  messaging.system = \"queue\"
+ack orders
+  kind CLIENT
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  parent process orders
+"
+        ),
+        "{batch}"
+    );
+    assert_eq!(sdk.spans().len(), 5, "two sends, the cycle, the batch, the ack: claimed messages have no spans");
+}
+
+#[test]
+fn a_batch_counts_all_messages_and_links_as_many_as_may_be() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().max_links(3).build());
+    for _ in 0..5 {
+        queue.push("1").unwrap();
+    }
+    let messages: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+    let failed: Result<(), &str> = block_on(process_batch(&messages, async { Err("no disk") }));
+    assert_eq!(failed, Err("no disk"));
+    drop(messages);
+    let spans = sdk.spans();
+    let batch = spans.last().unwrap();
+    assert_eq!(spans.len(), 6);
+    assert_eq!(batch.links.len(), 3);
+    assert_eq!(value_of(batch, "messaging.batch.message_count"), Some(&5.into()));
+    assert_eq!(value_of(batch, "error.type").unwrap().as_str(), "&str");
+    assert_eq!(batch.parent_span_id, opentelemetry::SpanId::INVALID);
+}
+
+#[test]
+fn a_batch_over_several_destinations_names_none() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push_to("orders", HeaderMap::default(), "1", |_| ()).unwrap();
+    queue.push_to("refunds", HeaderMap::default(), "2", |_| ()).unwrap();
+    let messages = [queue.pop_from("orders").unwrap(), queue.pop_from("refunds").unwrap()];
+    block_on(process_batch(&messages, async {}));
+    let spans = sdk.spans();
+    let batch = spans.last().unwrap();
+    assert_eq!(batch.name, "process");
+    assert_eq!(value_of(batch, "messaging.destination.name"), None);
+    let names = batch.links.iter().map(|link| support::link_attribute(link, "messaging.destination.name"));
+    assert_eq!(names.collect::<Vec<_>>(), [Some("orders".to_owned()), Some("refunds".to_owned())]);
+}
+
+#[test]
+fn a_message_whose_span_is_open_keeps_it_and_is_linked_all_the_same() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let messages = [queue.pop().unwrap()];
+    let own = messages[0].otel_context();
+    block_on(process_batch(&messages, async {}));
+    assert_eq!(messages[0].otel_context().span().span_context(), own.span().span_context());
+    drop((messages, own));
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 3);
+    assert_eq!(spans[2].links.len(), 1);
+}
+
+#[test]
+fn an_empty_batch_has_no_span() {
+    let sdk = Sdk::new();
+    assert_eq!(block_on(process_batch::<crate::queue::Message, _>(&[], async { Ok::<_, String>(1) })), Ok(1));
+    assert_eq!(sdk.spans().len(), 0);
+}
+
+#[test]
+fn a_receive_span_links_what_it_brought() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    for id in ["1", "2"] {
+        queue.push(id).unwrap();
+    }
+    let messages = queue.pull();
+    assert_eq!(messages.len(), 2);
+    let spans = sdk.spans();
+    let pull = spans.last().unwrap();
+    assert_eq!(pull.name, "pull orders");
+    let linked: Vec<_> = pull.links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(linked, [spans[0].span_context.span_id(), spans[1].span_context.span_id()]);
+}

@@ -1,0 +1,72 @@
+use otel_messaging::adapter::{Destination, OperationName};
+use support::{Sdk, attribute as value_of};
+
+use crate::queue::{HeaderMap, PUSH, Queue};
+
+fn name_of(queue: &Queue, sdk: &Sdk, name: OperationName, destination: Destination) -> String {
+    let operation = queue.telemetry.operation(name, &[&format!("{destination:?}")], || destination);
+    queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ()).succeed();
+    sdk.spans().last().unwrap().name.to_string()
+}
+
+#[test]
+fn a_span_is_named_after_what_has_few_values() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let name = |destination| name_of(&queue, &sdk, PUSH, destination);
+    assert_eq!(name(Destination::named("orders")), "push orders");
+    assert_eq!(name(Destination::named("orders.1").template("orders.*")), "push orders.*");
+    assert_eq!(name(Destination::named("_INBOX.1").temporary()), "push");
+    assert_eq!(name(Destination::named("amq.gen-1").anonymous()), "push");
+    assert_eq!(name(Destination::named("0190a5b2-7c1d-7e33-8d55-0123456789ab")), "push");
+    assert_eq!(name(Destination::server(Some(("localhost", 4222)))), "push localhost:4222");
+    assert_eq!(name(Destination::server(None)), "push");
+
+    let spans = sdk.spans();
+    let of = |at: usize, key| value_of(&spans[at], key).map(ToString::to_string);
+    assert_eq!(of(1, "messaging.destination.template").as_deref(), Some("orders.*"));
+    assert_eq!(of(2, "messaging.destination.temporary").as_deref(), Some("true"));
+    assert_eq!(of(3, "messaging.destination.anonymous").as_deref(), Some("true"));
+    assert_eq!(of(4, "messaging.destination.anonymous").as_deref(), Some("true"));
+    assert_eq!(of(4, "messaging.destination.name").as_deref(), Some("0190a5b2-7c1d-7e33-8d55-0123456789ab"));
+    assert_eq!(of(5, "messaging.destination.name"), None);
+}
+
+#[test]
+fn names_beyond_the_bound_stay_out_of_span_names_and_on_their_spans() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().destination_limit(2).build());
+    for destination in ["a", "b", "c", "a", "c"] {
+        queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
+    }
+    let spans = sdk.spans();
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    assert_eq!(names, ["push a", "push b", "push", "push a", "push"]);
+    assert_eq!(value_of(&spans[4], "messaging.destination.name").unwrap().as_str(), "c");
+}
+
+#[test]
+fn clients_that_share_an_instrumentation_share_its_bound() {
+    let sdk = Sdk::new();
+    let instrumentation = sdk.instrumentation_builder().destination_limit(1).build();
+    let mut queues = [Queue::new(instrumentation.clone()), Queue::new(instrumentation)];
+    queues[0].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
+    queues[1].push_to("b", HeaderMap::default(), "1", |_| ()).unwrap();
+    queues[1].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
+    let names: Vec<_> = sdk.spans().into_iter().map(|span| span.name.into_owned()).collect();
+    assert_eq!(names, ["push a", "push", "push a"]);
+}
+
+#[test]
+fn a_user_s_function_gives_names_their_templates() {
+    let sdk = Sdk::new();
+    let template = |name: &str| name.starts_with("orders.").then(|| "orders.{id}".to_owned());
+    let mut queue = Queue::new(sdk.instrumentation_builder().destination_template(template).build());
+    for destination in ["orders.1", "orders.2", "refunds"] {
+        queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
+    }
+    let spans = sdk.spans();
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    assert_eq!(names, ["push orders.{id}", "push orders.{id}", "push refunds"]);
+    assert_eq!(value_of(&spans[1], "messaging.destination.name").unwrap().as_str(), "orders.2");
+}

@@ -1,0 +1,19 @@
+//! The core's promises, on a queue in memory.
+
+use std::future::Future;
+
+#[path = "../queue/mod.rs"]
+mod queue;
+
+mod batch;
+mod carried;
+mod destinations;
+mod hostile_sdk;
+mod process;
+mod send;
+mod vocabulary;
+
+/// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}

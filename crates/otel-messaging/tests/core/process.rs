@@ -1,0 +1,285 @@
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use futures::{FutureExt, future};
+use opentelemetry::{
+    Context, KeyValue,
+    baggage::BaggageExt,
+    trace::{Status, TraceContextExt, Tracer},
+};
+use opentelemetry_sdk::trace::Sampler;
+use otel_messaging::{
+    Correlation, MessageExt,
+    adapter::Settlement,
+    semconv::{attribute, ours},
+};
+use support::{Sdk, attribute as value_of};
+
+use crate::{
+    block_on,
+    queue::{HeaderMap, Queue},
+};
+
+#[derive(Debug)]
+struct Declined;
+
+impl fmt::Display for Declined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the card was declined")
+    }
+}
+
+#[test]
+fn a_message_handed_out_in_no_span_is_a_child_of_its_send_and_linked_to_it() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    assert_eq!(queue.pop().unwrap().id, "1");
+    assert_eq!(
+        sdk.described(),
+        "\
+push orders
+  kind PRODUCER
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  root
+  status unset
+  messaging.destination.name = \"orders\"
+  messaging.operation.name = \"push\"
+  messaging.operation.type = \"send\"
+  messaging.system = \"queue\"
+process orders
+  kind CONSUMER
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  parent push orders
+  link push orders
+  status unset
+  messaging.destination.name = \"orders\"
+  messaging.message.id = \"1\"
+  messaging.operation.name = \"process\"
+  messaging.operation.type = \"process\"
+  messaging.system = \"queue\"
+"
+    );
+}
+
+/// Sends one message under `request`, receives it under `loop` or in no span, and says who its parent and links are.
+fn relations(correlation: Correlation, ambient: bool) -> (String, Vec<String>) {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().correlation(correlation).build());
+    queue.push("1").unwrap();
+    let loop_span = sdk.app_span("loop");
+    {
+        let _attached = ambient.then(|| loop_span.clone().attach());
+        drop(queue.pop());
+    }
+    loop_span.span().end();
+    let text = sdk.described();
+    let process = text.split("process orders\n").nth(1).unwrap();
+    let parent = process.lines().nth(2).unwrap().trim().to_owned();
+    let links = process.lines().filter_map(|line| line.strip_prefix("  link ")).map(str::to_owned);
+    (parent, links.take_while(|line| !line.starts_with("kind")).collect())
+}
+
+#[test]
+fn the_policy_decides_about_parents_and_every_message_is_linked() {
+    use Correlation::{Link, Parent, ParentIfNoAmbient};
+    let creation = || vec!["push orders".to_owned()];
+    assert_eq!(relations(Link, false), ("root".to_owned(), creation()));
+    assert_eq!(relations(Link, true), ("parent loop".to_owned(), creation()));
+    assert_eq!(relations(ParentIfNoAmbient, false), ("parent push orders".to_owned(), creation()));
+    assert_eq!(relations(ParentIfNoAmbient, true), ("parent loop".to_owned(), creation()));
+    assert_eq!(relations(Parent, false), ("parent push orders".to_owned(), creation()));
+    let both = vec!["push orders".to_owned(), "loop".to_owned()];
+    assert_eq!(relations(Parent, true), ("parent push orders".to_owned(), both));
+}
+
+#[test]
+fn baggage_arrives_in_every_mode_and_stays_with_its_message() {
+    for correlation in [Correlation::Link, Correlation::ParentIfNoAmbient, Correlation::Parent] {
+        for ambient in [false, true] {
+            let sdk = Sdk::new();
+            let mut queue = Queue::new(sdk.instrumentation_builder().correlation(correlation).build());
+            {
+                let _current = Context::new().with_baggage([KeyValue::new("tenant.id", "7")]).attach();
+                queue.push("1").unwrap();
+            }
+            queue.push("2").unwrap();
+            let _ambient = ambient.then(|| sdk.app_span("loop").attach());
+            let tenant = || Context::current().baggage().get("tenant.id").map(ToString::to_string);
+            let first = queue.pop().unwrap();
+            first.in_scope(|| assert_eq!(tenant().as_deref(), Some("7")));
+            queue.pop().unwrap().in_scope(|| assert_eq!(tenant(), None));
+        }
+    }
+}
+
+#[test]
+fn a_handler_runs_inside_the_span_and_ends_it() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let tracer = sdk.tracer();
+    block_on(message.process(async { drop(tracer.start("work")) }));
+    assert_eq!(sdk.spans().len(), 3, "the span ended before the message was dropped");
+    drop(message);
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 3);
+    assert_eq!(spans[2].name, "work");
+    assert_eq!(spans[2].parent_span_id, spans[1].span_context.span_id());
+    assert!(!Context::current().has_active_span());
+}
+
+#[test]
+fn a_handler_s_error_is_the_span_s_and_comes_back_unchanged() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    for id in ["1", "2", "3"] {
+        queue.push(id).unwrap();
+    }
+    let declined: Result<(), _> = block_on(queue.pop().unwrap().process(async { Err(Declined) }));
+    assert!(matches!(declined, Err(Declined)));
+    let declined: Result<(), _> = queue.pop().unwrap().in_scope(|| Err(Declined));
+    assert!(matches!(declined, Err(Declined)));
+    queue.pop().unwrap().fail(&Declined);
+    for span in &sdk.spans()[3..] {
+        assert_eq!(span.status, Status::error("the card was declined"));
+        assert_eq!(value_of(span, attribute::ERROR_TYPE).unwrap().as_str(), std::any::type_name::<Declined>());
+    }
+    assert_eq!(sdk.spans().len(), 6);
+}
+
+#[test]
+fn a_span_ends_once_whatever_is_called_after() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let copy = message.clone();
+    message.end();
+    message.fail(&Declined);
+    message.in_scope(|| ());
+    drop((message, copy));
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 2);
+    assert_eq!(spans[1].status, Status::Unset);
+}
+
+#[test]
+fn a_span_lives_as_long_as_the_last_part_of_its_message() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let part = message.clone();
+    drop(message);
+    assert_eq!(sdk.spans().len(), 1);
+    drop(part);
+    assert_eq!(sdk.spans().len(), 2);
+}
+
+#[test]
+fn a_panic_is_an_error_of_the_span_wherever_it_happens() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    for id in ["1", "2", "3"] {
+        queue.push(id).unwrap();
+    }
+    let boom = || -> () { panic!("a bug of the handler's") };
+    let kept = [queue.pop().unwrap(), queue.pop().unwrap()];
+    assert!(catch_unwind(AssertUnwindSafe(|| kept[0].in_scope(boom))).is_err());
+    assert!(block_on(AssertUnwindSafe(kept[1].process(async { boom() })).catch_unwind()).is_err());
+    let dropped = queue.pop().unwrap();
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _message = dropped;
+        boom();
+    }));
+    assert!(unwound.is_err());
+    assert!(!Context::current().has_active_span());
+    for span in &sdk.spans()[3..] {
+        assert_eq!(value_of(span, attribute::ERROR_TYPE).unwrap().as_str(), "panic");
+    }
+    assert_eq!(sdk.spans().len(), 6);
+}
+
+#[test]
+fn a_cancelled_handler_leaves_the_span_to_the_message() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let mut handler = Box::pin(message.process(future::pending::<()>()));
+    assert!(block_on(future::poll_immediate(&mut handler)).is_none());
+    drop(handler);
+    assert_eq!(sdk.spans().len(), 1);
+    block_on(message.process(async {}));
+    assert_eq!(sdk.spans().len(), 2);
+}
+
+#[test]
+fn a_settlement_is_a_child_noted_on_the_span_and_does_not_end_it() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    message.ack();
+    message.settle(Settlement::AlreadySettled);
+    assert_eq!(sdk.spans().len(), 3, "acknowledge, then work: the process span is still open");
+    drop(message);
+    let spans = sdk.spans();
+    let [_, process, ack, again] = &spans[..] else { panic!("{}", sdk.described()) };
+    let outcome = |span| value_of(span, ours::SETTLEMENT_OUTCOME).map(|value| value.as_str().into_owned());
+    assert_eq!(outcome(process).as_deref(), Some("ack"));
+    assert_eq!(outcome(ack).as_deref(), Some("ack"));
+    assert_eq!(outcome(again).as_deref(), Some("already_settled"));
+    for settle in [ack, again] {
+        assert_eq!(settle.name, "ack orders");
+        assert_eq!(settle.parent_span_id, process.span_context.span_id());
+        assert_eq!(settle.span_context.trace_id(), process.span_context.trace_id());
+    }
+}
+
+#[test]
+fn a_settlement_after_the_end_is_a_child_of_the_ended_span() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    block_on(message.process(async {}));
+    message.ack();
+    let spans = sdk.spans();
+    let [_, process, ack] = &spans[..] else { panic!("{}", sdk.described()) };
+    assert_eq!(ack.parent_span_id, process.span_context.span_id());
+    assert_eq!(value_of(process, ours::SETTLEMENT_OUTCOME), None);
+}
+
+#[test]
+fn a_sampled_out_trace_stays_sampled_out_and_whole() {
+    let sdk = Sdk::with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    message.in_scope(|| queue.push("2")).unwrap();
+    message.ack();
+    let trace_id = |headers: &HeaderMap| headers.0["traceparent"][3..35].to_owned();
+    assert_eq!(trace_id(&queue.messages[0].0), trace_id(&message.headers));
+    assert_eq!(sdk.spans().len(), 0);
+}
+
+#[test]
+fn a_malformed_context_is_ignored_and_the_message_is_a_root() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    let long = "0".repeat(65_536);
+    for value in ["", "00", "00-zz-zz-01", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", &long] {
+        queue.messages.push_back((HeaderMap::default().with("traceparent", value), "1".to_owned()));
+        assert_eq!(queue.pop().unwrap().headers.0["traceparent"], value);
+    }
+    for span in sdk.spans() {
+        assert_eq!(span.parent_span_id, opentelemetry::SpanId::INVALID);
+        assert_eq!(span.links.len(), 0);
+    }
+    assert_eq!(sdk.spans().len(), 5);
+}

@@ -1,0 +1,136 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use opentelemetry::{
+    baggage::BaggageExt,
+    trace::{SpanKind, Status, TraceContextExt},
+};
+use opentelemetry_sdk::trace::Sampler;
+use otel_messaging::{
+    Instrumentation,
+    adapter::Destination,
+    semconv::{attribute, ours},
+};
+use support::{Sdk, attribute as value_of};
+
+use crate::queue::{HeaderMap, PUSH, Queue};
+
+#[test]
+fn a_send_is_a_child_of_the_context_at_the_call_and_travels_in_the_message() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    let request = sdk.app_span("request");
+    {
+        let _current = request.clone().with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
+        queue.push_with(HeaderMap::default().with("colour", "green"), "1").unwrap();
+    }
+    request.span().end();
+
+    assert_eq!(
+        sdk.described(),
+        "\
+request
+  kind INTERNAL
+  scope app
+  root
+  status unset
+push orders
+  kind PRODUCER
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  parent request
+  status unset
+  messaging.destination.name = \"orders\"
+  messaging.operation.name = \"push\"
+  messaging.operation.type = \"send\"
+  messaging.system = \"queue\"
+"
+    );
+    let spans = sdk.spans();
+    let span = &spans[1].span_context;
+    assert_eq!(spans[1].instrumentation_scope.version(), Some("1.2.3"));
+    let expected = HeaderMap::default()
+        .with("colour", "green")
+        .with("baggage", "tenant.id=7")
+        .with("traceparent", &format!("00-{}-{}-01", span.trace_id(), span.span_id()));
+    assert_eq!(queue.messages[0], (expected, "1".to_owned()));
+}
+
+#[test]
+fn a_refused_send_says_so_and_only_then() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.capacity = 1;
+    queue.push("1").unwrap();
+    assert_eq!(queue.push("2"), Err("the queue is full"));
+
+    let spans = sdk.spans();
+    assert_eq!(spans[0].status, Status::Unset);
+    assert_eq!(spans[1].status, Status::error("the queue is full"));
+    assert_eq!(value_of(&spans[1], attribute::ERROR_TYPE).unwrap().as_str(), "queue_full");
+}
+
+#[test]
+fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let call = queue.telemetry.call().unwrap();
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    queue.telemetry.send(call, &operation, None, |_| ()).succeed();
+
+    let no_propagator = Instrumentation::builder().tracer_provider(sdk.provider()).build();
+    let mut queue = Queue::new(no_propagator);
+    queue.push("1").unwrap();
+    assert_eq!(queue.messages[0].0, HeaderMap::default());
+
+    let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
+    assert_eq!(kinds, [SpanKind::Client, SpanKind::Client]);
+}
+
+#[test]
+fn what_would_be_injected_is_measured_to_the_byte() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    let request = sdk.app_span("request").with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]);
+    let _current = request.attach();
+    let injected = queue.telemetry.injected(&queue.telemetry.call().unwrap());
+    queue.push("1").unwrap();
+    let headers = &queue.messages[0].0.0;
+    assert_eq!(injected.headers, headers.len());
+    assert_eq!(injected.bytes, headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>());
+}
+
+#[test]
+fn a_sampled_out_send_still_carries_its_context_unsampled() {
+    let sdk = Sdk::with_sampler(Sampler::AlwaysOff);
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let traceparent = &queue.messages[0].0.0["traceparent"];
+    assert!(traceparent.ends_with("-00"), "{traceparent}");
+    assert_eq!(sdk.spans().len(), 0);
+}
+
+#[test]
+fn a_span_dropped_without_a_report_ends_once_with_its_outcome_unknown() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    drop(queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ()));
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 1);
+    assert_eq!(spans[0].status, Status::Unset);
+    assert_eq!(value_of(&spans[0], ours::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
+}
+
+#[test]
+fn a_span_dropped_in_a_panic_is_an_error() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _span = queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ());
+        panic!("a client's bug");
+    }));
+    assert!(unwound.is_err());
+    let spans = sdk.spans();
+    assert_eq!(spans[0].status, Status::error("panicked"));
+    assert_eq!(value_of(&spans[0], attribute::ERROR_TYPE).unwrap().as_str(), "panic");
+}

@@ -1,0 +1,58 @@
+//! What the process-wide globals decide: one test, in a process of its own, because it walks through their states.
+
+#[allow(dead_code, reason = "the other test binary uses the rest of it")]
+mod queue;
+
+use std::{thread, time::Duration};
+
+use opentelemetry::{Context, global};
+use otel_messaging::MessageExt;
+use support::{Sdk, eventually, w3c};
+
+use crate::queue::{HeaderMap, Queue};
+
+const FOREIGN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_client_follows_the_globals_as_they_come() {
+    let mut queue = Queue::bare();
+
+    // Nothing installed: the first operation may find out, those after it in the same second need not.
+    queue.push("1").unwrap();
+    assert!(queue.telemetry.call().is_none());
+    assert_eq!(queue.messages.pop_front(), Some((HeaderMap::default(), "1".to_owned())));
+
+    // A propagator alone: contexts pass through, from one message to the next.
+    global::set_text_map_propagator(w3c());
+    eventually("the propagator is found", || queue.telemetry.call().is_some());
+    queue.messages.push_back((HeaderMap::default().with("traceparent", FOREIGN), "2".to_owned()));
+    let message = queue.pop().unwrap();
+    message.in_scope(|| queue.push("3")).unwrap();
+    assert_eq!(queue.messages.pop_front().unwrap().0.0["traceparent"], FOREIGN);
+    message.ack();
+    drop(message);
+
+    // The SDK comes late, after the client has sent: found within a second or so, and kept.
+    let sdk = Sdk::new();
+    global::set_tracer_provider(sdk.provider());
+    eventually("the SDK is found", || {
+        queue.push("4").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        !sdk.spans().is_empty()
+    });
+    let before = sdk.spans().len();
+    queue.push("5").unwrap();
+    assert_eq!(sdk.spans().len(), before + 1);
+
+    // Suppressed: the raw call.
+    {
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        queue.messages.clear();
+        queue.push("6").unwrap();
+        assert_eq!(queue.messages[0].0, HeaderMap::default());
+        let message = queue.pop().unwrap();
+        message.in_scope(|| ());
+        message.ack();
+    }
+    assert_eq!(sdk.spans().len(), before + 1);
+}

@@ -1,0 +1,167 @@
+//! A queue in memory and its adapter, to test the core without a broker.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use opentelemetry::propagation::{Extractor, Injector};
+use otel_messaging::{
+    Instrumentation, MessageExt,
+    adapter::{Attributes, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry, scope},
+    semconv::attribute,
+};
+
+pub(crate) const PUSH: OperationName = OperationName::send("push");
+pub(crate) const PROCESS: OperationName = OperationName::process("process");
+pub(crate) const PULL: OperationName = OperationName::receive("pull");
+pub(crate) const ACK: OperationName = OperationName::settle("ack");
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct HeaderMap(pub(crate) BTreeMap<String, String>);
+
+impl HeaderMap {
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.insert(key.to_owned(), value.to_owned());
+        self
+    }
+}
+
+impl Injector for HeaderMap {
+    fn set(&mut self, key: &str, value: String) {
+        if value.is_empty() {
+            self.0.remove(key);
+        } else {
+            self.0.insert(key.to_owned(), value);
+        }
+    }
+}
+
+impl Extractor for HeaderMap {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+impl Headers for HeaderMap {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+pub(crate) struct Queue {
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) messages: VecDeque<(HeaderMap, String)>,
+    pub(crate) capacity: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) headers: HeaderMap,
+    pub(crate) id: String,
+    telemetry: Arc<Telemetry>,
+    process: Option<Arc<ProcessSpan>>,
+}
+
+impl MessageExt for Message {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.process.as_ref()
+    }
+}
+
+impl Queue {
+    pub(crate) fn bare() -> Self {
+        let telemetry = Arc::new(Telemetry::new(scope("queue-adapter", "1.2.3"), "queue"));
+        Self { telemetry, messages: VecDeque::new(), capacity: 1_000 }
+    }
+
+    pub(crate) fn new(instrumentation: Instrumentation) -> Self {
+        let queue = Self::bare();
+        queue.telemetry.instrument(instrumentation).expect("the first one");
+        queue
+    }
+
+    pub(crate) fn push(&mut self, id: &str) -> Result<(), &'static str> {
+        self.push_with(HeaderMap::default(), id)
+    }
+
+    pub(crate) fn push_with(&mut self, headers: HeaderMap, id: &str) -> Result<(), &'static str> {
+        self.push_to("orders", headers, id, |_| ())
+    }
+
+    pub(crate) fn push_to(
+        &mut self,
+        destination: &str,
+        mut headers: HeaderMap,
+        id: &str,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> Result<(), &'static str> {
+        let span = self.telemetry.call().map(|call| {
+            let operation = self.telemetry.operation(PUSH, &[destination], || Destination::named(destination));
+            self.telemetry.send(call, &operation, Some(&mut headers), attributes)
+        });
+        if self.messages.len() == self.capacity {
+            if let Some(span) = span {
+                span.fail("queue_full", "the queue is full");
+            }
+            return Err("the queue is full");
+        }
+        self.messages.push_back((headers, id.to_owned()));
+        if let Some(span) = span {
+            span.succeed();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Message> {
+        self.pop_from("orders")
+    }
+
+    pub(crate) fn pop_from(&mut self, destination: &str) -> Option<Message> {
+        let (headers, id) = self.messages.pop_front()?;
+        let process = self.telemetry.call().map(|call| {
+            let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));
+            self.telemetry.hand_out(call, operation, Some(&headers), |attributes| {
+                attributes.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
+            })
+        });
+        Some(Message { headers, id, telemetry: self.telemetry.clone(), process })
+    }
+
+    /// All messages at once, with a receive span.
+    pub(crate) fn pull(&mut self) -> Vec<Message> {
+        let call = self.telemetry.call();
+        let messages: Vec<_> = std::iter::from_fn(|| self.pop()).collect();
+        if let Some(call) = call {
+            let operation = self.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
+            let count = i64::try_from(messages.len()).unwrap();
+            self.telemetry
+                .receive(call, &operation, messages.iter().filter_map(MessageExt::process_span), |attributes| {
+                    attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
+                })
+                .succeed();
+        }
+        messages
+    }
+}
+
+impl Message {
+    pub(crate) fn ack(&self) {
+        self.settle(Settlement::Ack);
+    }
+
+    pub(crate) fn settle(&self, outcome: Settlement) {
+        let span = self.telemetry.call().map(|call| {
+            let operation = self.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
+            let settles = self.process.as_ref().map_or(Settles::Unknown, Settles::Message);
+            self.telemetry.settle(call, &operation, settles, std::iter::empty(), |_| ())
+        });
+        if let Some(span) = span {
+            span.settled(outcome);
+        }
+    }
+}
