@@ -68,7 +68,7 @@ pub enum Settles<'a> {
 }
 
 impl Telemetry {
-    /// For a client of this messaging system. `scope` names the adapter: see [`scope`].
+    /// For a client of this messaging system. `scope` names the adapter: see [`adapter::scope`](crate::adapter::scope).
     pub fn new(scope: InstrumentationScope, system: &'static str) -> Self {
         Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
     }
