@@ -43,10 +43,7 @@ where
 fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).collect();
     let first = *spans.first()?;
-    let each: Vec<_> = spans
-        .iter()
-        .map(|span| span.waiting_attributes().unwrap_or_else(|| span.operation().attributes.to_vec()))
-        .collect();
+    let each: Vec<_> = spans.iter().map(|span| span.start_attributes()).collect();
     let (head, rest) = each.split_first()?;
     let common: Vec<_> = head.iter().filter(|one| rest.iter().all(|other| other.contains(one))).cloned().collect();
 
@@ -70,9 +67,8 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
         .push(KeyValue::new(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(spans.len()).unwrap_or(i64::MAX)));
 
     let batch = Arc::new(ProcessSpan::of_batch(first, operation, attributes, links));
-    let context = batch.context();
     for span in &spans {
-        span.claim(&context);
+        span.claim(batch.context());
     }
     Some(batch)
 }

@@ -82,7 +82,7 @@ impl ClientSpan {
 
     /// Adds what only the answer tells. Keys are expected to be new: nothing looks for an earlier value.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        if let Some(span) = &mut self.span {
+        if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
             span.set_attribute(KeyValue::new(key, value));
         }
     }

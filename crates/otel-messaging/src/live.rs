@@ -79,8 +79,17 @@ impl Live {
         {
             return self.propagates.load(Ordering::Relaxed).then_some(MayLook(false));
         }
-        self.propagates.store(self.settings.propagator.with(|_| ()).is_some(), Ordering::Relaxed);
+        self.propagates();
         Some(MayLook(true))
+    }
+
+    /// Whether there is a propagator. Kept once there is one, looked up again while there is none.
+    pub(crate) fn propagates(&self) -> bool {
+        self.propagates.load(Ordering::Relaxed) || {
+            let found = self.settings.propagator.with(|_| ()).is_some();
+            self.propagates.store(found, Ordering::Relaxed);
+            found
+        }
     }
 
     /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.

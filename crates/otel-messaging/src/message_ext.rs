@@ -56,7 +56,7 @@ pub trait MessageExt {
     /// error.
     fn in_scope<T: Outcome>(&self, work: impl FnOnce() -> T) -> T {
         let Some(span) = self.process_span() else { return work() };
-        let attached = span.context().attach();
+        let attached = span.context().clone().attach();
         let panicked = FailOnPanic(span);
         let outcome = work();
         drop(panicked);
@@ -67,7 +67,7 @@ pub trait MessageExt {
 
     /// The context to work in: the message's process span and its baggage. What is current, where telemetry was off.
     fn otel_context(&self) -> Context {
-        self.process_span().map_or_else(Context::current, |span| span.context())
+        self.process_span().map_or_else(Context::current, |span| span.context().clone())
     }
 
     /// Ends the process span before the message is dropped. Later calls change nothing.
@@ -132,7 +132,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Processing<F> {
         // Taken when the handler is done.
-        span: Option<(Arc<ProcessSpan>, Option<Context>)>,
+        span: Option<Arc<ProcessSpan>>,
         #[pin]
         handler: F,
     }
@@ -140,7 +140,7 @@ pin_project! {
 
 impl<F> Processing<F> {
     pub(crate) fn new(span: Option<Arc<ProcessSpan>>, handler: F) -> Self {
-        Self { span: span.map(|span| (span, None)), handler }
+        Self { span, handler }
     }
 }
 
@@ -153,8 +153,8 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some((span, context)) = this.span else { return this.handler.poll(task) };
-        let attached = context.get_or_insert_with(|| span.context()).clone().attach();
+        let Some(span) = this.span else { return this.handler.poll(task) };
+        let attached = span.context().clone().attach();
         let panicked = FailOnPanic(span);
         let outcome = this.handler.poll(task);
         drop(panicked);
@@ -169,6 +169,6 @@ where
 
 impl<F> fmt::Debug for Processing<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Processing").field("span", &self.span.as_ref().map(|(span, _)| span)).finish_non_exhaustive()
+        f.debug_struct("Processing").field("span", &self.span).finish_non_exhaustive()
     }
 }

@@ -1,10 +1,11 @@
 //! What an operation is called and what it is about: names and attributes, put together once for each destination.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt,
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::{Arc, PoisonError, RwLock},
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
 use opentelemetry::{KeyValue, Value, trace::SpanKind};
@@ -145,7 +146,7 @@ impl Destination {
 /// Made and kept by [`Telemetry::operation`](crate::adapter::Telemetry::operation).
 pub struct Operation {
     pub(crate) name: OperationName,
-    pub(crate) span_name: Arc<str>,
+    pub(crate) span_name: Cow<'static, str>,
     pub(crate) attributes: Box<[KeyValue]>,
     key: Box<[Box<str>]>,
 }
@@ -160,7 +161,13 @@ impl fmt::Debug for Operation {
 const SPARE: usize = 8;
 
 impl Operation {
-    fn new(system: &'static str, name: OperationName, key: &[&str], destination: Destination, bounded: bool) -> Self {
+    fn new(
+        system: &'static str,
+        name: OperationName,
+        key: &[&str],
+        destination: Destination,
+        Admitted { bounded, kept }: Admitted,
+    ) -> Self {
         let Destination { name: destination, template, temporary, anonymous, server, attributes: own } = destination;
         let shown = match (&template, &destination) {
             (Some(template), _) if bounded => Some(&**template),
@@ -168,9 +175,10 @@ impl Operation {
             (None, None) => server.as_deref(),
             _ => None,
         };
+        let text = |text: &str| if kept { intern(text) } else { Cow::Owned(text.to_owned()) };
         let span_name = match shown {
-            Some(shown) => format!("{} {shown}", name.name).into(),
-            None => name.name.into(),
+            Some(shown) => text(&format!("{} {shown}", name.name)),
+            None => Cow::Borrowed(name.name),
         };
         let mut attributes = Vec::with_capacity(7 + own.len());
         attributes.push(KeyValue::new(attribute::MESSAGING_SYSTEM, system));
@@ -189,13 +197,26 @@ impl Operation {
             attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_ANONYMOUS, true));
         }
         attributes.extend(own);
+        for attribute in &mut attributes {
+            if let Value::String(value) = &attribute.value {
+                attribute.value = match text(value.as_str()) {
+                    Cow::Borrowed(value) => value.into(),
+                    Cow::Owned(value) => Arc::<str>::from(value).into(),
+                };
+            }
+        }
         let key = key.iter().map(|&part| part.into()).collect();
         Self { name, span_name, attributes: attributes.into(), key }
     }
 
     /// The same for messages of several destinations.
     pub(crate) fn without_destination(&self) -> Self {
-        Self { name: self.name, span_name: self.name.name.into(), attributes: Box::default(), key: Box::default() }
+        Self {
+            name: self.name,
+            span_name: Cow::Borrowed(self.name.name),
+            attributes: Box::default(),
+            key: Box::default(),
+        }
     }
 
     /// The operation's attributes, followed by those of one message.
@@ -209,6 +230,37 @@ impl Operation {
 
     fn is(&self, name: OperationName, key: &[&str]) -> bool {
         self.name == name && self.key.len() == key.len() && self.key.iter().zip(key).all(|(own, part)| &**own == *part)
+    }
+}
+
+/// What the bound says of a destination.
+#[derive(Debug, Clone, Copy)]
+struct Admitted {
+    /// Its name, or template, may appear in span names.
+    bounded: bool,
+    /// Its operations are cached.
+    kept: bool,
+}
+
+/// How many strings are kept for the life of the process.
+const INTERNED: usize = 10_000;
+
+/// The one copy of a string that lives as long as the process, so that a span takes it without allocating or counting
+/// references. Beyond [`INTERNED`] it is an ordinary copy.
+fn intern(text: &str) -> Cow<'static, str> {
+    static STRINGS: LazyLock<RwLock<HashSet<&'static str>>> = LazyLock::new(RwLock::default);
+    if let Some(&found) = STRINGS.read().unwrap_or_else(PoisonError::into_inner).get(text) {
+        return Cow::Borrowed(found);
+    }
+    let mut strings = STRINGS.write().unwrap_or_else(PoisonError::into_inner);
+    match strings.get(text) {
+        Some(&found) => Cow::Borrowed(found),
+        None if strings.len() >= INTERNED => Cow::Owned(text.to_owned()),
+        None => {
+            let kept: &'static str = Box::leak(text.into());
+            strings.insert(kept);
+            Cow::Borrowed(kept)
+        }
     }
 }
 
@@ -257,10 +309,37 @@ impl Bound {
 /// The operations of one client, by what its adapter looks them up with.
 #[derive(Default)]
 pub(crate) struct Operations {
-    hasher: RandomState,
     // The hash of name and key, then a scan of the very few that share it: a map keyed by several borrowed strings
     // would need an owned key for each look-up.
-    cached: RwLock<HashMap<u64, Vec<Arc<Operation>>>>,
+    cached: RwLock<HashMap<u64, Vec<Arc<Operation>>, BuildHasherDefault<Hashed>>>,
+}
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// FNV-1a: names are short, and the number of those kept is bounded, so nobody can flood a bucket.
+fn hash(name: OperationName, key: &[&str]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.name.bytes().for_each(&mut add);
+    for part in key {
+        add(0xff);
+        part.bytes().for_each(&mut add);
+    }
+    hash
 }
 
 impl Operations {
@@ -272,7 +351,7 @@ impl Operations {
         settings: &Settings,
         describe: impl FnOnce() -> Destination,
     ) -> Arc<Operation> {
-        let hash = self.hash(name, key);
+        let hash = hash(name, key);
         {
             let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(found) = cached.get(&hash).and_then(|same| same.iter().find(|it| it.is(name, key))) {
@@ -292,7 +371,7 @@ impl Operations {
         let bounded = lasting && shown.is_none_or(|shown| bound.admits(shown));
         // A template bounds what is shown, not how many names stand behind it.
         let kept = bounded && destination.name.as_deref().is_none_or(|name| bound.admits(name));
-        let operation = Arc::new(Operation::new(system, name, key, destination, bounded));
+        let operation = Arc::new(Operation::new(system, name, key, destination, Admitted { bounded, kept }));
         if kept {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
             let same = cached.entry(hash).or_default();
@@ -301,15 +380,5 @@ impl Operations {
             }
         }
         operation
-    }
-
-    fn hash(&self, name: OperationName, key: &[&str]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(name.name.as_bytes());
-        for part in key {
-            hasher.write(part.as_bytes());
-            hasher.write_u8(0xff);
-        }
-        hasher.finish()
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     borrow::Cow,
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::SystemTime,
 };
@@ -12,7 +15,7 @@ use opentelemetry::{
     Context, KeyValue,
     global::BoxedSpan,
     propagation::Extractor,
-    trace::{Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt},
+    trace::{Link, Span, SpanBuilder, SpanContext, SpanRef, Status, TraceContextExt},
 };
 
 use crate::{
@@ -39,23 +42,19 @@ pub struct ProcessSpan {
     operation: Arc<Operation>,
     start: SystemTime,
     /// What is current for the handler, but for the span: the context at the hand-out with what the headers said on top.
-    /// While there is no span, its span is the creation context.
+    /// Its own span is the creation context.
     base: Context,
     /// The context at the hand-out, if a span was active in it.
     ambient: Option<Context>,
     creation: SpanContext,
-    state: Mutex<State>,
-}
-
-enum State {
-    /// No span yet; the attributes it will start with.
-    Waiting(Attributes),
-    /// The span is in the context.
-    Open { context: Context, settled: bool },
-    /// A batch has it: the batch's context.
-    Claimed(Context),
-    /// The span ended; later spans of this message are still its children.
-    Ended(Context),
+    /// What the span will start with.
+    attributes: Mutex<Attributes>,
+    /// What is current for the handler, once somebody asked or a batch claimed the message; it stays after the end, for
+    /// later spans of this message.
+    context: OnceLock<Context>,
+    /// Nothing is left to end: it happened, or the span in the context is not ours.
+    ended: AtomicBool,
+    settled: AtomicBool,
 }
 
 /// In the context of a process span: the creation context of its message, by which a forward is known.
@@ -78,8 +77,19 @@ impl ProcessSpan {
         };
         let (base, creation) =
             headers.and_then(|headers| live.extract(&base, headers)).unwrap_or((base, SpanContext::NONE));
-        let state = Mutex::new(State::Waiting(attributes));
-        Self { live, may_look, operation, start, base, ambient, creation, state }
+        Self {
+            live,
+            may_look,
+            operation,
+            start,
+            base,
+            ambient,
+            creation,
+            attributes: Mutex::new(attributes),
+            context: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+        }
     }
 
     /// The process span of a batch, already begun.
@@ -88,10 +98,8 @@ impl ProcessSpan {
         let start = SystemTime::now();
         let live = first.live.clone();
         let span = live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links));
-        let state = match span {
-            Some(span) => State::Open { context: parent.with_span(span), settled: false },
-            None => State::Ended(parent.clone()),
-        };
+        let ended = AtomicBool::new(span.is_none());
+        let context = span.map_or_else(|| parent.clone(), |span| parent.with_span(span));
         Self {
             live,
             may_look: first.may_look,
@@ -100,24 +108,24 @@ impl ProcessSpan {
             base: parent,
             ambient: None,
             creation: SpanContext::NONE,
-            state: Mutex::new(state),
+            attributes: Mutex::default(),
+            context: OnceLock::from(context),
+            ended,
+            settled: AtomicBool::new(false),
         }
     }
 
     /// Gives a message that has no span of its own yet to a batch.
     pub(crate) fn claim(&self, batch: &Context) {
-        let mut state = self.state();
-        if matches!(*state, State::Waiting(_)) {
-            *state = State::Claimed(batch.clone());
+        if self.context.set(batch.clone()).is_ok() {
+            self.ended.store(true, Ordering::Release);
         }
     }
 
-    /// All attributes the span starts with, while there is none.
-    pub(crate) fn waiting_attributes(&self) -> Option<Vec<KeyValue>> {
-        match &*self.state() {
-            State::Waiting(attributes) => Some(attributes.0.clone()),
-            _ => None,
-        }
+    /// What the span starts with, or would have; only the operation's part of it once there is a span.
+    pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
+        let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        if attributes.0.is_empty() { self.operation.attributes.to_vec() } else { attributes.0.clone() }
     }
 
     pub(crate) fn operation(&self) -> &Arc<Operation> {
@@ -134,62 +142,53 @@ impl ProcessSpan {
     }
 
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
-    pub fn context(&self) -> Context {
-        let mut state = self.state();
-        match &mut *state {
-            State::Open { context, .. } | State::Claimed(context) | State::Ended(context) => context.clone(),
-            State::Waiting(attributes) => {
-                let span = self.start_span(mem::take(attributes));
-                let (opened, context) = self.opened(span);
-                *state = opened;
-                context
+    pub fn context(&self) -> &Context {
+        self.context.get_or_init(|| {
+            let attributes = mem::take(&mut *self.attributes.lock().unwrap_or_else(PoisonError::into_inner));
+            let Some(span) = self.start_span(attributes) else {
+                // Without a tracer there is nothing to end, and the sender's context is handed on.
+                self.ended.store(true, Ordering::Release);
+                return self.base.clone();
+            };
+            match self.creation() {
+                Some(creation) => self.base.with_value(CreationContext(creation.clone())).with_span(span),
+                None => self.base.with_span(span),
             }
-        }
+        })
     }
 
     /// Ends the span. Later calls change nothing.
     pub fn end(&self) {
-        self.finish(None);
+        self.finish(|_| ());
     }
 
     /// Ends the span with an error. Later calls change nothing.
     ///
     /// `error_type` is a low-cardinality name, `description` what the error says.
     pub fn fail(&self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
-        self.finish(Some((error_type.into(), &description)));
+        self.finish(|span| {
+            if span.is_recording() {
+                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.into()));
+                span.set_status(Status::error(description.to_string()));
+            }
+        });
     }
 
     /// Notes on the span what became of the message, if it has not ended and nothing was noted yet.
     pub(crate) fn settled(&self, outcome: Settlement) {
-        if let State::Open { context, settled } = &mut *self.state()
-            && !mem::replace(settled, true)
-        {
+        let context = self.context();
+        if !self.ended.load(Ordering::Acquire) && !self.settled.swap(true, Ordering::AcqRel) {
             context.span().set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
     }
 
-    fn finish(&self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
-        self.context();
-        let context = {
-            let mut state = self.state();
-            match &*state {
-                State::Open { context, .. } => {
-                    let context = context.clone();
-                    *state = State::Ended(context.clone());
-                    context
-                }
-                _ => return,
-            }
-        };
-        // Outside the lock: processors run here.
-        let span = context.span();
-        if let Some((error_type, description)) = error
-            && span.is_recording()
-        {
-            span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type));
-            span.set_status(Status::error(description.to_string()));
+    fn finish(&self, note: impl FnOnce(&SpanRef<'_>)) {
+        let context = self.context();
+        if !self.ended.swap(true, Ordering::AcqRel) {
+            let span = context.span();
+            note(&span);
+            shield(|| span.end());
         }
-        shield(|| span.end());
     }
 
     fn start_span(&self, attributes: Attributes) -> Option<BoxedSpan> {
@@ -210,46 +209,28 @@ impl ProcessSpan {
     }
 
     fn builder(operation: &Operation, start: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {
-        let mut builder = SpanBuilder::from_name(operation.span_name.to_string());
+        let mut builder = SpanBuilder::from_name(operation.span_name.clone());
         builder.span_kind = Some(operation.name.kind.span_kind());
         builder.start_time = Some(start);
         builder.attributes = Some(attributes.0);
         builder.links = (!links.is_empty()).then_some(links);
         builder
     }
-
-    fn opened(&self, span: Option<BoxedSpan>) -> (State, Context) {
-        // Without a tracer there is nothing to end, and the sender's context is handed on.
-        let Some(span) = span else { return (State::Ended(self.base.clone()), self.base.clone()) };
-        let context = match self.creation() {
-            Some(creation) => self.base.with_value(CreationContext(creation.clone())).with_span(span),
-            None => self.base.with_span(span),
-        };
-        (State::Open { context: context.clone(), settled: false }, context)
-    }
-
-    // A panic while the lock is held can only come from a sampler or processor; what they left is still one of the states.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for ProcessSpan {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut span = match state {
-            // Nobody needed a context: the span alone will do.
-            State::Waiting(attributes) => {
-                let attributes = mem::take(attributes);
-                match self.start_span(attributes) {
-                    Some(span) => span,
-                    None => return,
-                }
+        if self.context.get().is_some() {
+            if thread::panicking() {
+                self.fail(ERROR_TYPE_PANIC, "panicked");
+            } else {
+                self.end();
             }
-            State::Open { .. } if thread::panicking() => return self.fail(ERROR_TYPE_PANIC, "panicked"),
-            State::Open { .. } => return self.end(),
-            State::Claimed(_) | State::Ended(_) => return,
-        };
+            return;
+        }
+        // Nobody needed a context: the span alone will do.
+        let attributes = mem::take(self.attributes.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let Some(mut span) = self.start_span(attributes) else { return };
         if thread::panicking() {
             span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
             span.set_status(Status::error("panicked"));

@@ -132,7 +132,7 @@ impl Telemetry {
             headers = None;
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
-        let writes = headers.is_some() && settings.propagator.with(|_| ()).is_some();
+        let writes = headers.is_some() && live.propagates();
         let span = live.start(call.may_look, &call.parent, || {
             let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
             let links = carried.as_ref().map(|(context, _)| context.clone());
@@ -242,7 +242,7 @@ impl Telemetry {
     ) -> ClientSpan {
         let live = self.live();
         let parent = match settles {
-            Settles::Message(message) => message.context(),
+            Settles::Message(message) => message.context().clone(),
             Settles::Context(context) => call.parent.with_remote_span_context(context.clone()),
             Settles::Unknown => call.parent,
         };
@@ -268,7 +268,7 @@ fn builder(
     attributes: impl FnOnce(&mut Attributes),
     links: impl Iterator<Item = SpanContext>,
 ) -> SpanBuilder {
-    let mut builder = SpanBuilder::from_name(operation.span_name.to_string());
+    let mut builder = SpanBuilder::from_name(operation.span_name.clone());
     builder.span_kind = Some(kind);
     builder.start_time = Some(at);
     builder.attributes = Some(operation.attributes(attributes).0);
