@@ -1,1 +1,3 @@
-//! One trace across three brokers, and the README's code blocks.
+//! The code blocks of the root README, as doctests; what crosses all three brokers is in `tests/`.
+
+#![doc = include_str!("../../../README.md")]
