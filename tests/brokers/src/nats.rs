@@ -1,0 +1,140 @@
+//! NATS: nats-server with JetStream.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    backing::{self, Backing, Source},
+    home,
+    missing::Missing,
+    net,
+    process::{Kind, Process, Program},
+};
+
+const NAME: &str = "NATS";
+const VARIABLE: &str = "BROKERS_NATS";
+
+static WITH_JETSTREAM: Kind = Kind {
+    name: NAME,
+    ports: 1,
+    answers: |address| info(address).is_some_and(|info| info.contains("\"jetstream\":true")),
+};
+static AS_CONFIGURED: Kind = Kind { name: NAME, ports: 1, answers: |address| info(address).is_some() };
+
+/// A NATS server with JetStream.
+#[derive(Debug)]
+pub struct Nats {
+    /// For `async_nats::connect`.
+    pub url: String,
+    backing: Backing,
+}
+
+impl Nats {
+    /// A server to share: from the environment, `docker compose` or a child process, in this order.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it.
+    pub fn start() -> Result<Self, Missing> {
+        let listens = |url: &str| (AS_CONFIGURED.answers)(&net::host_and_port(url, 4222));
+        match backing::from_environment(NAME, VARIABLE, listens)? {
+            Some(url) => Ok(Self { url, backing: Backing::Environment }),
+            None => Self::own(),
+        }
+    }
+
+    /// Where it would come from. Nothing is started.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it.
+    pub fn find() -> Result<Source, Missing> {
+        backing::find(VARIABLE, find)
+    }
+
+    /// A private child process.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it.
+    pub fn own() -> Result<Self, Missing> {
+        Self::process(&WITH_JETSTREAM, "")
+    }
+
+    /// A private child process with `config` at the end of its configuration file, in the server's own syntax, such as
+    /// `max_payload: 1024` or `jetstream: disabled`.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it; [`Missing::NotReady`] also when the server refuses `config`.
+    pub fn own_with(config: &str) -> Result<Self, Missing> {
+        Self::process(&AS_CONFIGURED, config)
+    }
+
+    fn process(kind: &'static Kind, config: &str) -> Result<Self, Missing> {
+        let server = find()?;
+        let process = Process::start(kind, |folder, ports| prepare(&server, config, folder, ports[0]))?;
+        Ok(Self { url: format!("nats://{}", process.address()), backing: Backing::Process(process) })
+    }
+
+    /// Where it came from.
+    pub fn source(&self) -> Source {
+        self.backing.source()
+    }
+
+    /// Stops it as an operator would and waits until it has stopped. Nothing happens to a server from the environment.
+    pub fn stop(&mut self) {
+        self.backing.stop();
+    }
+
+    /// Kills it with SIGKILL. Nothing happens to a server from the environment.
+    pub fn kill(&mut self) {
+        self.backing.kill();
+    }
+
+    /// Starts it again at the same address with the same data, after stopping it when it still runs.
+    ///
+    /// # Errors
+    /// [`Missing::NotReady`] when it does not come back, [`Missing::NotOurs`] for a server from the environment.
+    pub fn restart(&mut self) -> Result<(), Missing> {
+        self.backing.restart(NAME, &self.url)
+    }
+}
+
+fn prepare(server: &Path, config: &str, folder: &Path, port: u16) -> std::io::Result<Program> {
+    let file = folder.join("nats.conf");
+    let store = folder.join("jetstream");
+    let text = format!("listen: \"127.0.0.1:{port}\"\njetstream: {{ store_dir: \"{}\" }}\n{config}\n", store.display());
+    fs::write(&file, text)?;
+    Ok(Program { args: vec![server.into(), "-c".into(), file.into()], envs: Vec::new() })
+}
+
+/// The server that `make brokers` installed, or one on the `PATH` that has what the tests use.
+fn find() -> Result<PathBuf, Missing> {
+    let installed = home::home().join("bin/nats-server");
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    home::on_path("nats-server").filter(|server| is_recent(server)).ok_or(Missing::NotInstalled {
+        broker: NAME,
+        what: "nats-server 2.11 or newer",
+        mend: "run `make brokers` (needs Go 1.26 or newer)",
+    })
+}
+
+/// `nats-server: v2.15.2`: 2.11 or newer.
+fn is_recent(server: &Path) -> bool {
+    let Ok(output) = Command::new(server).arg("--version").output() else { return false };
+    let output = String::from_utf8_lossy(&output.stdout);
+    let mut numbers =
+        output.trim().rsplit('v').next().unwrap_or_default().split('.').map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(2), Some(11))
+}
+
+/// What a server says first to every client.
+fn info(address: &str) -> Option<String> {
+    let stream = net::connect(address)?;
+    let mut line = String::new();
+    BufReader::new(stream.take(64 * 1024)).read_line(&mut line).ok()?;
+    line.starts_with("INFO ").then_some(line)
+}

@@ -1,0 +1,28 @@
+//! Connections to see who answers.
+
+use std::{
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+/// A connection whose reads and writes end.
+pub(crate) fn connect(address: &str) -> Option<TcpStream> {
+    let patience = Duration::from_secs(2);
+    let stream = address.to_socket_addrs().ok()?.find_map(|to| TcpStream::connect_timeout(&to, patience).ok())?;
+    stream.set_read_timeout(Some(patience)).ok()?;
+    stream.set_write_timeout(Some(patience)).ok()?;
+    Some(stream)
+}
+
+/// The first `host:port` of `scheme://user:password@host:port/path`.
+pub(crate) fn host_and_port(url: &str, default_port: u16) -> String {
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = url.split(['/', '?', ',']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // An IPv6 address has colons of its own, inside brackets.
+    if host.rsplit(']').next().unwrap_or_default().contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{default_port}")
+    }
+}

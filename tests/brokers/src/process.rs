@@ -1,0 +1,177 @@
+//! A broker as a child process.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{folder::Folder, missing::Missing, ports};
+
+/// How long a broker may take until it answers.
+const READY: Duration = Duration::from_secs(60);
+/// How long a broker may take to stop when asked; then it is killed.
+const STOPPED: Duration = Duration::from_secs(20);
+/// How often another run may take a port between finding it free and using it.
+const ATTEMPTS: usize = 5;
+
+/// Waits for the word that the keeper knows this process, so that there is no moment in which the broker runs unwatched. When
+/// there is never a word, because our process ended, there is never a broker.
+const GATE: &str = r#"read -r word && exec "$@" </dev/null"#;
+
+/// How one kind of broker is started, and how it is known to be ready.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// Its name, for people.
+    pub(crate) name: &'static str,
+    /// How many ports it needs; the first is the one for clients.
+    pub(crate) ports: usize,
+    /// Whether a broker answers at this `host:port`.
+    pub(crate) answers: fn(&str) -> bool,
+}
+
+/// What is run.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) args: Vec<OsString>,
+    pub(crate) envs: Vec<(&'static str, OsString)>,
+}
+
+/// A broker that this process started. Dropping it kills the broker and removes its data.
+#[derive(Debug)]
+pub(crate) struct Process {
+    kind: &'static Kind,
+    program: Program,
+    address: String,
+    child: Option<Child>,
+    // After the child: its keeper is let go when the broker is gone.
+    folder: Folder,
+}
+
+impl Process {
+    /// Starts a broker in a new folder and on free ports; `prepare` writes its files and says what to run.
+    pub(crate) fn start(
+        kind: &'static Kind,
+        prepare: impl Fn(&Path, &[u16]) -> io::Result<Program>,
+    ) -> Result<Self, Missing> {
+        let mut attempt = 1;
+        loop {
+            let ports = (0..kind.ports)
+                .map(|_| ports::free())
+                .collect::<io::Result<Vec<_>>>()
+                .map_err(Missing::machine(kind.name, "there is no free port"))?;
+            let folder = Folder::create().map_err(Missing::machine(kind.name, "there is no place for its data"))?;
+            let program =
+                prepare(folder.path(), &ports).map_err(Missing::machine(kind.name, "its files cannot be written"))?;
+            let address = format!("127.0.0.1:{}", ports[0]);
+            let mut process = Self { kind, program, address, child: None, folder };
+            match process.launch() {
+                Err(Missing::NotReady { log, .. }) if attempt < ATTEMPTS && lost_a_port(&log) => attempt += 1,
+                Err(missing) => return Err(missing),
+                Ok(()) => return Ok(process),
+            }
+        }
+    }
+
+    /// `host:port` for clients.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks the broker to stop and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        self.end("TERM", STOPPED);
+    }
+
+    /// Kills the broker with SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.end("KILL", Duration::ZERO);
+    }
+
+    /// Starts the broker again where it was, after stopping it when it still runs.
+    pub(crate) fn restart(&mut self) -> Result<(), Missing> {
+        self.stop();
+        self.launch()
+    }
+
+    fn launch(&mut self) -> Result<(), Missing> {
+        let child = self.spawn().map_err(Missing::machine(self.kind.name, "its process cannot be created"))?;
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + READY;
+        while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+            if (self.kind.answers)(&self.address) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+        Err(Missing::NotReady { broker: self.kind.name, log: self.end_of_log() })
+    }
+
+    fn spawn(&mut self) -> io::Result<Child> {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log"))?;
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", GATE, "gate"])
+            .args(&self.program.args)
+            .envs(self.program.envs.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        // On an error the word is never said: the gate sees the end of its input and ends.
+        let mut gate = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        self.folder.at_end(&signal("KILL", &format!("-{}", child.id())))?;
+        gate.write_all(b"go\n")?;
+        Ok(child)
+    }
+
+    fn end(&mut self, name: &str, patience: Duration) {
+        let Some(mut child) = self.child.take() else { return };
+        // The number is the broker's own as long as it has not been waited for, also when it has ended.
+        let leader = child.id();
+        send(&signal(name, &leader.to_string()));
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        // What the broker has started itself goes in any case, and is in its group.
+        send(&signal("KILL", &format!("-{leader}")));
+        let _ = child.wait();
+        let _ = self.folder.at_end("");
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn signal(name: &str, to: &str) -> String {
+    format!("kill -s {name} -- {to} 2>/dev/null")
+}
+
+/// The shell's own `kill`, so that no code of ours is unsafe.
+fn send(line: &str) {
+    let _ = Command::new("/bin/sh").args(["-c", line]).stdin(Stdio::null()).status();
+}
+
+/// Whether a broker gave up because another program was faster on one of its ports.
+fn lost_a_port(log: &str) -> bool {
+    let log = log.to_lowercase();
+    ["already in use", "in use by another", "eaddrinuse"].iter().any(|words| log.contains(words))
+}
