@@ -1,0 +1,36 @@
+# The commands of the README. `make help` lists them.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help brokers possible-brokers test demo bench lint docs clean-brokers
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+brokers: ## install Kafka, RabbitMQ and nats-server, as far as this machine allows it; exits 1 when one is missing
+	@sh tests/brokers/install.sh
+
+# The same for those who go on with what there is.
+possible-brokers:
+	@sh tests/brokers/install.sh || true
+
+test: possible-brokers lint docs ## everything that has to pass; exits 1 also when a broker is missing
+	@CARGO="$(CARGO)" sh tests/brokers/test.sh
+
+demo: possible-brokers ## orders through three brokers, each as one trace
+	@$(CARGO) run -q -p demo
+
+bench: possible-brokers ## what instrumentation costs, beside the raw clients and hand-written instrumentation
+	$(CARGO) bench -p bench
+
+lint: ## rustfmt and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+docs: ## the documentation, with every link checked
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+clean-brokers: ## remove what `make brokers` put into target/brokers
+	rm -rf "$${BROKERS_HOME:-target/brokers}"

@@ -1,0 +1,31 @@
+#!/bin/sh
+# All tests and doctests, with each broker started once. Packages whose broker is missing are left out, listed with what mends
+# it, and the exit code is 1: what has not run has not passed.
+set -u
+cd "$(dirname "$0")/../.." || exit
+
+cargo=${CARGO:-cargo}
+brokers() { $cargo run -q -p brokers -- "$@"; }
+
+missing=$(brokers check --missing) || exit
+left_out=
+for broker in $missing; do left_out="$left_out $broker-tests"; done
+# These need all of them.
+[ -z "$missing" ] || left_out="$left_out pipeline-tests brokers"
+
+excludes=
+for package in $left_out; do excludes="$excludes --exclude $package"; done
+
+# shellcheck disable=SC2086 # lists of words
+brokers run -- $cargo test --workspace --no-fail-fast $excludes
+status=$?
+
+if [ -n "$missing" ]; then
+    {
+        echo
+        echo "NOT RUN, because a broker is missing:$left_out"
+        brokers check
+    } >&2
+    status=1
+fi
+exit $status
