@@ -107,7 +107,7 @@ use crate::semconv::SCHEMA_URL;
 
 pub use crate::{
     client_span::{ClientSpan, Settlement},
-    operation::{Attributes, Destination, Operation, OperationName},
+    operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::ProcessSpan,
     telemetry::{Call, Headers, Injected, Settles, Telemetry},
 };

@@ -7,13 +7,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    thread,
 };
 
 use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
-use crate::{process_span::ProcessSpan, semconv::ERROR_TYPE_PANIC};
+use crate::process_span::ProcessSpan;
 
 /// What the wrappers add to received messages. One trait, so that nothing shadows a method of the client's or of yours.
 ///
@@ -56,11 +55,7 @@ pub trait MessageExt {
     /// error.
     fn in_scope<T: Outcome>(&self, work: impl FnOnce() -> T) -> T {
         let Some(span) = self.process_span() else { return work() };
-        let attached = span.context().clone().attach();
-        let panicked = FailOnPanic(span);
-        let outcome = work();
-        drop(panicked);
-        drop(attached);
+        let outcome = span.scope(work);
         finish(span, &outcome);
         outcome
     }
@@ -116,17 +111,6 @@ fn finish(span: &ProcessSpan, outcome: &impl Outcome) {
     }
 }
 
-/// Ends the span as a panic when the handler unwinds, even where the message itself is kept elsewhere.
-struct FailOnPanic<'a>(&'a ProcessSpan);
-
-impl Drop for FailOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.fail(ERROR_TYPE_PANIC, "panicked");
-        }
-    }
-}
-
 pin_project! {
     /// The future of [`MessageExt::process`] and [`process_batch`](crate::process_batch).
     #[must_use = "futures do nothing unless polled"]
@@ -154,11 +138,7 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(span) = this.span else { return this.handler.poll(task) };
-        let attached = span.context().clone().attach();
-        let panicked = FailOnPanic(span);
-        let outcome = this.handler.poll(task);
-        drop(panicked);
-        drop(attached);
+        let outcome = span.scope(|| this.handler.poll(task));
         if let Poll::Ready(outcome) = &outcome {
             finish(span, outcome);
             *this.span = None;

@@ -190,10 +190,12 @@ impl Operation {
         if let Some(template) = template {
             attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_TEMPLATE, template));
         }
-        if temporary {
+        // Settle spans have no such attributes in the convention.
+        let lasting_is_told = name.kind != OperationType::Settle;
+        if temporary && lasting_is_told {
             attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_TEMPORARY, true));
         }
-        if anonymous {
+        if anonymous && lasting_is_told {
             attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_ANONYMOUS, true));
         }
         attributes.extend(own);
@@ -264,8 +266,9 @@ fn intern(text: &str) -> Cow<'static, str> {
     }
 }
 
-/// A name that a program made up for one use.
-fn is_uuid(name: &str) -> bool {
+/// Whether a program made up this name for one use. Destinations named so are anonymous without being told; adapters ask
+/// where such a name is only a part of the destination's.
+pub fn is_uuid(name: &str) -> bool {
     name.len() == 36
         && name.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',

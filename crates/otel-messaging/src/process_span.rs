@@ -157,6 +157,18 @@ impl ProcessSpan {
         })
     }
 
+    /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
+    ///
+    /// For clients that call the handler themselves: around the call, and around each poll of what it returns.
+    pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        let attached = self.context().clone().attach();
+        let panicked = FailOnPanic(self);
+        let outcome = work();
+        drop(panicked);
+        drop(attached);
+        outcome
+    }
+
     /// Ends the span. Later calls change nothing.
     pub fn end(&self) {
         self.finish(|_| ());
@@ -175,7 +187,10 @@ impl ProcessSpan {
     }
 
     /// Notes on the span what became of the message, if it has not ended and nothing was noted yet.
-    pub(crate) fn settled(&self, outcome: Settlement) {
+    ///
+    /// For messages that are settled together with others; a single one is noted by
+    /// [`ClientSpan::settled`](crate::adapter::ClientSpan::settled).
+    pub fn settled(&self, outcome: Settlement) {
         let context = self.context();
         if !self.ended.load(Ordering::Acquire) && !self.settled.swap(true, Ordering::AcqRel) {
             context.span().set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
@@ -215,6 +230,17 @@ impl ProcessSpan {
         builder.attributes = Some(attributes.0);
         builder.links = (!links.is_empty()).then_some(links);
         builder
+    }
+}
+
+/// Ends the span as a panic when the handler unwinds, even where the message itself is kept elsewhere.
+struct FailOnPanic<'a>(&'a ProcessSpan);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(ERROR_TYPE_PANIC, "panicked");
+        }
     }
 }
 
