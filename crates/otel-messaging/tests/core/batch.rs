@@ -121,3 +121,17 @@ fn a_receive_span_links_what_it_brought() {
     let linked: Vec<_> = pull.links.iter().map(|link| link.span_context.span_id()).collect();
     assert_eq!(linked, [spans[0].span_context.span_id(), spans[1].span_context.span_id()]);
 }
+
+#[test]
+fn a_claimed_message_that_goes_first_does_not_end_the_batch() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let mut messages = vec![queue.pop().unwrap()];
+    let batch = process_batch(&messages, async { Err::<(), _>("no disk") });
+    messages.pop().unwrap().end();
+    assert_eq!(block_on(batch), Err("no disk"));
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 2);
+    assert_eq!(spans[1].status, opentelemetry::trace::Status::error("no disk"));
+}

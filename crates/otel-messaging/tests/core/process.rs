@@ -11,7 +11,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::{
-    Correlation, MessageExt,
+    Correlation, Instrumentation, MessageExt,
     adapter::Settlement,
     semconv::{attribute, ours},
 };
@@ -282,4 +282,31 @@ fn a_malformed_context_is_ignored_and_the_message_is_a_root() {
         assert_eq!(span.links.len(), 0);
     }
     assert_eq!(sdk.spans().len(), 5);
+}
+
+#[test]
+fn a_context_that_is_not_the_message_s_is_never_its_creation_context() {
+    let sdk = Sdk::new();
+    let remote = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let remote = opentelemetry::propagation::TextMapPropagator::extract(&support::w3c(), &remote);
+    {
+        // What a server without a tracer of its own has current.
+        let _ambient = remote.attach();
+        let mut queue = Queue::new(sdk.instrumentation());
+        queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
+        drop(queue.pop());
+    }
+    {
+        // The no-op propagator extracts what is current.
+        let _ambient = sdk.app_span("loop").attach();
+        let no_op = opentelemetry::trace::noop::NoopTextMapPropagator::new();
+        let mut queue =
+            Queue::new(Instrumentation::builder().tracer_provider(sdk.provider()).propagator(no_op).build());
+        queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
+        drop(queue.pop());
+    }
+    let spans = sdk.spans();
+    let processed: Vec<_> = spans.iter().filter(|span| span.name == "process orders").collect();
+    assert_eq!(processed.len(), 2);
+    assert!(processed.iter().all(|span| span.links.is_empty()), "{}", sdk.described());
 }

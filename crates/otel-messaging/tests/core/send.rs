@@ -1,4 +1,7 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::SystemTime,
+};
 
 use opentelemetry::{
     baggage::BaggageExt,
@@ -89,11 +92,16 @@ fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
 fn what_would_be_injected_is_measured_to_the_byte() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
-    let request = sdk.app_span("request").with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]);
-    let _current = request.attach();
+    let remote = HeaderMap::default()
+        .with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        .with("tracestate", "vendor=1,other=22");
+    let remote = opentelemetry::propagation::TextMapPropagator::extract(&support::w3c(), &remote);
+    let request = sdk.app_span_in("request", &remote);
+    let _current = request.with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
     let injected = queue.telemetry.injected(&queue.telemetry.call().unwrap());
     queue.push("1").unwrap();
     let headers = &queue.messages[0].0.0;
+    assert_eq!(injected.headers, 3);
     assert_eq!(injected.headers, headers.len());
     assert_eq!(injected.bytes, headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>());
 }
@@ -133,4 +141,31 @@ fn a_span_dropped_in_a_panic_is_an_error() {
     let spans = sdk.spans();
     assert_eq!(spans[0].status, Status::error("panicked"));
     assert_eq!(value_of(&spans[0], attribute::ERROR_TYPE).unwrap().as_str(), "panic");
+}
+
+#[test]
+fn a_span_starts_at_the_call_and_not_when_it_is_made() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let call = queue.telemetry.call().unwrap();
+    let after_the_call = SystemTime::now();
+    while SystemTime::now() <= after_the_call {}
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    queue.telemetry.send(call.clone(), &operation, None, |_| ()).succeed();
+    drop(queue.telemetry.hand_out(call, operation, None, |_| ()));
+    for span in sdk.spans() {
+        assert!(span.start_time <= after_the_call, "{} started late", span.name);
+    }
+    assert_eq!(sdk.spans().len(), 2);
+}
+
+#[test]
+fn a_span_ends_when_its_adapter_says_it_did() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let span = queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ());
+    let answered = SystemTime::now();
+    span.ended_at(answered).succeed();
+    assert_eq!(sdk.spans()[0].end_time, answered);
 }
