@@ -48,6 +48,16 @@ fn a_client_follows_the_globals_as_they_come() {
     assert!(queue.telemetry.call().is_none());
     assert_eq!(queue.messages.pop_front(), Some((HeaderMap::default(), "1".to_owned())));
 
+    // A propagator alone: contexts pass through, from one message to the next.
+    global::set_text_map_propagator(w3c());
+    eventually("the propagator is found", || queue.telemetry.call().is_some());
+    queue.messages.push_back((HeaderMap::default().with("traceparent", FOREIGN), "2".to_owned()));
+    let message = queue.pop().unwrap();
+    message.in_scope(|| queue.push("3")).unwrap();
+    assert_eq!(queue.messages.pop_front().unwrap().0.0["traceparent"], FOREIGN);
+    message.ack();
+    drop(message);
+
     // A provider of no-ops is a no-op too, and is not asked for every message.
     let provider = NoOps::default();
     global::set_tracer_provider(provider.clone());
@@ -58,16 +68,6 @@ fn a_client_follows_the_globals_as_they_come() {
     let looks = provider.0.load(Ordering::Relaxed);
     assert!(looks <= started.elapsed().as_secs() + 1, "looked {looks} times");
     queue.messages.clear();
-
-    // A propagator alone: contexts pass through, from one message to the next.
-    global::set_text_map_propagator(w3c());
-    eventually("the propagator is found", || queue.telemetry.call().is_some());
-    queue.messages.push_back((HeaderMap::default().with("traceparent", FOREIGN), "2".to_owned()));
-    let message = queue.pop().unwrap();
-    message.in_scope(|| queue.push("3")).unwrap();
-    assert_eq!(queue.messages.pop_front().unwrap().0.0["traceparent"], FOREIGN);
-    message.ack();
-    drop(message);
 
     // The SDK comes late, after the client has sent: found within a second or so, and kept.
     let sdk = Sdk::new();
@@ -84,6 +84,7 @@ fn a_client_follows_the_globals_as_they_come() {
     // Suppressed: the raw call.
     {
         let _suppressed = sdk.app_span("request").with_telemetry_suppressed().attach();
+        assert!(queue.telemetry.call().is_none());
         queue.messages.clear();
         queue.push("6").unwrap();
         assert_eq!(queue.messages[0].0, HeaderMap::default());
