@@ -87,6 +87,12 @@ impl ClientSpan {
         }
     }
 
+    pub(crate) fn link(&mut self, context: SpanContext) {
+        if let Some(span) = &mut self.span {
+            span.add_link(context, Vec::new());
+        }
+    }
+
     /// The operation ended at this time, not when it is reported.
     pub fn ended_at(mut self, time: SystemTime) -> Self {
         self.ended_at = Some(time);

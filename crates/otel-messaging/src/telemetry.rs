@@ -208,11 +208,35 @@ impl Telemetry {
         messages: impl Iterator<Item = &'a Arc<ProcessSpan>>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
+        let creations = messages.filter_map(|message| message.creation().cloned());
+        self.receive_linked(call, operation, creations, attributes)
+    }
+
+    /// The same by the contexts that the senders left in the messages, where the messages themselves may be gone before
+    /// the operation is: see [`ProcessSpan::creation`].
+    pub fn receive_linked(
+        &self,
+        call: Call,
+        operation: &Operation,
+        creations: impl Iterator<Item = SpanContext>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
         let live = self.live();
         ClientSpan::new(live.start(call.may_look, &call.parent, || {
-            let links = messages.filter_map(|message| message.creation()).take(live.settings().max_links).cloned();
+            let links = creations.take(live.settings().max_links);
             builder(operation, SpanKind::Client, call.at, attributes, links)
         }))
+    }
+
+    /// Links a span to the context that the answer to its message carries, if it carries one: a reply never moves the
+    /// caller to another trace.
+    pub fn link_reply(&self, span: &mut ClientSpan, headers: &dyn Extractor) {
+        if !span.is_recording() {
+            return;
+        }
+        if let Some((_, reply)) = self.live().extract(&Context::new(), headers).filter(|(_, reply)| reply.is_valid()) {
+            span.link(reply);
+        }
     }
 
     /// Notes that a message is handed to the application. Its process span is made when it is first needed.

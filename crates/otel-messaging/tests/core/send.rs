@@ -169,3 +169,25 @@ fn a_span_ends_when_its_adapter_says_it_did() {
     span.ended_at(answered).succeed();
     assert_eq!(sdk.spans()[0].end_time, answered);
 }
+
+#[test]
+fn a_reply_is_linked_and_is_no_parent() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let responder = sdk.app_span("responder");
+    let call = queue.telemetry.call().expect("there is a tracer");
+    let mut span = queue.telemetry.send(call, &operation, None, |_| ());
+    let context = responder.span().span_context().clone();
+    let header = format!("00-{}-{}-01", context.trace_id(), context.span_id());
+    queue.telemetry.link_reply(&mut span, &HeaderMap::default().with("traceparent", &header));
+    queue.telemetry.link_reply(&mut span, &HeaderMap::default().with("traceparent", "malformed"));
+    queue.telemetry.link_reply(&mut span, &HeaderMap::default());
+    span.succeed();
+    responder.span().end();
+
+    let spans = sdk.spans();
+    let push = spans.iter().find(|span| span.name == "push orders").expect("sent");
+    assert_eq!(push.links.iter().map(|link| link.span_context.span_id()).collect::<Vec<_>>(), [context.span_id()]);
+    assert_ne!(push.span_context.trace_id(), context.trace_id());
+}
