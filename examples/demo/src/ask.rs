@@ -1,0 +1,178 @@
+//! Asks a Jaeger for a whole trace of each kind of order: the same table of hops, on spans that took the long way round.
+
+use std::time::Duration;
+
+use opentelemetry::{SpanId, TraceId};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{interval, timeout};
+
+use crate::{
+    Error,
+    expectation::{Spans, hops},
+    order::Card,
+    receiver::{Span, Status},
+};
+
+/// How long the traces may take to appear.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Done when there is a whole trace of each kind.
+pub(crate) async fn run(jaeger: &str) -> Result<(), Error> {
+    let url = format!("{}/api/traces?service=shopper&limit=100", jaeger.trim_end_matches('/'));
+    let http = Client::new();
+    let mut last = String::from("there was no answer");
+    let search = async {
+        let mut again = interval(Duration::from_secs(1));
+        loop {
+            again.tick().await;
+            match look(&http, &url).await {
+                Ok(None) => return,
+                Ok(Some(lacking)) => last = lacking,
+                Err(error) => last = error.to_string(),
+            }
+        }
+    };
+    timeout(PATIENCE, search).await.map_err(|_| format!("no whole trace of each kind within {PATIENCE:?}: {last}"))?;
+    Ok(())
+}
+
+/// What is still lacking, if anything is.
+async fn look(http: &Client, url: &str) -> Result<Option<String>, Error> {
+    let answer: Answer = http.get(url).send().await?.error_for_status()?.json().await?;
+    let all: Vec<Span> = answer.data.into_iter().flat_map(Trace::spans).collect();
+    let spans = Spans::new(&all);
+    let mut whole = Vec::new();
+    for card in Card::ALL {
+        let roots = all.iter().filter(|span| span.attribute("order.card") == Some(card.name()));
+        let mut best = None;
+        for root in roots {
+            // Batches are traces of their own, which were not asked for.
+            let found = spans.find(root.trace, hops(card), false);
+            match found.missing.first() {
+                None => {
+                    best = None;
+                    whole.push(format!("{card}: trace {}, {} hops", root.trace, found.hops.len()));
+                    break;
+                }
+                Some(hop) => best = Some(format!("{card}: trace {} lacks {hop}", root.trace)),
+            }
+        }
+        if whole.iter().all(|line| !line.starts_with(card.name())) {
+            return Ok(Some(best.unwrap_or_else(|| format!("{card}: no such order"))));
+        }
+    }
+    whole.iter().for_each(|line| println!("{line}"));
+    Ok(None)
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    data: Vec<Trace>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trace {
+    spans: Vec<JaegerSpan>,
+    processes: std::collections::HashMap<String, Process>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Process {
+    service_name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JaegerSpan {
+    #[serde(rename = "traceID")]
+    trace: String,
+    #[serde(rename = "spanID")]
+    span: String,
+    operation_name: String,
+    references: Vec<Reference>,
+    /// Microseconds since 1970.
+    start_time: u64,
+    /// Microseconds.
+    duration: u64,
+    tags: Vec<Tag>,
+    #[serde(rename = "processID")]
+    process: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reference {
+    ref_type: String,
+    #[serde(rename = "traceID")]
+    trace: String,
+    #[serde(rename = "spanID")]
+    span: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tag {
+    key: String,
+    value: Value,
+}
+
+impl Trace {
+    fn spans(self) -> impl Iterator<Item = Span> {
+        let Self { spans, processes } = self;
+        spans.into_iter().filter_map(move |span| {
+            let service = processes.get(&span.process).map(|process| process.service_name.clone())?;
+            span.read(service)
+        })
+    }
+}
+
+impl JaegerSpan {
+    fn read(self, service: String) -> Option<Span> {
+        let trace = TraceId::from_hex(&self.trace).ok()?;
+        let attributes: Vec<_> = self
+            .tags
+            .into_iter()
+            .map(|tag| (tag.key, tag.value.as_str().map_or_else(|| tag.value.to_string(), str::to_owned)))
+            .collect();
+        let tag = |key: &str| attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        let kind = match tag("span.kind") {
+            Some("server") => SpanKind::Server,
+            Some("client") => SpanKind::Client,
+            Some("producer") => SpanKind::Producer,
+            Some("consumer") => SpanKind::Consumer,
+            _ => SpanKind::Internal,
+        };
+        let status = match tag("otel.status_code") {
+            Some("ERROR") => Status::Error(tag("otel.status_description").unwrap_or_default().to_owned()),
+            Some("OK") => Status::Ok,
+            _ => Status::Unset,
+        };
+        let referred = |what: &str| {
+            self.references
+                .iter()
+                .filter(|reference| reference.ref_type == what)
+                .filter_map(|reference| {
+                    Some((TraceId::from_hex(&reference.trace).ok()?, SpanId::from_hex(&reference.span).ok()?))
+                })
+                .collect::<Vec<_>>()
+        };
+        let parent = referred("CHILD_OF").into_iter().find(|(of, _)| *of == trace).map(|(_, id)| id);
+        let links = referred("FOLLOWS_FROM");
+        Some(Span {
+            trace,
+            id: SpanId::from_hex(&self.span).ok()?,
+            parent,
+            service,
+            name: self.operation_name,
+            kind,
+            start: self.start_time * 1_000,
+            end: (self.start_time + self.duration) * 1_000,
+            attributes,
+            links,
+            status,
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! A receiver for OTLP over HTTP, protobuf: what every backend has, as small as it gets.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use opentelemetry::{SpanId, TraceId};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
+    common::v1::{AnyValue, KeyValue, any_value},
+    trace::v1::{self as otlp, span::SpanKind, status::StatusCode as OtlpStatus},
+};
+use prost::Message;
+use tokio::{net::TcpListener, sync::watch};
+
+/// All spans that arrived, and more as they come.
+pub(crate) struct Receiver {
+    /// Where to send them.
+    pub(crate) endpoint: String,
+    spans: watch::Receiver<Vec<Span>>,
+}
+
+/// A span as it arrived: what is needed to draw it and to judge it.
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    pub(crate) trace: TraceId,
+    pub(crate) id: SpanId,
+    pub(crate) parent: Option<SpanId>,
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) kind: SpanKind,
+    /// Nanoseconds since 1970.
+    pub(crate) start: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) end: u64,
+    /// Values as text.
+    pub(crate) attributes: Vec<(String, String)>,
+    pub(crate) links: Vec<(TraceId, SpanId)>,
+    pub(crate) status: Status,
+}
+
+/// How a span ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Status {
+    Unset,
+    Ok,
+    Error(String),
+}
+
+impl Span {
+    /// The value of an attribute, as text.
+    pub(crate) fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it ended with an error.
+    pub(crate) fn failed(&self) -> bool {
+        matches!(self.status, Status::Error(_))
+    }
+}
+
+impl Receiver {
+    /// Receives on a free port of this machine from now on.
+    pub(crate) async fn start() -> io::Result<Self> {
+        let (send, spans) = watch::channel(Vec::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("http://{}/v1/traces", listener.local_addr()?);
+        let app = Router::new()
+            .route("/v1/traces", post(receive))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::new(send));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(Self { endpoint, spans })
+    }
+
+    /// All spans that arrived so far.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.spans.borrow().clone()
+    }
+
+    /// Waits until the spans that arrived are enough.
+    pub(crate) async fn until(&self, enough: impl Fn(&[Span]) -> bool) {
+        // An error would mean that the server has gone, and with it every hope.
+        let _ = self.spans.clone().wait_for(|spans| enough(spans)).await;
+    }
+}
+
+async fn receive(State(spans): State<Arc<watch::Sender<Vec<Span>>>>, body: Bytes) -> Response {
+    let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    spans.send_modify(|spans| spans.extend(decode(request)));
+    let answer = ExportTraceServiceResponse::default().encode_to_vec();
+    ([(CONTENT_TYPE, "application/x-protobuf")], answer).into_response()
+}
+
+fn decode(request: ExportTraceServiceRequest) -> impl Iterator<Item = Span> {
+    request.resource_spans.into_iter().flat_map(|resource_spans| {
+        let resource = attributes(resource_spans.resource.map(|resource| resource.attributes).unwrap_or_default());
+        let service = resource.into_iter().find(|(key, _)| key == "service.name").map(|(_, value)| value);
+        let service = service.unwrap_or_default();
+        let spans = resource_spans.scope_spans.into_iter().flat_map(|scope_spans| scope_spans.spans);
+        spans.filter_map(move |span| decode_span(&service, span))
+    })
+}
+
+/// None for a span without valid ids, which no SDK sends.
+fn decode_span(service: &str, span: otlp::Span) -> Option<Span> {
+    let kind = span.kind();
+    let status = match span.status {
+        None => Status::Unset,
+        Some(status) => match status.code() {
+            OtlpStatus::Unset => Status::Unset,
+            OtlpStatus::Ok => Status::Ok,
+            OtlpStatus::Error => Status::Error(status.message),
+        },
+    };
+    Some(Span {
+        trace: trace_id(&span.trace_id)?,
+        id: span_id(&span.span_id)?,
+        parent: span_id(&span.parent_span_id),
+        service: service.to_owned(),
+        name: span.name,
+        kind,
+        start: span.start_time_unix_nano,
+        end: span.end_time_unix_nano,
+        attributes: attributes(span.attributes),
+        links: span
+            .links
+            .iter()
+            .filter_map(|link| Some((trace_id(&link.trace_id)?, span_id(&link.span_id)?)))
+            .collect(),
+        status,
+    })
+}
+
+fn trace_id(bytes: &[u8]) -> Option<TraceId> {
+    bytes.try_into().ok().map(TraceId::from_bytes).filter(|id| *id != TraceId::INVALID)
+}
+
+fn span_id(bytes: &[u8]) -> Option<SpanId> {
+    bytes.try_into().ok().map(SpanId::from_bytes).filter(|id| *id != SpanId::INVALID)
+}
+
+fn attributes(attributes: Vec<KeyValue>) -> Vec<(String, String)> {
+    attributes.into_iter().map(|attribute| (attribute.key, text(attribute.value))).collect()
+}
+
+fn text(value: Option<AnyValue>) -> String {
+    match value.and_then(|value| value.value) {
+        Some(any_value::Value::StringValue(text)) => text,
+        Some(any_value::Value::BoolValue(value)) => value.to_string(),
+        Some(any_value::Value::IntValue(value)) => value.to_string(),
+        Some(any_value::Value::DoubleValue(value)) => value.to_string(),
+        other => format!("{other:?}"),
+    }
+}

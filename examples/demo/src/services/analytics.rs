@@ -1,0 +1,77 @@
+//! A second consumer group on the orders topic, in batches: one span each, with a link to every order.
+
+use std::time::Duration;
+
+use otel_messaging::process_batch;
+use otel_rdkafka::{
+    ClientConfig, Message,
+    consumer::{Consumer, StreamConsumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+};
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, instrument, warn};
+
+use super::kafka::{self, ReadyWhenAssigned};
+use crate::{
+    Error,
+    order::{ORDERS_TOPIC, Order},
+    service::{self, Stop},
+};
+
+/// So many orders at most are counted together,
+const BATCH: usize = 5;
+/// and so long the first of them waits for the others.
+const LINGER: Duration = Duration::from_millis(250);
+
+pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
+    let servers = service::address("KAFKA_BOOTSTRAP_SERVERS")?;
+    kafka::create_topics(&servers).await?;
+    let consumer: StreamConsumer<ReadyWhenAssigned> = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "analytics")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.offset.store", "false")
+        .create_with_context(ReadyWhenAssigned)?;
+    consumer.subscribe(&[ORDERS_TOPIC])?;
+
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = stop.clone() => return Ok(()),
+            first = consumer.recv() => first?,
+        };
+        let messages = fill(&consumer, first).await?;
+        process_batch(&messages, count(&messages)).await;
+        for message in &messages {
+            consumer.store_offset_from_message(message)?;
+        }
+    }
+}
+
+async fn fill<'a>(
+    consumer: &'a StreamConsumer<ReadyWhenAssigned>,
+    first: BorrowedMessage<'a>,
+) -> Result<Vec<BorrowedMessage<'a>>, KafkaError> {
+    let deadline = Instant::now() + LINGER;
+    let mut messages = vec![first];
+    while messages.len() < BATCH
+        && let Ok(next) = timeout_at(deadline, consumer.recv()).await
+    {
+        messages.push(next?);
+    }
+    Ok(messages)
+}
+
+#[instrument(name = "count orders", skip_all)]
+async fn count(messages: &[BorrowedMessage<'_>]) {
+    let orders = messages.iter().filter_map(|message| serde_json::from_slice::<Order>(message.payload()?).ok());
+    let mut count = 0;
+    for order in orders {
+        count += 1;
+        info!(order.id, "one more {}", order.item);
+    }
+    if count < messages.len() {
+        warn!("{} messages are no orders", messages.len() - count);
+    }
+}

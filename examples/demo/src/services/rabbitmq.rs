@@ -1,0 +1,30 @@
+//! What the services that use RabbitMQ share.
+
+use otel_lapin::{
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+
+use crate::{
+    Error,
+    order::{DEAD_LETTER_QUEUE, ORDERS_EXCHANGE, PAID, SHIPPING_QUEUE},
+    service,
+};
+
+/// Connects, and declares exchange and queues where they do not exist. The broker confirms what is published.
+pub(crate) async fn connect() -> Result<(Connection, Channel), Error> {
+    let uri = service::address("RABBITMQ_URI")?;
+    let connection = Connection::connect(&uri, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+
+    let exchange = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let queue = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(ORDERS_EXCHANGE.into(), ExchangeKind::Direct, exchange, FieldTable::default()).await?;
+    channel.queue_declare(SHIPPING_QUEUE.into(), queue, FieldTable::default()).await?;
+    channel.queue_declare(DEAD_LETTER_QUEUE.into(), queue, FieldTable::default()).await?;
+    let bind = QueueBindOptions::default();
+    channel.queue_bind(SHIPPING_QUEUE.into(), ORDERS_EXCHANGE.into(), PAID.into(), bind, FieldTable::default()).await?;
+    Ok((connection, channel))
+}
