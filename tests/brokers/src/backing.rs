@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use crate::{missing::Missing, mock::Mock, process::Process};
+use crate::{
+    compose::{self, Container},
+    missing::Missing,
+    mock::Mock,
+    process::Process,
+};
 
 /// Where a broker came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,7 @@ impl fmt::Display for Source {
 #[derive(Debug)]
 pub(crate) enum Backing {
     Environment,
+    Compose(Container),
     Process(Process),
     Mock(Mock),
 }
@@ -41,6 +47,7 @@ impl Backing {
     pub(crate) fn source(&self) -> Source {
         match self {
             Self::Environment => Source::Environment,
+            Self::Compose(_) => Source::Compose,
             Self::Process(_) => Source::Process,
             Self::Mock(_) => Source::Mock,
         }
@@ -49,6 +56,7 @@ impl Backing {
     pub(crate) fn stop(&mut self) {
         match self {
             Self::Environment => {}
+            Self::Compose(container) => container.stop(),
             Self::Process(process) => process.stop(),
             Self::Mock(mock) => mock.stop(),
         }
@@ -57,6 +65,7 @@ impl Backing {
     pub(crate) fn kill(&mut self) {
         match self {
             Self::Environment => {}
+            Self::Compose(container) => container.kill(),
             Self::Process(process) => process.kill(),
             Self::Mock(mock) => mock.stop(),
         }
@@ -65,6 +74,7 @@ impl Backing {
     pub(crate) fn restart(&mut self, broker: &'static str, address: &str) -> Result<(), Missing> {
         match self {
             Self::Environment => Err(Missing::NotOurs { broker, address: address.to_owned() }),
+            Self::Compose(container) => container.restart(),
             Self::Process(process) => process.restart(),
             Self::Mock(mock) => mock.restart(),
         }
@@ -86,5 +96,11 @@ pub(crate) fn from_environment(
 
 /// Where a broker would come from.
 pub(crate) fn find<P>(variable: &str, installed: impl FnOnce() -> Result<P, Missing>) -> Result<Source, Missing> {
-    if std::env::var_os(variable).is_some() { Ok(Source::Environment) } else { installed().map(|_| Source::Process) }
+    if std::env::var_os(variable).is_some() {
+        Ok(Source::Environment)
+    } else if compose::engine_answers() {
+        Ok(Source::Compose)
+    } else {
+        installed().map(|_| Source::Process)
+    }
 }

@@ -16,6 +16,7 @@ use rdkafka::{
 
 use crate::{
     backing::{self, Backing, Source},
+    compose::Container,
     home,
     missing::Missing,
     mock::Mock,
@@ -26,7 +27,7 @@ use crate::{
 const NAME: &str = "Apache Kafka";
 const VARIABLE: &str = "BROKERS_KAFKA";
 
-static KAFKA: Kind = Kind { name: NAME, ports: 2, answers };
+static KAFKA: Kind = Kind { name: NAME, ports: 2, service: "kafka", service_port: 9092, answers };
 
 /// What one node needs, without ports and folders. `make brokers` formats a node's folder with it.
 const SETTINGS: &str = include_str!("../kafka/server.properties");
@@ -70,10 +71,16 @@ impl Kafka {
     /// # Errors
     /// What is missing and the command that mends it.
     pub fn start_real() -> Result<Self, Missing> {
-        match backing::from_environment(NAME, VARIABLE, answers)? {
-            Some(bootstrap_servers) => Ok(Self { bootstrap_servers, backing: Backing::Environment }),
-            None => Self::own(),
+        if let Some(bootstrap_servers) = backing::from_environment(NAME, VARIABLE, answers)? {
+            return Ok(Self { bootstrap_servers, backing: Backing::Environment });
         }
+        if let Some(container) = Container::start(&KAFKA, container_settings)? {
+            return Ok(Self {
+                bootstrap_servers: container.address().to_owned(),
+                backing: Backing::Compose(container),
+            });
+        }
+        Self::own()
     }
 
     /// Where a real one would come from. Nothing is started.
@@ -125,6 +132,24 @@ impl Kafka {
     pub fn restart(&mut self) -> Result<(), Missing> {
         self.backing.restart(NAME, &self.bootstrap_servers)
     }
+}
+
+/// The same settings as the image of Apache Kafka takes them, `num.partitions` as `KAFKA_NUM_PARTITIONS`, with all that
+/// belongs to listeners: those of the file are for clients inside its network.
+fn container_settings(port: u16) -> Vec<(String, String)> {
+    let advertised = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}");
+    let listeners = [
+        "listeners=PLAINTEXT://:9092,CONTROLLER://:9093",
+        &advertised,
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name=PLAINTEXT",
+        "controller.quorum.voters=0@localhost:9093",
+    ];
+    let settings = SETTINGS.lines().filter(|line| !line.starts_with('#')).chain(listeners);
+    settings
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (format!("KAFKA_{}", key.replace('.', "_").to_uppercase()), value.to_owned()))
+        .collect()
 }
 
 /// What `make brokers` put there.
@@ -199,4 +224,18 @@ fn answers(bootstrap_servers: &str) -> bool {
     producer
         .and_then(|producer| producer.client().fetch_metadata(None, Duration::from_secs(5)))
         .is_ok_and(|metadata| !metadata.brokers().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::tests::starts_elsewhere;
+
+    #[test]
+    fn a_lost_port_is_replaced() {
+        let installed = Installed::find().unwrap();
+        for taken in 0..KAFKA.ports {
+            starts_elsewhere(&KAFKA, taken, |folder, ports| installed.prepare(folder, ports));
+        }
+    }
 }

@@ -18,6 +18,7 @@
 //! names another folder.
 
 mod backing;
+mod compose;
 mod folder;
 mod home;
 mod kafka;

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     backing::{self, Backing, Source},
+    compose::Container,
     home,
     missing::Missing,
     net,
@@ -21,9 +22,12 @@ const VARIABLE: &str = "BROKERS_NATS";
 static WITH_JETSTREAM: Kind = Kind {
     name: NAME,
     ports: 1,
+    service: "nats",
+    service_port: 4222,
     answers: |address| info(address).is_some_and(|info| info.contains("\"jetstream\":true")),
 };
-static AS_CONFIGURED: Kind = Kind { name: NAME, ports: 1, answers: |address| info(address).is_some() };
+/// JetStream may be off in it.
+static AS_CONFIGURED: Kind = Kind { answers: |address| info(address).is_some(), ..WITH_JETSTREAM };
 
 /// A NATS server with JetStream.
 #[derive(Debug)]
@@ -40,10 +44,13 @@ impl Nats {
     /// What is missing and the command that mends it.
     pub fn start() -> Result<Self, Missing> {
         let listens = |url: &str| (AS_CONFIGURED.answers)(&net::host_and_port(url, 4222));
-        match backing::from_environment(NAME, VARIABLE, listens)? {
-            Some(url) => Ok(Self { url, backing: Backing::Environment }),
-            None => Self::own(),
+        if let Some(url) = backing::from_environment(NAME, VARIABLE, listens)? {
+            return Ok(Self { url, backing: Backing::Environment });
         }
+        if let Some(container) = Container::start(&WITH_JETSTREAM, |_| Vec::new())? {
+            return Ok(Self { url: url(container.address()), backing: Backing::Compose(container) });
+        }
+        Self::own()
     }
 
     /// Where it would come from. Nothing is started.
@@ -74,7 +81,7 @@ impl Nats {
     fn process(kind: &'static Kind, config: &str) -> Result<Self, Missing> {
         let server = find()?;
         let process = Process::start(kind, |folder, ports| prepare(&server, config, folder, ports[0]))?;
-        Ok(Self { url: format!("nats://{}", process.address()), backing: Backing::Process(process) })
+        Ok(Self { url: url(process.address()), backing: Backing::Process(process) })
     }
 
     /// Where it came from.
@@ -99,6 +106,10 @@ impl Nats {
     pub fn restart(&mut self) -> Result<(), Missing> {
         self.backing.restart(NAME, &self.url)
     }
+}
+
+fn url(address: &str) -> String {
+    format!("nats://{address}")
 }
 
 fn prepare(server: &Path, config: &str, folder: &Path, port: u16) -> std::io::Result<Program> {
@@ -137,4 +148,16 @@ fn info(address: &str) -> Option<String> {
     let mut line = String::new();
     BufReader::new(stream.take(64 * 1024)).read_line(&mut line).ok()?;
     line.starts_with("INFO ").then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::tests::starts_elsewhere;
+
+    #[test]
+    fn a_lost_port_is_replaced() {
+        let server = find().unwrap();
+        starts_elsewhere(&WITH_JETSTREAM, 0, |folder, ports| prepare(&server, "", folder, ports[0]));
+    }
 }

@@ -26,3 +26,22 @@ pub(crate) fn host_and_port(url: &str, default_port: u16) -> String {
         format!("{host}:{default_port}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_is_found_in_every_url() {
+        for (url, expected) in [
+            ("127.0.0.1:9092", "127.0.0.1:9092"),
+            ("one:9092,two:9092", "one:9092"),
+            ("amqp://guest:guest@host/%2f", "host:5672"),
+            ("amqp://user:p%40ss@host:1/vhost?heartbeat=5", "host:1"),
+            ("nats://[::1]:4222", "[::1]:4222"),
+            ("nats://[::1]", "[::1]:5672"),
+        ] {
+            assert_eq!(host_and_port(url, 5672), expected, "{url}");
+        }
+    }
+}

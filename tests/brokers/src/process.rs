@@ -14,7 +14,7 @@ use std::{
 use crate::{folder::Folder, missing::Missing, ports};
 
 /// How long a broker may take until it answers.
-const READY: Duration = Duration::from_secs(60);
+pub(crate) const READY: Duration = Duration::from_secs(60);
 /// How long a broker may take to stop when asked; then it is killed.
 const STOPPED: Duration = Duration::from_secs(20);
 /// How often another run may take a port between finding it free and using it.
@@ -31,6 +31,9 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// How many ports it needs; the first is the one for clients.
     pub(crate) ports: usize,
+    /// Its service in `docker-compose.yml`, and the port it listens on there.
+    pub(crate) service: &'static str,
+    pub(crate) service_port: u16,
     /// Whether a broker answers at this `host:port`.
     pub(crate) answers: fn(&str) -> bool,
 }
@@ -71,7 +74,7 @@ impl Process {
             let address = format!("127.0.0.1:{}", ports[0]);
             let mut process = Self { kind, program, address, child: None, folder };
             match process.launch() {
-                Err(Missing::NotReady { log, .. }) if attempt < ATTEMPTS && lost_a_port(&log) => attempt += 1,
+                Err(Missing::NotReady { .. }) if attempt < ATTEMPTS && lost_a_port(&process.log()) => attempt += 1,
                 Err(missing) => return Err(missing),
                 Ok(()) => return Ok(process),
             }
@@ -110,7 +113,7 @@ impl Process {
             thread::sleep(Duration::from_millis(20));
         }
         self.kill();
-        Err(Missing::NotReady { broker: self.kind.name, log: self.end_of_log() })
+        Err(Missing::NotReady { broker: self.kind.name, log: last_lines(&self.log()) })
     }
 
     fn spawn(&mut self) -> io::Result<Child> {
@@ -147,11 +150,8 @@ impl Process {
         let _ = self.folder.at_end("");
     }
 
-    fn end_of_log(&self) -> String {
-        let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.path().join("log")).unwrap_or_default()).into_owned()
     }
 }
 
@@ -170,8 +170,39 @@ fn send(line: &str) {
     let _ = Command::new("/bin/sh").args(["-c", line]).stdin(Stdio::null()).status();
 }
 
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
 /// Whether a broker gave up because another program was faster on one of its ports.
 fn lost_a_port(log: &str) -> bool {
     let log = log.to_lowercase();
-    ["already in use", "in use by another", "eaddrinuse"].iter().any(|words| log.contains(words))
+    ["already in use", "already_used", "eaddrinuse"].iter().any(|words| log.contains(words))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{cell::RefCell, net::TcpListener};
+
+    use super::*;
+
+    /// Starts a broker whose `taken`-th port is taken by somebody else after it was found free: it starts on others.
+    pub(crate) fn starts_elsewhere(
+        kind: &'static Kind,
+        taken: usize,
+        prepare: impl Fn(&Path, &[u16]) -> io::Result<Program>,
+    ) {
+        let thief = RefCell::new(None);
+        let process = Process::start(kind, |folder, ports| {
+            if thief.borrow().is_none() {
+                *thief.borrow_mut() = Some(TcpListener::bind(("127.0.0.1", ports[taken])).unwrap());
+            }
+            prepare(folder, ports)
+        })
+        .unwrap();
+        assert!((kind.answers)(process.address()));
+        let thief = thief.into_inner().unwrap().local_addr().unwrap();
+        assert_ne!(process.address(), thief.to_string());
+    }
 }

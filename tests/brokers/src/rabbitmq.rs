@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     backing::{self, Backing, Source},
+    compose::Container,
     home,
     missing::Missing,
     net,
@@ -18,19 +19,17 @@ use crate::{
 const NAME: &str = "RabbitMQ";
 const VARIABLE: &str = "BROKERS_AMQP";
 
-static RABBITMQ: Kind = Kind { name: NAME, ports: 3, answers };
+static RABBITMQ: Kind = Kind { name: NAME, ports: 3, service: "rabbitmq", service_port: 5672, answers };
 
 /// Debian's own scripts; those on the `PATH` there want root, to become the user `rabbitmq`.
 const DEBIAN: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// Erlang's name server stays in the broker's process group, in the foreground, so that it ends with the broker: when a node
-/// has to start it, it becomes a daemon. The last line makes the shell the broker.
+/// has to start it, it becomes a daemon. It ends before the broker only where its port is taken, and then all of the group
+/// ends. The last line makes the shell the broker.
 const START: &str = r#"
-    epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 &
-    until epmd -port "$ERL_EPMD_PORT" -names >/dev/null 2>&1; do
-        kill -0 $! || { echo "epmd: port $ERL_EPMD_PORT is already in use"; exit 1; }
-        sleep 0.05
-    done
+    { epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1; echo "epmd: its port is already in use"; kill -s KILL -- "-$$"; } &
+    until epmd -port "$ERL_EPMD_PORT" -names >/dev/null 2>&1; do sleep 0.05; done
     exec "$0"
 "#;
 
@@ -48,10 +47,13 @@ impl RabbitMq {
     /// # Errors
     /// What is missing and the command that mends it.
     pub fn start() -> Result<Self, Missing> {
-        match backing::from_environment(NAME, VARIABLE, answers_at)? {
-            Some(uri) => Ok(Self { uri, backing: Backing::Environment }),
-            None => Self::own(),
+        if let Some(uri) = backing::from_environment(NAME, VARIABLE, answers_at)? {
+            return Ok(Self { uri, backing: Backing::Environment });
         }
+        if let Some(container) = Container::start(&RABBITMQ, |_| Vec::new())? {
+            return Ok(Self { uri: uri(container.address()), backing: Backing::Compose(container) });
+        }
+        Self::own()
     }
 
     /// Where it would come from. Nothing is started.
@@ -169,4 +171,18 @@ fn answers(address: &str) -> bool {
         && stream.read_exact(&mut frame).is_ok()
         && frame[..3] == [1, 0, 0]
         && frame[7..] == [0, 10, 0, 10]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::tests::starts_elsewhere;
+
+    #[test]
+    fn a_lost_port_is_replaced() {
+        let server = find().unwrap();
+        for taken in 0..RABBITMQ.ports {
+            starts_elsewhere(&RABBITMQ, taken, |folder, ports| prepare(&server, folder, ports));
+        }
+    }
 }

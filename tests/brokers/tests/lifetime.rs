@@ -30,6 +30,8 @@ impl Holder {
             .env_remove("BROKERS_KAFKA")
             .env_remove("BROKERS_AMQP")
             .env_remove("BROKERS_NATS")
+            // Child processes, not containers.
+            .env("DOCKER_HOST", "unix:///nonexistent")
             .env(name, value)
             .process_group(0)
             .stdin(Stdio::piped())
