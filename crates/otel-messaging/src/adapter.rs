@@ -64,6 +64,7 @@
 //!
 //!     // 5. Receive: when the message is handed to the application, and not before.
 //!     fn pop(&mut self) -> Option<Message> {
+//!         waiting(); // for `sequential`: none is in hand while the next is asked for
 //!         let (headers, body) = self.messages.pop_front()?;
 //!         let process = self.telemetry.call().map(|call| {
 //!             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
@@ -109,6 +110,7 @@ pub use crate::{
     client_span::{ClientSpan, Settlement},
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::ProcessSpan,
+    sequential::waiting,
     telemetry::{Call, Headers, Injected, Settles, Telemetry},
 };
 

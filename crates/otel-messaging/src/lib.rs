@@ -7,6 +7,7 @@ mod live;
 mod message_ext;
 mod operation;
 mod process_span;
+mod sequential;
 mod shield;
 mod telemetry;
 
@@ -17,4 +18,5 @@ pub use crate::{
     batch::process_batch,
     instrumentation::{CarriedContext, Correlation, Instrumentation, InstrumentationBuilder},
     message_ext::{MessageExt, Outcome, Processing},
+    sequential::{Sequential, sequential, sequential_blocking},
 };

@@ -24,6 +24,7 @@ use crate::{
     live::{Live, MayLook},
     operation::{Attributes, Operation},
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
+    sequential::{self, Hand},
     shield::shield,
     telemetry::Call,
 };
@@ -55,6 +56,8 @@ pub struct ProcessSpan {
     /// Nothing is left to end: it happened, or the span in the context is not ours.
     ended: AtomicBool,
     settled: AtomicBool,
+    /// The loop that has the message in hand.
+    pub(crate) hand: Option<Arc<Hand>>,
 }
 
 /// In the context of a process span: the creation context of its message, by which a forward is known.
@@ -89,6 +92,7 @@ impl ProcessSpan {
             context: OnceLock::new(),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            hand: sequential::here(),
         }
     }
 
@@ -112,6 +116,7 @@ impl ProcessSpan {
             context: OnceLock::from(context),
             ended,
             settled: AtomicBool::new(false),
+            hand: None,
         }
     }
 
@@ -246,6 +251,9 @@ impl Drop for FailOnPanic<'_> {
 
 impl Drop for ProcessSpan {
     fn drop(&mut self) {
+        if let Some(hand) = self.hand.take() {
+            hand.release(self);
+        }
         if self.context.get().is_some() {
             if thread::panicking() {
                 self.fail(ERROR_TYPE_PANIC, "panicked");

@@ -250,7 +250,11 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
         let attributes = operation.attributes(attributes);
-        Arc::new(ProcessSpan::new(self.live().clone(), call, operation, headers, attributes))
+        let span = Arc::new(ProcessSpan::new(self.live().clone(), call, operation, headers, attributes));
+        if let Some(hand) = &span.hand {
+            hand.take(&span);
+        }
+        span
     }
 
     /// Starts the span of a settle operation.

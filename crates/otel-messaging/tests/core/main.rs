@@ -11,6 +11,7 @@ mod destinations;
 mod hostile_sdk;
 mod process;
 mod send;
+mod sequential;
 mod vocabulary;
 
 /// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.

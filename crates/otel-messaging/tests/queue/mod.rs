@@ -8,7 +8,9 @@ use std::{
 use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::{
     Instrumentation, MessageExt,
-    adapter::{Attributes, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry, scope},
+    adapter::{
+        Attributes, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry, scope, waiting,
+    },
     semconv::attribute,
 };
 
@@ -122,6 +124,7 @@ impl Queue {
     }
 
     pub(crate) fn pop_from(&mut self, destination: &str) -> Option<Message> {
+        waiting();
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));

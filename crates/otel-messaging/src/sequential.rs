@@ -1,0 +1,214 @@
+//! The message in hand of a loop that works on one after the other.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context as TaskContext, Poll},
+};
+
+use opentelemetry::{Context, ContextGuard};
+use pin_project_lite::pin_project;
+
+use crate::process_span::ProcessSpan;
+
+/// Makes each message of a loop over a stream current while the loop has it in hand.
+///
+/// One line around a loop gives everything that is done for a message, and everything that is sent for it, the message's
+/// process span as its parent:
+///
+/// ```no_run
+/// # use futures::StreamExt;
+/// # use otel_messaging::{MessageExt, sequential};
+/// # async fn handle<M>(_: M) {}
+/// # async fn work<M: MessageExt>(mut consumer: impl futures::Stream<Item = M> + Unpin) {
+/// sequential(async {
+///     while let Some(message) = consumer.next().await {
+///         handle(message).await;
+///     }
+/// })
+/// .await;
+/// # }
+/// ```
+///
+/// A message is in hand from the moment a wrapped consumer hands it out, inside this future, until it is dropped or the
+/// next one is asked for. While two are alive none is current, and nothing is guessed. Tasks that are spawned inside
+/// inherit nothing.
+///
+/// The promise is the loop's: one message at a time, and nothing else sends inside while one is held. Keep it the
+/// innermost wrapper of the loop: two loops that are joined in one task are two `sequential`s. Work on several messages
+/// at a time belongs into [`process`](crate::MessageExt::process), batches into [`process_batch`](crate::process_batch).
+///
+/// # Cancel safety
+///
+/// As the loop's.
+pub fn sequential<F: Future>(r#loop: F) -> Sequential<F> {
+    Sequential { hand: Arc::default(), r#loop }
+}
+
+/// [`sequential`] for a loop that blocks its thread, as around `BaseConsumer::poll`.
+///
+/// ```no_run
+/// # use otel_messaging::{MessageExt, sequential_blocking};
+/// # fn handle<M>(_: M) {}
+/// # fn work<M: MessageExt>(poll: impl Fn() -> Option<M>) {
+/// sequential_blocking(|| {
+///     while let Some(message) = poll() {
+///         handle(message);
+///     }
+/// });
+/// # }
+/// ```
+pub fn sequential_blocking<T>(r#loop: impl FnOnce() -> T) -> T {
+    let _here = Here::enter(&Arc::default());
+    r#loop()
+}
+
+/// For adapters: a consumer was asked for its next message, so none is in hand any more.
+///
+/// The first thing in every `poll_next`, `recv` and `poll`. What is handed out next is in hand again, by
+/// [`hand_out`](crate::adapter::Telemetry::hand_out).
+#[inline]
+pub fn waiting() {
+    if let Some(hand) = here() {
+        hand.lock().waiting = true;
+        attach(&hand);
+    }
+}
+
+/// The messages of one loop that are alive, and whether it waits for the next.
+#[derive(Default)]
+pub(crate) struct Hand(Mutex<InHand>);
+
+#[derive(Default)]
+struct InHand {
+    waiting: bool,
+    alive: Vec<(usize, Context)>,
+}
+
+impl Hand {
+    fn lock(&self) -> MutexGuard<'_, InHand> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The context to be in: that of the only message, if there is only one.
+    fn context(&self) -> Option<Context> {
+        match &*self.lock() {
+            InHand { waiting: false, alive } => match &alive[..] {
+                [(_, context)] => Some(context.clone()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Takes a message in hand.
+    pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>) {
+        {
+            let mut hand = self.lock();
+            hand.waiting = false;
+            hand.alive.push((Arc::as_ptr(message).addr(), message.context().clone()));
+        }
+        attach(self);
+    }
+
+    /// Lets a message go, on whatever thread its last part was dropped.
+    pub(crate) fn release(self: &Arc<Self>, message: &ProcessSpan) {
+        let id = std::ptr::from_ref(message).addr();
+        let released = {
+            let mut hand = self.lock();
+            let at = hand.alive.iter().position(|(alive, _)| *alive == id);
+            at.map(|at| hand.alive.swap_remove(at))
+        };
+        attach(self);
+        drop(released);
+    }
+}
+
+thread_local! {
+    /// The loop that this thread is polling.
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+}
+
+struct Here {
+    hand: Arc<Hand>,
+    /// Never used again: dropping it is its purpose.
+    attached: Option<ContextGuard>,
+}
+
+/// The loop that this thread is polling, if it is.
+#[inline]
+pub(crate) fn here() -> Option<Arc<Hand>> {
+    HERE.try_with(|here| here.borrow().as_ref().map(|here| here.hand.clone())).ok().flatten()
+}
+
+/// Makes current what the loop has in hand, if the loop is the one that this thread is polling.
+fn attach(hand: &Arc<Hand>) {
+    let is_here =
+        |here: &RefCell<Option<Here>>| here.borrow().as_ref().is_some_and(|here| Arc::ptr_eq(&here.hand, hand));
+    if !HERE.try_with(is_here).unwrap_or(false) {
+        return;
+    }
+    let put = |attached| {
+        HERE.with(|here| here.borrow_mut().as_mut().and_then(|here| std::mem::replace(&mut here.attached, attached)))
+    };
+    // Let go of before the next is attached, and outside the borrow: a context may be the last owner of a span.
+    drop(put(None));
+    if let Some(context) = hand.context() {
+        drop(put(Some(context.attach())));
+    }
+}
+
+impl Here {
+    /// Until the guard is dropped this thread is polling that loop.
+    fn enter(hand: &Arc<Hand>) -> Entered {
+        let here = Self { hand: hand.clone(), attached: None };
+        let entered = Entered { outer: HERE.with(|cell| cell.replace(Some(here))) };
+        attach(hand);
+        entered
+    }
+}
+
+struct Entered {
+    outer: Option<Here>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // The guard of the loop that is left goes first, then the outer loop is what it was.
+        drop(HERE.with(|cell| cell.replace(None)));
+        HERE.with(|cell| cell.replace(self.outer.take()));
+    }
+}
+
+pin_project! {
+    /// The future of [`sequential`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Sequential<F> {
+        hand: Arc<Hand>,
+        #[pin]
+        r#loop: F,
+    }
+}
+
+impl<F: Future> Future for Sequential<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _here = Here::enter(this.hand);
+        this.r#loop.poll(task)
+    }
+}
+
+impl<F> fmt::Debug for Sequential<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hand = self.hand.lock();
+        f.debug_struct("Sequential")
+            .field("waiting", &hand.waiting)
+            .field("alive", &hand.alive.len())
+            .finish_non_exhaustive()
+    }
+}
