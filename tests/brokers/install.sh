@@ -73,7 +73,7 @@ fi
 # For the Rust build.
 debian='on Debian as root: `make brokers`'
 have cc || lacking "there is no C compiler, which the Rust build needs: install gcc ($debian)"
-have make || lacking "make is not installed, which the Rust build needs: install make ($debian)"
+have make || lacking "make is not installed, which the Rust build needs: run \`apt-get install make\` or the like"
 have cmake || lacking "cmake is not installed, which the Rust build needs: install cmake ($debian)"
 ! have cc || echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1 ||
     lacking "zlib.h is not installed, which the Rust build needs: install zlib1g-dev ($debian)"

@@ -70,6 +70,13 @@ fn run(command: &OsString, args: &[OsString]) -> ExitCode {
             None => command.env_remove(variable),
         };
     }
+    // What `cargo run` says about this package. A cargo in COMMAND would compile again what depends on it.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
     match command.status() {
         // As a shell tells it.
         Ok(status) => {
