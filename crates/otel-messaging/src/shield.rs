@@ -1,6 +1,22 @@
 //! What is not ours and may panic: samplers, processors, propagators, hooks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+
+use crate::{
+    adapter::{ClientSpan, ProcessSpan, Telemetry},
+    instrumentation::Instrumentation,
+};
+
+// Wrappers are as unwind safe as the clients they wrap. Nothing of ours is left half changed by a panic: theirs are caught
+// below, and our own state is atomics and locks around single assignments.
+impl UnwindSafe for ClientSpan {}
+impl RefUnwindSafe for ClientSpan {}
+impl UnwindSafe for ProcessSpan {}
+impl RefUnwindSafe for ProcessSpan {}
+impl UnwindSafe for Telemetry {}
+impl RefUnwindSafe for Telemetry {}
+impl UnwindSafe for Instrumentation {}
+impl RefUnwindSafe for Instrumentation {}
 
 /// Runs `theirs`; `None` when it panicked, which the panic hook has reported by then.
 ///
