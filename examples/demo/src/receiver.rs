@@ -1,15 +1,22 @@
 //! A receiver for OTLP over HTTP, protobuf: what every backend has, as small as it gets.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
 use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::post,
 };
+use flate2::read::GzDecoder;
 use opentelemetry::{SpanId, TraceId};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
@@ -91,13 +98,23 @@ impl Receiver {
     }
 }
 
-async fn receive(State(spans): State<Arc<watch::Sender<Vec<Span>>>>, body: Bytes) -> Response {
-    let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+async fn receive(State(spans): State<Arc<watch::Sender<Vec<Span>>>>, headers: HeaderMap, body: Bytes) -> Response {
+    let Some(request) = unpack(&headers, body).and_then(|body| ExportTraceServiceRequest::decode(body).ok()) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     spans.send_modify(|spans| spans.extend(decode(request)));
     let answer = ExportTraceServiceResponse::default().encode_to_vec();
     ([(CONTENT_TYPE, "application/x-protobuf")], answer).into_response()
+}
+
+/// As it was before `OTEL_EXPORTER_OTLP_COMPRESSION`.
+fn unpack(headers: &HeaderMap, body: Bytes) -> Option<Bytes> {
+    if headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding != "gzip") {
+        return Some(body);
+    }
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&body[..]).read_to_end(&mut unpacked).ok()?;
+    Some(unpacked.into())
 }
 
 fn decode(request: ExportTraceServiceRequest) -> impl Iterator<Item = Span> {

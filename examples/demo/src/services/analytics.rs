@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let servers = service::address("KAFKA_BOOTSTRAP_SERVERS")?;
-    kafka::create_topics(&servers).await?;
+    kafka::topics(&servers).await?;
     let consumer: StreamConsumer<ReadyWhenAssigned> = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", "analytics")

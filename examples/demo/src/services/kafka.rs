@@ -1,13 +1,16 @@
 //! What the services that use Kafka share.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use otel_rdkafka::{
     ClientConfig, ClientContext,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
-    types::RDKafkaErrorCode,
+    producer::{BaseProducer, Producer},
 };
-use tracing::warn;
+use tokio::task::spawn_blocking;
 
 use crate::{
     Error,
@@ -15,26 +18,30 @@ use crate::{
     service,
 };
 
-/// Creates the topics where they do not exist; whichever service comes first does it.
-pub(crate) async fn create_topics(servers: &str) -> Result<(), Error> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", servers).create()?;
-    let topics = [ORDERS_TOPIC, RETRY_TOPIC].map(|name| NewTopic::new(name, 3, TopicReplication::Fixed(1)));
-    match admin.create_topics(&topics, &AdminOptions::new()).await {
-        Ok(results) => {
-            for result in results {
-                match result {
-                    Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                    Err((topic, error)) => return Err(format!("topic {topic} cannot be created: {error}").into()),
+/// How long the topics may take to appear.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until the topics exist. To ask for one creates it: Kafka's default, and librdkafka's mock cluster knows no other
+/// way.
+pub(crate) async fn topics(servers: &str) -> Result<(), Error> {
+    let client: BaseProducer = ClientConfig::new().set("bootstrap.servers", servers).create()?;
+    spawn_blocking(move || {
+        let deadline = Instant::now() + PATIENCE;
+        for topic in [ORDERS_TOPIC, RETRY_TOPIC] {
+            let exists = || {
+                let metadata = client.client().fetch_metadata(Some(topic), PATIENCE)?;
+                Ok::<_, Error>(metadata.topics().iter().any(|it| it.error().is_none() && !it.partitions().is_empty()))
+            };
+            while !exists()? {
+                if Instant::now() > deadline {
+                    return Err(format!("there is no topic {topic} after {PATIENCE:?}").into());
                 }
+                thread::sleep(Duration::from_millis(20));
             }
         }
-        // librdkafka's mock cluster creates topics when they are first named.
-        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature) => {
-            warn!(%error, "topics are left to the broker");
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
+        Ok(())
+    })
+    .await?
 }
 
 /// A consumer's context that says when the group has given it its partitions: from then on nothing waits for it.

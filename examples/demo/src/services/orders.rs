@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let servers = service::address("KAFKA_BOOTSTRAP_SERVERS")?;
-    kafka::create_topics(&servers).await?;
+    kafka::topics(&servers).await?;
     let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", servers).create()?;
 
     let listen = env::var("ORDERS_LISTEN").unwrap_or_else(|_| "127.0.0.1:0".to_owned());

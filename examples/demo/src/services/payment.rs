@@ -54,7 +54,7 @@ enum PaymentError {
 
 pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let servers = service::address("KAFKA_BOOTSTRAP_SERVERS")?;
-    kafka::create_topics(&servers).await?;
+    kafka::topics(&servers).await?;
     let (connection, channel) = rabbitmq::connect().await?;
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers);
