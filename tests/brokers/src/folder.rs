@@ -16,6 +16,7 @@ use std::{
 /// Each line on standard input is what has to be run at the end, instead of what was there before.
 const KEEPER: &str = r#"
     trap '' HUP INT TERM
+    PATH=$PATH:/usr/bin:/bin
     last=
     while read -r line; do last=$line; done
     eval "$last"

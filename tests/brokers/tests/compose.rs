@@ -38,7 +38,8 @@ fn nats_server() -> PathBuf {
 fn a_container_is_run_on_a_free_port_and_removed_with_its_volumes() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compose");
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
+    let temporary = folder.join("tmp");
+    fs::create_dir_all(&temporary).unwrap();
     let (docker, log) = (folder.join("docker"), folder.join("log"));
     fs::write(&docker, DOCKER).unwrap();
     fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
@@ -48,6 +49,7 @@ fn a_container_is_run_on_a_free_port_and_removed_with_its_volumes() {
         .env_clear()
         .env("PATH", &folder)
         .env("BROKERS_HOME", &folder)
+        .env("TMPDIR", &temporary)
         .env("LOG", &log)
         .env("STORE", folder.join("store"))
         .env("NATS_SERVER", nats_server())
@@ -80,4 +82,5 @@ fn a_container_is_run_on_a_free_port_and_removed_with_its_volumes() {
     assert!(log.contains(&format!("\n{compose} down -v\n")), "{log}");
     assert_eq!(log.lines().filter(|call| call.ends_with(" down -v")).count(), 3, "{log}");
     assert!(TcpStream::connect(address).is_err());
+    assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
 }

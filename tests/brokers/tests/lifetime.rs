@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashSet,
+    fs,
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader},
     net::TcpStream,
     os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,6 +18,8 @@ struct Holder {
     child: Child,
     /// `host:port` of the three brokers.
     addresses: Vec<String>,
+    /// Where the brokers' folders are.
+    temporary: PathBuf,
     /// In the environment of every process that descends from the holder.
     mark: String,
 }
@@ -24,6 +28,8 @@ impl Holder {
     fn start() -> Self {
         let mark = format!("BROKERS_TEST_MARK={:x}", RandomState::new().hash_one(0));
         let (name, value) = mark.split_once('=').unwrap();
+        let temporary = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(value);
+        fs::create_dir(&temporary).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_brokers"))
             .args(["run", "--", "/bin/sh", "-c"])
             .arg(r#"echo "$BROKERS_KAFKA $BROKERS_AMQP $BROKERS_NATS"; read -r end"#)
@@ -32,6 +38,7 @@ impl Holder {
             .env_remove("BROKERS_NATS")
             // Child processes, not containers.
             .env("DOCKER_HOST", "unix:///nonexistent")
+            .env("TMPDIR", &temporary)
             .env(name, value)
             .process_group(0)
             .stdin(Stdio::piped())
@@ -46,8 +53,9 @@ impl Holder {
             .map(|address| address.trim_start_matches("nats://").to_owned())
             .collect();
         assert_eq!(addresses.len(), 3, "{line}");
-        let holder = Self { child, addresses, mark };
+        let holder = Self { child, addresses, temporary, mark };
         assert!(holder.addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
+        assert_eq!(fs::read_dir(&holder.temporary).unwrap().count(), 3);
         // The holder, its command, three brokers and their keepers.
         assert!(holder.processes().len() >= 8, "{:#?}", holder.processes());
         holder
@@ -67,7 +75,7 @@ impl Holder {
         );
     }
 
-    /// Every process and every port is gone within the deadline.
+    /// Every process, every port and every folder is gone within the deadline.
     fn assert_gone(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.processes().is_empty() {
@@ -75,6 +83,7 @@ impl Holder {
             thread::sleep(Duration::from_millis(50));
         }
         assert!(self.addresses.iter().all(|address| TcpStream::connect(address).is_err()));
+        fs::remove_dir(&self.temporary).expect("an empty folder");
     }
 }
 
