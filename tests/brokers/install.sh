@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the real brokers (and the Rust build) need, as far as this machine allows it.
 #
-#   target/brokers/kafka            Apache Kafka, by Maven               (needs Maven and Java 17 or newer)
+#   target/brokers/kafka             Apache Kafka, by Maven                (needs Maven and Java 17 or newer)
 #   target/brokers/bin/nats-server   nats-server, by `go install`         (needs Go 1.26 or newer)
 #   rabbitmq-server                  by apt-get, only as root on a Debian-like system
 #
