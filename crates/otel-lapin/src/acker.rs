@@ -1,0 +1,157 @@
+//! Settling a delivery by its own handle.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use lapin::{
+    Result,
+    options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
+};
+use otel_messaging::{
+    MessageExt,
+    adapter::{OperationName, ProcessSpan, Settlement},
+};
+
+use crate::{
+    settle::{Handed, Settling},
+    telemetry::{ACK, NACK, REJECT},
+};
+
+/// [`lapin::Acker`], which carries its message's process span.
+///
+/// Each settlement is a span, child of the process span. The process span does not end with it, but lives at least as long
+/// as the last clone of its acker.
+#[derive(Clone)]
+pub struct Acker {
+    inner: lapin::Acker,
+    handed: Option<Arc<Handed>>,
+}
+
+impl Acker {
+    pub(crate) fn new(inner: lapin::Acker, handed: Option<Arc<Handed>>) -> Self {
+        Self { inner, handed }
+    }
+
+    /// Acknowledges the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Acker::ack`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the acknowledgement is on its way; the span of a dropped future says that the outcome is unknown.
+    pub fn ack(&self, options: BasicAckOptions) -> impl Future<Output = Result<bool>> + Send {
+        self.settle(ACK, options.multiple, Settlement::Ack, self.inner.ack(options))
+    }
+
+    /// Refuses the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Acker::nack`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn nack(&self, options: BasicNackOptions) -> impl Future<Output = Result<bool>> + Send {
+        self.settle(NACK, options.multiple, nacked(options), self.inner.nack(options))
+    }
+
+    /// Refuses the delivery. `Ok(false)` if it was settled before or its channel is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Acker::reject`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn reject(&self, options: BasicRejectOptions) -> impl Future<Output = Result<bool>> + Send {
+        self.settle(REJECT, false, rejected(options), self.inner.reject(options))
+    }
+
+    fn settle(
+        &self,
+        name: OperationName,
+        multiple: bool,
+        outcome: Settlement,
+        settle: impl Future<Output = Result<bool>> + Send,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        let traced = self.handed.as_ref().and_then(|handed| Some((handed, handed.broker.telemetry.call()?)));
+        async move {
+            let Some((handed, call)) = traced else { return settle.await };
+            let settling = Settling::message(call, name, handed, multiple);
+            let result = settle.await;
+            settling.end(&result, outcome);
+            result
+        }
+    }
+
+    /// Whether the channel was closed or had an error.
+    #[must_use]
+    pub fn poisoned(&self) -> bool {
+        self.inner.poisoned()
+    }
+
+    /// Whether the delivery can still be settled.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        self.inner.usable()
+    }
+
+    /// lapin's own, whose calls are not traced.
+    #[must_use]
+    pub fn get_ref(&self) -> &lapin::Acker {
+        &self.inner
+    }
+
+    /// lapin's own. The process span goes with the wrapper.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::Acker {
+        self.inner
+    }
+
+    pub(crate) fn handed(&self) -> Option<&Arc<Handed>> {
+        self.handed.as_ref()
+    }
+}
+
+pub(crate) fn nacked(options: BasicNackOptions) -> Settlement {
+    if options.requeue { Settlement::Requeue } else { Settlement::Nack }
+}
+
+pub(crate) fn rejected(options: BasicRejectOptions) -> Settlement {
+    if options.requeue { Settlement::Requeue } else { Settlement::Reject }
+}
+
+impl MessageExt for Acker {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.handed().map(|handed| &handed.span)
+    }
+}
+
+impl PartialEq for Acker {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl fmt::Debug for Acker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl From<lapin::Acker> for Acker {
+    /// Without a process span: its calls are not traced.
+    fn from(inner: lapin::Acker) -> Self {
+        Self::new(inner, None)
+    }
+}
+
+impl From<Acker> for lapin::Acker {
+    fn from(acker: Acker) -> Self {
+        acker.into_inner()
+    }
+}

@@ -1,0 +1,372 @@
+//! Publishing, consuming and settling.
+
+use std::{fmt, future::Future, iter, ops::Deref, sync::Arc};
+
+use lapin::{
+    BasicProperties, Queue, Result,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+        BasicRecoverAsyncOptions, BasicRecoverOptions, BasicRejectOptions, QueueDeclareOptions,
+    },
+    types::{DeliveryTag, FieldTable, ShortString},
+};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Call, OperationName, Settlement, waiting},
+};
+
+use crate::{
+    acker::{nacked, rejected},
+    consumer::{Consumer, Source},
+    error::error_type,
+    headers::Outgoing,
+    ledger::Ledger,
+    message::{BasicGetMessage, BasicReturnMessage, Delivery},
+    publisher_confirm::PublisherConfirm,
+    publishes::Publishes,
+    settle::{Handed, Settling},
+    telemetry::{ACK, Broker, GET, NACK, Place, REJECT, delivery_attributes, message_attributes},
+};
+
+/// [`lapin::Channel`], whose messages are traced.
+///
+/// What sends, receives or settles is here; everything else is lapin's by `Deref`.
+#[derive(Clone)]
+pub struct Channel {
+    inner: lapin::Channel,
+    state: Shared,
+}
+
+/// What all clones of a channel share.
+#[derive(Clone)]
+struct Shared {
+    broker: Arc<Broker>,
+    publishes: Arc<Publishes>,
+    ledger: Arc<Ledger>,
+}
+
+impl Channel {
+    pub(crate) fn new(inner: lapin::Channel, broker: Arc<Broker>) -> Self {
+        let state = Shared { broker, publishes: Arc::default(), ledger: Arc::default() };
+        Self { inner, state }
+    }
+
+    /// Uses this instrumentation from now on instead of the connection's. Other clones of the channel keep theirs.
+    #[must_use]
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        self.state.broker = Arc::new(self.state.broker.instrumented(instrumentation));
+        self
+    }
+
+    /// Publishes a message. The span of it is a child of the context that is current at this call, and its own context
+    /// travels in the message's headers.
+    ///
+    /// The span ends with the broker's answer where the channel [confirms](lapin::Channel::confirm_select): a refusal and a
+    /// message that comes back are failures. Otherwise it ends when lapin has sent the message.
+    ///
+    /// Headers are left as they are where the context would not fit into the frame that has to hold them.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_publish`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As lapin's: once polled, the message is sent even if the future is dropped. The span then says that the outcome is
+    /// unknown. A future that was never polled sends nothing and has no span.
+    pub fn basic_publish(
+        &self,
+        exchange: ShortString,
+        routing_key: ShortString,
+        options: BasicPublishOptions,
+        payload: &[u8],
+        properties: BasicProperties,
+    ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
+        let call = self.state.broker.telemetry.call();
+        async move {
+            match call {
+                Some(call) => self.publish(call, exchange, routing_key, options, payload, properties).await,
+                None => {
+                    let publish = self.inner.basic_publish(exchange, routing_key, options, payload, properties);
+                    publish.await.map(PublisherConfirm::from)
+                }
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        call: Call,
+        exchange: ShortString,
+        routing_key: ShortString,
+        options: BasicPublishOptions,
+        payload: &[u8],
+        properties: BasicProperties,
+    ) -> Result<PublisherConfirm> {
+        let Shared { broker, publishes, .. } = &self.state;
+        publishes.collect();
+        let confirms = self.inner.status().confirm();
+        let operation = broker.publish(exchange.as_str(), routing_key.as_str());
+        let (span, headers, injected) = {
+            let has_room = broker.has_room(&properties, &call);
+            let mut outgoing = Outgoing::new(&properties, confirms && (options.mandatory || options.immediate));
+            let span = broker.telemetry.send(call, &operation, has_room.then_some(&mut outgoing as _), |attributes| {
+                message_attributes(attributes, &properties);
+            });
+            let (headers, injected) = outgoing.finish();
+            (span, headers, injected)
+        };
+        let properties = match headers {
+            Some(headers) => properties.with_headers(headers),
+            None => properties,
+        };
+        if !confirms {
+            let published = self.inner.basic_publish(exchange, routing_key, options, payload, properties).await;
+            match &published {
+                Ok(_) => span.succeed(),
+                Err(error) => span.fail(error_type(error), error),
+            }
+            return published.map(PublisherConfirm::from);
+        }
+        let publish = publishes.begin(span, injected);
+        match self.inner.basic_publish(exchange, routing_key, options, payload, properties).await {
+            Ok(confirm) => Ok(PublisherConfirm::new(confirm, publish)),
+            Err(error) => {
+                publish.refused(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the broker has answered everything that was published, and gives the messages that came back.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::wait_for_confirms`]. What came back is kept for the next call then.
+    pub async fn wait_for_confirms(&self) -> Result<Vec<BasicReturnMessage>> {
+        let returned = self.inner.wait_for_confirms().await;
+        self.state.publishes.collect_all();
+        Ok(self.state.publishes.returned(returned?))
+    }
+
+    /// Starts a consumer on a queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_consume`].
+    pub async fn basic_consume(
+        &self,
+        queue: ShortString,
+        consumer_tag: ShortString,
+        options: BasicConsumeOptions,
+        arguments: FieldTable,
+    ) -> Result<Consumer> {
+        let consumer = self.inner.basic_consume(queue, consumer_tag, options, arguments).await?;
+        let ledger = (!options.no_ack).then(|| self.state.ledger.clone());
+        let source = Source::new(self.state.broker.clone(), consumer.queue(), ledger);
+        Ok(Consumer::new(consumer, source))
+    }
+
+    /// Asks a queue for one message. A span `get` tells of a message or an error, none of an empty queue; a message has its
+    /// process span beside.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_get`].
+    pub fn basic_get(
+        &self,
+        queue: ShortString,
+        options: BasicGetOptions,
+    ) -> impl Future<Output = Result<Option<BasicGetMessage>>> + Send {
+        let call = self.state.broker.telemetry.call();
+        async move {
+            waiting();
+            let Some(call) = call else {
+                return Ok(self.inner.basic_get(queue, options).await?.map(BasicGetMessage::from));
+            };
+            let Shared { broker, ledger, .. } = &self.state;
+            match self.inner.basic_get(queue.clone(), options).await {
+                Ok(None) => Ok(None),
+                Ok(Some(message)) => {
+                    let lapin::message::BasicGetMessage { delivery, message_count } = message;
+                    let place = Arc::new(Place {
+                        exchange: delivery.exchange.clone(),
+                        routing_key: delivery.routing_key.clone(),
+                        queue,
+                    });
+                    let operation = broker.at(GET, &place);
+                    let handed = broker
+                        .telemetry
+                        .call()
+                        .map(|call| Handed::out(call, &delivery, broker, place, (!options.no_ack).then_some(ledger)));
+                    let messages = handed.iter().map(|handed| &handed.span);
+                    let span = broker.telemetry.receive(call, &operation, messages, |attributes| {
+                        delivery_attributes(attributes, &delivery);
+                    });
+                    span.succeed();
+                    Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, handed), message_count }))
+                }
+                Err(error) => {
+                    let operation = broker.at(GET, &Place { queue, ..Place::default() });
+                    let span = broker.telemetry.receive(call, &operation, iter::empty(), |_| ());
+                    span.fail(error_type(&error), &error);
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Acknowledges a delivery by its tag, or with `multiple` all up to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_ack`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Acker::ack`](crate::Acker::ack).
+    pub fn basic_ack(
+        &self,
+        delivery_tag: DeliveryTag,
+        options: BasicAckOptions,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let ack = self.inner.basic_ack(delivery_tag, options);
+        self.settle(ACK, delivery_tag, options.multiple, Settlement::Ack, ack)
+    }
+
+    /// Refuses a delivery by its tag, or with `multiple` all up to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_nack`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Acker::ack`](crate::Acker::ack).
+    pub fn basic_nack(
+        &self,
+        delivery_tag: DeliveryTag,
+        options: BasicNackOptions,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let nack = self.inner.basic_nack(delivery_tag, options);
+        self.settle(NACK, delivery_tag, options.multiple, nacked(options), nack)
+    }
+
+    /// Refuses a delivery by its tag.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_reject`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Acker::ack`](crate::Acker::ack).
+    pub fn basic_reject(
+        &self,
+        delivery_tag: DeliveryTag,
+        options: BasicRejectOptions,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let reject = self.inner.basic_reject(delivery_tag, options);
+        self.settle(REJECT, delivery_tag, false, rejected(options), reject)
+    }
+
+    fn settle(
+        &self,
+        name: OperationName,
+        tag: DeliveryTag,
+        multiple: bool,
+        outcome: Settlement,
+        settle: impl Future<Output = Result<()>> + Send,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let call = self.state.broker.telemetry.call();
+        async move {
+            let Some(call) = call else { return settle.await };
+            let Shared { broker, ledger, .. } = &self.state;
+            let settling = Settling::tagged(call, name, tag, multiple, broker, ledger);
+            let result = settle.await;
+            match &result {
+                Ok(()) => settling.settled(outcome),
+                Err(error) => settling.failed(error),
+            }
+            result
+        }
+    }
+
+    /// Declares a queue. Exclusive ones are remembered: they go away with the connection, and their names are not for span
+    /// names.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::queue_declare`].
+    pub async fn queue_declare(
+        &self,
+        queue: ShortString,
+        options: QueueDeclareOptions,
+        arguments: FieldTable,
+    ) -> Result<Queue> {
+        let queue = self.inner.queue_declare(queue, options, arguments).await?;
+        if options.exclusive {
+            self.state.broker.exclusive_queue(queue.name());
+        }
+        Ok(queue)
+    }
+
+    /// Has all unsettled messages delivered again.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_recover`].
+    pub async fn basic_recover(&self, options: BasicRecoverOptions) -> Result<()> {
+        self.state.ledger.clear();
+        self.inner.basic_recover(options).await
+    }
+
+    /// Has all unsettled messages delivered again, without waiting for an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::Channel::basic_recover_async`].
+    pub async fn basic_recover_async(&self, options: BasicRecoverAsyncOptions) -> Result<()> {
+        self.state.ledger.clear();
+        self.inner.basic_recover_async(options).await
+    }
+
+    /// lapin's own, whose messages are not traced.
+    #[must_use]
+    pub fn get_ref(&self) -> &lapin::Channel {
+        &self.inner
+    }
+
+    /// lapin's own, whose messages are not traced.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::Channel {
+        self.inner
+    }
+}
+
+impl From<lapin::Channel> for Channel {
+    /// For pools and the like. The server's address is not known then.
+    fn from(inner: lapin::Channel) -> Self {
+        Self::new(inner, Arc::default())
+    }
+}
+
+impl Deref for Channel {
+    type Target = lapin::Channel;
+
+    fn deref(&self) -> &lapin::Channel {
+        &self.inner
+    }
+}
+
+impl PartialEq for Channel {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}

@@ -1,0 +1,111 @@
+//! Connecting step by step.
+
+use async_rs::{Runtime, traits::RuntimeKit};
+use lapin::{ConnectionProperties, Result, runtime::default_runtime, tcp::OwnedTLSConfig, uri::AMQPUri};
+use otel_messaging::Instrumentation;
+
+use crate::{connection::Connection, telemetry::address};
+
+/// [`lapin::ConnectionBuilder`]: collects what a connection needs.
+#[derive(Debug)]
+pub struct ConnectionBuilder<RK: RuntimeKit + Send + Sync + Clone + 'static> {
+    inner: lapin::ConnectionBuilder<RK>,
+    address: Option<(String, u16)>,
+    instrumentation: Option<Instrumentation>,
+}
+
+/// A [`ConnectionBuilder`] on lapin's default runtime.
+pub type DefaultConnectionBuilder = ConnectionBuilder<<lapin::DefaultConnectionBuilder as HasRuntimeKit>::Kit>;
+
+/// The runtime kit of one of lapin's builders: which one is the default depends on lapin's features, in whichever crate
+/// they are switched on, and lapin does not name it.
+#[doc(hidden)]
+pub trait HasRuntimeKit {
+    /// The kit.
+    type Kit: RuntimeKit + Send + Sync + Clone + 'static;
+}
+
+impl<RK: RuntimeKit + Send + Sync + Clone + 'static> HasRuntimeKit for lapin::ConnectionBuilder<RK> {
+    type Kit = RK;
+}
+
+impl DefaultConnectionBuilder {
+    /// On the default runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::DefaultConnectionBuilder::new`].
+    pub fn new() -> Result<Self> {
+        Ok(Self::new_with_runtime(default_runtime()?))
+    }
+}
+
+impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
+    /// On a runtime of one's own.
+    #[must_use]
+    pub fn new_with_runtime(runtime: Runtime<RK>) -> Self {
+        Self { inner: lapin::ConnectionBuilder::new_with_runtime(runtime), address: None, instrumentation: None }
+    }
+
+    /// Sets the server to connect to.
+    #[must_use]
+    pub fn with_uri(mut self, uri: AMQPUri) -> Self {
+        self.address = Some(address(&uri));
+        self.inner = self.inner.with_uri(uri);
+        self
+    }
+
+    /// Sets the server to connect to; what does not parse is an error when connecting.
+    #[must_use]
+    pub fn with_uri_str(mut self, uri: String) -> Self {
+        self.address = uri.parse().ok().as_ref().map(address);
+        self.inner = self.inner.with_uri_str(uri);
+        self
+    }
+
+    /// Sets the connection's properties. Default: lapin's.
+    #[must_use]
+    pub fn with_properties(mut self, properties: ConnectionProperties) -> Self {
+        self.inner = self.inner.with_properties(properties);
+        self
+    }
+
+    /// Sets how TLS is done. Default: lapin's.
+    #[must_use]
+    pub fn with_tls_config(mut self, tls_config: OwnedTLSConfig) -> Self {
+        self.inner = self.inner.with_tls_config(tls_config);
+        self
+    }
+
+    /// Sets the instrumentation of the connections. Default: OpenTelemetry's globals.
+    #[must_use]
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        self.instrumentation = Some(instrumentation);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// As [`lapin::ConnectionBuilder::connect`].
+    pub async fn connect(&self) -> Result<Connection> {
+        let connection = Connection::new(self.inner.connect().await?, self.address.clone());
+        Ok(match &self.instrumentation {
+            Some(instrumentation) => connection.with_instrumentation(instrumentation.clone()),
+            None => connection,
+        })
+    }
+
+    /// lapin's own, whose connections are not traced.
+    #[must_use]
+    pub fn get_ref(&self) -> &lapin::ConnectionBuilder<RK> {
+        &self.inner
+    }
+
+    /// lapin's own, whose connections are not traced.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::ConnectionBuilder<RK> {
+        self.inner
+    }
+}

@@ -1,0 +1,205 @@
+//! Messages that the broker pushes.
+
+use std::{
+    fmt, future,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use futures_core::stream::Stream;
+use lapin::{Result, types::ShortString};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{ProcessSpan, waiting},
+};
+
+use crate::{
+    ledger::Ledger,
+    message::{Delivery, DeliveryResult},
+    settle::Handed,
+    telemetry::{Broker, Place},
+};
+
+/// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
+///
+/// A delivery's span begins when the stream gives it out. It is not current by itself: run its handler inside
+/// [`process`](otel_messaging::MessageExt::process), or set a delegate, whose handler runs inside the span without further
+/// ado.
+#[derive(Clone)]
+pub struct Consumer {
+    inner: lapin::Consumer,
+    source: Arc<Source>,
+}
+
+/// Where a consumer's messages come from and what they are told of to.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) queue: ShortString,
+    /// None where nothing is to be settled.
+    pub(crate) ledger: Option<Arc<Ledger>>,
+    /// The next message's place is most often the last one's.
+    last: Mutex<Arc<Place>>,
+}
+
+impl Source {
+    pub(crate) fn new(broker: Arc<Broker>, queue: ShortString, ledger: Option<Arc<Ledger>>) -> Self {
+        Self { broker, queue, ledger, last: Mutex::default() }
+    }
+
+    /// Gives a message its process span.
+    pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
+        let handed = self.broker.telemetry.call().map(|call| {
+            let place = self.place_of(&delivery);
+            Handed::out(call, &delivery, &self.broker, place, self.ledger.as_ref())
+        });
+        Delivery::new(delivery, handed)
+    }
+
+    fn place_of(&self, delivery: &lapin::message::Delivery) -> Arc<Place> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = last.exchange == delivery.exchange && last.routing_key == delivery.routing_key;
+        if !same || last.queue != self.queue {
+            *last = Arc::new(Place {
+                exchange: delivery.exchange.clone(),
+                routing_key: delivery.routing_key.clone(),
+                queue: self.queue.clone(),
+            });
+        }
+        last.clone()
+    }
+}
+
+impl Consumer {
+    pub(crate) fn new(inner: lapin::Consumer, source: Source) -> Self {
+        Self { inner, source: Arc::new(source) }
+    }
+
+    /// Uses this instrumentation for the messages that come from now on through this consumer, instead of its channel's.
+    #[must_use]
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        let Source { broker, queue, ledger, .. } = &*self.source;
+        let broker = Arc::new(broker.instrumented(instrumentation));
+        self.source = Arc::new(Source::new(broker, queue.clone(), ledger.clone()));
+        self
+    }
+
+    /// The consumer's tag.
+    #[must_use]
+    pub fn tag(&self) -> ShortString {
+        self.inner.tag()
+    }
+
+    /// The queue it consumes from.
+    #[must_use]
+    pub fn queue(&self) -> ShortString {
+        self.inner.queue()
+    }
+
+    /// Has every message handled by the delegate, on lapin's executor, inside its process span.
+    pub fn set_delegate<D: ConsumerDelegate + 'static>(&self, delegate: D) {
+        self.inner.set_delegate(Scoped { delegate, source: self.source.clone() });
+    }
+
+    /// lapin's own, whose messages are not traced.
+    #[must_use]
+    pub fn get_ref(&self) -> &lapin::Consumer {
+        &self.inner
+    }
+
+    /// lapin's own, whose messages are not traced.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::Consumer {
+        self.inner
+    }
+}
+
+impl From<lapin::Consumer> for Consumer {
+    /// The server's address is not known, and messages can be settled by their own handles only.
+    fn from(inner: lapin::Consumer) -> Self {
+        let source = Source::new(Arc::default(), inner.queue(), None);
+        Self::new(inner, source)
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        waiting();
+        let next = ready!(Pin::new(&mut self.inner).poll_next(cx));
+        Poll::Ready(next.map(|delivery| Ok(self.source.hand_out(delivery?))))
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// [`lapin::ConsumerDelegate`]: handles messages instead of a stream.
+///
+/// The process span of the message is current inside `on_new_delivery` and inside the future that it returns. It ends when
+/// that future is done and no part of the message lives on elsewhere.
+pub trait ConsumerDelegate: Send + Sync {
+    /// Called for each delivery, and for a cancellation or an error.
+    fn on_new_delivery(&self, delivery: DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Called when buffered messages are to be discarded.
+    fn drop_prefetched_messages(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(future::ready(()))
+    }
+}
+
+impl<F, H> ConsumerDelegate for H
+where
+    F: Future<Output = ()> + Send + 'static,
+    H: Fn(DeliveryResult) -> F + Send + Sync + 'static,
+{
+    fn on_new_delivery(&self, delivery: DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self(delivery))
+    }
+}
+
+/// Calls the user's delegate inside the message's process span.
+struct Scoped<D> {
+    delegate: D,
+    source: Arc<Source>,
+}
+
+impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
+    fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let delivery = match delivery {
+            Ok(Some(delivery)) => self.source.hand_out(delivery),
+            Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
+            Err(error) => return self.delegate.on_new_delivery(Err(error)),
+        };
+        let Some(handed) = delivery.acker.handed().cloned() else {
+            return self.delegate.on_new_delivery(Ok(Some(delivery)));
+        };
+        let handler = handed.span.scope(|| self.delegate.on_new_delivery(Ok(Some(delivery))));
+        Box::pin(Handler { span: handed.span.clone(), handler })
+    }
+
+    fn drop_prefetched_messages(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.delegate.drop_prefetched_messages()
+    }
+}
+
+/// The user's handler. It keeps the message's process span open until it is done.
+struct Handler {
+    span: Arc<ProcessSpan>,
+    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Future for Handler {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { span, handler } = &mut *self;
+        span.scope(|| handler.as_mut().poll(cx))
+    }
+}

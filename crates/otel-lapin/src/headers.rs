@@ -1,0 +1,283 @@
+//! Carriers: AMQP header tables as OpenTelemetry's propagators see them.
+
+use std::{collections::BTreeMap, mem};
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use opentelemetry::propagation::{Extractor, Injector};
+use otel_messaging::adapter::Headers;
+
+type Entries = BTreeMap<ShortString, AMQPValue>;
+
+/// Writes a context into a header table.
+///
+/// Values are long strings, which every client reads (a short string in a table makes RabbitMQ close the connection). A
+/// header is replaced in whatever letter case it was there; an empty value removes it; a name beyond 255 bytes is left
+/// out. It never panics.
+///
+/// ```
+/// use opentelemetry::propagation::{Extractor, Injector};
+/// use otel_lapin::{
+///     headers::{HeaderExtractor, HeaderInjector},
+///     types::FieldTable,
+/// };
+///
+/// let mut headers = FieldTable::default();
+/// HeaderInjector::new(&mut headers).set("traceparent", "00-…-01".to_owned());
+/// assert_eq!(HeaderExtractor::new(&headers).get("TraceParent"), Some("00-…-01"));
+/// ```
+#[derive(Debug)]
+pub struct HeaderInjector<'a>(&'a mut FieldTable);
+
+impl<'a> HeaderInjector<'a> {
+    /// Writes into this table.
+    pub fn new(headers: &'a mut FieldTable) -> Self {
+        Self(headers)
+    }
+}
+
+impl Injector for HeaderInjector<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        // A field table can be added to and replaced, but nothing can be taken out of it.
+        if value.is_empty() || spellings(self.0.inner(), key).any(|spelling| spelling.as_str() != key) {
+            let mut entries = mem::take(self.0).inner().clone();
+            replace(&mut entries, key, value);
+            *self.0 = entries.into();
+        } else if let Ok(name) = ShortString::try_new(key) {
+            self.0.insert(name, AMQPValue::LongString(value.into()));
+        }
+    }
+}
+
+/// Reads a context from a header table.
+///
+/// Names are found in any letter case (the exact one first), values as long string, byte array or short string, as long as
+/// they are UTF-8; everything else is as if it were not there. It never panics.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderExtractor<'a>(&'a FieldTable);
+
+impl<'a> HeaderExtractor<'a> {
+    /// Reads from this table.
+    pub fn new(headers: &'a FieldTable) -> Self {
+        Self(headers)
+    }
+}
+
+impl Extractor for HeaderExtractor<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        get(self.0.inner(), key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.inner().keys().map(ShortString::as_str).collect()
+    }
+}
+
+fn get<'a>(entries: &'a Entries, key: &str) -> Option<&'a str> {
+    entries.get(key).and_then(text).or_else(|| {
+        let same = entries.iter().filter(|(name, _)| name.as_str().eq_ignore_ascii_case(key));
+        same.filter_map(|(_, value)| text(value)).next_back()
+    })
+}
+
+fn text(value: &AMQPValue) -> Option<&str> {
+    match value {
+        AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ByteArray(bytes) => str::from_utf8(bytes.as_slice()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+fn spellings<'a>(entries: &'a Entries, key: &str) -> impl Iterator<Item = &'a ShortString> {
+    entries.keys().filter(move |name| name.as_str().eq_ignore_ascii_case(key))
+}
+
+/// Sets the header, or removes it where the value is empty, and gives what it replaced.
+fn replace(entries: &mut Entries, key: &str, value: String) -> Vec<(ShortString, AMQPValue)> {
+    let found: Vec<_> = spellings(entries, key).cloned().collect();
+    let before = found.iter().filter_map(|name| entries.remove_entry(name)).collect();
+    if let (false, Ok(name)) = (value.is_empty(), ShortString::try_new(key)) {
+        entries.insert(name, AMQPValue::LongString(value.into()));
+    }
+    before
+}
+
+/// The headers of a message about to be published: a copy, made when something is written.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    given: Option<&'a FieldTable>,
+    written: Option<Entries>,
+    /// What was written, for messages that may come back.
+    changes: Option<Vec<Change>>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn new(properties: &'a BasicProperties, may_come_back: bool) -> Self {
+        Self { given: properties.headers().as_ref(), written: None, changes: may_come_back.then(Vec::new) }
+    }
+
+    /// The table to send, if it differs from the one given, and how to undo the difference.
+    pub(crate) fn finish(self) -> (Option<FieldTable>, Option<Injected>) {
+        let had_headers = self.given.is_some();
+        (self.written.map(FieldTable::from), self.changes.map(|changes| Injected { had_headers, changes }))
+    }
+
+    fn entries(&self) -> Option<&Entries> {
+        self.written.as_ref().or_else(|| self.given.map(FieldTable::inner))
+    }
+}
+
+impl Injector for Outgoing<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if value.is_empty() && self.entries().is_none_or(|entries| spellings(entries, key).next().is_none()) {
+            return;
+        }
+        let given = self.given;
+        let entries = self.written.get_or_insert_with(|| given.map(|given| given.inner().clone()).unwrap_or_default());
+        let before = replace(entries, key, value);
+        if let Some(changes) = &mut self.changes {
+            let written = entries.get_key_value(key).map(|(name, value)| (name.clone(), value.clone()));
+            changes.push(Change { written, before });
+        }
+    }
+}
+
+impl Extractor for Outgoing<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        get(self.entries()?, key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.entries().into_iter().flat_map(BTreeMap::keys).map(ShortString::as_str).collect()
+    }
+}
+
+impl Headers for Outgoing<'_> {
+    fn is_empty(&self) -> bool {
+        self.entries().is_none_or(BTreeMap::is_empty)
+    }
+}
+
+/// What we wrote into a message, so that it can be recognised and taken off again when the message comes back.
+#[derive(Debug)]
+pub(crate) struct Injected {
+    had_headers: bool,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    written: Option<(ShortString, AMQPValue)>,
+    before: Vec<(ShortString, AMQPValue)>,
+}
+
+impl Injected {
+    /// Whether anything was written by which the message could be recognised.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.changes.iter().any(|change| change.written.is_some())
+    }
+
+    /// Whether these are the headers of the message that this was written into.
+    pub(crate) fn marks(&self, properties: &BasicProperties) -> bool {
+        let Some(headers) = properties.headers() else { return false };
+        let mut written = self.changes.iter().filter_map(|change| change.written.as_ref());
+        self.is_marked() && written.all(|(name, value)| headers.inner().get(name) == Some(value))
+    }
+
+    /// The properties as the user gave them.
+    pub(crate) fn undo(&self, properties: &BasicProperties) -> BasicProperties {
+        let mut entries = properties.headers().as_ref().map(|headers| headers.inner().clone()).unwrap_or_default();
+        for change in self.changes.iter().rev() {
+            if let Some((name, _)) = &change.written {
+                entries.remove(name);
+            }
+            entries.extend(change.before.iter().cloned());
+        }
+        let properties = without_headers(properties);
+        if entries.is_empty() && !self.had_headers { properties } else { properties.with_headers(entries.into()) }
+    }
+}
+
+/// A copy of all properties but the headers: lapin can set a property and not clear it.
+fn without_headers(properties: &BasicProperties) -> BasicProperties {
+    let mut copy = BasicProperties::default();
+    macro_rules! copy {
+        ($($get:ident => $set:ident),* $(,)?) => {
+            $(if let Some(value) = properties.$get() { copy = copy.$set(value.clone()); })*
+        };
+    }
+    copy! {
+        content_type => with_content_type,
+        content_encoding => with_content_encoding,
+        delivery_mode => with_delivery_mode,
+        priority => with_priority,
+        correlation_id => with_correlation_id,
+        reply_to => with_reply_to,
+        expiration => with_expiration,
+        message_id => with_message_id,
+        timestamp => with_timestamp,
+        kind => with_type,
+        user_id => with_user_id,
+        app_id => with_app_id,
+        cluster_id => with_cluster_id,
+    }
+    copy
+}
+
+/// What an entry of a header table needs on the wire beside its name and its text: two lengths and a type.
+const ENTRY: usize = 6;
+
+/// The size on the wire of the content header frame that carries these properties.
+pub(crate) fn content_header_size(properties: &BasicProperties) -> usize {
+    // Frame type, channel, length and end; class, weight, body size and the flags of the properties.
+    const FRAME: usize = 8 + 14;
+    let short = |text: &Option<ShortString>| text.as_ref().map_or(0, short_size);
+    FRAME
+        + short(properties.content_type())
+        + short(properties.content_encoding())
+        + properties.headers().as_ref().map_or(0, table_size)
+        + properties.delivery_mode().map_or(0, |_| 1)
+        + properties.priority().map_or(0, |_| 1)
+        + short(properties.correlation_id())
+        + short(properties.reply_to())
+        + short(properties.expiration())
+        + short(properties.message_id())
+        + properties.timestamp().map_or(0, |_| 8)
+        + short(properties.kind())
+        + short(properties.user_id())
+        + short(properties.app_id())
+        + short(properties.cluster_id())
+}
+
+/// What adding these many headers, of these many bytes, adds to a content header frame.
+pub(crate) fn added_size(headers: usize, bytes: usize, had_headers: bool) -> usize {
+    let table = if had_headers || headers == 0 { 0 } else { 4 };
+    table + headers * ENTRY + bytes
+}
+
+fn short_size(text: &ShortString) -> usize {
+    1 + text.as_str().len()
+}
+
+fn table_size(table: &FieldTable) -> usize {
+    4 + table.inner().iter().map(|(name, value)| short_size(name) + value_size(value)).sum::<usize>()
+}
+
+fn value_size(value: &AMQPValue) -> usize {
+    1 + match value {
+        AMQPValue::Void => 0,
+        AMQPValue::Boolean(_) | AMQPValue::ShortShortInt(_) | AMQPValue::ShortShortUInt(_) => 1,
+        AMQPValue::ShortInt(_) | AMQPValue::ShortUInt(_) => 2,
+        AMQPValue::LongInt(_) | AMQPValue::LongUInt(_) | AMQPValue::Float(_) => 4,
+        AMQPValue::DecimalValue(_) => 5,
+        AMQPValue::LongLongInt(_) | AMQPValue::Double(_) | AMQPValue::Timestamp(_) => 8,
+        AMQPValue::ShortString(text) => short_size(text),
+        AMQPValue::LongString(text) => 4 + text.len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(value_size).sum::<usize>(),
+        AMQPValue::FieldTable(table) => table_size(table),
+    }
+}

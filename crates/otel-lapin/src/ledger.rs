@@ -1,0 +1,114 @@
+//! Which messages of a channel are not settled yet: for settling them by their tags.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use lapin::types::DeliveryTag;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+
+use crate::{settle::Handed, telemetry::Place};
+
+/// How many messages one channel remembers; the oldest are forgotten first.
+const LIMIT: usize = 4_096;
+
+/// The messages of one channel that were handed out and not settled yet, by delivery tag.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<DeliveryTag, Entry>,
+    /// An acker of the first message: when the channel closes or is recovered, tags start anew, and it is poisoned.
+    era: Option<lapin::Acker>,
+}
+
+/// One message, by value: it may be gone before it is settled.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) message: Weak<Handed>,
+    pub(crate) place: Arc<Place>,
+    /// The context of its process span, once the message is gone.
+    context: Option<SpanContext>,
+}
+
+impl Entry {
+    /// The context of the message's process span.
+    pub(crate) fn context(&self) -> Option<SpanContext> {
+        self.message.upgrade().map(|message| message.span_context()).or_else(|| self.context.clone())
+    }
+}
+
+impl Ledger {
+    /// Remembers a message that is handed out.
+    pub(crate) fn enter(&self, message: &Arc<Handed>, acker: &lapin::Acker) {
+        let mut state = self.state();
+        state.era.get_or_insert_with(|| acker.clone());
+        let entry = Entry { message: Arc::downgrade(message), place: message.place.clone(), context: None };
+        state.entries.insert(message.tag, entry);
+        if state.entries.len() > LIMIT {
+            state.entries.pop_first();
+        }
+    }
+
+    /// What is known of the message with this tag.
+    pub(crate) fn find(&self, tag: DeliveryTag) -> Option<Entry> {
+        self.state().entries.get(&tag).cloned()
+    }
+
+    /// What is known of all messages up to this tag; 0 means all.
+    pub(crate) fn find_until(&self, tag: DeliveryTag) -> Vec<(DeliveryTag, Entry)> {
+        let last = if tag == 0 { DeliveryTag::MAX } else { tag };
+        self.state().entries.range(..=last).map(|(tag, entry)| (*tag, entry.clone())).collect()
+    }
+
+    /// The message is settled. By tag alone it could be a later one, since tags start anew.
+    pub(crate) fn forget(&self, tag: DeliveryTag, message: *const Handed) {
+        let mut state = self.state();
+        if state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message) {
+            state.entries.remove(&tag);
+        }
+    }
+
+    /// All messages are to be delivered again, under other tags.
+    pub(crate) fn clear(&self) {
+        *self.state() = State::default();
+    }
+
+    /// A message goes before it is settled: its context stays. `context` is asked only then, and outside the lock.
+    pub(crate) fn outlive(&self, tag: DeliveryTag, message: *const Handed, context: impl FnOnce() -> SpanContext) {
+        let is_it = |entry: &&mut Entry| entry.message.as_ptr() == message;
+        if self.state().entries.get_mut(&tag).filter(is_it).is_none() {
+            return;
+        }
+        let context = context();
+        if let Some(entry) = self.state().entries.get_mut(&tag).filter(is_it) {
+            entry.context = Some(context);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.era.as_ref().is_some_and(lapin::Acker::poisoned) {
+            *state = State::default();
+        }
+        state
+    }
+}
+
+impl Handed {
+    /// The context of the message's process span.
+    pub(crate) fn span_context(&self) -> SpanContext {
+        self.span.context().span().span_context().clone()
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("unsettled", &self.state().entries.len()).finish()
+    }
+}

@@ -1,0 +1,203 @@
+//! Messages as they arrive: [`lapin::message`], carrying their process spans.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use lapin::{
+    BasicProperties, Result,
+    protocol::AMQPError,
+    types::{DeliveryTag, MessageCount, ReplyCode, ShortString},
+};
+use otel_messaging::{MessageExt, adapter::ProcessSpan};
+
+use crate::{acker::Acker, settle::Handed};
+
+/// What a consumer gives: a delivery, `None` when it was cancelled, an error.
+pub type DeliveryResult = Result<Option<Delivery>>;
+
+/// [`lapin::message::Delivery`]: a message that was received.
+///
+/// Its [`acker`](Self::acker) carries the process span, which ends with the last part of the message that lives on; see
+/// [`MessageExt`] for what can be done with it.
+#[derive(Debug, PartialEq)]
+pub struct Delivery {
+    /// The broker's number for this delivery on its channel.
+    pub delivery_tag: DeliveryTag,
+    /// The exchange it was published to; empty for the default exchange.
+    pub exchange: ShortString,
+    /// The routing key it was published with.
+    pub routing_key: ShortString,
+    /// Whether it was delivered before.
+    pub redelivered: bool,
+    /// Properties and headers, as they arrived.
+    pub properties: BasicProperties,
+    /// The payload.
+    pub data: Vec<u8>,
+    /// Settles it.
+    pub acker: Acker,
+}
+
+impl Delivery {
+    /// A delivery for tests, as lapin makes it.
+    #[must_use]
+    pub fn mock(
+        delivery_tag: DeliveryTag,
+        exchange: ShortString,
+        routing_key: ShortString,
+        redelivered: bool,
+        data: Vec<u8>,
+    ) -> Self {
+        lapin::message::Delivery::mock(delivery_tag, exchange, routing_key, redelivered, data).into()
+    }
+
+    pub(crate) fn new(delivery: lapin::message::Delivery, handed: Option<Arc<Handed>>) -> Self {
+        let lapin::message::Delivery { delivery_tag, exchange, routing_key, redelivered, properties, data, acker } =
+            delivery;
+        let acker = Acker::new(acker, handed);
+        Self { delivery_tag, exchange, routing_key, redelivered, properties, data, acker }
+    }
+
+    /// lapin's own. The process span goes with the wrapper.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::message::Delivery {
+        let Self { delivery_tag, exchange, routing_key, redelivered, properties, data, acker } = self;
+        let acker = acker.into_inner();
+        lapin::message::Delivery { delivery_tag, exchange, routing_key, redelivered, properties, data, acker }
+    }
+}
+
+impl Deref for Delivery {
+    type Target = Acker;
+
+    fn deref(&self) -> &Acker {
+        &self.acker
+    }
+}
+
+impl MessageExt for Delivery {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.acker.process_span()
+    }
+}
+
+impl From<lapin::message::Delivery> for Delivery {
+    /// Without a process span.
+    fn from(delivery: lapin::message::Delivery) -> Self {
+        Self::new(delivery, None)
+    }
+}
+
+impl From<Delivery> for lapin::message::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        delivery.into_inner()
+    }
+}
+
+/// [`lapin::message::BasicGetMessage`]: a message that was asked for.
+#[derive(Debug, PartialEq)]
+pub struct BasicGetMessage {
+    /// The message.
+    pub delivery: Delivery,
+    /// How many more the queue has.
+    pub message_count: MessageCount,
+}
+
+impl BasicGetMessage {
+    /// lapin's own. The process span goes with the wrapper.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::message::BasicGetMessage {
+        lapin::message::BasicGetMessage { delivery: self.delivery.into_inner(), message_count: self.message_count }
+    }
+}
+
+impl Deref for BasicGetMessage {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.delivery
+    }
+}
+
+impl DerefMut for BasicGetMessage {
+    fn deref_mut(&mut self) -> &mut Delivery {
+        &mut self.delivery
+    }
+}
+
+impl MessageExt for BasicGetMessage {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.delivery.process_span()
+    }
+}
+
+impl From<lapin::message::BasicGetMessage> for BasicGetMessage {
+    /// Without a process span.
+    fn from(message: lapin::message::BasicGetMessage) -> Self {
+        Self { delivery: message.delivery.into(), message_count: message.message_count }
+    }
+}
+
+impl From<BasicGetMessage> for lapin::message::BasicGetMessage {
+    fn from(message: BasicGetMessage) -> Self {
+        message.into_inner()
+    }
+}
+
+/// [`lapin::message::BasicReturnMessage`]: a message that came back, as it was published.
+///
+/// The headers that were added to it on the way out are taken off again, on channels with confirms.
+#[derive(Debug, PartialEq)]
+pub struct BasicReturnMessage {
+    /// The message.
+    pub delivery: Delivery,
+    /// Why it came back: AMQP's number for it.
+    pub reply_code: ReplyCode,
+    /// Why it came back.
+    pub reply_text: ShortString,
+}
+
+impl BasicReturnMessage {
+    /// Why it came back, as an error.
+    #[must_use]
+    pub fn error(&self) -> Option<AMQPError> {
+        AMQPError::from_id(self.reply_code, self.reply_text.clone())
+    }
+
+    /// lapin's own.
+    #[must_use]
+    pub fn into_inner(self) -> lapin::message::BasicReturnMessage {
+        lapin::message::BasicReturnMessage {
+            delivery: self.delivery.into_inner(),
+            reply_code: self.reply_code,
+            reply_text: self.reply_text,
+        }
+    }
+}
+
+impl Deref for BasicReturnMessage {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.delivery
+    }
+}
+
+impl DerefMut for BasicReturnMessage {
+    fn deref_mut(&mut self) -> &mut Delivery {
+        &mut self.delivery
+    }
+}
+
+impl From<lapin::message::BasicReturnMessage> for BasicReturnMessage {
+    fn from(message: lapin::message::BasicReturnMessage) -> Self {
+        Self { delivery: message.delivery.into(), reply_code: message.reply_code, reply_text: message.reply_text }
+    }
+}
+
+impl From<BasicReturnMessage> for lapin::message::BasicReturnMessage {
+    fn from(message: BasicReturnMessage) -> Self {
+        message.into_inner()
+    }
+}

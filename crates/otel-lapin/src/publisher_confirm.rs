@@ -1,0 +1,155 @@
+//! The broker's answer to a publish.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use lapin::{ErrorKind, Result};
+
+use crate::{
+    message::BasicReturnMessage,
+    publishes::{Publish, Publishes},
+};
+
+/// [`lapin::PublisherConfirm`], whose answer ends the span of its publish.
+///
+/// Dropped unresolved, it is kept for [`Channel::wait_for_confirms`](crate::Channel::wait_for_confirms) as lapin's is; the
+/// span still ends with the true outcome, at the time the answer came.
+pub struct PublisherConfirm {
+    /// None only while it is dropped.
+    inner: Option<lapin::PublisherConfirm>,
+    state: State,
+}
+
+enum State {
+    /// Not ours to tell about, or told.
+    Plain,
+    /// The answer is out.
+    Waiting(Publish),
+    /// The answer came before anybody asked.
+    Answered(Box<Result<Confirmation>>, Arc<Publishes>),
+}
+
+/// [`lapin::Confirmation`]: what the broker answered.
+#[derive(Debug, PartialEq)]
+pub enum Confirmation {
+    /// Accepted. The message, if it was mandatory or immediate and came back.
+    Ack(Option<BasicReturnMessage>),
+    /// Refused. The message, if it came back.
+    Nack(Option<BasicReturnMessage>),
+    /// The channel does not confirm.
+    NotRequested,
+}
+
+impl Confirmation {
+    /// The message that came back, if one did.
+    #[must_use]
+    pub fn take_message(self) -> Option<BasicReturnMessage> {
+        match self {
+            Self::Ack(message) | Self::Nack(message) => message,
+            Self::NotRequested => None,
+        }
+    }
+
+    /// Whether the broker accepted the message.
+    #[must_use]
+    pub fn is_ack(&self) -> bool {
+        matches!(self, Self::Ack(_))
+    }
+
+    /// Whether the broker refused the message.
+    #[must_use]
+    pub fn is_nack(&self) -> bool {
+        matches!(self, Self::Nack(_))
+    }
+}
+
+impl From<lapin::Confirmation> for Confirmation {
+    fn from(confirmation: lapin::Confirmation) -> Self {
+        match confirmation {
+            lapin::Confirmation::Ack(message) => Self::Ack(message.map(BasicReturnMessage::from)),
+            lapin::Confirmation::Nack(message) => Self::Nack(message.map(BasicReturnMessage::from)),
+            lapin::Confirmation::NotRequested => Self::NotRequested,
+        }
+    }
+}
+
+impl From<Confirmation> for lapin::Confirmation {
+    fn from(confirmation: Confirmation) -> Self {
+        match confirmation {
+            Confirmation::Ack(message) => Self::Ack(message.map(BasicReturnMessage::into_inner)),
+            Confirmation::Nack(message) => Self::Nack(message.map(BasicReturnMessage::into_inner)),
+            Confirmation::NotRequested => Self::NotRequested,
+        }
+    }
+}
+
+impl PublisherConfirm {
+    /// Waits for the answer to this publish.
+    pub(crate) fn new(mut inner: lapin::PublisherConfirm, publish: Publish) -> Self {
+        // Asked at once, so that the time of the answer is known however late the user asks.
+        let state = match publish.poll(&mut inner) {
+            Poll::Pending => State::Waiting(publish),
+            Poll::Ready(answer) => {
+                let publishes = publish.publishes().clone();
+                State::Answered(Box::new(publish.answered(answer)), publishes)
+            }
+        };
+        Self { inner: Some(inner), state }
+    }
+}
+
+impl From<lapin::PublisherConfirm> for PublisherConfirm {
+    /// Without a span.
+    fn from(inner: lapin::PublisherConfirm) -> Self {
+        Self { inner: Some(inner), state: State::Plain }
+    }
+}
+
+impl Future for PublisherConfirm {
+    type Output = Result<Confirmation>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Answered(..) = &self.state
+            && let State::Answered(answer, _) = mem::replace(&mut self.state, State::Plain)
+        {
+            return Poll::Ready(*answer);
+        }
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Err(ErrorKind::FutureCompleted.into())) };
+        let answer = ready!(Pin::new(inner).poll(cx));
+        Poll::Ready(match mem::replace(&mut self.state, State::Plain) {
+            State::Waiting(publish) => publish.answered(answer),
+            State::Plain | State::Answered(..) => answer.map(Confirmation::from),
+        })
+    }
+}
+
+impl Drop for PublisherConfirm {
+    fn drop(&mut self) {
+        match mem::replace(&mut self.state, State::Plain) {
+            State::Plain => {}
+            State::Answered(answer, publishes) => publishes.keep(*answer),
+            State::Waiting(publish) => {
+                let Some(mut inner) = self.inner.take() else { return };
+                match publish.poll(&mut inner) {
+                    Poll::Pending => publish.park(inner),
+                    Poll::Ready(answer) => {
+                        let publishes = publish.publishes().clone();
+                        publishes.keep(publish.answered(answer));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PublisherConfirm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublisherConfirm").finish()
+    }
+}

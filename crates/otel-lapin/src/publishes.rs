@@ -1,0 +1,344 @@
+//! Publishes of one channel whose answer is still out.
+//!
+//! Two things of lapin's make more of this than a span in a future. A confirm may be dropped unresolved, to be collected by
+//! `wait_for_confirms`: it is parked here. And a message that comes back may be handed to the confirm of *another*
+//! publish that was in flight: so the spans of publishes that may come back are kept here, found by what was written into
+//! their messages, and called successful when nothing in flight can prove the opposite any more.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    time::SystemTime,
+};
+
+use lapin::{Error, Result};
+use otel_messaging::adapter::ClientSpan;
+
+use crate::{
+    error::{NACK, error_type, reply_type},
+    headers::Injected,
+    message::BasicReturnMessage,
+    publisher_confirm::Confirmation,
+};
+
+/// How many acknowledged publishes wait for others to be answered; the oldest are believed first.
+const LIMIT: usize = 1_000;
+
+/// All publishes of one channel whose answer is still out.
+#[derive(Default)]
+pub(crate) struct Publishes {
+    state: Mutex<State>,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    unanswered: usize,
+    returnable: BTreeMap<u64, Returnable>,
+    /// Those of `returnable` that were acknowledged, oldest first.
+    acknowledged: VecDeque<u64>,
+    parked: BTreeMap<u64, Parked>,
+    /// What came back with parked confirms, for the next `wait_for_confirms`.
+    returned: Vec<BasicReturnMessage>,
+}
+
+/// A publish whose message may come back.
+struct Returnable {
+    span: ClientSpan,
+    injected: Injected,
+    acknowledged_at: SystemTime,
+}
+
+struct Parked {
+    confirm: lapin::PublisherConfirm,
+    ticket: Ticket,
+}
+
+/// One publish on its way. Dropped without an answer, its span says that the outcome is unknown.
+pub(crate) struct Publish {
+    publishes: Arc<Publishes>,
+    ticket: Option<Ticket>,
+}
+
+struct Ticket {
+    number: u64,
+    /// None while it is in [`State::returnable`].
+    span: Option<ClientSpan>,
+    answered: Arc<Answered>,
+}
+
+/// Notes when the answer came: somebody may look much later.
+struct Answered {
+    number: u64,
+    at: OnceLock<SystemTime>,
+    woken: Arc<Woken>,
+}
+
+/// The publishes whose answers came while nobody was looking.
+#[derive(Default)]
+struct Woken(Mutex<Vec<u64>>);
+
+impl Wake for Answered {
+    // lapin holds locks here: nothing of its own may be touched, and nothing of ours that is held while lapin is called.
+    fn wake(self: Arc<Self>) {
+        self.at.get_or_init(SystemTime::now);
+        self.woken.lock().push(self.number);
+    }
+}
+
+impl Woken {
+    fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Asks lapin for the answer; what it wakes later notes the time.
+    fn poll(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
+        let waker = Waker::from(self.answered.clone());
+        Pin::new(confirm).poll(&mut Context::from_waker(&waker))
+    }
+}
+
+/// A span whose outcome is known, to be ended when no lock is held: processors run then.
+struct Outcome {
+    span: ClientSpan,
+    at: SystemTime,
+    failure: Option<(&'static str, String)>,
+}
+
+impl Outcome {
+    fn tell(self) {
+        let span = self.span.ended_at(self.at);
+        match self.failure {
+            None => span.succeed(),
+            Some((error_type, description)) => span.fail(error_type, description),
+        }
+    }
+}
+
+type Outcomes = Vec<Outcome>;
+
+impl Publishes {
+    /// Notes a publish that is about to be sent. `injected` is there when the message may come back.
+    pub(crate) fn begin(self: &Arc<Self>, span: ClientSpan, injected: Option<Injected>) -> Publish {
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.unanswered += 1;
+        let span = match injected {
+            Some(injected) => {
+                state.returnable.insert(number, Returnable { span, injected, acknowledged_at: SystemTime::UNIX_EPOCH });
+                None
+            }
+            None => Some(span),
+        };
+        let answered = Arc::new(Answered { number, at: OnceLock::new(), woken: self.woken.clone() });
+        Publish { publishes: self.clone(), ticket: Some(Ticket { number, span, answered }) }
+    }
+
+    /// Settles the parked confirms whose answers came.
+    pub(crate) fn collect(&self) {
+        let woken = mem::take(&mut *self.woken.lock());
+        if !woken.is_empty() {
+            self.look_at(|state| woken.iter().filter_map(|number| state.parked.remove(number)).collect());
+        }
+    }
+
+    /// Settles all parked confirms that have an answer, in the order they were published in.
+    pub(crate) fn collect_all(&self) {
+        self.woken.lock().clear();
+        self.look_at(|state| mem::take(&mut state.parked).into_values().collect());
+    }
+
+    fn look_at(&self, parked: impl FnOnce(&mut State) -> Vec<Parked>) {
+        let mut outcomes = Outcomes::new();
+        {
+            let mut state = self.state();
+            for mut parked in parked(&mut state) {
+                match parked.ticket.poll(&mut parked.confirm) {
+                    Poll::Ready(answer) => {
+                        let answer = state.answer(parked.ticket, answer, &mut outcomes);
+                        state.keep(answer);
+                    }
+                    Poll::Pending => _ = state.parked.insert(parked.ticket.number, parked),
+                }
+            }
+        }
+        outcomes.into_iter().for_each(Outcome::tell);
+    }
+
+    /// What came back and was kept, after what lapin gives itself.
+    pub(crate) fn returned(&self, theirs: Vec<lapin::message::BasicReturnMessage>) -> Vec<BasicReturnMessage> {
+        let mut outcomes = Outcomes::new();
+        let mut returned: Vec<_> = theirs.into_iter().map(BasicReturnMessage::from).collect();
+        {
+            let mut state = self.state();
+            for message in &mut returned {
+                state.came_back(message, None, SystemTime::now(), &mut outcomes);
+            }
+            returned.append(&mut state.returned);
+        }
+        outcomes.into_iter().for_each(Outcome::tell);
+        returned
+    }
+
+    /// Keeps what came with an answer that nobody took.
+    pub(crate) fn keep(&self, answer: Result<Confirmation>) {
+        self.state().keep(answer);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn keep(&mut self, answer: Result<Confirmation>) {
+        self.returned.extend(answer.ok().and_then(Confirmation::take_message));
+    }
+
+    /// Takes lapin's answer, finds out whose it is, and gives it on without what we added to the message.
+    fn answer(
+        &mut self,
+        ticket: Ticket,
+        answer: Result<lapin::Confirmation>,
+        outcomes: &mut Outcomes,
+    ) -> Result<Confirmation> {
+        let at = ticket.answered.at.get().copied().unwrap_or_else(SystemTime::now);
+        let mut answer = answer.map(Confirmation::from);
+        self.unanswered -= 1;
+        if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = &mut answer {
+            self.came_back(message, Some(ticket.number), at, outcomes);
+        }
+        let failure = match &answer {
+            Err(error) => Some((error_type(error), error.to_string())),
+            Ok(Confirmation::Nack(_)) => Some((NACK, "refused by the broker".to_owned())),
+            Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => None,
+        };
+        match (ticket.span, failure) {
+            (Some(span), failure) => outcomes.push(Outcome { span, at, failure }),
+            // If it is not there any more, its message came back already, perhaps with the answer to another publish.
+            (None, Some(failure)) => {
+                let own = self.returnable.remove(&ticket.number);
+                outcomes.extend(own.map(|own| Outcome { span: own.span, at, failure: Some(failure) }));
+            }
+            (None, None) => {
+                if let Some(own) = self.returnable.get_mut(&ticket.number) {
+                    own.acknowledged_at = at;
+                    self.acknowledged.push_back(ticket.number);
+                }
+            }
+        }
+        self.believe(outcomes);
+        answer
+    }
+
+    /// A message came back: whichever publish it was has failed. `with` is the publish whose answer it came with.
+    fn came_back(
+        &mut self,
+        message: &mut BasicReturnMessage,
+        with: Option<u64>,
+        at: SystemTime,
+        outcomes: &mut Outcomes,
+    ) {
+        let properties = &message.delivery.properties;
+        let own = with.and_then(|number| Some((number, self.returnable.get(&number)?)));
+        // Without a mark there is only lapin's word for it.
+        let own = own.filter(|(_, own)| own.injected.marks(properties) || !own.injected.is_marked());
+        let marked = || self.returnable.iter().find(|(_, one)| one.injected.marks(properties));
+        let Some(number) = own.map(|(number, _)| number).or_else(|| marked().map(|(number, _)| *number)) else {
+            return;
+        };
+        if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&number) {
+            message.delivery.properties = injected.undo(properties);
+            let failure = Some((reply_type(message.reply_code), message.reply_text.to_string()));
+            outcomes.push(Outcome { span, at, failure });
+        }
+    }
+
+    /// Ends the acknowledged publishes whose messages cannot come back any more.
+    fn believe(&mut self, outcomes: &mut Outcomes) {
+        let keep = if self.unanswered == 0 { 0 } else { LIMIT };
+        while self.acknowledged.len() > keep {
+            let own = self.acknowledged.pop_front().and_then(|number| self.returnable.remove(&number));
+            outcomes.extend(own.map(|own| Outcome { span: own.span, at: own.acknowledged_at, failure: None }));
+        }
+    }
+}
+
+impl Publish {
+    /// Asks lapin for the answer, and has the time noted when it comes.
+    pub(crate) fn poll(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
+        self.ticket.as_ref().map_or(Poll::Pending, |ticket| ticket.poll(confirm))
+    }
+
+    /// The answer came.
+    pub(crate) fn answered(mut self, answer: Result<lapin::Confirmation>) -> Result<Confirmation> {
+        let Some(ticket) = self.ticket.take() else { return answer.map(Confirmation::from) };
+        let mut outcomes = Outcomes::new();
+        let answer = self.publishes.state().answer(ticket, answer, &mut outcomes);
+        outcomes.into_iter().for_each(Outcome::tell);
+        answer
+    }
+
+    /// It was not even sent.
+    pub(crate) fn refused(self, error: &Error) {
+        // The error goes to the user as it is; this one is only told of.
+        _ = self.answered(Err(error.clone()));
+    }
+
+    /// The user dropped the confirm: it waits here.
+    pub(crate) fn park(mut self, confirm: lapin::PublisherConfirm) {
+        if let Some(ticket) = self.ticket.take() {
+            self.publishes.state().parked.insert(ticket.number, Parked { confirm, ticket });
+        }
+    }
+
+    pub(crate) fn publishes(&self) -> &Arc<Publishes> {
+        &self.publishes
+    }
+}
+
+impl Drop for Publish {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let mut outcomes = Outcomes::new();
+        let own = {
+            let mut state = self.publishes.state();
+            state.unanswered -= 1;
+            state.believe(&mut outcomes);
+            state.returnable.remove(&ticket.number)
+        };
+        drop((own, ticket));
+        outcomes.into_iter().for_each(Outcome::tell);
+    }
+}
+
+impl Drop for Publishes {
+    /// The channel goes. What was acknowledged was acknowledged; of the rest the outcome is unknown.
+    fn drop(&mut self) {
+        self.collect_all();
+        let mut state = self.state();
+        let mut outcomes = Outcomes::new();
+        state.unanswered = 0;
+        state.believe(&mut outcomes);
+        let rest = mem::take(&mut *state);
+        drop(state);
+        outcomes.into_iter().for_each(Outcome::tell);
+        drop(rest);
+    }
+}
+
+impl fmt::Debug for Publishes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Publishes").field("unanswered", &state.unanswered).field("parked", &state.parked.len()).finish()
+    }
+}

@@ -1,0 +1,223 @@
+//! Which operations there are, what a destination is called, and what one connection's telemetry is.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use lapin::{
+    BasicProperties,
+    protocol::constants::FRAME_MIN_SIZE,
+    types::{DeliveryTag, FrameSize, ShortString},
+    uri::AMQPUri,
+};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
+    semconv::{attribute, ours},
+};
+
+use crate::headers::{added_size, content_header_size};
+
+pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
+pub(crate) const GET: OperationName = OperationName::receive("get");
+pub(crate) const PROCESS: OperationName = OperationName::process("process");
+pub(crate) const ACK: OperationName = OperationName::settle("ack");
+pub(crate) const NACK: OperationName = OperationName::settle("nack");
+pub(crate) const REJECT: OperationName = OperationName::settle("reject");
+
+const SYSTEM: &str = "rabbitmq";
+
+/// How many exclusive queues of one connection are remembered.
+const EXCLUSIVE_QUEUES: usize = 1_000;
+
+/// Below this much room in a content header, what would be injected is measured first. W3C trace context and baggage are
+/// limited to about 9 KiB.
+const AMPLE: usize = 16 * 1024;
+
+/// The telemetry of one connection, and of all its channels.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) telemetry: Telemetry,
+    server: Server,
+}
+
+/// What is known of the server and of this connection to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    address: Option<(Arc<str>, u16)>,
+    frame_max: FrameSize,
+    exclusive: Arc<RwLock<HashSet<Box<str>>>>,
+}
+
+/// Where a message came from.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) queue: ShortString,
+}
+
+/// The host and port that a URI names.
+pub(crate) fn address(uri: &AMQPUri) -> (String, u16) {
+    (uri.authority.host.clone(), uri.authority.port)
+}
+
+impl Server {
+    /// One that is connected to.
+    pub(crate) fn connected(address: Option<(String, u16)>, connection: &lapin::Connection) -> Self {
+        Self {
+            address: address.map(|(host, port)| (host.into(), port)),
+            frame_max: connection.configuration().frame_max(),
+            exclusive: Arc::default(),
+        }
+    }
+
+    /// One that others connected to: the least that every server allows.
+    fn unknown() -> Self {
+        Self { address: None, frame_max: FRAME_MIN_SIZE, exclusive: Arc::default() }
+    }
+
+    fn is_exclusive(&self, queue: &str) -> bool {
+        self.exclusive.read().unwrap_or_else(PoisonError::into_inner).contains(queue)
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new(Server::unknown())
+    }
+}
+
+impl Broker {
+    pub(crate) fn new(server: Server) -> Self {
+        let scope = adapter::scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        Self { telemetry: Telemetry::new(scope, SYSTEM), server }
+    }
+
+    /// The same server under another instrumentation.
+    pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
+        let broker = Self::new(self.server.clone());
+        // It is new: nothing was given before.
+        let _ = broker.telemetry.instrument(instrumentation);
+        broker
+    }
+
+    /// Remembers a queue that goes away with the connection.
+    pub(crate) fn exclusive_queue(&self, queue: &ShortString) {
+        let mut exclusive = self.server.exclusive.write().unwrap_or_else(PoisonError::into_inner);
+        if exclusive.len() < EXCLUSIVE_QUEUES {
+            exclusive.insert(queue.as_str().into());
+        }
+    }
+
+    /// A publish to this exchange with this routing key.
+    pub(crate) fn publish(&self, exchange: &str, routing_key: &str) -> Arc<Operation> {
+        self.telemetry.operation(PUBLISH, &[exchange, routing_key], || {
+            let name = match (exchange, routing_key) {
+                ("", "") => "amq.default".to_owned(),
+                _ => joined([exchange, routing_key]),
+            };
+            // The default exchange routes to the queue of that name.
+            let queue = if exchange.is_empty() { routing_key } else { "" };
+            self.with_routing_key(self.of_queue(Destination::named(name), queue), routing_key)
+        })
+    }
+
+    /// Something done with messages from there.
+    pub(crate) fn at(&self, name: OperationName, place: &Place) -> Arc<Operation> {
+        let (exchange, routing_key, queue) =
+            (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
+        self.telemetry.operation(name, &[exchange, routing_key, queue], || {
+            let shown_key = if routing_key == queue { "" } else { routing_key };
+            let name_of = joined([exchange, shown_key, queue]);
+            if name_of.is_empty() {
+                return self.with_server(Destination::server(self.address()));
+            }
+            let destination = self.of_queue(Destination::named(name_of), queue);
+            // The convention has no routing key on settle spans.
+            if matches!(name, ACK | NACK | REJECT) {
+                self.with_server(destination)
+            } else {
+                self.with_routing_key(destination, routing_key)
+            }
+        })
+    }
+
+    fn of_queue(&self, destination: Destination, queue: &str) -> Destination {
+        if queue.starts_with("amq.rabbitmq.reply-to") {
+            return destination.temporary().anonymous();
+        }
+        let destination = if self.server.is_exclusive(queue) { destination.temporary() } else { destination };
+        if queue.starts_with("amq.gen-") || is_uuid(queue) { destination.anonymous() } else { destination }
+    }
+
+    fn with_routing_key(&self, destination: Destination, routing_key: &str) -> Destination {
+        let destination = self.with_server(destination);
+        if routing_key.is_empty() {
+            return destination;
+        }
+        destination.with(attribute::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, routing_key.to_owned())
+    }
+
+    fn with_server(&self, destination: Destination) -> Destination {
+        match self.address() {
+            Some((host, port)) => destination
+                .with(attribute::SERVER_ADDRESS, host.to_owned())
+                .with(attribute::SERVER_PORT, i64::from(port)),
+            None => destination,
+        }
+    }
+
+    fn address(&self) -> Option<(&str, u16)> {
+        self.server.address.as_ref().map(|(host, port)| (&**host, *port))
+    }
+
+    /// Whether the content header still fits into one frame with what would be injected: it cannot be split.
+    pub(crate) fn has_room(&self, properties: &BasicProperties, call: &Call) -> bool {
+        let limit = usize::try_from(self.server.frame_max).unwrap_or(usize::MAX);
+        let size = content_header_size(properties);
+        size.saturating_add(AMPLE) <= limit || {
+            let injected = self.telemetry.injected(call);
+            size + added_size(injected.headers, injected.bytes, properties.headers().is_some()) <= limit
+        }
+    }
+}
+
+fn joined<const N: usize>(parts: [&str; N]) -> String {
+    let mut name = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        if !name.is_empty() {
+            name.push(':');
+        }
+        name.push_str(part);
+    }
+    name
+}
+
+/// What one message adds to its operation's attributes.
+pub(crate) fn message_attributes(attributes: &mut Attributes, properties: &BasicProperties) {
+    ids(attributes, properties.message_id().as_ref(), properties.correlation_id().as_ref());
+}
+
+pub(crate) fn ids(attributes: &mut Attributes, message: Option<&ShortString>, conversation: Option<&ShortString>) {
+    if let Some(id) = message {
+        attributes.set(attribute::MESSAGING_MESSAGE_ID, id.as_str().to_owned());
+    }
+    if let Some(id) = conversation {
+        attributes.set(attribute::MESSAGING_MESSAGE_CONVERSATION_ID, id.as_str().to_owned());
+    }
+}
+
+/// What a delivered message adds.
+pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin::message::Delivery) {
+    delivery_tag(attributes, delivery.delivery_tag);
+    message_attributes(attributes, &delivery.properties);
+    if delivery.redelivered {
+        attributes.set(ours::DELIVERY_REDELIVERED, true);
+    }
+}
+
+pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
+    attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, i64::try_from(tag).unwrap_or(i64::MAX));
+}
