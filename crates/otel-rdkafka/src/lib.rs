@@ -1,1 +1,32 @@
-//! rdkafka with OpenTelemetry: the same Kafka client, every message a span.
+#![doc = include_str!("../README.md")]
+
+mod cast;
+mod context;
+mod headers;
+mod native;
+mod telemetry;
+
+pub mod client;
+pub mod consumer;
+pub mod error;
+pub mod message;
+pub mod producer;
+
+pub use rdkafka::{
+    ClientConfig, ClientContext, IntoOpaque, Message, Offset, Statistics, Timestamp, TopicPartitionList, admin,
+    bindings, config, groups, helpers, metadata, mocking, statistics, topic_partition_list, types, util,
+};
+
+/// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.
+pub mod otel {
+    pub use otel_messaging::{
+        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, Outcome, Processing,
+        Sequential, process_batch, sequential, sequential_blocking,
+    };
+    pub use rdkafka as raw;
+
+    pub use crate::{
+        context::Traced,
+        headers::{HeaderExtractor, HeaderInjector},
+    };
+}

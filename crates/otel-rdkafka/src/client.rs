@@ -1,0 +1,111 @@
+//! Common client functionality: `rdkafka::client`, with a [`Client`] whose context is the user's.
+
+use std::{fmt, sync::Arc};
+
+use rdkafka::{
+    ClientConfig, client as raw,
+    config::NativeClientConfig,
+    error::{KafkaResult, RDKafkaErrorCode},
+    groups::GroupList,
+    metadata::Metadata,
+    mocking::MockCluster,
+    types::{RDKafka, RDKafkaType},
+    util::Timeout,
+};
+
+use crate::context::Traced;
+
+pub use rdkafka::client::{ClientContext, DefaultClientContext, NativeClient, OAuthToken};
+
+/// A low-level rdkafka client; see `rdkafka::client::Client`. It sends and receives nothing, so it makes no spans.
+#[repr(transparent)]
+pub struct Client<C: ClientContext = DefaultClientContext>(raw::Client<Traced<C>>);
+
+impl<C: ClientContext> Client<C> {
+    /// Creates a new client given a configuration, a client type and a context.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    pub fn new(
+        config: &ClientConfig,
+        native_config: NativeClientConfig,
+        rd_kafka_type: RDKafkaType,
+        context: C,
+    ) -> KafkaResult<Self> {
+        raw::Client::new(config, native_config, rd_kafka_type, Traced::new(context)).map(Self)
+    }
+
+    /// The raw client.
+    pub fn get_ref(&self) -> &raw::Client<Traced<C>> {
+        &self.0
+    }
+
+    /// The native client.
+    pub fn native_client(&self) -> &NativeClient {
+        self.0.native_client()
+    }
+
+    /// The pointer to the native client.
+    pub fn native_ptr(&self) -> *mut RDKafka {
+        self.0.native_ptr()
+    }
+
+    /// The context it was made with.
+    pub fn context(&self) -> &Arc<C> {
+        self.0.context().user()
+    }
+
+    /// The metadata of a topic, or of all topics.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    pub fn fetch_metadata<T: Into<Timeout>>(&self, topic: Option<&str>, timeout: T) -> KafkaResult<Metadata> {
+        self.0.fetch_metadata(topic, timeout)
+    }
+
+    /// The lowest and highest offset of a partition.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    pub fn fetch_watermarks<T: Into<Timeout>>(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: T,
+    ) -> KafkaResult<(i64, i64)> {
+        self.0.fetch_watermarks(topic, partition, timeout)
+    }
+
+    /// The cluster's id, if it is known in time.
+    pub fn fetch_cluster_id<T: Into<Timeout>>(&self, timeout: T) -> Option<String> {
+        self.0.fetch_cluster_id(timeout)
+    }
+
+    /// The members of a group, or of all groups.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    pub fn fetch_group_list<T: Into<Timeout>>(&self, group: Option<&str>, timeout: T) -> KafkaResult<GroupList> {
+        self.0.fetch_group_list(group, timeout)
+    }
+
+    /// The first fatal error of this client, if there was one.
+    pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.0.fatal_error()
+    }
+
+    /// The mock cluster of a client configured with `test.mock.num.brokers`.
+    pub fn mock_cluster(&self) -> Option<MockCluster<'_, Traced<C>>> {
+        self.0.mock_cluster()
+    }
+}
+
+impl<C: ClientContext> fmt::Debug for Client<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("context", self.0.context()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,201 @@
+//! Low-level consumers: `rdkafka::consumer::base_consumer`.
+
+use std::{fmt, sync::Arc};
+
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Call, waiting},
+};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    config::{FromClientConfig, FromClientConfigAndContext},
+    consumer::{Consumer as _, base_consumer as raw},
+    error::KafkaResult,
+    groups::GroupList,
+    message as raw_message,
+    metadata::Metadata,
+    util::Timeout,
+};
+
+use super::{
+    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
+};
+use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
+
+/// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
+#[repr(transparent)]
+pub struct BaseConsumer<C = DefaultConsumerContext>(raw::BaseConsumer<Traced<C>>)
+where
+    C: ConsumerContext;
+
+impl<C: ConsumerContext> BaseConsumer<C> {
+    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        self.kafka().instrument(instrumentation);
+        self
+    }
+
+    /// The raw consumer. What is received through it has no span.
+    pub fn get_ref(&self) -> &raw::BaseConsumer<Traced<C>> {
+        &self.0
+    }
+
+    /// The raw consumer.
+    pub fn into_inner(self) -> raw::BaseConsumer<Traced<C>> {
+        self.0
+    }
+
+    fn kafka(&self) -> &Kafka {
+        self.0.context().kafka()
+    }
+
+    /// Polls the consumer for a message; see `rdkafka::consumer::BaseConsumer::poll`.
+    ///
+    /// The process span of the message starts when it is returned. A poll that fails has a `poll` span; one that finds
+    /// nothing, and the end of a partition, have none.
+    pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+        waiting();
+        let kafka = self.kafka();
+        let call = kafka.call();
+        self.0.poll(timeout).map(|result| hand_out(kafka, call, result))
+    }
+
+    /// An iterator over the messages, which waits for them.
+    pub fn iter(&self) -> Iter<'_, C> {
+        Iter(self)
+    }
+
+    /// Splits messages of a partition into their own queue; see
+    /// `rdkafka::consumer::BaseConsumer::split_partition_queue`.
+    pub fn split_partition_queue(self: &Arc<Self>, topic: &str, partition: i32) -> Option<PartitionQueue<C>> {
+        let context = self.0.context().clone();
+        let consumer = cast::raw_base_consumer(self.clone());
+        consumer.split_partition_queue(topic, partition).map(|raw| PartitionQueue { raw, context })
+    }
+
+    /// Closes the queue of the consumer; see `rdkafka::consumer::BaseConsumer::close_queue`.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    pub fn close_queue(&self) -> KafkaResult<()> {
+        self.0.close_queue()
+    }
+
+    /// Whether the consumer is closed.
+    pub fn closed(&self) -> bool {
+        self.0.closed()
+    }
+
+    /// Sets a callback for when the queue becomes nonempty.
+    pub fn set_nonempty_callback<F>(&mut self, f: F)
+    where
+        F: Fn() + Send + Sync + 'static,
+    {
+        self.0.set_nonempty_callback(f);
+    }
+}
+
+/// Hands the result of a blocking poll to the application. `call` is when the poll began.
+fn hand_out<'a>(
+    kafka: &Kafka,
+    call: Option<Call>,
+    result: KafkaResult<raw_message::BorrowedMessage<'a>>,
+) -> KafkaResult<BorrowedMessage<'a>> {
+    match result {
+        Ok(message) => {
+            // Now, and not when the wait began.
+            let process = kafka.call().map(|call| kafka.hand_out(call, &message));
+            Ok(BorrowedMessage::received(message, process))
+        }
+        Err(error) => {
+            kafka.poll_failed(call, &error);
+            Err(error)
+        }
+    }
+}
+
+consumer! { [C] C, BaseConsumer<C>, [C: ConsumerContext] }
+
+impl FromClientConfig for BaseConsumer {
+    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
+        Self::from_config_and_context(config, DefaultConsumerContext)
+    }
+}
+
+impl<C: ConsumerContext> FromClientConfigAndContext<C> for BaseConsumer<C> {
+    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
+        raw::BaseConsumer::from_config_and_context(config, Traced::new(context)).map(Self::from)
+    }
+}
+
+/// A raw consumer over a [`Traced`] context.
+impl<C: ConsumerContext> From<raw::BaseConsumer<Traced<C>>> for BaseConsumer<C> {
+    fn from(raw: raw::BaseConsumer<Traced<C>>) -> Self {
+        raw.context().kafka().learn(raw.client().native_ptr());
+        Self(raw)
+    }
+}
+
+impl<C: ConsumerContext> fmt::Debug for BaseConsumer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BaseConsumer").field("context", self.0.context()).finish_non_exhaustive()
+    }
+}
+
+/// An iterator over the messages of a [`BaseConsumer`]: each step is a poll without end.
+#[derive(Debug)]
+pub struct Iter<'a, C>(&'a BaseConsumer<C>)
+where
+    C: ConsumerContext;
+
+impl<'a, C: ConsumerContext> Iterator for Iter<'a, C> {
+    type Item = KafkaResult<BorrowedMessage<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.0.poll(None) {
+                return Some(item);
+            }
+        }
+    }
+}
+
+impl<'a, C: ConsumerContext> IntoIterator for &'a BaseConsumer<C> {
+    type Item = KafkaResult<BorrowedMessage<'a>>;
+    type IntoIter = Iter<'a, C>;
+
+    fn into_iter(self) -> Iter<'a, C> {
+        self.iter()
+    }
+}
+
+/// A message queue for a single partition; see `rdkafka::consumer::base_consumer::PartitionQueue`.
+pub struct PartitionQueue<C: ConsumerContext> {
+    raw: raw::PartitionQueue<Traced<C>>,
+    context: Arc<Traced<C>>,
+}
+
+impl<C: ConsumerContext> PartitionQueue<C> {
+    /// Polls the partition for a message; see [`BaseConsumer::poll`].
+    pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+        waiting();
+        let kafka = self.context.kafka();
+        let call = kafka.call();
+        self.raw.poll(timeout).map(|result| hand_out(kafka, call, result))
+    }
+
+    /// Sets a callback for when the queue becomes nonempty.
+    pub fn set_nonempty_callback<F>(&mut self, f: F)
+    where
+        F: Fn() + Send + Sync + 'static,
+    {
+        self.raw.set_nonempty_callback(f);
+    }
+}
+
+impl<C: ConsumerContext> fmt::Debug for PartitionQueue<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionQueue").field("context", &self.context).finish_non_exhaustive()
+    }
+}

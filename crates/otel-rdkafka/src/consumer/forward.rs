@@ -1,0 +1,106 @@
+//! The two consumer traits, written once for all consumers.
+
+/// Both consumer traits for a wrapper whose field `0` is the raw consumer.
+macro_rules! consumer {
+    ([$($generics:tt)*] $context:ty, $consumer:ty, [$($bounds:tt)*]) => {
+        impl<$($generics)*> $crate::consumer::Consumer<$context> for $consumer where $($bounds)* {
+            fn client(&self) -> &$crate::client::Client<$context> {
+                $crate::cast::client(::rdkafka::consumer::Consumer::client(&self.0))
+            }
+
+            fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
+                let process = ::otel_messaging::MessageExt::process_span(message);
+                self.kafka().commit_message(message, process, || {
+                    ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
+                })
+            }
+
+            fn store_offset_from_message(&self, message: &$crate::message::BorrowedMessage<'_>) -> KafkaResult<()> {
+                ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
+            }
+
+            $crate::consumer::forward::forward!();
+        }
+
+        impl<$($generics)*> ::rdkafka::consumer::Consumer<$crate::context::Traced<$context>> for $consumer
+        where $($bounds)* {
+            fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
+                ::rdkafka::consumer::Consumer::client(&self.0)
+            }
+
+            fn commit_message(
+                &self,
+                message: &::rdkafka::message::BorrowedMessage<'_>,
+                mode: CommitMode,
+            ) -> KafkaResult<()> {
+                self.kafka().commit_message(message, None, || {
+                    ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
+                })
+            }
+
+            fn store_offset_from_message(&self, message: &::rdkafka::message::BorrowedMessage<'_>) -> KafkaResult<()> {
+                ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
+            }
+
+            $crate::consumer::forward::forward!();
+        }
+    };
+}
+
+/// The methods of both consumer traits that name no type of ours.
+macro_rules! forward {
+    () => {
+        fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()> {
+            self.kafka().commit_offsets(Some(topic_partition_list), || {
+                ::rdkafka::consumer::Consumer::commit(&self.0, topic_partition_list, mode)
+            })
+        }
+
+        fn commit_consumer_state(&self, mode: CommitMode) -> KafkaResult<()> {
+            self.kafka().commit_offsets(None, || ::rdkafka::consumer::Consumer::commit_consumer_state(&self.0, mode))
+        }
+
+        $crate::consumer::forward::forward! {
+            group_metadata() -> Option<ConsumerGroupMetadata>;
+            subscribe(topics: &[&str]) -> KafkaResult<()>;
+            unsubscribe() -> ();
+            assign(assignment: &TopicPartitionList) -> KafkaResult<()>;
+            unassign() -> KafkaResult<()>;
+            incremental_assign(assignment: &TopicPartitionList) -> KafkaResult<()>;
+            incremental_unassign(assignment: &TopicPartitionList) -> KafkaResult<()>;
+            store_offset(topic: &str, partition: i32, offset: i64) -> KafkaResult<()>;
+            store_offsets(tpl: &TopicPartitionList) -> KafkaResult<()>;
+            subscription() -> KafkaResult<TopicPartitionList>;
+            assignment() -> KafkaResult<TopicPartitionList>;
+            assignment_lost() -> bool;
+            position() -> KafkaResult<TopicPartitionList>;
+            pause(partitions: &TopicPartitionList) -> KafkaResult<()>;
+            resume(partitions: &TopicPartitionList) -> KafkaResult<()>;
+            rebalance_protocol() -> RebalanceProtocol;
+        }
+
+        $crate::consumer::forward::forward! { timeout:
+            seek(topic: &str, partition: i32, offset: Offset) -> KafkaResult<()>;
+            seek_partitions(topic_partition_list: TopicPartitionList) -> KafkaResult<TopicPartitionList>;
+            committed() -> KafkaResult<TopicPartitionList>;
+            committed_offsets(tpl: TopicPartitionList) -> KafkaResult<TopicPartitionList>;
+            offsets_for_timestamp(timestamp: i64) -> KafkaResult<TopicPartitionList>;
+            offsets_for_times(timestamps: TopicPartitionList) -> KafkaResult<TopicPartitionList>;
+            fetch_metadata(topic: Option<&str>) -> KafkaResult<Metadata>;
+            fetch_watermarks(topic: &str, partition: i32) -> KafkaResult<(i64, i64)>;
+            fetch_group_list(group: Option<&str>) -> KafkaResult<GroupList>;
+        }
+    };
+    ($($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        fn $method(&self, $($name: $type),*) -> $result {
+            ::rdkafka::consumer::Consumer::$method(&self.0, $($name),*)
+        }
+    )*};
+    (timeout: $($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        fn $method<T: Into<Timeout>>(&self, $($name: $type,)* timeout: T) -> $result {
+            ::rdkafka::consumer::Consumer::$method(&self.0, $($name,)* timeout)
+        }
+    )*};
+}
+
+pub(super) use {consumer, forward};

@@ -1,0 +1,209 @@
+//! High-level consumers with a stream interface: `rdkafka::consumer::stream_consumer`.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Call, waiting},
+};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    config::{FromClientConfig, FromClientConfigAndContext},
+    consumer::{Consumer as _, stream_consumer as raw},
+    error::{KafkaError, KafkaResult},
+    groups::GroupList,
+    metadata::Metadata,
+    util::{AsyncRuntime, DefaultRuntime, Timeout},
+};
+
+use super::{
+    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
+};
+use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
+
+/// A stream of messages; see [`StreamConsumer::stream`].
+///
+/// The process span of a message starts when it comes out of the stream. An error has a `poll` span, which began with the
+/// wait for it; the end of a partition has none.
+pub struct MessageStream<'a, C: ConsumerContext> {
+    raw: raw::MessageStream<'a, Traced<C>>,
+    context: &'a Traced<C>,
+    /// When the wait for the next item began.
+    since: Option<Call>,
+}
+
+impl<'a, C: ConsumerContext> MessageStream<'a, C> {
+    fn new(raw: raw::MessageStream<'a, Traced<C>>, context: &'a Traced<C>) -> Self {
+        Self { raw, context, since: None }
+    }
+}
+
+impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
+    type Item = KafkaResult<BorrowedMessage<'a>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        waiting();
+        let kafka = self.context.kafka();
+        // This never waits, so what is true when it is called is true when it hands out.
+        let call = kafka.call();
+        let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {
+            if self.since.is_none() {
+                self.since = call;
+            }
+            return Poll::Pending;
+        };
+        let since = self.since.take();
+        Poll::Ready(item.map(|result| match result {
+            Ok(message) => {
+                let process = call.map(|call| kafka.hand_out(call, &message));
+                Ok(BorrowedMessage::received(message, process))
+            }
+            Err(error) => {
+                kafka.poll_failed(since.or(call), &error);
+                Err(error)
+            }
+        }))
+    }
+}
+
+impl<C: ConsumerContext> fmt::Debug for MessageStream<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageStream").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+async fn recv<C: ConsumerContext>(mut stream: MessageStream<'_, C>) -> KafkaResult<BorrowedMessage<'_>> {
+    // rdkafka's streams never end.
+    stream.next().await.unwrap_or(Err(KafkaError::Canceled))
+}
+
+/// A high-level consumer with a stream interface; see `rdkafka::consumer::StreamConsumer`.
+#[must_use = "Consumer polling thread will stop immediately if unused"]
+#[repr(transparent)]
+pub struct StreamConsumer<C = DefaultConsumerContext, R = DefaultRuntime>(raw::StreamConsumer<Traced<C>, R>)
+where
+    C: ConsumerContext;
+
+impl<C: ConsumerContext, R> StreamConsumer<C, R> {
+    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        self.kafka().instrument(instrumentation);
+        self
+    }
+
+    /// The raw consumer. What is received through it has no span.
+    pub fn get_ref(&self) -> &raw::StreamConsumer<Traced<C>, R> {
+        &self.0
+    }
+
+    /// The raw consumer.
+    pub fn into_inner(self) -> raw::StreamConsumer<Traced<C>, R> {
+        self.0
+    }
+
+    fn kafka(&self) -> &Kafka {
+        self.0.client().context().kafka()
+    }
+}
+
+impl<C, R> StreamConsumer<C, R>
+where
+    C: ConsumerContext + 'static,
+{
+    /// A stream of the messages; see `rdkafka::consumer::StreamConsumer::stream`.
+    pub fn stream(&self) -> MessageStream<'_, C> {
+        MessageStream::new(self.0.stream(), self.0.client().context())
+    }
+
+    /// Receives the next message; see `rdkafka::consumer::StreamConsumer::recv`.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, no message is lost and there is no span.
+    pub async fn recv(&self) -> Result<BorrowedMessage<'_>, KafkaError> {
+        recv(self.stream()).await
+    }
+
+    /// Splits messages of a partition into their own stream; see
+    /// `rdkafka::consumer::StreamConsumer::split_partition_queue`.
+    pub fn split_partition_queue(self: &Arc<Self>, topic: &str, partition: i32) -> Option<StreamPartitionQueue<C, R>> {
+        let context = self.0.client().context().clone();
+        let consumer = cast::raw_stream_consumer(self.clone());
+        consumer.split_partition_queue(topic, partition).map(|raw| StreamPartitionQueue { raw, context })
+    }
+}
+
+consumer! { [C, R] C, StreamConsumer<C, R>, [C: ConsumerContext] }
+
+impl<R: AsyncRuntime> FromClientConfig for StreamConsumer<DefaultConsumerContext, R> {
+    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
+        Self::from_config_and_context(config, DefaultConsumerContext)
+    }
+}
+
+impl<C, R> FromClientConfigAndContext<C> for StreamConsumer<C, R>
+where
+    C: ConsumerContext + 'static,
+    R: AsyncRuntime,
+{
+    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
+        raw::StreamConsumer::from_config_and_context(config, Traced::new(context)).map(Self::from)
+    }
+}
+
+/// A raw consumer over a [`Traced`] context.
+impl<C: ConsumerContext, R> From<raw::StreamConsumer<Traced<C>, R>> for StreamConsumer<C, R> {
+    fn from(raw: raw::StreamConsumer<Traced<C>, R>) -> Self {
+        raw.client().context().kafka().learn(raw.client().native_ptr());
+        Self(raw)
+    }
+}
+
+impl<C: ConsumerContext, R> fmt::Debug for StreamConsumer<C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamConsumer").field("context", self.0.client().context()).finish_non_exhaustive()
+    }
+}
+
+/// A message queue for a single partition; see `rdkafka::consumer::stream_consumer::StreamPartitionQueue`.
+pub struct StreamPartitionQueue<C: ConsumerContext, R = DefaultRuntime> {
+    raw: raw::StreamPartitionQueue<Traced<C>, R>,
+    context: Arc<Traced<C>>,
+}
+
+impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
+    /// A stream of the partition's messages.
+    pub fn stream(&self) -> MessageStream<'_, C> {
+        MessageStream::new(self.raw.stream(), &self.context)
+    }
+
+    /// Receives the next message of the partition; see [`StreamConsumer::recv`].
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`StreamConsumer::recv`].
+    pub async fn recv(&self) -> Result<BorrowedMessage<'_>, KafkaError> {
+        recv(self.stream()).await
+    }
+}
+
+impl<C: ConsumerContext, R> fmt::Debug for StreamPartitionQueue<C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamPartitionQueue").field("context", &self.context).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,194 @@
+//! Carriers for Kafka's headers.
+
+use std::{fmt, str};
+
+use opentelemetry::propagation::{Extractor, Injector};
+use otel_messaging::adapter::Headers;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
+
+use crate::native;
+
+/// Longer values are nobody's context: W3C baggage, the longest of them, may have 8,192 bytes.
+const MAX_VALUE: usize = 8_192;
+
+/// Writes a context into a record's headers, for those who make their spans themselves.
+///
+/// A header of the name is replaced, in any letter case and however often it is there; an empty value only removes it.
+///
+/// ```
+/// use opentelemetry::propagation::Injector;
+/// use otel_rdkafka::{
+///     message::{Headers, OwnedHeaders},
+///     otel::HeaderInjector,
+/// };
+///
+/// let mut headers = OwnedHeaders::new();
+/// HeaderInjector(&mut headers).set("traceparent", "00-…-01".to_owned());
+/// assert_eq!(headers.get_as::<str>(0)?.value, Some("00-…-01"));
+/// # Ok::<_, std::str::Utf8Error>(())
+/// ```
+#[derive(Debug)]
+pub struct HeaderInjector<'a>(pub &'a mut OwnedHeaders);
+
+impl Injector for HeaderInjector<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        native::remove(self.0, key);
+        if !value.is_empty() {
+            native::add(self.0, key, value.as_bytes());
+        }
+    }
+}
+
+/// Reads a context from a message's headers, for those who make their spans themselves.
+///
+/// A name is found in any letter case, and of several headers of a name the last one counts. A value that is null, not
+/// UTF-8 or longer than 8,192 bytes is none; other headers of any content disturb nothing.
+///
+/// ```
+/// use opentelemetry::propagation::Extractor;
+/// use otel_rdkafka::{
+///     message::{Header, OwnedHeaders},
+///     otel::HeaderExtractor,
+/// };
+///
+/// let headers = OwnedHeaders::new().insert(Header { key: "Traceparent", value: Some("00-…-01") });
+/// assert_eq!(HeaderExtractor(headers.as_borrowed()).get("traceparent"), Some("00-…-01"));
+/// ```
+pub struct HeaderExtractor<'a>(pub &'a BorrowedHeaders);
+
+impl fmt::Debug for HeaderExtractor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeaderExtractor").field("keys", &self.keys()).finish()
+    }
+}
+
+impl Extractor for HeaderExtractor<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        get(self.0, key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        keys(self.0)
+    }
+}
+
+fn get<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<&'a str> {
+    let (_, value) = native::from_the_last(headers).find(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))?;
+    str::from_utf8(value.filter(|value| value.len() <= MAX_VALUE)?).ok()
+}
+
+fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
+    native::from_the_last(headers).filter_map(|(name, _)| str::from_utf8(name).ok()).collect()
+}
+
+/// The headers of a record about to be sent, and how to make them again what the user wrote.
+#[derive(Debug)]
+pub(crate) struct RecordHeaders<'a> {
+    headers: &'a mut Option<OwnedHeaders>,
+    written: Written,
+}
+
+/// What was done to the headers of a record.
+#[derive(Debug)]
+pub(crate) enum Written {
+    Nothing,
+    /// There were none before.
+    All,
+    /// There were so many before, and they are still there, in front.
+    After(usize),
+    /// Some were replaced; these are the ones before.
+    Over(OwnedHeaders),
+}
+
+impl<'a> RecordHeaders<'a> {
+    pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>) -> Self {
+        Self { headers, written: Written::Nothing }
+    }
+
+    pub(crate) fn written(self) -> Written {
+        self.written
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.headers.as_ref().is_some_and(|headers| {
+            native::from_the_last(headers.as_borrowed()).any(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))
+        })
+    }
+}
+
+impl Injector for RecordHeaders<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        let replaces = self.has(key);
+        if value.is_empty() && !replaces {
+            return;
+        }
+        match self.headers {
+            None => {
+                self.written = Written::All;
+                // As many as W3C trace context and baggage have.
+                *self.headers = Some(OwnedHeaders::new_with_capacity(3));
+            }
+            Some(headers) if replaces => {
+                let mut before = headers.clone();
+                match self.written {
+                    Written::Nothing => self.written = Written::Over(before),
+                    Written::After(count) => {
+                        native::truncate(&mut before, count);
+                        self.written = Written::Over(before);
+                    }
+                    Written::All | Written::Over(_) => {}
+                }
+            }
+            Some(headers) => {
+                if let Written::Nothing = self.written {
+                    self.written = Written::After(headers.count());
+                }
+            }
+        }
+        if let Some(headers) = self.headers {
+            HeaderInjector(headers).set(key, value);
+        }
+    }
+}
+
+impl Extractor for RecordHeaders<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.headers.as_ref().and_then(|headers| get(headers.as_borrowed(), key))
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.headers.as_ref().map(|headers| keys(headers.as_borrowed())).unwrap_or_default()
+    }
+}
+
+impl Headers for RecordHeaders<'_> {
+    fn is_empty(&self) -> bool {
+        self.headers.is_none()
+    }
+}
+
+impl Written {
+    /// Makes the headers of a record that was not taken what they were.
+    pub(crate) fn undo(self, headers: &mut Option<OwnedHeaders>) {
+        match self {
+            Self::Nothing => {}
+            Self::All => *headers = None,
+            Self::After(count) => {
+                if let Some(headers) = headers {
+                    native::truncate(headers, count);
+                }
+            }
+            Self::Over(before) => *headers = Some(before),
+        }
+    }
+
+    /// Makes the headers of a message in a delivery report what they were, before anybody has seen it.
+    pub(crate) fn undo_reported(self, message: &BorrowedMessage<'_>) {
+        match self {
+            Self::Nothing => {}
+            Self::All => native::replace_reported(message, None),
+            Self::After(count) => native::truncate_reported(message, count),
+            Self::Over(before) => native::replace_reported(message, Some(before)),
+        }
+    }
+}

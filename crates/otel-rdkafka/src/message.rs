@@ -1,0 +1,274 @@
+//! Messages and headers: `rdkafka::message`, with messages that carry their process span.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use otel_messaging::{MessageExt, adapter::ProcessSpan};
+use rdkafka::{error::KafkaError, message as raw};
+
+pub use rdkafka::message::{
+    BorrowedHeaders, FromBytes, Header, Headers, HeadersIter, Message, OwnedHeaders, Timestamp, ToBytes,
+};
+
+/// A zero-copy Kafka message; see `rdkafka::message::BorrowedMessage`.
+///
+/// One that was received carries its process span: see [`MessageExt`]. The span ends with the message, unless a
+/// [detached](Self::detach) copy lives longer.
+pub struct BorrowedMessage<'a> {
+    source: Source<'a>,
+    process: Option<Arc<ProcessSpan>>,
+}
+
+enum Source<'a> {
+    Received(raw::BorrowedMessage<'a>),
+    Reported(&'a raw::DeliveryResult<'a>),
+}
+
+impl<'a> BorrowedMessage<'a> {
+    pub(crate) fn received(message: raw::BorrowedMessage<'a>, process: Option<Arc<ProcessSpan>>) -> Self {
+        Self { source: Source::Received(message), process }
+    }
+
+    /// The message of a delivery report.
+    pub(crate) fn reported(result: &'a raw::DeliveryResult<'a>) -> Self {
+        Self { source: Source::Reported(result), process: None }
+    }
+
+    /// The delivery report that this is the message of.
+    pub(crate) fn report(&self) -> Option<&'a raw::DeliveryResult<'a>> {
+        match self.source {
+            Source::Received(_) => None,
+            Source::Reported(result) => Some(result),
+        }
+    }
+
+    /// The raw message.
+    pub fn get_ref(&self) -> &raw::BorrowedMessage<'a> {
+        match &self.source {
+            Source::Received(message) => message,
+            Source::Reported(result) => match result {
+                Ok(message) | Err((_, message)) => message,
+            },
+        }
+    }
+
+    /// Clones the content into a message that can outlive the consumer. It shares the process span.
+    pub fn detach(&self) -> OwnedMessage {
+        OwnedMessage { inner: self.get_ref().detach(), process: self.process.clone() }
+    }
+}
+
+impl<'a> Deref for BorrowedMessage<'a> {
+    type Target = raw::BorrowedMessage<'a>;
+
+    fn deref(&self) -> &raw::BorrowedMessage<'a> {
+        self.get_ref()
+    }
+}
+
+impl fmt::Debug for BorrowedMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get_ref().fmt(f)
+    }
+}
+
+impl MessageExt for BorrowedMessage<'_> {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.process.as_ref()
+    }
+}
+
+/// The message of a delivery report cannot be written to through this: it is only borrowed from rdkafka.
+impl Message for BorrowedMessage<'_> {
+    type Headers = BorrowedHeaders;
+
+    fn key(&self) -> Option<&[u8]> {
+        self.get_ref().key()
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.get_ref().payload()
+    }
+
+    #[allow(unsafe_code, reason = "the trait's method is unsafe; the caller's promise is handed on")]
+    unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.source {
+            // SAFETY: the caller's promise.
+            Source::Received(message) => unsafe { message.payload_mut() },
+            Source::Reported(_) => None,
+        }
+    }
+
+    fn topic(&self) -> &str {
+        self.get_ref().topic()
+    }
+
+    fn partition(&self) -> i32 {
+        self.get_ref().partition()
+    }
+
+    fn offset(&self) -> i64 {
+        self.get_ref().offset()
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        self.get_ref().timestamp()
+    }
+
+    fn headers(&self) -> Option<&BorrowedHeaders> {
+        self.get_ref().headers()
+    }
+}
+
+/// A Kafka message that owns its data; see `rdkafka::message::OwnedMessage`.
+///
+/// Detached from a received message, it carries that message's process span, and so does each clone: the span ends with
+/// the last of them, unless it was ended before.
+#[derive(Clone)]
+pub struct OwnedMessage {
+    inner: raw::OwnedMessage,
+    process: Option<Arc<ProcessSpan>>,
+}
+
+impl OwnedMessage {
+    /// Creates a message with the specified content and no process span.
+    pub fn new(
+        payload: Option<Vec<u8>>,
+        key: Option<Vec<u8>>,
+        topic: String,
+        timestamp: Timestamp,
+        partition: i32,
+        offset: i64,
+        headers: Option<OwnedHeaders>,
+    ) -> Self {
+        raw::OwnedMessage::new(payload, key, topic, timestamp, partition, offset, headers).into()
+    }
+
+    /// The raw message.
+    pub fn get_ref(&self) -> &raw::OwnedMessage {
+        &self.inner
+    }
+
+    /// The raw message; its process span ends, unless something else carries it.
+    pub fn into_inner(self) -> raw::OwnedMessage {
+        self.inner
+    }
+
+    fn map(self, change: impl FnOnce(raw::OwnedMessage) -> raw::OwnedMessage) -> Self {
+        Self { inner: change(self.inner), process: self.process }
+    }
+
+    /// Takes the headers away.
+    pub fn detach_headers(&mut self) -> Option<OwnedHeaders> {
+        self.inner.detach_headers()
+    }
+
+    /// Replaces the headers.
+    pub fn replace_headers(self, headers: Option<OwnedHeaders>) -> Self {
+        self.map(|inner| inner.replace_headers(headers))
+    }
+
+    /// Sets the payload.
+    pub fn set_payload(self, payload: Option<Vec<u8>>) -> Self {
+        self.map(|inner| inner.set_payload(payload))
+    }
+
+    /// Sets the key.
+    pub fn set_key(self, key: Option<Vec<u8>>) -> Self {
+        self.map(|inner| inner.set_key(key))
+    }
+
+    /// Sets the topic.
+    pub fn set_topic(self, topic: String) -> Self {
+        self.map(|inner| inner.set_topic(topic))
+    }
+
+    /// Sets the timestamp.
+    pub fn set_timestamp(self, timestamp: Timestamp) -> Self {
+        self.map(|inner| inner.set_timestamp(timestamp))
+    }
+
+    /// Sets the partition.
+    pub fn set_partition(self, partition: i32) -> Self {
+        self.map(|inner| inner.set_partition(partition))
+    }
+
+    /// Sets the offset.
+    pub fn set_offset(self, offset: i64) -> Self {
+        self.map(|inner| inner.set_offset(offset))
+    }
+}
+
+impl From<raw::OwnedMessage> for OwnedMessage {
+    fn from(inner: raw::OwnedMessage) -> Self {
+        Self { inner, process: None }
+    }
+}
+
+impl From<OwnedMessage> for raw::OwnedMessage {
+    fn from(message: OwnedMessage) -> Self {
+        message.into_inner()
+    }
+}
+
+impl Deref for OwnedMessage {
+    type Target = raw::OwnedMessage;
+
+    fn deref(&self) -> &raw::OwnedMessage {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for OwnedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl MessageExt for OwnedMessage {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.process.as_ref()
+    }
+}
+
+impl Message for OwnedMessage {
+    type Headers = OwnedHeaders;
+
+    fn key(&self) -> Option<&[u8]> {
+        self.inner.key()
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.inner.payload()
+    }
+
+    #[allow(unsafe_code, reason = "the trait's method is unsafe; the caller's promise is handed on")]
+    unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.payload_mut() }
+    }
+
+    fn topic(&self) -> &str {
+        self.inner.topic()
+    }
+
+    fn partition(&self) -> i32 {
+        self.inner.partition()
+    }
+
+    fn offset(&self) -> i64 {
+        self.inner.offset()
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        self.inner.timestamp()
+    }
+
+    fn headers(&self) -> Option<&OwnedHeaders> {
+        self.inner.headers()
+    }
+}
+
+/// The result of a message production, as a delivery callback gets it; see `rdkafka::message::DeliveryResult`.
+///
+/// The message reads as it was given to `send`: headers that were added are taken off again.
+pub type DeliveryResult<'a> = Result<BorrowedMessage<'a>, (KafkaError, BorrowedMessage<'a>)>;

@@ -1,0 +1,222 @@
+//! What rdkafka's safe interface has no way to do: headers by name without a look at the others, headers taken away, and
+//! the configuration of a living client.
+//!
+//! rdkafka's own header iterator panics on a name that is not UTF-8, and [`OwnedHeaders`] can only grow.
+#![allow(unsafe_code, reason = "calls into librdkafka; each function states what keeps its pointers valid")]
+
+use std::{
+    ffi::{CStr, CString, c_void},
+    mem, ptr, slice,
+};
+
+use rdkafka::{
+    bindings,
+    error::{IsError, RDKafkaErrorCode},
+    message::{BorrowedHeaders, BorrowedMessage, OwnedHeaders},
+    types::{RDKafka, RDKafkaConfRes, RDKafkaHeaders, RDKafkaRespErr},
+};
+
+/// A header as it is: a name of any bytes, a value that may be null.
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+fn native(headers: &BorrowedHeaders) -> *mut RDKafkaHeaders {
+    // `BorrowedHeaders` is rdkafka's name for the place where librdkafka's list stands.
+    ptr::from_ref(headers).cast_mut().cast()
+}
+
+/// The header at a place, and its name as librdkafka keeps it.
+fn at(headers: &BorrowedHeaders, index: usize) -> Option<(&CStr, Option<&[u8]>)> {
+    let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: the list is alive as long as the reference to it. What comes back points into the list and lives as long:
+    // the name ends with a zero, the value is null or has that size.
+    unsafe {
+        let error = bindings::rd_kafka_header_get_all(native(headers), index, &mut name, &mut value, &mut size);
+        if error.is_error() {
+            return None;
+        }
+        let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size));
+        Some((CStr::from_ptr(name), value))
+    }
+}
+
+/// All headers, the last one first.
+pub(crate) fn from_the_last(headers: &BorrowedHeaders) -> impl Iterator<Item = Header<'_>> {
+    // SAFETY: the list is alive as long as the reference to it.
+    let count = unsafe { bindings::rd_kafka_header_cnt(native(headers)) };
+    (0..count).rev().filter_map(|index| at(headers, index)).map(|(name, value)| (name.to_bytes(), value))
+}
+
+/// Adds a header after the others.
+pub(crate) fn add(headers: &mut OwnedHeaders, name: &str, value: &[u8]) {
+    let (Ok(name_len), Ok(value_len)) = (isize::try_from(name.len()), isize::try_from(value.len())) else { return };
+    // SAFETY: the list is ours alone; librdkafka copies name and value, of the lengths given.
+    unsafe {
+        bindings::rd_kafka_header_add(
+            native(headers.as_borrowed()),
+            name.as_ptr().cast(),
+            name_len,
+            value.as_ptr().cast::<c_void>(),
+            value_len,
+        );
+    }
+}
+
+/// Takes away every header of this name, in any letter case.
+pub(crate) fn remove(headers: &mut OwnedHeaders, name: &str) {
+    let same = |header: &(&CStr, _)| header.0.to_bytes().eq_ignore_ascii_case(name.as_bytes());
+    loop {
+        let borrowed = headers.as_borrowed();
+        let Some((found, _)) = (0..).map_while(|index| at(borrowed, index)).find(same) else { return };
+        let found = found.to_owned();
+        if !remove_exactly(native(borrowed), &found) {
+            return;
+        }
+    }
+}
+
+/// Takes away the headers after the first so many.
+pub(crate) fn truncate(headers: &mut OwnedHeaders, count: usize) {
+    truncate_list(headers.as_borrowed(), count);
+}
+
+fn truncate_list(headers: &BorrowedHeaders, count: usize) {
+    while let Some((name, _)) = at(headers, count) {
+        // By name is the only way, and only headers after `count` have it: what we append replaces what was there.
+        let name = name.to_owned();
+        if !remove_exactly(native(headers), &name) {
+            return;
+        }
+    }
+}
+
+fn remove_exactly(headers: *mut RDKafkaHeaders, name: &CString) -> bool {
+    // SAFETY: called with a living list that nobody reads meanwhile, and a copy of the name: librdkafka compares it after
+    // it has freed headers.
+    unsafe { !bindings::rd_kafka_header_remove(headers, name.as_ptr()).is_error() }
+}
+
+/// Takes away the headers of a reported message after the first so many.
+///
+/// Only for a message of a delivery report that the application has not seen yet.
+pub(crate) fn truncate_reported(message: &BorrowedMessage<'_>, count: usize) {
+    use rdkafka::Message;
+    if let Some(headers) = message.headers() {
+        truncate_list(headers, count);
+    }
+}
+
+/// Gives a reported message other headers, or none.
+///
+/// Only for a message of a delivery report that the application has not seen yet.
+pub(crate) fn replace_reported(message: &BorrowedMessage<'_>, headers: Option<OwnedHeaders>) {
+    let list = headers.as_ref().map_or(ptr::null_mut(), |headers| native(headers.as_borrowed()));
+    // SAFETY: the message is alive as long as the reference to it, and nobody holds a reference into its old headers,
+    // which librdkafka frees. It owns the new ones from here on, so that they must not be dropped.
+    unsafe { bindings::rd_kafka_message_set_headers(message.ptr(), list) };
+    mem::forget(headers);
+}
+
+/// How many bytes the headers take in a message, as librdkafka counts them; never fewer.
+pub(crate) fn size(headers: &BorrowedHeaders) -> usize {
+    from_the_last(headers).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + MAX_LENGTHS).sum()
+}
+
+/// The most that the lengths of a header's name and value take in a message: two varints.
+pub(crate) const MAX_LENGTHS: usize = 10;
+
+/// A setting of a living client, as librdkafka understood it.
+pub(crate) fn configured(client: *mut RDKafka, name: &CStr) -> Option<String> {
+    let mut size = 0;
+    // SAFETY: called with the pointer of a client that is alive; its configuration lives as long and does not change.
+    // The first call tells the size, the terminating zero included, and the second is given a buffer of it.
+    unsafe {
+        let configuration = bindings::rd_kafka_conf(client);
+        let asked = bindings::rd_kafka_conf_get(configuration, name.as_ptr(), ptr::null_mut(), &mut size);
+        if asked != RDKafkaConfRes::RD_KAFKA_CONF_OK {
+            return None;
+        }
+        let mut value = vec![0_u8; size];
+        let read = bindings::rd_kafka_conf_get(configuration, name.as_ptr(), value.as_mut_ptr().cast(), &mut size);
+        if read != RDKafkaConfRes::RD_KAFKA_CONF_OK {
+            return None;
+        }
+        CStr::from_bytes_until_nul(&value).ok()?.to_str().ok().map(str::to_owned)
+    }
+}
+
+/// librdkafka's name of an error code: `_MSG_TIMED_OUT`.
+pub(crate) fn error_name(code: RDKafkaErrorCode) -> Option<&'static str> {
+    let code = RDKafkaRespErr::try_from(code as i32).ok()?;
+    // SAFETY: librdkafka answers with a literal for every code that it has a description of, and those are all but the
+    // marks of a range's ends; for them it writes into a buffer of its own, which is looked at here and not handed on.
+    let name = unsafe { CStr::from_ptr(bindings::rd_kafka_err2name(code)) };
+    name.to_str().ok().filter(|name| !name.starts_with("ERR_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::{Header, Headers, OwnedHeaders};
+
+    use super::*;
+
+    fn three() -> OwnedHeaders {
+        OwnedHeaders::new()
+            .insert(Header { key: "a", value: Some("1") })
+            .insert(Header { key: "Trace", value: Some("2") })
+            .insert::<[u8]>(Header { key: "a", value: None })
+    }
+
+    fn text(headers: &OwnedHeaders) -> Vec<(String, Option<String>)> {
+        headers
+            .iter()
+            .map(|header| {
+                (header.key.to_owned(), header.value.map(|value| String::from_utf8_lossy(value).into_owned()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn headers_come_as_they_are_from_the_last() {
+        let headers = three();
+        let all: Vec<_> = from_the_last(headers.as_borrowed()).collect();
+        assert_eq!(all, [(&b"a"[..], None), (b"Trace", Some(&b"2"[..])), (b"a", Some(b"1"))]);
+        assert_eq!(from_the_last(OwnedHeaders::new().as_borrowed()).count(), 0);
+    }
+
+    #[test]
+    fn a_name_is_taken_away_in_any_case_and_the_others_stay_in_order() {
+        let mut headers = three();
+        add(&mut headers, "tRACE", b"3");
+        remove(&mut headers, "trace");
+        remove(&mut headers, "absent");
+        assert_eq!(text(&headers), [("a".to_owned(), Some("1".to_owned())), ("a".to_owned(), None)]);
+    }
+
+    #[test]
+    fn what_was_appended_is_taken_away() {
+        let mut headers = three();
+        add(&mut headers, "traceparent", b"00");
+        add(&mut headers, "baggage", b"");
+        assert_eq!(headers.count(), 5);
+        truncate(&mut headers, 3);
+        assert_eq!(text(&headers), text(&three()));
+        truncate(&mut headers, 3);
+        assert_eq!(headers.count(), 3);
+    }
+
+    #[test]
+    fn an_added_value_may_be_empty_and_hold_zeros() {
+        let mut headers = OwnedHeaders::new();
+        add(&mut headers, "zero", b"a\0b");
+        add(&mut headers, "empty", b"");
+        let all: Vec<_> = from_the_last(headers.as_borrowed()).collect();
+        assert_eq!(all, [(&b"empty"[..], Some(&b""[..])), (b"zero", Some(b"a\0b"))]);
+    }
+
+    #[test]
+    fn only_real_codes_have_names() {
+        assert_eq!(error_name(RDKafkaErrorCode::MessageTimedOut), Some("_MSG_TIMED_OUT"));
+        assert_eq!(error_name(RDKafkaErrorCode::Begin), None);
+        assert_eq!(error_name(RDKafkaErrorCode::EndAll), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! Low-level Kafka producers: `rdkafka::producer::base_producer`.
+
+use std::fmt;
+
+use otel_messaging::Instrumentation;
+use rdkafka::{
+    ClientConfig,
+    config::{FromClientConfig, FromClientConfigAndContext},
+    error::{KafkaError, KafkaResult},
+    message::ToBytes,
+    producer::{DefaultProducerContext, NoCustomPartitioner, Partitioner, Producer as _, base_producer as raw},
+    util::Timeout,
+};
+
+use super::{ProducerContext, pending, producer};
+use crate::{context::Traced, telemetry::Kafka};
+
+pub use crate::message::DeliveryResult;
+pub use rdkafka::producer::base_producer::BaseRecord;
+
+/// Lowest level Kafka producer; see `rdkafka::producer::BaseProducer`.
+///
+/// The span of a message ends when its delivery report is served, by `poll`, `flush`, or the drop of the producer.
+pub struct BaseProducer<C = DefaultProducerContext, Part = NoCustomPartitioner>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part>,
+{
+    raw: raw::BaseProducer<Traced<C>, Part>,
+}
+
+impl<C, Part> BaseProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part>,
+{
+    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        self.kafka().instrument(instrumentation);
+        self
+    }
+
+    /// The raw producer. What is sent through it has no span.
+    pub fn get_ref(&self) -> &raw::BaseProducer<Traced<C>, Part> {
+        &self.raw
+    }
+
+    /// The raw producer.
+    pub fn into_inner(self) -> raw::BaseProducer<Traced<C>, Part> {
+        self.raw
+    }
+
+    fn kafka(&self) -> &Kafka {
+        self.raw.context().kafka()
+    }
+
+    /// Serves delivery reports and other events.
+    pub fn poll<T: Into<Timeout>>(&self, timeout: T) {
+        self.raw.poll(timeout);
+    }
+
+    /// Sends a message to Kafka; see `rdkafka::producer::BaseProducer::send`. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's, with the record as it was given.
+    #[allow(clippy::result_large_err, clippy::type_complexity, reason = "the client's signature")]
+    pub fn send<'a, K, P>(
+        &self,
+        record: BaseRecord<'a, K, P, C::DeliveryOpaque>,
+    ) -> Result<(), (KafkaError, BaseRecord<'a, K, P, C::DeliveryOpaque>)>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+    {
+        let kafka = self.kafka();
+        let record = kafka.begin(kafka.call(), record);
+        self.raw.send(record).map_err(|(error, record)| {
+            let record = pending::refused(&error, record);
+            (error, record)
+        })
+    }
+}
+
+producer! {
+    [C, Part] C, Part, BaseProducer<C, Part>, |this| &this.raw, [C: ProducerContext<Part>, Part: Partitioner]
+}
+
+impl FromClientConfig for BaseProducer<DefaultProducerContext> {
+    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
+        Self::from_config_and_context(config, DefaultProducerContext)
+    }
+}
+
+impl<C, Part> FromClientConfigAndContext<C> for BaseProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part>,
+{
+    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
+        raw::BaseProducer::from_config_and_context(config, Traced::new(context)).map(Self::from)
+    }
+}
+
+/// A raw producer over a [`Traced`] context. Any other has no place for a span.
+impl<C, Part> From<raw::BaseProducer<Traced<C>, Part>> for BaseProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part>,
+{
+    fn from(raw: raw::BaseProducer<Traced<C>, Part>) -> Self {
+        raw.context().kafka().learn(raw.client().native_ptr());
+        Self { raw }
+    }
+}
+
+impl<C, Part> fmt::Debug for BaseProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BaseProducer").field("context", self.raw.context()).finish_non_exhaustive()
+    }
+}
+
+/// A low-level Kafka producer with a thread that serves its delivery reports; see
+/// `rdkafka::producer::ThreadedProducer`.
+#[must_use = "The threaded producer will stop immediately if unused"]
+pub struct ThreadedProducer<C, Part: Partitioner = NoCustomPartitioner>
+where
+    C: ProducerContext<Part> + 'static,
+{
+    raw: raw::ThreadedProducer<Traced<C>, Part>,
+}
+
+impl<C, Part> ThreadedProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part> + 'static,
+{
+    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        self.kafka().instrument(instrumentation);
+        self
+    }
+
+    /// The raw producer. What is sent through it has no span.
+    pub fn get_ref(&self) -> &raw::ThreadedProducer<Traced<C>, Part> {
+        &self.raw
+    }
+
+    /// The raw producer.
+    pub fn into_inner(self) -> raw::ThreadedProducer<Traced<C>, Part> {
+        self.raw
+    }
+
+    pub(crate) fn kafka(&self) -> &Kafka {
+        self.raw.context().kafka()
+    }
+
+    /// Sends a message to Kafka; see [`BaseProducer::send`].
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's, with the record as it was given.
+    #[allow(clippy::result_large_err, clippy::type_complexity, reason = "the client's signature")]
+    pub fn send<'a, K, P>(
+        &self,
+        record: BaseRecord<'a, K, P, C::DeliveryOpaque>,
+    ) -> Result<(), (KafkaError, BaseRecord<'a, K, P, C::DeliveryOpaque>)>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+    {
+        let kafka = self.kafka();
+        let record = kafka.begin(kafka.call(), record);
+        self.raw.send(record).map_err(|(error, record)| {
+            let record = pending::refused(&error, record);
+            (error, record)
+        })
+    }
+
+    /// Serves delivery reports and other events; the producer's thread does it too.
+    pub fn poll<T: Into<Timeout>>(&self, timeout: T) {
+        self.raw.poll(timeout);
+    }
+}
+
+producer! {
+    [C, Part] C, Part, ThreadedProducer<C, Part>, |this| &this.raw,
+    [C: ProducerContext<Part> + 'static, Part: Partitioner]
+}
+
+impl FromClientConfig for ThreadedProducer<DefaultProducerContext, NoCustomPartitioner> {
+    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
+        Self::from_config_and_context(config, DefaultProducerContext)
+    }
+}
+
+impl<C, Part> FromClientConfigAndContext<C> for ThreadedProducer<C, Part>
+where
+    Part: Partitioner + Send + Sync + 'static,
+    C: ProducerContext<Part> + 'static,
+{
+    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
+        raw::ThreadedProducer::from_config_and_context(config, Traced::new(context)).map(Self::from)
+    }
+}
+
+/// A raw producer over a [`Traced`] context. Any other has no place for a span.
+impl<C, Part> From<raw::ThreadedProducer<Traced<C>, Part>> for ThreadedProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part> + 'static,
+{
+    fn from(raw: raw::ThreadedProducer<Traced<C>, Part>) -> Self {
+        raw.context().kafka().learn(raw.client().native_ptr());
+        Self { raw }
+    }
+}
+
+impl<C: ProducerContext + 'static> Clone for ThreadedProducer<C> {
+    fn clone(&self) -> Self {
+        Self { raw: self.raw.clone() }
+    }
+}
+
+impl<C, Part> fmt::Debug for ThreadedProducer<C, Part>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part> + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadedProducer").field("context", self.raw.context()).finish_non_exhaustive()
+    }
+}

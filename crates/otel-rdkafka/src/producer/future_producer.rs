@@ -1,0 +1,362 @@
+//! High-level, futures-enabled Kafka producer: `rdkafka::producer::future_producer`.
+
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_channel::oneshot;
+use otel_messaging::{Instrumentation, adapter::Call};
+use rdkafka::{
+    ClientConfig, Statistics, Timestamp,
+    client::{ClientContext, DefaultClientContext, OAuthToken},
+    config::{FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{Message as _, ToBytes},
+    producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, ThreadedProducer},
+    util::{AsyncRuntime, DefaultRuntime, Timeout},
+};
+
+use super::{
+    ProducerContext,
+    pending::{self, Pending},
+    producer,
+};
+use crate::{
+    context::Traced,
+    message::{DeliveryResult, OwnedMessage},
+    telemetry::Kafka,
+};
+
+pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
+
+/// The result of a send of the [`FutureProducer`]: where the message is, or the error and a copy of the message as it was
+/// sent.
+pub type OwnedDeliveryResult = Result<Delivery, (KafkaError, OwnedMessage)>;
+
+/// The context of the [`FutureProducer`], which completes the future of a message.
+#[derive(Clone)]
+pub struct FutureProducerContext<C: ClientContext + 'static> {
+    wrapped_context: C,
+}
+
+impl<C: ClientContext + 'static> fmt::Debug for FutureProducerContext<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FutureProducerContext").finish_non_exhaustive()
+    }
+}
+
+impl<C: ClientContext + 'static> ClientContext for FutureProducerContext<C> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        self.wrapped_context.log(level, fac, log_message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.wrapped_context.stats(statistics);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.wrapped_context.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.wrapped_context.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.wrapped_context.generate_oauth_token(oauthbearer_config)
+    }
+}
+
+/// Where the answer of one message goes.
+#[derive(Debug)]
+pub struct Reply(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
+
+impl<C, Part> ProducerContext<Part> for FutureProducerContext<C>
+where
+    C: ClientContext + 'static,
+    Part: Partitioner,
+{
+    type DeliveryOpaque = Reply;
+
+    fn delivery(&self, delivery_result: &DeliveryResult<'_>, Reply(reply): Reply) {
+        let result = match delivery_result {
+            Ok(message) => Ok(Delivery {
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp: message.timestamp(),
+            }),
+            Err((error, message)) => Err((error.clone(), message.detach())),
+        };
+        // Nobody may be waiting any more.
+        let _ = reply.send(result);
+    }
+}
+
+/// A producer that returns a future for every message; see `rdkafka::producer::FutureProducer`.
+///
+/// The span of a message ends at its delivery report, whatever became of the future.
+#[must_use = "Producer polling thread will stop immediately if unused"]
+pub struct FutureProducer<C = DefaultClientContext, R = DefaultRuntime, Part = NoCustomPartitioner>
+where
+    Part: Partitioner,
+    C: ClientContext + 'static,
+{
+    raw: Arc<ThreadedProducer<Traced<FutureProducerContext<C>>, Part>>,
+    runtime: PhantomData<R>,
+}
+
+impl<C, R> Clone for FutureProducer<C, R>
+where
+    C: ClientContext + 'static,
+{
+    fn clone(&self) -> Self {
+        Self { raw: self.raw.clone(), runtime: PhantomData }
+    }
+}
+
+impl<C, R, Part> fmt::Debug for FutureProducer<C, R, Part>
+where
+    Part: Partitioner,
+    C: ClientContext + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FutureProducer").field("context", self.raw.context()).finish_non_exhaustive()
+    }
+}
+
+impl<R: AsyncRuntime> FromClientConfig for FutureProducer<DefaultClientContext, R> {
+    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
+        Self::from_config_and_context(config, DefaultClientContext)
+    }
+}
+
+impl<C, R> FromClientConfigAndContext<C> for FutureProducer<C, R>
+where
+    C: ClientContext + 'static,
+    R: AsyncRuntime,
+{
+    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
+        let context = Traced::new(FutureProducerContext { wrapped_context: context });
+        let raw = ThreadedProducer::from_config_and_context(config, context)?;
+        raw.context().kafka().learn(raw.client().native_ptr());
+        Ok(Self { raw: Arc::new(raw), runtime: PhantomData })
+    }
+}
+
+/// The delivery result of a message sent by [`FutureProducer::send_result`].
+///
+/// Resolves to [`oneshot::Canceled`] if the producer goes away without a report.
+#[derive(Debug)]
+pub struct DeliveryFuture {
+    answer: oneshot::Receiver<OwnedDeliveryResult>,
+}
+
+impl Future for DeliveryFuture {
+    type Output = Result<OwnedDeliveryResult, oneshot::Canceled>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(task)
+    }
+}
+
+/// How long [`FutureProducer::send`] waits before it asks a full queue again; rdkafka's own.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl<C, R> FutureProducer<C, R>
+where
+    C: ClientContext + 'static,
+    R: AsyncRuntime,
+{
+    /// Sends a message to Kafka and waits for the result; see `rdkafka::producer::FutureProducer::send`.
+    ///
+    /// The parent and the start of the span are those of the call; the span is made, and the message sent, at the first
+    /// poll. One span covers the wait for room in a full queue and the delivery.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's, with a copy of the message as it was given.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its first poll, the future sends nothing and there is no span. Dropped while it waits for room in
+    /// the queue, the message is not sent and the span fails with `_QUEUE_FULL`. Dropped later, the message is delivered
+    /// and the span ends at its report.
+    pub fn send<K, P, T>(
+        &self,
+        record: FutureRecord<'_, K, P>,
+        queue_timeout: T,
+    ) -> impl Future<Output = OwnedDeliveryResult>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+        T: Into<Timeout>,
+    {
+        let call = self.kafka().call();
+        self.send_called(call, record, queue_timeout)
+    }
+
+    async fn send_called<K, P, T>(
+        &self,
+        call: Option<Call>,
+        record: FutureRecord<'_, K, P>,
+        queue_timeout: T,
+    ) -> OwnedDeliveryResult
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+        T: Into<Timeout>,
+    {
+        let started = Instant::now();
+        let queue_timeout = queue_timeout.into();
+        let may_retry = || match queue_timeout {
+            Timeout::Never => true,
+            Timeout::After(timeout) => started.elapsed() < timeout,
+        };
+        let topic = record.topic;
+        let (reply, answer) = oneshot::channel();
+        let mut next = Some(self.kafka().begin(call, with_reply(record, reply)));
+        while let Some(record) = next.take() {
+            let Err((error, refused)) = self.raw.send(record) else { break };
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) || !may_retry() {
+                let record = pending::refused(&error, refused);
+                return Err((error, owned(record)));
+            }
+            let waiting = Waiting { refused: Some(refused), error };
+            R::delay_for(RETRY_AFTER).await;
+            next = waiting.again();
+        }
+        match answer.await {
+            Ok(result) => result,
+            // Not to be met: the producer is borrowed, and reports every message.
+            Err(oneshot::Canceled) => {
+                let nothing = OwnedMessage::new(None, None, topic.to_owned(), Timestamp::NotAvailable, -1, 0, None);
+                Err((KafkaError::Canceled, nothing))
+            }
+        }
+    }
+
+    /// Sends a message to Kafka, without waiting when the queue is full; see
+    /// `rdkafka::producer::FutureProducer::send_result`.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's, with the record as it was given.
+    #[allow(clippy::result_large_err, reason = "the client's signature")]
+    pub fn send_result<'a, K, P>(
+        &self,
+        record: FutureRecord<'a, K, P>,
+    ) -> Result<DeliveryFuture, (KafkaError, FutureRecord<'a, K, P>)>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+    {
+        let (reply, answer) = oneshot::channel();
+        let kafka = self.kafka();
+        let record = kafka.begin(kafka.call(), with_reply(record, reply));
+        match self.raw.send(record) {
+            Ok(()) => Ok(DeliveryFuture { answer }),
+            Err((error, record)) => {
+                let record = without_reply(pending::refused(&error, record));
+                Err((error, record))
+            }
+        }
+    }
+
+    /// Serves delivery reports and other events; the producer's thread does it too.
+    pub fn poll<T: Into<Timeout>>(&self, timeout: T) {
+        self.raw.poll(timeout);
+    }
+}
+
+impl<C, R, Part> FutureProducer<C, R, Part>
+where
+    C: ClientContext + 'static,
+    Part: Partitioner,
+{
+    /// Tells by this instrumentation instead of the default one, for all clones. The first one given stays.
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        self.kafka().instrument(instrumentation);
+        self
+    }
+
+    /// The raw producer. What is sent through it has no span.
+    pub fn get_ref(&self) -> &ThreadedProducer<Traced<FutureProducerContext<C>>, Part> {
+        &self.raw
+    }
+
+    fn kafka(&self) -> &Kafka {
+        self.raw.context().kafka()
+    }
+}
+
+producer! {
+    [C, R, Part] FutureProducerContext<C>, Part, FutureProducer<C, R, Part>, |this| &*this.raw,
+    [C: ClientContext + 'static, R: AsyncRuntime, Part: Partitioner]
+}
+
+/// A record that waits for room in a full queue. Dropped meanwhile, it was refused for good.
+struct Waiting<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized> {
+    refused: Option<BaseRecord<'a, K, P, Pending<Reply>>>,
+    error: KafkaError,
+}
+
+impl<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized> Waiting<'a, K, P> {
+    fn again(mut self) -> Option<BaseRecord<'a, K, P, Pending<Reply>>> {
+        self.refused.take()
+    }
+}
+
+impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for Waiting<'_, K, P> {
+    fn drop(&mut self) {
+        if let Some(record) = self.refused.take() {
+            pending::refused(&self.error, record);
+        }
+    }
+}
+
+fn with_reply<'a, K, P>(
+    record: FutureRecord<'a, K, P>,
+    reply: oneshot::Sender<OwnedDeliveryResult>,
+) -> BaseRecord<'a, K, P, Reply>
+where
+    K: ToBytes + ?Sized,
+    P: ToBytes + ?Sized,
+{
+    let FutureRecord { topic, partition, payload, key, timestamp, headers } = record;
+    BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: Reply(reply) }
+}
+
+fn without_reply<'a, K, P>(record: BaseRecord<'a, K, P, Reply>) -> FutureRecord<'a, K, P>
+where
+    K: ToBytes + ?Sized,
+    P: ToBytes + ?Sized,
+{
+    let BaseRecord { topic, partition, payload, key, timestamp, headers, .. } = record;
+    FutureRecord { topic, partition, payload, key, timestamp, headers }
+}
+
+/// The message of a record that was not taken, as rdkafka makes it.
+fn owned<K, P>(record: BaseRecord<'_, K, P, Reply>) -> OwnedMessage
+where
+    K: ToBytes + ?Sized,
+    P: ToBytes + ?Sized,
+{
+    OwnedMessage::new(
+        record.payload.map(|payload| payload.to_bytes().to_vec()),
+        record.key.map(|key| key.to_bytes().to_vec()),
+        record.topic.to_owned(),
+        record.timestamp.map_or(Timestamp::NotAvailable, Timestamp::CreateTime),
+        record.partition.unwrap_or(-1),
+        0,
+        record.headers,
+    )
+}

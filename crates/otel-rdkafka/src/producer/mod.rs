@@ -1,0 +1,212 @@
+//! Kafka producers: `rdkafka::producer`, with a span for every message, from the call to the delivery report.
+
+use std::sync::Arc;
+
+use rdkafka::{error::KafkaResult, producer as raw, util::Timeout};
+
+use crate::{client::Client, consumer::ConsumerGroupMetadata};
+
+pub mod base_producer;
+pub mod future_producer;
+mod pending;
+
+pub use rdkafka::producer::{DefaultProducerContext, NoCustomPartitioner, PARTITION_UA, Partitioner, PurgeConfig};
+
+#[doc(inline)]
+pub use self::{
+    base_producer::{BaseProducer, BaseRecord, DeliveryResult, ThreadedProducer},
+    future_producer::{DeliveryFuture, FutureProducer, FutureRecord},
+};
+pub(crate) use self::{
+    future_producer::{OwnedDeliveryResult, Reply},
+    pending::Pending,
+};
+
+/// Producer-specific context; see `rdkafka::producer::ProducerContext`, which has the same items.
+///
+/// A context written for the raw trait is one of these too, unless it names a partitioner type of its own.
+pub trait ProducerContext<Part: Partitioner = NoCustomPartitioner>: crate::ClientContext {
+    /// What is given to `send` and comes back in [`delivery`](Self::delivery).
+    type DeliveryOpaque: crate::IntoOpaque;
+
+    /// Called once the message has been delivered, or failed to. The message's span has ended by then, and the message
+    /// reads as it was given to `send`.
+    fn delivery(&self, delivery_result: &DeliveryResult<'_>, delivery_opaque: Self::DeliveryOpaque);
+
+    /// The custom partitioner to register, if there is one. Default: none.
+    fn get_custom_partitioner(&self) -> Option<&Part> {
+        None
+    }
+}
+
+impl<C: raw::ProducerContext> ProducerContext for C {
+    type DeliveryOpaque = <C as raw::ProducerContext>::DeliveryOpaque;
+
+    fn delivery(&self, delivery_result: &DeliveryResult<'_>, delivery_opaque: Self::DeliveryOpaque) {
+        let (Ok(message) | Err((_, message))) = delivery_result;
+        // Only a delivery report gets here: nobody else can make the message of one.
+        if let Some(report) = message.report() {
+            raw::ProducerContext::delivery(self, report, delivery_opaque);
+        }
+    }
+
+    fn get_custom_partitioner(&self) -> Option<&NoCustomPartitioner> {
+        raw::ProducerContext::get_custom_partitioner(self)
+    }
+}
+
+/// Common trait for all producers; see `rdkafka::producer::Producer`, which has the same methods and which every producer
+/// here implements too.
+pub trait Producer<C = DefaultProducerContext, Part = NoCustomPartitioner>
+where
+    Part: Partitioner,
+    C: ProducerContext<Part>,
+{
+    /// The client underlying this producer.
+    fn client(&self) -> &Client<C>;
+
+    /// The context this producer was made with.
+    fn context(&self) -> &Arc<C> {
+        self.client().context()
+    }
+
+    /// The number of messages that are waiting to be sent or acknowledged.
+    fn in_flight_count(&self) -> i32;
+
+    /// Waits until every message has its delivery report.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's, when the time is over first.
+    fn flush<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
+
+    /// Drops messages that are queued or in flight. Their spans fail with `_PURGE_QUEUE` or `_PURGE_INFLIGHT` when the
+    /// producer is polled or flushed after it.
+    fn purge(&self, flags: PurgeConfig);
+
+    /// Enables transactions with this producer.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    fn init_transactions<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
+
+    /// Begins a new transaction.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    fn begin_transaction(&self) -> KafkaResult<()>;
+
+    /// Makes consumed offsets part of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    fn send_offsets_to_transaction<T: Into<Timeout>>(
+        &self,
+        offsets: &crate::TopicPartitionList,
+        cgm: &ConsumerGroupMetadata,
+        timeout: T,
+    ) -> KafkaResult<()>;
+
+    /// Commits the transaction.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    fn commit_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
+
+    /// Aborts the transaction. Messages that were not delivered yet fail; those that were keep their successful spans,
+    /// because delivered does not mean committed.
+    ///
+    /// # Errors
+    ///
+    /// rdkafka's.
+    fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
+}
+
+/// Both producer traits for a wrapper, by the raw producer inside it.
+macro_rules! producer {
+    ([$($generics:tt)*] $context:ty, $part:ty, $producer:ty, |$this:ident| $raw:expr, [$($bounds:tt)*]) => {
+        impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer where $($bounds)* {
+            fn client(&self) -> &$crate::client::Client<$context> {
+                let $this = self;
+                $crate::cast::client(::rdkafka::producer::Producer::client($raw))
+            }
+
+            $crate::producer::forward!($this, $raw);
+        }
+
+        impl<$($generics)*> ::rdkafka::producer::Producer<$crate::context::Traced<$context>, $part> for $producer
+        where $($bounds)* {
+            fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
+                let $this = self;
+                ::rdkafka::producer::Producer::client($raw)
+            }
+
+            $crate::producer::forward!($this, $raw);
+        }
+    };
+}
+pub(crate) use producer;
+
+/// The methods of both producer traits that name no type of ours.
+macro_rules! forward {
+    ($this:ident, $raw:expr) => {
+        fn in_flight_count(&self) -> i32 {
+            let $this = self;
+            ::rdkafka::producer::Producer::in_flight_count($raw)
+        }
+
+        fn flush<T: Into<::rdkafka::util::Timeout>>(&self, timeout: T) -> ::rdkafka::error::KafkaResult<()> {
+            let $this = self;
+            ::rdkafka::producer::Producer::flush($raw, timeout)
+        }
+
+        fn purge(&self, flags: ::rdkafka::producer::PurgeConfig) {
+            let $this = self;
+            ::rdkafka::producer::Producer::purge($raw, flags)
+        }
+
+        fn init_transactions<T: Into<::rdkafka::util::Timeout>>(
+            &self,
+            timeout: T,
+        ) -> ::rdkafka::error::KafkaResult<()> {
+            let $this = self;
+            ::rdkafka::producer::Producer::init_transactions($raw, timeout)
+        }
+
+        fn begin_transaction(&self) -> ::rdkafka::error::KafkaResult<()> {
+            let $this = self;
+            ::rdkafka::producer::Producer::begin_transaction($raw)
+        }
+
+        fn send_offsets_to_transaction<T: Into<::rdkafka::util::Timeout>>(
+            &self,
+            offsets: &::rdkafka::TopicPartitionList,
+            cgm: &::rdkafka::consumer::ConsumerGroupMetadata,
+            timeout: T,
+        ) -> ::rdkafka::error::KafkaResult<()> {
+            let $this = self;
+            ::rdkafka::producer::Producer::send_offsets_to_transaction($raw, offsets, cgm, timeout)
+        }
+
+        fn commit_transaction<T: Into<::rdkafka::util::Timeout>>(
+            &self,
+            timeout: T,
+        ) -> ::rdkafka::error::KafkaResult<()> {
+            let $this = self;
+            ::rdkafka::producer::Producer::commit_transaction($raw, timeout)
+        }
+
+        fn abort_transaction<T: Into<::rdkafka::util::Timeout>>(
+            &self,
+            timeout: T,
+        ) -> ::rdkafka::error::KafkaResult<()> {
+            let $this = self;
+            ::rdkafka::producer::Producer::abort_transaction($raw, timeout)
+        }
+    };
+}
+pub(crate) use forward;

@@ -1,0 +1,154 @@
+//! What travels with a message from `send` to its delivery report.
+
+use otel_messaging::{
+    adapter::{Call, ClientSpan, Headers},
+    semconv::attribute,
+};
+use rdkafka::{
+    error::KafkaError,
+    message::{DeliveryResult, Message, OwnedHeaders, ToBytes},
+    producer::BaseRecord,
+};
+
+use crate::{
+    error::error_type,
+    headers::{RecordHeaders, Written},
+    native,
+    telemetry::{Kafka, partition_id},
+};
+
+/// The delivery opaque of a raw producer inside a wrapper: the user's, with the span of the send beside it.
+#[derive(Debug)]
+pub struct Pending<D> {
+    pub(crate) user: D,
+    pub(crate) sent: Option<Sent>,
+}
+
+/// A send whose answer is awaited.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    span: ClientSpan,
+    written: Written,
+    /// The span says the partition already.
+    partition_told: bool,
+}
+
+/// What librdkafka adds to key, value and headers when it holds a message against `message.max.bytes`.
+const OVERHEAD: usize = 36;
+
+/// Nearer to the limit than this, what would be injected is measured first.
+const AMPLE: usize = 65_536;
+
+impl Kafka {
+    /// Starts the span of a send and writes its context into the record; without a call, nothing is told.
+    pub(crate) fn begin<'a, K, P, D>(
+        &self,
+        call: Option<Call>,
+        record: BaseRecord<'a, K, P, D>,
+    ) -> BaseRecord<'a, K, P, Pending<D>>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+        D: rdkafka::IntoOpaque,
+    {
+        let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
+        let sent = call.map(|call| {
+            let body =
+                key.map_or(0, |key| key.to_bytes().len()) + payload.map_or(0, |payload| payload.to_bytes().len());
+            let partition = partition.filter(|partition| *partition >= 0);
+            self.sent(call, topic, partition, payload.is_none(), body, &mut headers)
+        });
+        let delivery_opaque = Pending { user: delivery_opaque, sent };
+        BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque }
+    }
+
+    fn sent(
+        &self,
+        call: Call,
+        topic: &str,
+        partition: Option<i32>,
+        tombstone: bool,
+        body: usize,
+        headers: &mut Option<OwnedHeaders>,
+    ) -> Sent {
+        let operation = self.send_operation(topic);
+        let fits = self.fits(&call, body, headers.as_ref());
+        let mut headers = RecordHeaders::new(headers);
+        let carrier = fits.then_some(&mut headers as &mut dyn Headers);
+        let span = self.telemetry.send(call, &operation, carrier, |attributes| {
+            if let Some(partition) = partition {
+                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
+            }
+            if tombstone {
+                attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true);
+            }
+        });
+        Sent { span, written: headers.written(), partition_told: partition.is_some() }
+    }
+
+    /// Whether a context can be written into a message without making it too large.
+    fn fits(&self, call: &Call, body: usize, headers: Option<&OwnedHeaders>) -> bool {
+        let size = OVERHEAD + body + headers.map_or(0, |headers| native::size(headers.as_borrowed()));
+        let room = self.max_message_bytes().saturating_sub(size);
+        room >= AMPLE || {
+            let injected = self.telemetry.injected(call);
+            injected.bytes + injected.headers * native::MAX_LENGTHS <= room
+        }
+    }
+}
+
+impl<D> Pending<D> {
+    /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
+    pub(crate) fn delivered(self, result: &DeliveryResult<'_>) -> D {
+        if let Some(sent) = self.sent {
+            sent.delivered(result);
+        }
+        self.user
+    }
+
+    /// librdkafka did not take the message. The span fails, and the headers become what the user sent.
+    pub(crate) fn refused(self, error: &KafkaError, headers: &mut Option<OwnedHeaders>) -> D {
+        if let Some(Sent { span, written, .. }) = self.sent {
+            span.fail(error_type(error), error);
+            written.undo(headers);
+        }
+        self.user
+    }
+}
+
+impl Sent {
+    fn delivered(self, result: &DeliveryResult<'_>) {
+        let Self { mut span, written, partition_told } = self;
+        let (Ok(message) | Err((_, message))) = result;
+        if span.is_recording() {
+            // Negative where the broker said nothing: a failure, or `acks=0`.
+            let (partition, offset) = (message.partition(), message.offset());
+            if partition >= 0 && !partition_told {
+                span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
+            }
+            if offset >= 0 {
+                span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+            }
+        }
+        match result {
+            Ok(_) => span.succeed(),
+            Err((error, _)) => span.fail(error_type(error), error),
+        }
+        written.undo_reported(message);
+    }
+}
+
+/// Gives a refused record back as the user gave it.
+pub(crate) fn refused<'a, K, P, D>(
+    error: &KafkaError,
+    record: BaseRecord<'a, K, P, Pending<D>>,
+) -> BaseRecord<'a, K, P, D>
+where
+    K: ToBytes + ?Sized,
+    P: ToBytes + ?Sized,
+    D: rdkafka::IntoOpaque,
+{
+    let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
+    let delivery_opaque = delivery_opaque.refused(error, &mut headers);
+    BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque }
+}
