@@ -39,7 +39,8 @@ pub(crate) struct Live {
 }
 
 /// Leave to try the global tracer: OpenTelemetry has no way to ask a tracer whether it is a no-op, so the first span it
-/// starts has to show, and only one operation in a second may try.
+/// starts has to show. A try that found a no-op is the last for a second; an operation that started no span, as a poll that
+/// found no message, was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MayLook(bool);
 
@@ -72,11 +73,7 @@ impl Live {
         if self.tracer.get().is_some() {
             return Some(MayLook(false));
         }
-        let now = now_millis();
-        let due = self.next_look.load(Ordering::Relaxed);
-        if now < due
-            || self.next_look.compare_exchange(due, now + LOOK_EVERY, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
+        if now_millis() < self.next_look.load(Ordering::Relaxed) {
             return self.propagates.load(Ordering::Relaxed).then_some(MayLook(false));
         }
         self.propagates();
@@ -105,16 +102,20 @@ impl Live {
         if may_look == MayLook(false) {
             return None;
         }
-        let (tracer, span) = shield(|| {
+        let tried = shield(|| {
             let tracer = global::tracer_provider().tracer_with_scope(self.scope.clone());
             let span = tracer.build_with_context(builder(), parent);
             (tracer, span)
-        })?;
+        });
         // A no-op tracer hands the parent's context on; a real one makes a new span id, sampled or not.
-        let made = span.span_context();
-        if !made.is_valid() || made.span_id() == parent.span().span_context().span_id() {
+        let is_real = |span: &BoxedSpan| {
+            let made = span.span_context();
+            made.is_valid() && made.span_id() != parent.span().span_context().span_id()
+        };
+        let Some((tracer, span)) = tried.filter(|(_, span)| is_real(span)) else {
+            self.next_look.store(now_millis() + LOOK_EVERY, Ordering::Relaxed);
             return None;
-        }
+        };
         // Another thread may have been first; both found the same provider.
         let _ = self.tracer.set(tracer);
         Some(span)
