@@ -1,1 +1,33 @@
-//! async-nats with OpenTelemetry: the same NATS client, every message a span.
+#![doc = include_str!("../README.md")]
+#![deny(hidden_glob_reexports, ambiguous_glob_reexports)]
+
+mod headers;
+mod options;
+mod subscriber;
+mod telemetry;
+
+pub mod client;
+pub mod error;
+#[cfg(feature = "jetstream")]
+pub mod jetstream;
+pub mod message;
+#[cfg(feature = "service")]
+pub use async_nats::*;
+
+pub use crate::{
+    client::Client,
+    message::Message,
+    options::{ConnectOptions, connect, connect_with_options},
+    subscriber::Subscriber,
+};
+
+/// What this crate adds to async-nats: how to see spans, and where they go.
+pub mod otel {
+    pub use async_nats as raw;
+    pub use otel_messaging::{
+        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, Outcome, Processing,
+        process_batch,
+    };
+
+    pub use crate::headers::{HeaderCase, HeaderExtractor, HeaderInjector};
+}

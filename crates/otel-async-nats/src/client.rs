@@ -1,0 +1,447 @@
+//! The client.
+
+use std::{
+    fmt,
+    future::Future,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::Sink;
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Call, ClientSpan},
+};
+
+use crate::{
+    Message, Subscriber,
+    error::ErrorType,
+    headers::HeaderCase,
+    message::OutboundMessage,
+    subject::{Subject, ToSubject},
+    subscriber::subscription,
+    telemetry::{Built, ClientTelemetry, PUBLISH, REQUEST, report},
+};
+
+pub use async_nats::client::*;
+
+/// A NATS client: [`async_nats::Client`] with spans.
+///
+/// Cheap to clone. What is not here is the client's own, through [`Deref`].
+#[derive(Clone)]
+pub struct Client {
+    inner: async_nats::Client,
+    telemetry: Arc<ClientTelemetry>,
+}
+
+/// Traits of the client, for generic code. Those that name a type of this crate are its own; it implements async-nats' as
+/// well.
+pub mod traits {
+    use super::{Future, Message, Request, RequestError, SubscribeError, ToSubject};
+
+    pub use async_nats::client::traits::*;
+
+    /// Subscribes to subjects.
+    pub trait Subscriber {
+        /// As [`Client::subscribe`](super::Client::subscribe).
+        fn subscribe<S>(&self, subject: S) -> impl Future<Output = Result<crate::Subscriber, SubscribeError>>
+        where
+            S: ToSubject;
+    }
+
+    /// Sends requests and waits for their replies.
+    pub trait Requester {
+        /// As [`Client::send_request`](super::Client::send_request).
+        fn send_request<S>(&self, subject: S, request: Request) -> impl Future<Output = Result<Message, RequestError>>
+        where
+            S: ToSubject;
+    }
+}
+
+impl Client {
+    pub(crate) fn new(inner: async_nats::Client, built: Built) -> Self {
+        let telemetry = Arc::new(ClientTelemetry::new(&inner, built));
+        Self { inner, telemetry }
+    }
+
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn telemetry(&self) -> &Arc<ClientTelemetry> {
+        &self.telemetry
+    }
+
+    /// Reports to this instrumentation from now on, as do the subscriptions, contexts and clones made of this value.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { telemetry: Arc::new(self.telemetry.with_instrumentation(instrumentation)), ..self }
+    }
+
+    /// Writes the names of context headers like this from now on. Default: [`HeaderCase::Lower`].
+    #[must_use]
+    pub fn with_header_case(self, header_case: HeaderCase) -> Self {
+        Self { telemetry: Arc::new(self.telemetry.with_header_case(header_case)), ..self }
+    }
+
+    /// The client inside.
+    pub fn get_ref(&self) -> &async_nats::Client {
+        &self.inner
+    }
+
+    /// The client inside, without spans.
+    pub fn into_inner(self) -> async_nats::Client {
+        self.inner
+    }
+
+    /// Publishes a message. The span `publish {subject}` ends when the client has taken the message over: the server sends
+    /// no answer.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the client's: dropped before it is done, the message may or may not be sent, and the span says that the outcome
+    /// is unknown.
+    pub fn publish<S: ToSubject>(
+        &self,
+        subject: S,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), PublishError>> + use<'_, S> {
+        self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply: None, payload, headers: None })
+    }
+
+    /// As [`publish`](Self::publish), with headers. A context that they carry already is linked.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn publish_with_headers<S: ToSubject>(
+        &self,
+        subject: S,
+        headers: crate::HeaderMap,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), PublishError>> + use<'_, S> {
+        let headers = Some(headers);
+        self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply: None, payload, headers })
+    }
+
+    /// As [`publish`](Self::publish), with a subject for replies, for which it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn publish_with_reply<S: ToSubject, R: ToSubject>(
+        &self,
+        subject: S,
+        reply: R,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), PublishError>> + use<'_, S, R> {
+        let reply = Some(reply.to_subject());
+        self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply, payload, headers: None })
+    }
+
+    /// As [`publish_with_reply`](Self::publish_with_reply), with headers.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn publish_with_reply_and_headers<S: ToSubject, R: ToSubject>(
+        &self,
+        subject: S,
+        reply: R,
+        headers: crate::HeaderMap,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), PublishError>> + use<'_, S, R> {
+        let reply = Some(reply.to_subject());
+        let headers = Some(headers);
+        self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply, payload, headers })
+    }
+
+    fn publish_outbound(&self, message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
+        let call = self.telemetry.call(&message.subject);
+        async move {
+            let mut message = message;
+            let span = self.start_publish(call, &mut message);
+            let OutboundMessage { subject, reply, payload, headers } = message;
+            let result = match (reply, headers) {
+                (None, None) => self.inner.publish(subject, payload).await,
+                (None, Some(headers)) => self.inner.publish_with_headers(subject, headers, payload).await,
+                (Some(reply), None) => self.inner.publish_with_reply(subject, reply, payload).await,
+                (Some(reply), Some(headers)) => {
+                    self.inner.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                }
+            };
+            report(span, &result);
+            result
+        }
+    }
+
+    fn start_publish(&self, call: Option<Call>, message: &mut OutboundMessage) -> Option<ClientSpan> {
+        let call = call?;
+        let OutboundMessage { subject, headers, payload, .. } = message;
+        Some(self.telemetry.send(&self.inner, call, PUBLISH, subject, headers, payload.len()))
+    }
+
+    /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn request<S: ToSubject>(
+        &self,
+        subject: S,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<Message, RequestError>> + use<'_, S> {
+        self.send_request(subject, Request::new().payload(payload))
+    }
+
+    /// As [`request`](Self::request), with headers.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn request_with_headers<S: ToSubject>(
+        &self,
+        subject: S,
+        headers: crate::HeaderMap,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<Message, RequestError>> + use<'_, S> {
+        self.send_request(subject, Request::new().headers(headers).payload(payload))
+    }
+
+    /// Sends a request and waits for its reply. The span `request {subject}` ends with the reply; no reply in time and no
+    /// responders are failures. A context in the reply is linked and changes no parent.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the client's: dropped before it is done, the request may have been sent, and the span says that the outcome is
+    /// unknown.
+    pub fn send_request<S: ToSubject>(
+        &self,
+        subject: S,
+        request: Request,
+    ) -> impl Future<Output = Result<Message, RequestError>> + use<'_, S> {
+        let request = self.send_raw_request(subject.to_subject(), request);
+        async move { request.await.map(Message::from) }
+    }
+
+    fn send_raw_request(
+        &self,
+        subject: Subject,
+        request: Request,
+    ) -> impl Future<Output = Result<async_nats::Message, RequestError>> {
+        self.around_request(subject, request, |subject, request| self.inner.send_request(subject, request))
+    }
+
+    /// A request with its span, sent by `send`.
+    pub(crate) fn around_request<F>(
+        &self,
+        subject: Subject,
+        mut request: Request,
+        send: impl FnOnce(Subject, Request) -> F,
+    ) -> impl Future<Output = Result<async_nats::Message, RequestError>>
+    where
+        F: Future<Output = Result<async_nats::Message, RequestError>>,
+    {
+        let call = self.telemetry.call(&subject);
+        async move {
+            let Some(call) = call else { return send(subject, request).await };
+            let payload = request.payload.as_ref().map_or(0, Bytes::len);
+            let headers = &mut request.headers;
+            let mut span = self.telemetry.send(&self.inner, call, REQUEST, &subject, headers, payload);
+            let result = send(subject, request).await;
+            match &result {
+                Ok(reply) => {
+                    if let Some(headers) = &reply.headers {
+                        self.telemetry.link_reply(&mut span, headers);
+                    }
+                    span.succeed();
+                }
+                Err(error) => span.fail(error.error_type(), error),
+            }
+            result
+        }
+    }
+
+    /// Subscribes to a subject. Each message has a process span, `process {subject}`; with wildcards, the subscribed
+    /// subject is the template.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn subscribe<S: ToSubject>(&self, subject: S) -> Result<Subscriber, SubscribeError> {
+        let subject = subject.to_subject();
+        let source = subscription(&self.telemetry, &subject, None);
+        Ok(Subscriber::new(self.inner.subscribe(subject).await?, self.inner.clone(), source))
+    }
+
+    /// Subscribes to a subject in a queue group, which stands on the process spans as `messaging.consumer.group.name`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn queue_subscribe<S: ToSubject>(
+        &self,
+        subject: S,
+        queue_group: String,
+    ) -> Result<Subscriber, SubscribeError> {
+        let subject = subject.to_subject();
+        let source = subscription(&self.telemetry, &subject, Some(&queue_group));
+        Ok(Subscriber::new(self.inner.queue_subscribe(subject, queue_group).await?, self.inner.clone(), source))
+    }
+
+    /// As the client's: [`async_nats::Client::flush`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn flush(&self) -> Result<(), FlushError> {
+        self.inner.flush().await
+    }
+
+    /// As the client's: [`async_nats::Client::timeout`].
+    pub fn timeout(&self) -> Option<Duration> {
+        self.inner.timeout()
+    }
+
+    /// As the client's: [`async_nats::Client::set_server_pool`]. Which server an operation goes to is uncertain from then
+    /// on, and left out.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn set_server_pool<A: crate::ToServerAddrs>(&self, addrs: A) -> Result<(), SetServerPoolError> {
+        self.telemetry.servers_changed();
+        self.inner.set_server_pool(addrs).await
+    }
+}
+
+impl From<async_nats::Client> for Client {
+    /// A client that was connected elsewhere. Its name and the address of its server are not known.
+    fn from(inner: async_nats::Client) -> Self {
+        Self::new(inner, Built::default())
+    }
+}
+
+impl Deref for Client {
+    type Target = async_nats::Client;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl AsRef<async_nats::Client> for Client {
+    fn as_ref(&self) -> &async_nats::Client {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl traits::Subscriber for Client {
+    fn subscribe<S: ToSubject>(&self, subject: S) -> impl Future<Output = Result<Subscriber, SubscribeError>> {
+        self.subscribe(subject)
+    }
+}
+
+impl traits::Requester for Client {
+    fn send_request<S: ToSubject>(
+        &self,
+        subject: S,
+        request: Request,
+    ) -> impl Future<Output = Result<Message, RequestError>> {
+        self.send_request(subject, request)
+    }
+}
+
+impl traits::Publisher for Client {
+    fn publish_with_reply<S: ToSubject, R: ToSubject>(
+        &self,
+        subject: S,
+        reply: R,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), PublishError>> {
+        self.publish_with_reply(subject, reply, payload)
+    }
+
+    fn publish_message(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
+        let call = self.telemetry.call(&message.subject);
+        async move {
+            let span = self.start_publish(call, &mut message);
+            let result = traits::Publisher::publish_message(&self.inner, message).await;
+            report(span, &result);
+            result
+        }
+    }
+}
+
+impl traits::TimeoutProvider for Client {
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout()
+    }
+}
+
+/// The client's own trait, for generic code of others. Messages have no process spans there.
+impl async_nats::client::traits::Subscriber for Client {
+    fn subscribe<S: ToSubject>(
+        &self,
+        subject: S,
+    ) -> impl Future<Output = Result<async_nats::Subscriber, SubscribeError>> {
+        self.inner.subscribe(subject)
+    }
+}
+
+/// The client's own trait, for generic code of others.
+impl async_nats::client::traits::Requester for Client {
+    fn send_request<S: ToSubject>(
+        &self,
+        subject: S,
+        request: Request,
+    ) -> impl Future<Output = Result<async_nats::Message, RequestError>> {
+        self.send_raw_request(subject.to_subject(), request)
+    }
+}
+
+/// A span `publish {subject}` for each message, which ends when the client has taken it over.
+impl Sink<OutboundMessage> for Client {
+    type Error = PublishError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Pin::new(&mut self.inner).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, mut message: OutboundMessage) -> Result<(), Self::Error> {
+        let call = self.telemetry.call(&message.subject);
+        let span = self.start_publish(call, &mut message);
+        let result = Pin::new(&mut self.inner).start_send(message);
+        report(span, &result);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}

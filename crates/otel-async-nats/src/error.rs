@@ -1,0 +1,113 @@
+//! The client's errors, which pass through untouched, and what spans call them.
+
+use std::io;
+
+pub use async_nats::error::*;
+
+use async_nats::client::{PublishErrorKind, RequestErrorKind, SubscribeErrorKind};
+
+/// `error.type`: the kind of error in snake case.
+pub(crate) trait ErrorType {
+    fn error_type(&self) -> &'static str;
+}
+
+impl ErrorType for Error<PublishErrorKind> {
+    fn error_type(&self) -> &'static str {
+        match self.kind() {
+            PublishErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
+            PublishErrorKind::InvalidSubject => "invalid_subject",
+            PublishErrorKind::Send => "send",
+        }
+    }
+}
+
+impl ErrorType for Error<RequestErrorKind> {
+    fn error_type(&self) -> &'static str {
+        match self.kind() {
+            RequestErrorKind::TimedOut => "timed_out",
+            RequestErrorKind::NoResponders => "no_responders",
+            RequestErrorKind::InvalidSubject => "invalid_subject",
+            RequestErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
+            RequestErrorKind::Other => "other",
+        }
+    }
+}
+
+impl ErrorType for Error<SubscribeErrorKind> {
+    fn error_type(&self) -> &'static str {
+        match self.kind() {
+            SubscribeErrorKind::InvalidSubject => "invalid_subject",
+            SubscribeErrorKind::InvalidQueueName => "invalid_queue_name",
+            SubscribeErrorKind::Other => "other",
+        }
+    }
+}
+
+/// What acknowledgements and batches fail with, which is one of the others in a box.
+impl ErrorType for async_nats::Error {
+    fn error_type(&self) -> &'static str {
+        if let Some(error) = self.downcast_ref::<Error<PublishErrorKind>>() {
+            return error.error_type();
+        }
+        if let Some(error) = self.downcast_ref::<Error<SubscribeErrorKind>>() {
+            return error.error_type();
+        }
+        match self.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::TimedOut) => "timed_out",
+            _ => "other",
+        }
+    }
+}
+
+#[cfg(feature = "jetstream")]
+mod jetstream {
+    use async_nats::jetstream::{
+        consumer::pull::{BatchErrorKind, MessagesErrorKind},
+        context::PublishErrorKind,
+    };
+
+    use super::{Error, ErrorType};
+
+    impl ErrorType for Error<PublishErrorKind> {
+        fn error_type(&self) -> &'static str {
+            match self.kind() {
+                PublishErrorKind::StreamNotFound => "stream_not_found",
+                PublishErrorKind::WrongLastMessageId => "wrong_last_message_id",
+                PublishErrorKind::WrongLastSequence => "wrong_last_sequence",
+                PublishErrorKind::TimedOut => "timed_out",
+                PublishErrorKind::BrokenPipe => "broken_pipe",
+                PublishErrorKind::MaxAckPending => "max_ack_pending",
+                PublishErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
+                PublishErrorKind::Other => "other",
+            }
+        }
+    }
+
+    impl ErrorType for Error<BatchErrorKind> {
+        fn error_type(&self) -> &'static str {
+            match self.kind() {
+                BatchErrorKind::Subscribe => "subscribe",
+                BatchErrorKind::Pull => "pull",
+                BatchErrorKind::Flush => "flush",
+                BatchErrorKind::Serialize => "serialize",
+                // Exists with a feature of the client's that another crate may have switched on.
+                #[allow(unreachable_patterns)]
+                _ => "pinned_client",
+            }
+        }
+    }
+
+    impl ErrorType for Error<MessagesErrorKind> {
+        fn error_type(&self) -> &'static str {
+            match self.kind() {
+                MessagesErrorKind::MissingHeartbeat => "missing_heartbeat",
+                MessagesErrorKind::ConsumerDeleted => "consumer_deleted",
+                MessagesErrorKind::Pull => "pull",
+                MessagesErrorKind::PushBasedConsumer => "push_based_consumer",
+                MessagesErrorKind::NoResponders => "no_responders",
+                MessagesErrorKind::RequestLimitExceeded => "request_limit_exceeded",
+                MessagesErrorKind::Other => "other",
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Contexts in and out of NATS headers.
+
+use std::fmt;
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::propagation::{Extractor, Injector};
+use otel_messaging::adapter::Headers;
+
+const TRACEPARENT: &str = "traceparent";
+
+/// What servers before 2.14 make of `traceparent` when they trace a message that was not sampled.
+const DISABLED_TRACEPARENT: &str = "Xraceparent";
+
+/// How the names of the headers are written that carry a context.
+///
+/// NATS headers are case-sensitive, W3C writes its names in lower case, and the Go instrumentation looks for
+/// `Traceparent` only. Reading ignores case whatever is set here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HeaderCase {
+    /// `traceparent`: what W3C and most languages write and read. The default.
+    #[default]
+    Lower,
+    /// `Traceparent`: what Go's `propagation.HeaderCarrier` writes and reads.
+    Canonical,
+    /// Both, for consumers of both kinds on one subject. Twice the bytes.
+    Both,
+}
+
+/// Writes a context into a [`HeaderMap`].
+///
+/// A header of the same name, in any case, is replaced; an empty value removes it. What NATS cannot carry (a name that
+/// is not printable ASCII, a value with a line break) is left out. It never panics.
+///
+/// ```
+/// use opentelemetry::{Context, propagation::TextMapPropagator};
+/// use otel_async_nats::{HeaderMap, otel::HeaderInjector};
+///
+/// # let propagator = opentelemetry::propagation::TextMapCompositePropagator::new(vec![]);
+/// let mut headers = HeaderMap::new();
+/// propagator.inject_context(&Context::current(), &mut HeaderInjector::new(&mut headers));
+/// ```
+pub struct HeaderInjector<'a> {
+    headers: &'a mut HeaderMap,
+    case: HeaderCase,
+}
+
+impl<'a> HeaderInjector<'a> {
+    /// Writes names as the propagator gives them, which is lower case for W3C.
+    pub fn new(headers: &'a mut HeaderMap) -> Self {
+        Self { headers, case: HeaderCase::default() }
+    }
+
+    /// Writes names like this.
+    #[must_use]
+    pub fn case(mut self, case: HeaderCase) -> Self {
+        self.case = case;
+        self
+    }
+}
+
+impl Injector for HeaderInjector<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        remove(self.headers, key);
+        if value.is_empty() {
+            return;
+        }
+        let Ok(value) = value.parse::<HeaderValue>() else { return };
+        if self.case != HeaderCase::Lower
+            && let Some(name) = canonical(key)
+        {
+            self.headers.insert(name, value.clone());
+        }
+        if self.case != HeaderCase::Canonical
+            && let Some(name) = as_given(key)
+        {
+            self.headers.insert(name, value);
+        }
+    }
+}
+
+impl Extractor for HeaderInjector<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        find(self.headers, key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        names(self.headers)
+    }
+}
+
+impl Headers for HeaderInjector<'_> {
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+}
+
+impl fmt::Debug for HeaderInjector<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeaderInjector").field("case", &self.case).finish_non_exhaustive()
+    }
+}
+
+/// Reads a context from a [`HeaderMap`].
+///
+/// Names are found in any case; the exact one wins. Of several values the last one counts. Where there is no
+/// `traceparent`, the `Xraceparent` is read that servers before 2.14 make of it.
+///
+/// ```
+/// use opentelemetry::propagation::TextMapPropagator;
+/// use otel_async_nats::{HeaderMap, otel::HeaderExtractor};
+///
+/// # let propagator = opentelemetry::propagation::TextMapCompositePropagator::new(vec![]);
+/// # let headers = HeaderMap::new();
+/// let context = propagator.extract(&HeaderExtractor::new(&headers));
+/// # let _ = context;
+/// ```
+pub struct HeaderExtractor<'a>(&'a HeaderMap);
+
+impl<'a> HeaderExtractor<'a> {
+    /// Reads these headers.
+    pub fn new(headers: &'a HeaderMap) -> Self {
+        Self(headers)
+    }
+}
+
+impl Extractor for HeaderExtractor<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        find(self.0, key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        names(self.0)
+    }
+}
+
+impl fmt::Debug for HeaderExtractor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeaderExtractor").finish_non_exhaustive()
+    }
+}
+
+/// How many bytes these headers take on the wire.
+pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
+    if headers.is_empty() {
+        return 0;
+    }
+    let lines = headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(|value| name_of(name).len() + value.as_str().len() + PER_HEADER));
+    PREAMBLE + lines.sum::<usize>()
+}
+
+/// The first line and the empty last one.
+pub(crate) const PREAMBLE: usize = b"NATS/1.0\r\n\r\n".len();
+
+/// What stands around a name and its value.
+pub(crate) const PER_HEADER: usize = b": \r\n".len();
+
+fn name_of(name: &HeaderName) -> &str {
+    name.as_ref()
+}
+
+fn names(headers: &HeaderMap) -> Vec<&str> {
+    headers.iter().map(|(name, _)| name_of(name)).collect()
+}
+
+/// By a walk and not by a look-up, which would allocate for the key, and panic for one that NATS does not allow.
+fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
+    let in_any_case = |key: &str| {
+        let same = headers.iter().filter(|(name, _)| name_of(name).eq_ignore_ascii_case(key));
+        // The map has no order, and which one is read must not depend on chance.
+        same.max_by_key(|(name, _)| (name_of(name) == key, name_of(name)))
+            .and_then(|(_, values)| values.last())
+            .map(HeaderValue::as_str)
+    };
+    in_any_case(key)
+        .or_else(|| key.eq_ignore_ascii_case(TRACEPARENT).then(|| in_any_case(DISABLED_TRACEPARENT)).flatten())
+}
+
+/// `HeaderMap` cannot remove: it is made anew without the name, if that is there at all.
+fn remove(headers: &mut HeaderMap, key: &str) {
+    if !headers.iter().any(|(name, _)| name_of(name).eq_ignore_ascii_case(key)) {
+        return;
+    }
+    let mut others = HeaderMap::new();
+    for (name, values) in headers.iter().filter(|(name, _)| !name_of(name).eq_ignore_ascii_case(key)) {
+        for value in values {
+            others.append(name.clone(), value.clone());
+        }
+    }
+    *headers = others;
+}
+
+fn as_given(key: &str) -> Option<HeaderName> {
+    static KNOWN: [HeaderName; 3] = [
+        HeaderName::from_static(TRACEPARENT),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("baggage"),
+    ];
+    KNOWN.iter().find(|name| name_of(name) == key).cloned().or_else(|| HeaderName::try_from(key).ok())
+}
+
+/// As Go writes header names: a capital at the start of each part.
+fn canonical(key: &str) -> Option<HeaderName> {
+    let mut at_start = true;
+    let name: String = key
+        .chars()
+        .map(|letter| {
+            let written = if at_start { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
+            at_start = letter == '-';
+            written
+        })
+        .collect();
+    HeaderName::try_from(name).ok()
+}

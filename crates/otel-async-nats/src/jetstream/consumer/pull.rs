@@ -1,0 +1,384 @@
+//! Pull consumers.
+
+use std::{
+    fmt,
+    future::Future,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
+};
+
+use async_nats::jetstream::consumer::{self, StreamError};
+use opentelemetry::trace::SpanContext;
+use otel_messaging::adapter::Call;
+
+use crate::{
+    error::ErrorType,
+    jetstream::{
+        Message,
+        consumer::{Consumer, Feed, messages},
+    },
+};
+
+pub use async_nats::jetstream::consumer::pull::*;
+
+messages! {
+    /// The messages of a pull consumer, asked for in the background.
+    Stream of consumer::pull::Stream, MessagesError
+}
+
+messages! {
+    /// The messages of an ordered pull consumer.
+    Ordered of consumer::pull::Ordered, OrderedError
+}
+
+impl Consumer<Config> {
+    /// The messages, asked for in the background. Each has a process span, `process {subject}`; asking makes none.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn messages(&self) -> Result<Stream, StreamError> {
+        Ok(Stream { inner: self.inner.messages().await?, feed: self.feed() })
+    }
+
+    /// As [`messages`](Self::messages), with options.
+    pub fn stream(&self) -> StreamBuilder<'_> {
+        StreamBuilder::new(self)
+    }
+
+    /// Asks for the messages that are there now: see [`FetchBuilder::messages`].
+    pub fn fetch(&self) -> FetchBuilder<'_> {
+        FetchBuilder::new(self)
+    }
+
+    /// Asks for a number of messages and waits for them: see [`BatchBuilder::messages`].
+    pub fn batch(&self) -> BatchBuilder<'_> {
+        BatchBuilder::new(self)
+    }
+
+    /// Asks for one batch after the other, each of which is a `fetch`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn sequence(&self, batch: usize) -> Result<Sequence, BatchError> {
+        Ok(Sequence { inner: self.inner.sequence(batch)?, consumer: self.clone(), call: None })
+    }
+}
+
+impl Consumer<OrderedConfig> {
+    /// The messages. Each has a process span, `process {subject}`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn messages(self) -> Result<Ordered, StreamError> {
+        let feed = self.feed();
+        Ok(Ordered { inner: self.inner.messages().await?, feed })
+    }
+}
+
+/// A batch of messages, which ends: [`async_nats::jetstream::consumer::pull::Batch`].
+///
+/// The span `fetch {filter}` begins when the batch is asked for, ends with it, and links its messages, each of which has
+/// its process span too. There is none for an empty batch.
+pub struct Batch {
+    inner: consumer::pull::Batch,
+    feed: Feed,
+    fetch: Option<Fetch>,
+}
+
+/// A receive operation under way.
+struct Fetch {
+    call: Call,
+    messages: i64,
+    creations: Vec<SpanContext>,
+}
+
+impl Fetch {
+    fn new(call: Call) -> Self {
+        Self { call, messages: 0, creations: Vec::new() }
+    }
+
+    fn received(&mut self, message: &Message) {
+        self.messages += 1;
+        self.creations.extend(message.message.delivery().and_then(|delivery| delivery.process().creation().cloned()));
+    }
+
+    fn end<E: ErrorType + fmt::Display>(self, feed: &Feed, result: Result<(), &E>) {
+        let Self { call, messages, creations } = self;
+        let client = &feed.client;
+        match result {
+            Ok(()) if messages == 0 => (),
+            Ok(()) => feed.source.fetched(client.get_ref(), call, messages, creations).succeed(),
+            Err(error) => {
+                feed.source.fetched(client.get_ref(), call, messages, creations).fail(error.error_type(), error);
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// The batch inside.
+    pub fn get_ref(&self) -> &consumer::pull::Batch {
+        &self.inner
+    }
+}
+
+impl futures_core::Stream for Batch {
+    type Item = Result<Message, async_nats::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
+        let next = next.map(|result| result.map(|message| this.feed.hand_out(message)));
+        match &next {
+            Some(Ok(message)) => {
+                if let Some(fetch) = &mut this.fetch {
+                    fetch.received(message);
+                }
+            }
+            Some(Err(error)) => this.end(Err(error)),
+            None => this.end(Ok(())),
+        }
+        Poll::Ready(next)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl Batch {
+    fn end(&mut self, result: Result<(), &async_nats::Error>) {
+        if let Some(fetch) = self.fetch.take() {
+            fetch.end(&self.feed, result);
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}
+
+impl Deref for Batch {
+    type Target = consumer::pull::Batch;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl DerefMut for Batch {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("source", &self.feed.source).finish_non_exhaustive()
+    }
+}
+
+/// One batch after the other: [`async_nats::jetstream::consumer::pull::Sequence`].
+pub struct Sequence {
+    inner: consumer::pull::Sequence,
+    consumer: Consumer<Config>,
+    /// Since when the next batch is asked for.
+    call: Option<Call>,
+}
+
+impl Sequence {
+    /// The sequence inside.
+    pub fn get_ref(&self) -> &consumer::pull::Sequence {
+        &self.inner
+    }
+
+    /// The sequence inside, whose messages have no process spans.
+    pub fn into_inner(self) -> consumer::pull::Sequence {
+        self.inner
+    }
+}
+
+impl futures_core::Stream for Sequence {
+    type Item = Result<Batch, MessagesError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.call.is_none() {
+            this.call = this.consumer.client.telemetry().call_on_message();
+        }
+        let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
+        let fetch = this.call.take().map(Fetch::new);
+        Poll::Ready(next.map(|result| this.consumer.batch_of(result, fetch)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl Consumer<Config> {
+    fn batch_of<E>(&self, result: Result<consumer::pull::Batch, E>, fetch: Option<Fetch>) -> Result<Batch, E>
+    where
+        E: ErrorType + fmt::Display,
+    {
+        let feed = self.feed();
+        match result {
+            Ok(inner) => Ok(Batch { inner, feed, fetch }),
+            Err(error) => {
+                if let Some(fetch) = fetch {
+                    fetch.end(&feed, Err(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Deref for Sequence {
+    type Target = consumer::pull::Sequence;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl DerefMut for Sequence {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl fmt::Debug for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequence").finish_non_exhaustive()
+    }
+}
+
+/// The client's builder, with its setters; `messages` is the only method that does anything.
+macro_rules! builder {
+    ($(#[$docs:meta])* $name:ident { $($(#[$attribute:meta])* $setter:ident($argument:ident: $type:ty);)* }) => {
+        $(#[$docs])*
+        pub struct $name<'a> {
+            inner: consumer::pull::$name<'a>,
+            consumer: &'a Consumer<Config>,
+        }
+
+        impl<'a> $name<'a> {
+            /// Starts from the defaults.
+            pub fn new(consumer: &'a Consumer<Config>) -> Self {
+                Self { inner: consumer::pull::$name::new(&consumer.inner), consumer }
+            }
+
+            $(
+                $(#[$attribute])*
+                #[doc = concat!(
+                    "See [`async_nats::jetstream::consumer::pull::", stringify!($name), "::", stringify!($setter), "`]."
+                )]
+                pub fn $setter(self, $argument: $type) -> Self {
+                    Self { inner: self.inner.$setter($argument), ..self }
+                }
+            )*
+
+            #[doc = concat!("See [`async_nats::jetstream::consumer::pull::", stringify!($name), "::group`].")]
+            pub fn group<T: Into<String>>(self, group: T) -> Self {
+                Self { inner: self.inner.group(group), ..self }
+            }
+        }
+
+        impl fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+builder! {
+    /// Options of [`Consumer::stream`].
+    StreamBuilder {
+        max_bytes_per_batch(max_bytes: usize);
+        max_messages_per_batch(batch: usize);
+        heartbeat(heartbeat: Duration);
+        expires(expires: Duration);
+        min_pending(min_pending: usize);
+        #[cfg(feature = "server_2_12")]
+        priority(priority: usize);
+        min_ack_pending(min_ack_pending: usize);
+    }
+}
+
+builder! {
+    /// Options of [`Consumer::fetch`].
+    FetchBuilder {
+        max_bytes(max_bytes: usize);
+        max_messages(batch: usize);
+        heartbeat(heartbeat: Duration);
+        expires(expires: Duration);
+        min_pending(min_pending: usize);
+        #[cfg(feature = "server_2_12")]
+        priority(priority: usize);
+        min_ack_pending(min_ack_pending: usize);
+    }
+}
+
+builder! {
+    /// Options of [`Consumer::batch`].
+    BatchBuilder {
+        max_bytes(max_bytes: usize);
+        max_messages(batch: usize);
+        heartbeat(heartbeat: Duration);
+        expires(expires: Duration);
+        min_pending(min_pending: usize);
+        min_ack_pending(min_ack_pending: usize);
+    }
+}
+
+impl StreamBuilder<'_> {
+    /// The messages, asked for in the background. Each has a process span, `process {subject}`; asking makes none.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn messages(self) -> Result<Stream, StreamError> {
+        Ok(Stream { inner: self.inner.messages().await?, feed: self.consumer.feed() })
+    }
+}
+
+impl<'a> FetchBuilder<'a> {
+    /// The messages that are there. See [`Batch`] for the span `fetch`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn messages(self) -> impl Future<Output = Result<Batch, BatchError>> + use<'a> {
+        self.consumer.fetched(self.inner.messages())
+    }
+}
+
+impl<'a> BatchBuilder<'a> {
+    /// So many messages, as they come. See [`Batch`] for the span `fetch`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn messages(self) -> impl Future<Output = Result<Batch, BatchError>> + use<'a> {
+        self.consumer.fetched(self.inner.messages())
+    }
+}
+
+impl Consumer<Config> {
+    fn fetched(
+        &self,
+        batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
+    ) -> impl Future<Output = Result<Batch, BatchError>> {
+        let fetch = self.client.telemetry().call_on_message().map(Fetch::new);
+        async move { self.batch_of(batch.await, fetch) }
+    }
+}

@@ -1,0 +1,50 @@
+//! Push consumers.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+};
+
+use async_nats::jetstream::consumer::{self, StreamError};
+
+use crate::jetstream::{
+    Message,
+    consumer::{Consumer, Feed, messages},
+};
+
+pub use async_nats::jetstream::consumer::push::*;
+
+messages! {
+    /// The messages of a push consumer.
+    Messages of consumer::push::Messages, MessagesError
+}
+
+messages! {
+    /// The messages of an ordered push consumer.
+    Ordered of consumer::push::Ordered, OrderedError
+}
+
+impl Consumer<Config> {
+    /// The messages. Each has a process span, `process {subject}`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn messages(&self) -> Result<Messages, StreamError> {
+        Ok(Messages { inner: self.inner.messages().await?, feed: self.feed() })
+    }
+}
+
+impl Consumer<OrderedConfig> {
+    /// The messages. Each has a process span, `process {subject}`.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn messages(self) -> Result<Ordered, StreamError> {
+        let feed = self.feed();
+        Ok(Ordered { inner: self.inner.messages().await?, feed })
+    }
+}

@@ -1,0 +1,89 @@
+//! What a JetStream message's reply subject says of it.
+
+use std::{io, str::FromStr};
+
+use async_nats::{datetime, jetstream::message::Info};
+use otel_messaging::{adapter::Attributes, semconv::ours};
+
+/// Reads `$JS.ACK.…`, as the client does: its own reader wants a whole message of its own.
+pub(super) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
+    let tokens = reply.strip_prefix("$JS.ACK.").ok_or_else(|| io::Error::other("did not found proper prefix"))?;
+    let mut tokens = tokens.split('.');
+    let count = tokens.clone().count();
+    let (domain, acc_hash) = match count {
+        7 => (None, None),
+        9.. => (tokens.next().filter(|domain| *domain != "_"), tokens.next()),
+        _ => return Err(io::Error::other("bad token number").into()),
+    };
+    let mut next = || tokens.next().ok_or_else(|| io::Error::other("too few tokens"));
+    Ok(Info {
+        domain,
+        acc_hash,
+        stream: next()?,
+        consumer: next()?,
+        delivered: number(next()?)?,
+        stream_sequence: number(next()?)?,
+        consumer_sequence: number(next()?)?,
+        published: datetime::from_nanos(number(next()?)?)?,
+        pending: number(next()?)?,
+        token: tokens.next(),
+    })
+}
+
+fn number<N>(token: &str) -> Result<N, async_nats::Error>
+where
+    N: FromStr<Err = std::num::ParseIntError>,
+{
+    Ok(token.parse()?)
+}
+
+/// What each delivery of a message has of its own.
+pub(super) fn describe(reply: Option<&str>, message: &mut Attributes) {
+    let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return };
+    let sequence = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
+    message.set(ours::NATS_MESSAGE_STREAM_SEQUENCE, sequence(info.stream_sequence));
+    message.set(ours::NATS_MESSAGE_CONSUMER_SEQUENCE, sequence(info.consumer_sequence));
+    message.set(ours::NATS_MESSAGE_DELIVERY_COUNT, info.delivered);
+    if let Some(domain) = info.domain {
+        message.set(ours::NATS_DOMAIN, domain.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: &str = "1790230470084404000";
+
+    #[test]
+    fn a_reply_of_an_old_server() {
+        let reply = format!("$JS.ACK.events.durable.3.100.7.{AT}.42");
+        let info = parse(&reply).unwrap();
+        assert_eq!((info.domain, info.acc_hash, info.token), (None, None, None));
+        assert_eq!((info.stream, info.consumer), ("events", "durable"));
+        assert_eq!((info.delivered, info.stream_sequence, info.consumer_sequence, info.pending), (3, 100, 7, 42));
+        assert_eq!(info.published, datetime::from_nanos(AT.parse().unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_reply_with_domain_and_token() {
+        let reply = format!("$JS.ACK.hub.szMpdrwD.events.durable.2.50.9.{AT}.0.rand.more");
+        let info = parse(&reply).unwrap();
+        assert_eq!((info.domain, info.acc_hash, info.token), (Some("hub"), Some("szMpdrwD"), Some("rand")));
+        assert_eq!((info.stream, info.consumer), ("events", "durable"));
+    }
+
+    #[test]
+    fn no_domain_is_an_underscore() {
+        let reply = format!("$JS.ACK._.szMpdrwD.events.durable.2.50.9.{AT}.0");
+        assert_eq!(parse(&reply).unwrap().domain, None);
+    }
+
+    #[test]
+    fn what_is_no_acknowledgement_subject_is_an_error() {
+        for reply in ["_INBOX.x", "$JS.ACK.a.b.1.2.3.4", "$JS.ACK.a.b.c.d.e.f.g.h", "$JS.ACK.s.c.1.x.3.4.5", "$JS.ACK."]
+        {
+            assert!(parse(reply).is_err(), "{reply}");
+        }
+    }
+}

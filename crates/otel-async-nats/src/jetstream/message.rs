@@ -1,0 +1,240 @@
+//! JetStream messages and their acknowledgement.
+
+use std::{fmt, future::Future, io, mem, ops::Deref, sync::Arc};
+
+use async_nats::{Error, Subject};
+use bytes::Bytes;
+use otel_messaging::{
+    MessageExt,
+    adapter::{Call, OperationName, ProcessSpan, Settlement},
+};
+
+use crate::{
+    Client,
+    error::ErrorType,
+    jetstream::{context::Context, info},
+    telemetry::{ACK, Delivery, NAK, TERM},
+};
+
+pub use async_nats::jetstream::message::*;
+
+/// A JetStream message: [`async_nats::jetstream::Message`] with its process span, which is in
+/// [`message`](Self::message).
+///
+/// Acknowledging makes a span, `ack {subject}`, `nak {subject}` or `term {subject}`, child of the process span, which
+/// notes the outcome and does not end with it. [`AckKind::Progress`] settles nothing and makes none.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The message itself.
+    pub message: crate::Message,
+    /// The context that it is acknowledged through.
+    pub context: Context,
+}
+
+impl Message {
+    /// Takes the message apart. Both parts carry the process span, which ends with the last of them.
+    pub fn split(mut self) -> (crate::Message, Acker) {
+        let reply = mem::take(&mut self.message.reply);
+        let mut acker = Acker::new(self.context, reply);
+        acker.subject = Some(self.message.subject.clone());
+        acker.delivery = self.message.delivery().cloned();
+        (self.message, acker)
+    }
+
+    /// Acknowledges the message. The span `ack {subject}` ends when the client has taken the acknowledgement over.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn ack(&self) -> impl Future<Output = Result<(), Error>> {
+        self.settling(AckKind::Ack).around(self.acknowledge(Bytes::new()))
+    }
+
+    /// Acknowledges in one of the ways there are. The span is `ack`, `nak` or `term {subject}`; there is none for
+    /// [`AckKind::Progress`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn ack_with(&self, kind: AckKind) -> impl Future<Output = Result<(), Error>> {
+        self.settling(kind).around(self.acknowledge(kind.into()))
+    }
+
+    /// Acknowledges and waits for the server's answer, with which the span ends.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn double_ack(&self) -> impl Future<Output = Result<(), Error>> {
+        self.double_ack_with(AckKind::Ack)
+    }
+
+    /// As [`double_ack`](Self::double_ack), in one of the ways there are.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
+        self.settling(ack_kind).around(async move {
+            // The client's own way to wait, which takes a context by value.
+            let context = self.context.get_ref().clone();
+            async_nats::jetstream::message::Acker::new(context, self.reply.clone()).double_ack_with(ack_kind).await
+        })
+    }
+
+    /// What the reply subject says of this delivery.
+    ///
+    /// # Errors
+    ///
+    /// The client's, for a message that is not JetStream's.
+    pub fn info(&self) -> Result<Info<'_>, Error> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "did not found reply subject");
+        info::parse(self.reply.as_ref().ok_or_else(missing)?)
+    }
+
+    /// Through the raw client: it is no publish of the user's.
+    async fn acknowledge(&self, payload: Bytes) -> Result<(), Error> {
+        let Some(reply) = &self.reply else {
+            return Err(io::Error::other("No reply subject, not a JetStream message").into());
+        };
+        Ok(self.context.traced_client().get_ref().publish(reply.clone(), payload).await?)
+    }
+
+    fn settling(&self, kind: AckKind) -> Settling<'_> {
+        Settling::new(self.context.traced_client(), kind, self.message.delivery(), Some(&self.message.subject))
+    }
+}
+
+impl MessageExt for Message {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.message.process_span()
+    }
+}
+
+impl Deref for Message {
+    type Target = crate::Message;
+
+    fn deref(&self) -> &Self::Target {
+        &self.message
+    }
+}
+
+impl From<Message> for crate::Message {
+    fn from(source: Message) -> Self {
+        source.message
+    }
+}
+
+impl From<Message> for async_nats::jetstream::Message {
+    /// The message alone; its process span ends unless another part of it lives on.
+    fn from(Message { message, context }: Message) -> Self {
+        Self { message: message.into(), context: context.into_inner() }
+    }
+}
+
+impl TryFrom<crate::Message> for StreamMessage {
+    type Error = StreamMessageError;
+
+    fn try_from(message: crate::Message) -> Result<Self, Self::Error> {
+        async_nats::Message::from(message).try_into()
+    }
+}
+
+/// The part of a message that acknowledges it: [`async_nats::jetstream::message::Acker`] with the message's process span.
+pub struct Acker {
+    inner: async_nats::jetstream::message::Acker,
+    client: Arc<Client>,
+    subject: Option<Subject>,
+    delivery: Option<Delivery>,
+}
+
+impl Acker {
+    /// Acknowledges by this reply subject. The message that it belongs to is not known, nor is its process span.
+    pub fn new(context: Context, reply: Option<Subject>) -> Self {
+        let (context, client) = context.into_parts();
+        let inner = async_nats::jetstream::message::Acker::new(context, reply);
+        Self { inner, client, subject: None, delivery: None }
+    }
+
+    /// As [`Message::ack`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn ack(&self) -> impl Future<Output = Result<(), Error>> {
+        self.settling(AckKind::Ack).around(self.inner.ack())
+    }
+
+    /// As [`Message::ack_with`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn ack_with(&self, kind: AckKind) -> impl Future<Output = Result<(), Error>> {
+        self.settling(kind).around(self.inner.ack_with(kind))
+    }
+
+    /// As [`Message::double_ack`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn double_ack(&self) -> impl Future<Output = Result<(), Error>> {
+        self.double_ack_with(AckKind::Ack)
+    }
+
+    /// As [`Message::double_ack_with`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
+        self.settling(ack_kind).around(self.inner.double_ack_with(ack_kind))
+    }
+
+    fn settling(&self, kind: AckKind) -> Settling<'_> {
+        Settling::new(&self.client, kind, self.delivery.as_ref(), self.subject.as_deref())
+    }
+}
+
+impl fmt::Debug for Acker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acker").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+/// An acknowledgement about to be made.
+struct Settling<'a> {
+    client: &'a Client,
+    operation: Option<(Call, OperationName, Settlement)>,
+    delivery: Option<&'a Delivery>,
+    subject: Option<&'a str>,
+}
+
+impl<'a> Settling<'a> {
+    fn new(client: &'a Client, kind: AckKind, delivery: Option<&'a Delivery>, subject: Option<&'a str>) -> Self {
+        let means = match kind {
+            AckKind::Ack | AckKind::Next => Some((ACK, Settlement::Ack)),
+            AckKind::Nak(_) => Some((NAK, Settlement::Nack)),
+            AckKind::Term => Some((TERM, Settlement::Term)),
+            AckKind::Progress => None,
+        };
+        let operation = means.and_then(|(name, outcome)| Some((client.telemetry().call_on_message()?, name, outcome)));
+        Self { client, operation, delivery, subject }
+    }
+
+    async fn around(self, acknowledge: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let Self { client, operation, delivery, subject } = self;
+        let Some((call, name, outcome)) = operation else { return acknowledge.await };
+        let span = match delivery {
+            Some(delivery) => delivery.settle(client.get_ref(), call, name, subject),
+            None => client.telemetry().settle(client.get_ref(), call, name, subject),
+        };
+        let result = acknowledge.await;
+        match &result {
+            Ok(()) => span.settled(outcome),
+            Err(error) => span.fail(error.error_type(), error),
+        }
+        result
+    }
+}

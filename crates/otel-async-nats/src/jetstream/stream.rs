@@ -1,0 +1,125 @@
+//! Streams, and the way to their consumers.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use async_nats::{
+    Error,
+    jetstream::consumer::{FromConsumer, IntoConsumerConfig},
+};
+
+use crate::{Client, jetstream::consumer::Consumer};
+
+pub use async_nats::jetstream::stream::*;
+
+/// A stream: [`async_nats::jetstream::stream::Stream`] whose consumers' messages have process spans.
+///
+/// What is not here is the client's own, through [`Deref`].
+#[derive(Clone)]
+pub struct Stream<T = Info> {
+    inner: async_nats::jetstream::stream::Stream<T>,
+    client: Arc<Client>,
+}
+
+impl<T> Stream<T> {
+    pub(crate) fn new(inner: async_nats::jetstream::stream::Stream<T>, client: Arc<Client>) -> Self {
+        Self { inner, client }
+    }
+
+    /// The stream inside.
+    pub fn get_ref(&self) -> &async_nats::jetstream::stream::Stream<T> {
+        &self.inner
+    }
+
+    /// The stream inside, whose messages have no process spans.
+    pub fn into_inner(self) -> async_nats::jetstream::stream::Stream<T> {
+        self.inner
+    }
+
+    fn consumer<C: IntoConsumerConfig>(&self, consumer: async_nats::jetstream::consumer::Consumer<C>) -> Consumer<C> {
+        Consumer::wrap(consumer, self.client.clone())
+    }
+
+    /// See [`async_nats::jetstream::stream::Stream::create_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn create_consumer<C: IntoConsumerConfig + FromConsumer>(
+        &self,
+        config: C,
+    ) -> Result<Consumer<C>, ConsumerError> {
+        Ok(self.consumer(self.inner.create_consumer(config).await?))
+    }
+
+    /// See [`async_nats::jetstream::stream::Stream::update_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    #[cfg(feature = "server_2_10")]
+    pub async fn update_consumer<C: IntoConsumerConfig + FromConsumer>(
+        &self,
+        config: C,
+    ) -> Result<Consumer<C>, ConsumerUpdateError> {
+        Ok(self.consumer(self.inner.update_consumer(config).await?))
+    }
+
+    /// See [`async_nats::jetstream::stream::Stream::create_consumer_strict`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    #[cfg(feature = "server_2_10")]
+    pub async fn create_consumer_strict<C: IntoConsumerConfig + FromConsumer>(
+        &self,
+        config: C,
+    ) -> Result<Consumer<C>, ConsumerCreateStrictError> {
+        Ok(self.consumer(self.inner.create_consumer_strict(config).await?))
+    }
+
+    /// See [`async_nats::jetstream::stream::Stream::get_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn get_consumer<C: FromConsumer + IntoConsumerConfig>(&self, name: &str) -> Result<Consumer<C>, Error> {
+        Ok(self.consumer(self.inner.get_consumer(name).await?))
+    }
+
+    /// See [`async_nats::jetstream::stream::Stream::get_or_create_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn get_or_create_consumer<C: FromConsumer + IntoConsumerConfig>(
+        &self,
+        name: &str,
+        config: C,
+    ) -> Result<Consumer<C>, ConsumerError> {
+        Ok(self.consumer(self.inner.get_or_create_consumer(name, config).await?))
+    }
+}
+
+impl<T> Deref for Stream<T> {
+    type Target = async_nats::jetstream::stream::Stream<T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for Stream<T> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Stream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}

@@ -1,0 +1,82 @@
+//! Core NATS messages.
+
+use std::{fmt, sync::Arc};
+
+use async_nats::{HeaderMap, StatusCode, Subject};
+use bytes::Bytes;
+use otel_messaging::{MessageExt, adapter::ProcessSpan};
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::Delivery;
+
+pub use async_nats::message::*;
+
+/// A Core NATS message: [`async_nats::Message`] with its process span.
+///
+/// The seven public fields are the client's, and can be moved out. A message that is made by hand is made from the
+/// client's: `Message::from(otel::raw::Message { … })`; it has no process span.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Message {
+    /// Subject to which message is published to.
+    pub subject: Subject,
+    /// Optional reply subject to which response can be published.
+    pub reply: Option<Subject>,
+    /// Payload of the message.
+    pub payload: Bytes,
+    /// Optional headers, as they arrived.
+    pub headers: Option<HeaderMap>,
+    /// Optional status of the message. Used mostly for internal handling; such a message has no process span.
+    pub status: Option<StatusCode>,
+    /// Optional status description.
+    pub description: Option<String>,
+    /// Length on the wire.
+    pub length: usize,
+    #[serde(skip)]
+    delivery: Option<Delivery>,
+}
+
+impl Message {
+    pub(crate) fn new(message: async_nats::Message, delivery: Option<Delivery>) -> Self {
+        let async_nats::Message { subject, reply, payload, headers, status, description, length } = message;
+        Self { subject, reply, payload, headers, status, description, length, delivery }
+    }
+
+    pub(crate) fn delivery(&self) -> Option<&Delivery> {
+        self.delivery.as_ref()
+    }
+}
+
+impl MessageExt for Message {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.delivery.as_ref().map(Delivery::process)
+    }
+}
+
+impl From<async_nats::Message> for Message {
+    /// A message without a process span.
+    fn from(message: async_nats::Message) -> Self {
+        Self::new(message, None)
+    }
+}
+
+impl From<Message> for async_nats::Message {
+    /// The message alone; its process span ends unless another part of it lives on.
+    fn from(message: Message) -> Self {
+        let Message { subject, reply, payload, headers, status, description, length, delivery: _ } = message;
+        Self { subject, reply, payload, headers, status, description, length }
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("subject", &self.subject)
+            .field("reply", &self.reply)
+            .field("payload", &self.payload)
+            .field("headers", &self.headers)
+            .field("status", &self.status)
+            .field("description", &self.description)
+            .field("length", &self.length)
+            .finish()
+    }
+}

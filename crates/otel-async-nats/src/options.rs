@@ -1,0 +1,359 @@
+//! Options of a connection.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_nats::{Auth, AuthError, ConnectError, Event, ReconnectToServer, Server, ServerInfo, ToServerAddrs, rustls};
+use otel_messaging::Instrumentation;
+
+use crate::{Client, headers::HeaderCase, telemetry::Built};
+
+/// Options of a connection: [`async_nats::ConnectOptions`], which see for what each does.
+///
+/// The name goes on every span as `messaging.client.id`. Where there is one address to connect to, and the server names
+/// no others, it goes on every span as `server.address` and `server.port`.
+#[derive(Default)]
+pub struct ConnectOptions {
+    inner: async_nats::ConnectOptions,
+    built: Built,
+    instrumentation: Option<Instrumentation>,
+}
+
+/// Connects with default options.
+///
+/// # Errors
+///
+/// The client's.
+pub async fn connect<A: ToServerAddrs>(addrs: A) -> Result<Client, ConnectError> {
+    connect_with_options(addrs, ConnectOptions::default()).await
+}
+
+/// Connects with these options.
+///
+/// # Errors
+///
+/// The client's.
+pub async fn connect_with_options<A: ToServerAddrs>(addrs: A, options: ConnectOptions) -> Result<Client, ConnectError> {
+    let ConnectOptions { inner, mut built, instrumentation } = options;
+    built.only_server = only_server(&addrs);
+    let client = Client::new(async_nats::connect_with_options(addrs, inner).await?, built);
+    Ok(match instrumentation {
+        Some(instrumentation) => client.with_instrumentation(instrumentation),
+        None => client,
+    })
+}
+
+fn only_server(addrs: &impl ToServerAddrs) -> Option<(Arc<str>, u16)> {
+    let mut candidates = addrs.to_server_addrs().ok()?;
+    let only = candidates.next()?;
+    candidates.next().is_none().then(|| (only.host().into(), only.port()))
+}
+
+impl ConnectOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Connects with these options.
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn connect<A: ToServerAddrs>(self, addrs: A) -> Result<Client, ConnectError> {
+        connect_with_options(addrs, self).await
+    }
+
+    /// Reports to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        self.instrumentation = Some(instrumentation);
+        self
+    }
+
+    /// Writes the names of context headers like this. Default: [`HeaderCase::Lower`].
+    #[must_use]
+    pub fn with_header_case(mut self, header_case: HeaderCase) -> Self {
+        self.built.header_case = header_case;
+        self
+    }
+
+    /// The options inside.
+    pub fn get_ref(&self) -> &async_nats::ConnectOptions {
+        &self.inner
+    }
+
+    /// The options inside.
+    pub fn into_inner(self) -> async_nats::ConnectOptions {
+        self.inner
+    }
+
+    fn map(self, map: impl FnOnce(async_nats::ConnectOptions) -> async_nats::ConnectOptions) -> Self {
+        Self { inner: map(self.inner), ..self }
+    }
+
+    /// Sets the name, which also goes on every span as `messaging.client.id`.
+    pub fn name<T: ToString>(mut self, name: T) -> Self {
+        let name = name.to_string();
+        self.built.name = Some(name.as_str().into());
+        self.map(|options| options.name(name))
+    }
+
+    /// See [`async_nats::ConnectOptions::ignore_discovered_servers`].
+    pub fn ignore_discovered_servers(mut self) -> Self {
+        self.built.stays = true;
+        self.map(async_nats::ConnectOptions::ignore_discovered_servers)
+    }
+
+    /// See [`async_nats::ConnectOptions::with_auth_callback`].
+    pub fn with_auth_callback<F, Fut>(callback: F) -> Self
+    where
+        F: Fn(Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Auth, AuthError>> + 'static + Send + Sync,
+    {
+        async_nats::ConnectOptions::with_auth_callback(callback).into()
+    }
+
+    /// See [`async_nats::ConnectOptions::with_token`].
+    pub fn with_token(token: String) -> Self {
+        async_nats::ConnectOptions::with_token(token).into()
+    }
+
+    /// See [`async_nats::ConnectOptions::token`].
+    pub fn token(self, token: String) -> Self {
+        self.map(|options| options.token(token))
+    }
+
+    /// See [`async_nats::ConnectOptions::with_user_and_password`].
+    pub fn with_user_and_password(user: String, pass: String) -> Self {
+        async_nats::ConnectOptions::with_user_and_password(user, pass).into()
+    }
+
+    /// See [`async_nats::ConnectOptions::user_and_password`].
+    pub fn user_and_password(self, user: String, pass: String) -> Self {
+        self.map(|options| options.user_and_password(user, pass))
+    }
+
+    /// See [`async_nats::ConnectOptions::with_nkey`].
+    #[cfg(feature = "nkeys")]
+    pub fn with_nkey(seed: String) -> Self {
+        async_nats::ConnectOptions::with_nkey(seed).into()
+    }
+
+    /// See [`async_nats::ConnectOptions::nkey`].
+    #[cfg(feature = "nkeys")]
+    pub fn nkey(self, seed: String) -> Self {
+        self.map(|options| options.nkey(seed))
+    }
+
+    /// See [`async_nats::ConnectOptions::with_jwt`].
+    #[cfg(feature = "nkeys")]
+    pub fn with_jwt<F, Fut>(jwt: String, sign_cb: F) -> Self
+    where
+        F: Fn(Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<u8>, AuthError>> + 'static + Send + Sync,
+    {
+        async_nats::ConnectOptions::with_jwt(jwt, sign_cb).into()
+    }
+
+    /// See [`async_nats::ConnectOptions::jwt`].
+    #[cfg(feature = "nkeys")]
+    pub fn jwt<F, Fut>(self, jwt: String, sign_cb: F) -> Self
+    where
+        F: Fn(Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<u8>, AuthError>> + 'static + Send + Sync,
+    {
+        self.map(|options| options.jwt(jwt, sign_cb))
+    }
+
+    /// See [`async_nats::ConnectOptions::with_credentials_file`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    #[cfg(feature = "nkeys")]
+    pub async fn with_credentials_file(path: impl AsRef<Path>) -> io::Result<Self> {
+        async_nats::ConnectOptions::with_credentials_file(path).await.map(Self::from)
+    }
+
+    /// See [`async_nats::ConnectOptions::credentials_file`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    #[cfg(feature = "nkeys")]
+    pub async fn credentials_file(self, path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { inner: self.inner.credentials_file(path).await?, ..self })
+    }
+
+    /// See [`async_nats::ConnectOptions::with_credentials`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    #[cfg(feature = "nkeys")]
+    pub fn with_credentials(creds: &str) -> io::Result<Self> {
+        async_nats::ConnectOptions::with_credentials(creds).map(Self::from)
+    }
+
+    /// See [`async_nats::ConnectOptions::credentials`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    #[cfg(feature = "nkeys")]
+    pub fn credentials(self, creds: &str) -> io::Result<Self> {
+        Ok(Self { inner: self.inner.credentials(creds)?, ..self })
+    }
+
+    /// See [`async_nats::ConnectOptions::add_root_certificates`].
+    pub fn add_root_certificates(self, path: PathBuf) -> Self {
+        self.map(|options| options.add_root_certificates(path))
+    }
+
+    /// See [`async_nats::ConnectOptions::add_client_certificate`].
+    pub fn add_client_certificate(self, cert: PathBuf, key: PathBuf) -> Self {
+        self.map(|options| options.add_client_certificate(cert, key))
+    }
+
+    /// See [`async_nats::ConnectOptions::require_tls`].
+    pub fn require_tls(self, is_required: bool) -> Self {
+        self.map(|options| options.require_tls(is_required))
+    }
+
+    /// See [`async_nats::ConnectOptions::tls_first`].
+    pub fn tls_first(self) -> Self {
+        self.map(async_nats::ConnectOptions::tls_first)
+    }
+
+    /// See [`async_nats::ConnectOptions::ping_interval`].
+    pub fn ping_interval(self, ping_interval: Duration) -> Self {
+        self.map(|options| options.ping_interval(ping_interval))
+    }
+
+    /// See [`async_nats::ConnectOptions::no_echo`].
+    pub fn no_echo(self) -> Self {
+        self.map(async_nats::ConnectOptions::no_echo)
+    }
+
+    /// See [`async_nats::ConnectOptions::subscription_capacity`].
+    pub fn subscription_capacity(self, capacity: usize) -> Self {
+        self.map(|options| options.subscription_capacity(capacity))
+    }
+
+    /// See [`async_nats::ConnectOptions::connection_timeout`].
+    pub fn connection_timeout(self, timeout: Duration) -> Self {
+        self.map(|options| options.connection_timeout(timeout))
+    }
+
+    /// See [`async_nats::ConnectOptions::request_timeout`].
+    pub fn request_timeout(self, timeout: Option<Duration>) -> Self {
+        self.map(|options| options.request_timeout(timeout))
+    }
+
+    /// See [`async_nats::ConnectOptions::event_callback`].
+    pub fn event_callback<F, Fut>(self, cb: F) -> Self
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + 'static + Send + Sync,
+    {
+        self.map(|options| options.event_callback(cb))
+    }
+
+    /// See [`async_nats::ConnectOptions::reconnect_delay_callback`].
+    pub fn reconnect_delay_callback<F>(self, cb: F) -> Self
+    where
+        F: Fn(usize) -> Duration + Send + Sync + 'static,
+    {
+        self.map(|options| options.reconnect_delay_callback(cb))
+    }
+
+    /// See [`async_nats::ConnectOptions::reconnect_to_server_callback`].
+    pub fn reconnect_to_server_callback<F, Fut>(self, cb: F) -> Self
+    where
+        F: Fn(Vec<Server>, ServerInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<ReconnectToServer>> + Send + Sync + 'static,
+    {
+        self.map(|options| options.reconnect_to_server_callback(cb))
+    }
+
+    /// See [`async_nats::ConnectOptions::client_capacity`].
+    pub fn client_capacity(self, capacity: usize) -> Self {
+        self.map(|options| options.client_capacity(capacity))
+    }
+
+    /// See [`async_nats::ConnectOptions::custom_inbox_prefix`].
+    pub fn custom_inbox_prefix<T: ToString>(self, prefix: T) -> Self {
+        self.map(|options| options.custom_inbox_prefix(prefix))
+    }
+
+    /// See [`async_nats::ConnectOptions::retry_on_initial_connect`].
+    pub fn retry_on_initial_connect(self) -> Self {
+        self.map(async_nats::ConnectOptions::retry_on_initial_connect)
+    }
+
+    /// See [`async_nats::ConnectOptions::max_reconnects`].
+    pub fn max_reconnects<T: Into<Option<usize>>>(self, max_reconnects: T) -> Self {
+        self.map(|options| options.max_reconnects(max_reconnects))
+    }
+
+    /// See [`async_nats::ConnectOptions::skip_subject_validation`].
+    pub fn skip_subject_validation(self, skip: bool) -> Self {
+        self.map(|options| options.skip_subject_validation(skip))
+    }
+
+    /// See [`async_nats::ConnectOptions::retain_servers_order`].
+    pub fn retain_servers_order(self) -> Self {
+        self.map(async_nats::ConnectOptions::retain_servers_order)
+    }
+
+    /// See [`async_nats::ConnectOptions::tls_client_config`].
+    pub fn tls_client_config(self, config: rustls::ClientConfig) -> Self {
+        self.map(|options| options.tls_client_config(config))
+    }
+
+    /// See [`async_nats::ConnectOptions::read_buffer_capacity`].
+    pub fn read_buffer_capacity(self, size: u16) -> Self {
+        self.map(|options| options.read_buffer_capacity(size))
+    }
+
+    /// See [`async_nats::ConnectOptions::local_address`].
+    pub fn local_address(self, address: SocketAddr) -> Self {
+        self.map(|options| options.local_address(address))
+    }
+}
+
+impl From<async_nats::ConnectOptions> for ConnectOptions {
+    /// The client's options. A name given there is not seen.
+    fn from(inner: async_nats::ConnectOptions) -> Self {
+        Self { inner, ..Self::default() }
+    }
+}
+
+impl Deref for ConnectOptions {
+    type Target = async_nats::ConnectOptions;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl DerefMut for ConnectOptions {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}

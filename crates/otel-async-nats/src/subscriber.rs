@@ -1,0 +1,86 @@
+//! Subscriptions of Core NATS.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use futures_core::Stream;
+
+use crate::{
+    Message,
+    telemetry::{ClientTelemetry, Description, Source},
+};
+
+/// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
+///
+/// A message's span begins when the stream gives it away, not while it waits in the client's buffer.
+pub struct Subscriber {
+    inner: async_nats::Subscriber,
+    client: async_nats::Client,
+    source: Arc<Source>,
+}
+
+/// What a subscription says of its messages.
+pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queue_group: Option<&str>) -> Arc<Source> {
+    let description =
+        Description { subject: Some(subject.into()), group: queue_group.map(Arc::from), ..Description::default() };
+    Arc::new(Source::new(telemetry.clone(), description))
+}
+
+impl Subscriber {
+    pub(crate) fn new(inner: async_nats::Subscriber, client: async_nats::Client, source: Arc<Source>) -> Self {
+        Self { inner, client, source }
+    }
+
+    /// The subscription inside.
+    pub fn get_ref(&self) -> &async_nats::Subscriber {
+        &self.inner
+    }
+
+    /// The subscription inside, whose messages have no process spans.
+    pub fn into_inner(self) -> async_nats::Subscriber {
+        self.inner
+    }
+}
+
+impl Stream for Subscriber {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.inner).poll_next(cx);
+        next.map(|message| {
+            message.map(|message| {
+                let delivery = self.source.hand_out(&self.client, &message, |_| ());
+                Message::new(message, delivery)
+            })
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl Deref for Subscriber {
+    type Target = async_nats::Subscriber;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl DerefMut for Subscriber {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}

@@ -1,0 +1,479 @@
+//! Which operations there are, what a destination is called, and what one client's telemetry is.
+
+#[cfg(feature = "jetstream")]
+use std::iter;
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use async_nats::{HeaderMap, Statistics, header::NATS_MESSAGE_ID};
+use opentelemetry::propagation::Extractor;
+#[cfg(feature = "jetstream")]
+use opentelemetry::trace::SpanContext;
+#[cfg(feature = "jetstream")]
+use otel_messaging::adapter::Settles;
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Telemetry, scope},
+    semconv::{attribute, ours},
+};
+
+use crate::{
+    error::ErrorType,
+    headers::{HeaderCase, HeaderExtractor, HeaderInjector, PER_HEADER, PREAMBLE, wire_length},
+};
+
+pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
+pub(crate) const REQUEST: OperationName = OperationName::send("request");
+#[cfg(feature = "service")]
+pub(crate) const RESPOND: OperationName = OperationName::send("respond");
+pub(crate) const PROCESS: OperationName = OperationName::process("process");
+#[cfg(feature = "jetstream")]
+pub(crate) const FETCH: OperationName = OperationName::receive("fetch");
+#[cfg(feature = "jetstream")]
+pub(crate) const ACK: OperationName = OperationName::settle("ack");
+#[cfg(feature = "jetstream")]
+pub(crate) const NAK: OperationName = OperationName::settle("nak");
+#[cfg(feature = "jetstream")]
+pub(crate) const TERM: OperationName = OperationName::settle("term");
+
+const SYSTEM: &str = "nats";
+
+/// Messages that are smaller than the server allows by this much are not measured. A `baggage` header has at most 8 KiB
+/// and the two of W3C trace context less than 1 KiB; twice that where names are written in both cases.
+const AMPLE: usize = 20 * 1024;
+
+/// All that the wrappers of one client share. It holds no client: a message in hand must not keep a connection open.
+pub(crate) struct ClientTelemetry {
+    // OpenTelemetry's types are not `UnwindSafe` and the client's are; the core leaves nothing half done.
+    core: AssertUnwindSafe<Arc<Telemetry>>,
+    header_case: HeaderCase,
+    name: Option<Arc<str>>,
+    only_server: Option<(Arc<str>, u16)>,
+    stays: bool,
+    inbox_prefix: Arc<str>,
+    statistics: Arc<Statistics>,
+    greeting: AtomicU64,
+    other_servers: AtomicBool,
+}
+
+/// What is known of a client only while it is built.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Built {
+    /// Its name for itself.
+    pub(crate) name: Option<Arc<str>>,
+    /// The server, where there was only one to connect to.
+    pub(crate) only_server: Option<(Arc<str>, u16)>,
+    /// It goes to no servers that others tell it of.
+    pub(crate) stays: bool,
+    pub(crate) header_case: HeaderCase,
+}
+
+impl ClientTelemetry {
+    pub(crate) fn new(client: &async_nats::Client, Built { name, only_server, stays, header_case }: Built) -> Self {
+        // `{prefix}.{id}`, where the id has no dot.
+        let mut inbox_prefix = client.new_inbox();
+        inbox_prefix.truncate(inbox_prefix.rfind('.').map_or(0, |dot| dot + 1));
+        Self {
+            core: AssertUnwindSafe(core(None)),
+            header_case,
+            name,
+            only_server,
+            stays,
+            inbox_prefix: inbox_prefix.into(),
+            statistics: client.statistics(),
+            greeting: AtomicU64::new(0),
+            other_servers: AtomicBool::new(false),
+        }
+    }
+
+    /// The same client, reported by another instrumentation.
+    pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
+        Self { core: AssertUnwindSafe(core(Some(instrumentation))), ..self.copy() }
+    }
+
+    /// The same client, writing header names otherwise.
+    pub(crate) fn with_header_case(&self, header_case: HeaderCase) -> Self {
+        Self { header_case, ..self.copy() }
+    }
+
+    fn copy(&self) -> Self {
+        Self {
+            core: AssertUnwindSafe(self.core.clone()),
+            header_case: self.header_case,
+            name: self.name.clone(),
+            only_server: self.only_server.clone(),
+            stays: self.stays,
+            inbox_prefix: self.inbox_prefix.clone(),
+            statistics: self.statistics.clone(),
+            greeting: AtomicU64::new(0),
+            other_servers: AtomicBool::new(self.other_servers.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The moment of an operation on this subject; `None` where nothing is to be told. JetStream's API is the client's own
+    /// business.
+    #[inline]
+    pub(crate) fn call(&self, subject: &str) -> Option<Call> {
+        self.core.call().filter(|_| !is_api(subject))
+    }
+
+    /// The moment of an operation on a message that was received.
+    #[inline]
+    pub(crate) fn call_on_message(&self) -> Option<Call> {
+        self.core.call()
+    }
+
+    /// Starts the span of a send, and writes its context into the headers where the message may carry it.
+    pub(crate) fn send(
+        &self,
+        client: &async_nats::Client,
+        call: Call,
+        name: OperationName,
+        subject: &str,
+        headers: &mut Option<HeaderMap>,
+        payload: usize,
+    ) -> ClientSpan {
+        let may_carry = self.server_reads_headers(client) && self.fits(client, &call, headers.as_ref(), payload);
+        if !may_carry {
+            return self.send_bare(client, call, name, subject, headers.as_ref());
+        }
+        let operation = self.operation(client, name, Some(subject));
+        let id = message_id(headers.as_ref());
+        let mut carrier = headers.take().unwrap_or_default();
+        let span = self.core.send(
+            call,
+            &operation,
+            Some(&mut HeaderInjector::new(&mut carrier).case(self.header_case)),
+            |message| set_message_id(message, id),
+        );
+        // An empty map is no headers to the client too.
+        *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
+        span
+    }
+
+    /// Starts the span of a send whose message is not touched.
+    pub(crate) fn send_bare(
+        &self,
+        client: &async_nats::Client,
+        call: Call,
+        name: OperationName,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+    ) -> ClientSpan {
+        let operation = self.operation(client, name, Some(subject));
+        let id = message_id(headers);
+        self.core.send(call, &operation, None, |message| set_message_id(message, id))
+    }
+
+    /// Starts the span of the settlement of a message of which no more is known than, perhaps, its subject.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn settle(
+        &self,
+        client: &async_nats::Client,
+        call: Call,
+        name: OperationName,
+        subject: Option<&str>,
+    ) -> ClientSpan {
+        let operation = self.operation(client, name, subject);
+        self.core.settle(call, &operation, Settles::Unknown, iter::empty(), |_| ())
+    }
+
+    /// Whether the message stays within the server's limit with a context in its headers. One that is too large anyway
+    /// does not matter.
+    fn fits(&self, client: &async_nats::Client, call: &Call, headers: Option<&HeaderMap>, payload: usize) -> bool {
+        let max = client.max_payload();
+        let own = headers.map_or(0, wire_length);
+        if payload + own + AMPLE <= max {
+            return true;
+        }
+        let injected = self.core.injected(call);
+        let copies = if self.header_case == HeaderCase::Both { 2 } else { 1 };
+        let preamble = if own == 0 { PREAMBLE } else { 0 };
+        payload + own + preamble + copies * (injected.bytes + injected.headers * PER_HEADER) <= max
+    }
+
+    /// An operation on a subject, as a sender knows it.
+    fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
+        let server = self.server(client);
+        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(subject, server))
+    }
+
+    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+        let mut destination = match subject {
+            Some(subject) => Destination::named(subject),
+            None => Destination::server(server.map(|(address, port)| (&**address, port))),
+        };
+        if subject.is_some_and(|subject| self.is_temporary(subject)) {
+            destination = destination.temporary();
+        }
+        if let Some(name) = &self.name {
+            destination = destination.with(attribute::MESSAGING_CLIENT_ID, name.clone());
+        }
+        if let Some((address, port)) = server {
+            destination = destination
+                .with(attribute::SERVER_ADDRESS, address.clone())
+                .with(attribute::SERVER_PORT, i64::from(port));
+        }
+        destination
+    }
+
+    /// Inboxes go away with their client, and the subjects of acknowledgements with their message.
+    fn is_temporary(&self, subject: &str) -> bool {
+        let prefixes = ["_INBOX.", "$JS.ACK.", &self.inbox_prefix];
+        prefixes.iter().any(|prefix| !prefix.is_empty() && subject.starts_with(prefix))
+    }
+
+    /// The server of every operation, where there is only one that the client can be connected to.
+    fn server(&self, client: &async_nats::Client) -> Option<Server<'_>> {
+        let (address, port) = self.only_server.as_ref()?;
+        // Asking updates what is known of other servers.
+        self.greeting(client);
+        (!self.other_servers.load(Ordering::Relaxed)).then_some((address, *port))
+    }
+
+    /// Links a request's span to the context in its reply.
+    pub(crate) fn link_reply(&self, span: &mut ClientSpan, reply: &HeaderMap) {
+        self.core.link_reply(span, &HeaderExtractor::new(reply));
+    }
+
+    /// Somebody told the client about other servers.
+    pub(crate) fn servers_changed(&self) {
+        self.other_servers.store(true, Ordering::Relaxed);
+    }
+
+    fn server_reads_headers(&self, client: &async_nats::Client) -> bool {
+        self.greeting(client).is_some_and(|greeting| greeting.headers)
+    }
+
+    /// What the server said when it was connected to. `None` before there was one.
+    ///
+    /// The client's own answer costs six allocations; it is asked for once a connection.
+    fn greeting(&self, client: &async_nats::Client) -> Option<Greeting> {
+        let connects = self.statistics.connects.load(Ordering::Relaxed);
+        if let Some(greeting) = Greeting::unpack(self.greeting.load(Ordering::Relaxed), connects) {
+            return Some(greeting);
+        }
+        let info = client.try_server_info()?;
+        let greeting = Greeting { headers: info.headers };
+        if !self.stays && !info.connect_urls.is_empty() {
+            self.servers_changed();
+        }
+        self.greeting.store(greeting.pack(connects), Ordering::Relaxed);
+        Some(greeting)
+    }
+}
+
+type Server<'a> = (&'a Arc<str>, u16);
+
+/// What is kept of a server's greeting, in one word with the number of the connection it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Greeting {
+    headers: bool,
+}
+
+impl Greeting {
+    const KNOWN: u64 = 0b01;
+    const HEADERS: u64 = 0b10;
+
+    fn pack(self, connects: u64) -> u64 {
+        connects << 2 | if self.headers { Self::HEADERS } else { 0 } | Self::KNOWN
+    }
+
+    fn unpack(packed: u64, connects: u64) -> Option<Self> {
+        let known = packed & Self::KNOWN != 0 && packed >> 2 == connects;
+        known.then_some(Self { headers: packed & Self::HEADERS != 0 })
+    }
+}
+
+impl fmt::Debug for ClientTelemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTelemetry").field("core", &self.core.0).finish_non_exhaustive()
+    }
+}
+
+/// Where messages come from, as a subscription or a consumer knows it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    telemetry: Arc<ClientTelemetry>,
+    description: Description,
+    /// The parts of the description that tell two sources apart.
+    key: Box<str>,
+}
+
+/// What a source adds to the subject of each message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Description {
+    /// What was subscribed to.
+    pub(crate) subject: Option<Arc<str>>,
+    /// The queue group, or the deliver group of a push consumer.
+    pub(crate) group: Option<Arc<str>>,
+    /// The durable consumer.
+    pub(crate) durable: Option<Arc<str>>,
+    /// The JetStream stream.
+    pub(crate) stream: Option<Arc<str>>,
+}
+
+impl Source {
+    pub(crate) fn new(telemetry: Arc<ClientTelemetry>, description: Description) -> Self {
+        let Description { subject, group, durable, stream } = &description;
+        // NATS allows no spaces in any of them.
+        let key = [subject, group, durable, stream].map(|part| part.as_deref().unwrap_or_default()).join(" ").into();
+        Self { telemetry, description, key }
+    }
+
+    /// The pattern that subjects match, if it is one.
+    fn template(&self) -> Option<&Arc<str>> {
+        self.description.subject.as_ref().filter(|subject| has_wildcards(subject))
+    }
+
+    /// An operation on a message with this subject, or, without one, on the source itself.
+    pub(crate) fn operation(
+        &self,
+        client: &async_nats::Client,
+        name: OperationName,
+        subject: Option<&str>,
+    ) -> Arc<Operation> {
+        let server = self.telemetry.server(client);
+        let key = [subject.unwrap_or_default(), &self.key, at(server)];
+        self.telemetry.core.operation(name, &key, || self.describe(subject, server))
+    }
+
+    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+        let Description { subject: subscribed, group, durable, stream } = &self.description;
+        let exact = subscribed.as_deref().filter(|subscribed| !has_wildcards(subscribed));
+        let mut destination = self.telemetry.describe(subject.or(exact), server);
+        if let Some(template) = self.template() {
+            destination = destination.template(template.clone());
+        }
+        let told = [
+            (attribute::MESSAGING_CONSUMER_GROUP_NAME, group),
+            (attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, durable),
+            (ours::NATS_STREAM_NAME, stream),
+        ];
+        for (key, value) in told {
+            if let Some(value) = value {
+                destination = destination.with(key, value.clone());
+            }
+        }
+        destination
+    }
+
+    /// Notes that a message is handed to the application. `attributes` adds what only its kind has.
+    pub(crate) fn hand_out(
+        self: &Arc<Self>,
+        client: &async_nats::Client,
+        message: &async_nats::Message,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> Option<Delivery> {
+        // The client's own signals: no responders, heartbeats.
+        if message.status.is_some() {
+            return None;
+        }
+        let call = self.telemetry.call_on_message()?;
+        let operation = self.operation(client, PROCESS, Some(&message.subject));
+        let extractor = message.headers.as_ref().map(HeaderExtractor::new);
+        let headers = extractor.as_ref().map(|headers| headers as &dyn Extractor);
+        let process = self.telemetry.core.hand_out(call, operation, headers, |attributes_of| {
+            set_message_id(attributes_of, message_id(message.headers.as_ref()));
+            attributes(attributes_of);
+        });
+        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone() })
+    }
+
+    /// Starts the span of a receive operation that has had its answer.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn fetched(
+        &self,
+        client: &async_nats::Client,
+        call: Call,
+        messages: i64,
+        creations: Vec<SpanContext>,
+    ) -> ClientSpan {
+        let operation = self.operation(client, FETCH, None);
+        self.telemetry.core.receive_linked(call, &operation, creations.into_iter(), |attributes| {
+            attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, messages);
+        })
+    }
+}
+
+/// What a received message carries.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    process: AssertUnwindSafe<Arc<ProcessSpan>>,
+    source: Arc<Source>,
+}
+
+impl Delivery {
+    pub(crate) fn process(&self) -> &Arc<ProcessSpan> {
+        &self.process
+    }
+
+    /// Starts the span of the message's settlement.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn settle(
+        &self,
+        client: &async_nats::Client,
+        call: Call,
+        name: OperationName,
+        subject: Option<&str>,
+    ) -> ClientSpan {
+        let operation = self.source.operation(client, name, subject);
+        self.source.telemetry.core.settle(call, &operation, Settles::Message(&self.process), iter::empty(), |_| ())
+    }
+}
+
+impl Clone for Delivery {
+    fn clone(&self) -> Self {
+        Self { process: AssertUnwindSafe(self.process.0.clone()), source: self.source.clone() }
+    }
+}
+
+/// Part of the key of an operation, because a client may lose its certainty.
+fn at(server: Option<Server<'_>>) -> &'static str {
+    if server.is_some() { "@" } else { "" }
+}
+
+fn has_wildcards(subject: &str) -> bool {
+    subject.split('.').any(|token| token == "*" || token == ">")
+}
+
+/// `$JS.API.…` and `$JS.{domain}.API.…`.
+fn is_api(subject: &str) -> bool {
+    subject.strip_prefix("$JS.").is_some_and(|rest| {
+        rest.starts_with("API.") || rest.split_once('.').is_some_and(|(_, rest)| rest.starts_with("API."))
+    })
+}
+
+fn message_id(headers: Option<&HeaderMap>) -> Option<String> {
+    Some(headers?.get_last(NATS_MESSAGE_ID)?.as_str().to_owned())
+}
+
+fn set_message_id(message: &mut Attributes, id: Option<String>) {
+    if let Some(id) = id {
+        message.set(attribute::MESSAGING_MESSAGE_ID, id);
+    }
+}
+
+fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
+    let telemetry = Telemetry::new(scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")), SYSTEM);
+    if let Some(instrumentation) = instrumentation {
+        // A new one has none that could be given back.
+        let _ = telemetry.instrument(instrumentation);
+    }
+    Arc::new(telemetry)
+}
+
+/// Reports what became of an operation whose success says no more than that.
+pub(crate) fn report<T, E: ErrorType + fmt::Display>(span: Option<ClientSpan>, result: &Result<T, E>) {
+    match (span, result) {
+        (None, _) => (),
+        (Some(span), Ok(_)) => span.succeed(),
+        (Some(span), Err(error)) => span.fail(error.error_type(), error),
+    }
+}
