@@ -204,7 +204,7 @@ fn typical<'a>(spans: &Spans<'_>, orders: &'a [Ordered], card: Card) -> Option<&
     };
     let mut of_kind: Vec<_> = orders.iter().filter(|order| order.card == card && order.sampled).collect();
     of_kind.sort_by_key(|order| length(order));
-    of_kind.get(of_kind.len() / 2).copied()
+    of_kind.get(of_kind.len().saturating_sub(1) / 2).copied()
 }
 
 /// The log lines of an order, by the trace id in them.

@@ -3,7 +3,7 @@
 //! ```text
 //! service      span                                   kind           ms  0 ms ································· 24.1 ms
 //! orders          send orders                         PRODUCER      2.1  ████
-//! payment          process orders                     CONSUMER     11.0      ████████████████ → send orders (orders)
+//! payment          process orders                     CONSUMER     11.0      ████████████████ → send orders
 //! ```
 
 use std::{collections::HashMap, fmt::Write};
@@ -129,13 +129,15 @@ fn linked_from_elsewhere(spans: &Spans<'_>, trace: &[&Span], start: u64, paint: 
     text
 }
 
-/// What stands beside the bar: an error, and which spans are linked.
+/// What stands beside the bar: an error, and which spans are linked, with their services where they are not the parent.
 fn note(spans: &Spans<'_>, span: &Span) -> String {
     let error = match &span.status {
         Status::Error(what) => Some(format!("✗ {what}")),
         _ => None,
     };
     let links = span.links.iter().map(|link| match spans.get(*link) {
+        // It stands above.
+        Some(linked) if span.parent == Some(linked.id) => format!("→ {}", linked.name),
         Some(linked) => format!("→ {} ({})", linked.name, linked.service),
         None => format!("→ {}", link.1),
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otel_messaging::process_batch;
 use otel_rdkafka::{
-    ClientConfig, Message,
+    Message,
     consumer::{Consumer, StreamConsumer},
     error::KafkaError,
     message::BorrowedMessage,
@@ -27,12 +27,7 @@ const LINGER: Duration = Duration::from_millis(250);
 pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let servers = service::address("KAFKA_BOOTSTRAP_SERVERS")?;
     kafka::topics(&servers).await?;
-    let consumer: StreamConsumer<ReadyWhenAssigned> = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "analytics")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.offset.store", "false")
-        .create_with_context(ReadyWhenAssigned)?;
+    let consumer = kafka::consumer(&servers, "analytics")?;
     consumer.subscribe(&[ORDERS_TOPIC])?;
 
     loop {

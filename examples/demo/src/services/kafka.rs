@@ -7,7 +7,8 @@ use std::{
 
 use otel_rdkafka::{
     ClientConfig, ClientContext,
-    consumer::{BaseConsumer, ConsumerContext, Rebalance},
+    consumer::{BaseConsumer, ConsumerContext, Rebalance, StreamConsumer},
+    error::KafkaError,
     producer::{BaseProducer, Producer},
 };
 use tokio::task::spawn_blocking;
@@ -42,6 +43,18 @@ pub(crate) async fn topics(servers: &str) -> Result<(), Error> {
         Ok(())
     })
     .await?
+}
+
+/// A consumer in a group, from the beginning of its topics. It stores offsets itself: of messages it is done with.
+pub(crate) fn consumer(servers: &str, group: &str) -> Result<StreamConsumer<ReadyWhenAssigned>, KafkaError> {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.offset.store", "false")
+        // A partition that is assigned while a fetch waits is not in it, and would wait as long.
+        .set("fetch.wait.max.ms", "20")
+        .create_with_context(ReadyWhenAssigned)
 }
 
 /// A consumer's context that says when the group has given it its partitions: from then on nothing waits for it.

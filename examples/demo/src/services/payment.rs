@@ -7,7 +7,7 @@ use otel_lapin::{BasicProperties, Channel, options::BasicPublishOptions};
 use otel_messaging::MessageExt;
 use otel_rdkafka::{
     ClientConfig, Message,
-    consumer::{Consumer, StreamConsumer},
+    consumer::Consumer,
     error::KafkaError,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
@@ -15,10 +15,7 @@ use otel_rdkafka::{
 use tokio::time::sleep;
 use tracing::{info, instrument, warn};
 
-use super::{
-    kafka::{self, ReadyWhenAssigned},
-    rabbitmq,
-};
+use super::{kafka, rabbitmq};
 use crate::{
     Error,
     order::{Card, DEAD_LETTER_QUEUE, ORDERS_EXCHANGE, ORDERS_TOPIC, Order, PAID, RETRY_TOPIC},
@@ -56,14 +53,9 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let servers = service::address("KAFKA_BOOTSTRAP_SERVERS")?;
     kafka::topics(&servers).await?;
     let (connection, channel) = rabbitmq::connect().await?;
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", servers);
-    let payment = Payment { kafka: config.create()?, rabbitmq: channel };
-    let consumer: StreamConsumer<ReadyWhenAssigned> = config
-        .set("group.id", "payment")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.offset.store", "false")
-        .create_with_context(ReadyWhenAssigned)?;
+    let producer = ClientConfig::new().set("bootstrap.servers", &servers).create()?;
+    let payment = Payment { kafka: producer, rabbitmq: channel };
+    let consumer = kafka::consumer(&servers, "payment")?;
     consumer.subscribe(&[ORDERS_TOPIC, RETRY_TOPIC])?;
 
     let mut messages = consumer.stream();
