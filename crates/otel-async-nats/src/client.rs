@@ -68,7 +68,7 @@ impl Client {
         Self { inner, telemetry }
     }
 
-    #[cfg(feature = "jetstream")]
+    #[cfg(any(feature = "jetstream", feature = "service"))]
     pub(crate) fn telemetry(&self) -> &Arc<ClientTelemetry> {
         &self.telemetry
     }
@@ -183,7 +183,7 @@ impl Client {
     fn start_publish(&self, call: Option<Call>, message: &mut OutboundMessage) -> Option<ClientSpan> {
         let call = call?;
         let OutboundMessage { subject, headers, payload, .. } = message;
-        Some(self.telemetry.send(&self.inner, call, PUBLISH, subject, headers, payload.len()))
+        Some(self.telemetry.send(&self.inner, call, PUBLISH, Some(subject), headers, payload.len()))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -256,7 +256,7 @@ impl Client {
             let Some(call) = call else { return send(subject, request).await };
             let payload = request.payload.as_ref().map_or(0, Bytes::len);
             let headers = &mut request.headers;
-            let mut span = self.telemetry.send(&self.inner, call, REQUEST, &subject, headers, payload);
+            let mut span = self.telemetry.send(&self.inner, call, REQUEST, Some(&subject), headers, payload);
             let result = send(subject, request).await;
             match &result {
                 Ok(reply) => {

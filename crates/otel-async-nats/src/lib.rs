@@ -12,6 +12,8 @@ pub mod error;
 pub mod jetstream;
 pub mod message;
 #[cfg(feature = "service")]
+pub mod service;
+
 pub use async_nats::*;
 
 pub use crate::{

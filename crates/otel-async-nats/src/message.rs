@@ -41,6 +41,7 @@ impl Message {
         Self { subject, reply, payload, headers, status, description, length, delivery }
     }
 
+    #[cfg(feature = "jetstream")]
     pub(crate) fn delivery(&self) -> Option<&Delivery> {
         self.delivery.as_ref()
     }

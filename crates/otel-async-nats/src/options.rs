@@ -3,13 +3,14 @@
 use std::{
     fmt,
     future::Future,
-    io,
     net::SocketAddr,
     ops::{Deref, DerefMut},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
+#[cfg(feature = "nkeys")]
+use std::{io, path::Path};
 
 use async_nats::{Auth, AuthError, ConnectError, Event, ReconnectToServer, Server, ServerInfo, ToServerAddrs, rustls};
 use otel_messaging::Instrumentation;

@@ -135,7 +135,7 @@ impl ClientTelemetry {
         client: &async_nats::Client,
         call: Call,
         name: OperationName,
-        subject: &str,
+        subject: Option<&str>,
         headers: &mut Option<HeaderMap>,
         payload: usize,
     ) -> ClientSpan {
@@ -143,7 +143,7 @@ impl ClientTelemetry {
         if !may_carry {
             return self.send_bare(client, call, name, subject, headers.as_ref());
         }
-        let operation = self.operation(client, name, Some(subject));
+        let operation = self.operation(client, name, subject);
         let id = message_id(headers.as_ref());
         let mut carrier = headers.take().unwrap_or_default();
         let span = self.core.send(
@@ -163,10 +163,10 @@ impl ClientTelemetry {
         client: &async_nats::Client,
         call: Call,
         name: OperationName,
-        subject: &str,
+        subject: Option<&str>,
         headers: Option<&HeaderMap>,
     ) -> ClientSpan {
-        let operation = self.operation(client, name, Some(subject));
+        let operation = self.operation(client, name, subject);
         let id = message_id(headers);
         self.core.send(call, &operation, None, |message| set_message_id(message, id))
     }

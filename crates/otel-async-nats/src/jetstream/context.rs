@@ -194,7 +194,7 @@ impl Context {
     fn start_publish(&self, call: Option<Call>, message: &mut OutboundMessage) -> Option<ClientSpan> {
         let call = call?;
         let OutboundMessage { subject, headers, payload, .. } = message;
-        Some(self.client.telemetry().send(self.client.get_ref(), call, PUBLISH, subject, headers, payload.len()))
+        Some(self.client.telemetry().send(self.client.get_ref(), call, PUBLISH, Some(subject), headers, payload.len()))
     }
 
     /// As the client's: [`async_nats::jetstream::Context::request`]. The JetStream API has no spans.

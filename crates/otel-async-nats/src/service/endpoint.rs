@@ -1,0 +1,88 @@
+//! Endpoints of services.
+
+use std::{
+    fmt, io,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use async_nats::service::endpoint;
+use futures_core::Stream;
+
+use crate::{Client, Message, service::Request, telemetry::Source};
+
+pub use async_nats::service::endpoint::*;
+
+/// Requests to be answered: [`async_nats::service::endpoint::Endpoint`] whose requests have process spans.
+pub struct Endpoint {
+    inner: endpoint::Endpoint,
+    client: Client,
+    source: Arc<Source>,
+}
+
+impl Endpoint {
+    pub(super) fn new(inner: endpoint::Endpoint, client: Client, source: Arc<Source>) -> Self {
+        Self { inner, client, source }
+    }
+
+    /// The endpoint inside.
+    pub fn get_ref(&self) -> &endpoint::Endpoint {
+        &self.inner
+    }
+
+    /// The endpoint inside, whose requests have no process spans.
+    pub fn into_inner(self) -> endpoint::Endpoint {
+        self.inner
+    }
+
+    /// See [`async_nats::service::endpoint::Endpoint::stop`].
+    ///
+    /// # Errors
+    ///
+    /// The client's.
+    pub async fn stop(&mut self) -> io::Result<()> {
+        self.inner.stop().await
+    }
+}
+
+impl Stream for Endpoint {
+    type Item = Request;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.inner).poll_next(cx);
+        next.map(|request| {
+            request.map(|request| {
+                Request::new(request, self.client.clone(), |message| {
+                    let delivery = self.source.hand_out(self.client.get_ref(), &message, |_| ());
+                    Message::new(message, delivery)
+                })
+            })
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl Deref for Endpoint {
+    type Target = endpoint::Endpoint;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl DerefMut for Endpoint {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("source", &self.source).finish_non_exhaustive()
+    }
+}
