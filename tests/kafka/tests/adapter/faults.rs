@@ -1,0 +1,362 @@
+//! What goes wrong: the client's own error comes back unchanged, and the span tells it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use opentelemetry::trace::SpanKind;
+use otel_rdkafka::{
+    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{
+        BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, FutureProducer, FutureRecord, Producer,
+        ProducerContext, PurgeConfig, ThreadedProducer,
+    },
+};
+use support::{Sdk, attribute, eventually};
+
+use crate::broker::{Test, headers};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn future_producer(test: &Test, config: &ClientConfig) -> FutureProducer {
+    let producer: FutureProducer = config.create().unwrap();
+    producer.with_instrumentation(test.sdk.instrumentation())
+}
+
+fn failed(kind: &str, status: &str, error_type: &str, more: &str) -> String {
+    format!(
+        r#"send orders
+  kind {kind}
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  root
+  status error: {status}
+  error.type = "{error_type}"
+  messaging.client.id = "shop"
+  messaging.destination.name = "orders"
+{more}  messaging.operation.name = "send"
+  messaging.operation.type = "send"
+  messaging.system = "kafka"
+"#
+    )
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_be_reached() {
+    let test = Test::new();
+    // A port that is closed: bound, never listened on.
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = test.config().set("bootstrap.servers", closed.to_string()).set("message.timeout.ms", "300").clone();
+    let producer = future_producer(&test, &config);
+    let record = FutureRecord::to(&test.topic)
+        .key("4711")
+        .payload("four apples")
+        .headers(OwnedHeaders::new().insert(Header { key: "tenant", value: Some("blue") }));
+    let (error, message) = producer.send(record, PATIENCE).await.unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+    assert_eq!((message.payload(), message.key()), (Some(&b"four apples"[..]), Some(&b"4711"[..])));
+    assert_eq!(headers(&message), [("tenant".to_owned(), "blue".to_owned())]);
+    let status = "Message production error: MessageTimedOut (Local: Message timed out)";
+    assert_eq!(test.described(1), failed("PRODUCER", status, "_MSG_TIMED_OUT", ""));
+}
+
+#[tokio::test]
+async fn a_topic_whose_name_no_broker_takes() {
+    let test = Test::new();
+    let producer = future_producer(&test, &test.config());
+    let record: FutureRecord<'_, (), str> = FutureRecord::to("no/such topic").payload("x");
+    let (error, _) = producer.send(record, PATIENCE).await.unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::InvalidTopic));
+    let status = "Message production error: InvalidTopic (Broker: Invalid topic)";
+    let expected = failed("PRODUCER", status, "INVALID_TOPIC_EXCEPTION", "");
+    assert_eq!(test.described(1), expected.replace("orders", "no/such topic"));
+    // One that cannot be written down at all is refused at once.
+    let record: FutureRecord<'_, (), str> = FutureRecord::to("a\0b").payload("x");
+    let (error, record) = producer.send_result(record).unwrap_err();
+    assert!(matches!(error, KafkaError::Nul(_)));
+    assert!(record.headers.is_none());
+    assert_eq!(attribute(&test.sdk.wait_for(2)[1], "error.type").unwrap().as_str(), "_INVALID_ARG");
+}
+
+#[test]
+fn a_partition_that_is_not_there() {
+    let test = Test::new();
+    let producer: BaseProducer = test.config().create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    // Known by then, so it is refused at once.
+    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    let (error, _) = producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x").partition(99)).unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition));
+    let status = "Message production error: UnknownPartition (Local: Unknown partition)";
+    let more = "  messaging.destination.partition.id = \"99\"\n";
+    assert_eq!(test.named(&test.sdk.wait_for(2)[1..]), failed("PRODUCER", status, "_UNKNOWN_PARTITION", more));
+}
+
+#[tokio::test]
+async fn a_message_too_large_for_the_client() {
+    let test = Test::new();
+    let producer = future_producer(&test, &test.config());
+    let payload = vec![b'x'; 1_000_001];
+    let record: FutureRecord<'_, (), [u8]> = FutureRecord::to(&test.topic).payload(&payload);
+    let (error, message) = producer.send(record, PATIENCE).await.unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
+    assert_eq!(message.payload().map(<[u8]>::len), Some(payload.len()));
+    assert!(message.headers().is_none());
+    let status = "Message production error: MessageSizeTooLarge (Broker: Message size too large)";
+    // Nothing was injected, so it could not have been a PRODUCER.
+    assert_eq!(test.described(1), failed("CLIENT", status, "MESSAGE_TOO_LARGE", ""));
+}
+
+#[tokio::test]
+async fn a_message_too_large_for_the_topic() {
+    let test = Test::with_topic(Sdk::new(), &[("max.message.bytes", "1000")]);
+    let producer = future_producer(&test, &test.config());
+    let payload = "x".repeat(2_000);
+    let record: FutureRecord<'_, (), str> = FutureRecord::to(&test.topic).payload(&payload);
+    let (error, message) = producer.send(record, PATIENCE).await.unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
+    assert!(message.headers().is_none());
+    let status = "Message production error: MessageSizeTooLarge (Broker: Message size too large)";
+    let more = "  messaging.destination.partition.id = \"0\"\n";
+    assert_eq!(test.described(1), failed("PRODUCER", status, "MESSAGE_TOO_LARGE", more));
+}
+
+/// The largest payload that the raw client takes, under a limit.
+fn largest(limit: usize, accepts: impl Fn(usize) -> bool) -> usize {
+    let largest = (0..limit).rev().find(|&size| accepts(size)).unwrap();
+    assert!(largest > limit - 100);
+    largest
+}
+
+#[tokio::test]
+async fn a_message_too_large_only_by_our_header_goes_without_it() {
+    let test = Test::new();
+    let config = test.config().set("message.max.bytes", "2000").clone();
+    let producer = future_producer(&test, &config);
+    let raw: rdkafka::producer::BaseProducer = config.clone().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
+    let payload = |size| "x".repeat(size);
+    let largest = largest(2_000, |size| raw.send(BaseRecord::<(), str>::to("nowhere").payload(&payload(size))).is_ok());
+    let mut kinds = Vec::new();
+    for less in [0, 40, 80, 200] {
+        let payload = payload(largest - less);
+        let record: FutureRecord<'_, (), str> = FutureRecord::to(&test.topic).payload(&payload);
+        producer.send(record, PATIENCE).await.unwrap();
+        kinds.push(test.sdk.wait_for(kinds.len() + 1).pop().unwrap().span_kind);
+    }
+    assert_eq!(kinds, [SpanKind::Client, SpanKind::Client, SpanKind::Producer, SpanKind::Producer]);
+    let wire = test.on_the_wire(4);
+    let counts: Vec<_> = wire.iter().map(|message| headers(message).len()).collect();
+    assert_eq!(counts, [0, 0, 1, 1]);
+    let sizes: Vec<_> = wire.iter().map(|message| message.payload().unwrap().len()).collect();
+    assert_eq!(sizes, [largest, largest - 40, largest - 80, largest - 200]);
+}
+
+#[test]
+fn near_the_limit_the_users_headers_count() {
+    let test = Test::new();
+    let producer: BaseProducer = test.config().set("message.max.bytes", "2000").create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    let value = "x".repeat(1_940);
+    let own = || OwnedHeaders::new().insert(Header { key: "large", value: Some(&value) });
+    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x").headers(own())).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(headers(&test.on_the_wire(1)[0]), [("large".to_owned(), value.clone())]);
+    assert!(test.described(1).contains("kind CLIENT"));
+}
+
+#[test]
+fn a_full_queue() {
+    let test = Test::new();
+    let config = test.config().set("queue.buffering.max.messages", "1").set("linger.ms", "60000").clone();
+    let producer = future_producer(&test, &config);
+    let record = || FutureRecord::<(), str>::to(&test.topic).payload("x");
+    let first = producer.send_result(record()).unwrap();
+    let (error, record) = producer.send_result(record()).unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+    assert!(record.headers.is_none());
+    let status = "Message production error: QueueFull (Local: Queue full)";
+    assert_eq!(test.described(1), failed("PRODUCER", status, "_QUEUE_FULL", ""));
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_queue_with_room_in_time_is_one_span() {
+    let test = Test::new();
+    let config = test.config().set("queue.buffering.max.messages", "1").set("linger.ms", "400").clone();
+    let producer = future_producer(&test, &config);
+    let record = || FutureRecord::<(), str>::to(&test.topic).payload("x");
+    let first = producer.send_result(record()).unwrap();
+    let second = producer.send(record(), PATIENCE).await.unwrap();
+    assert_eq!(second.offset, 1);
+    first.await.unwrap().unwrap();
+    let spans = test.sdk.wait_for(2);
+    assert_eq!(spans.len(), 2);
+    // It waited for the first, and says so.
+    let took = spans[1].end_time.duration_since(spans[1].start_time).unwrap();
+    assert!(took > Duration::from_millis(100), "{took:?}");
+    let wire = test.on_the_wire(2);
+    assert_eq!(headers(&wire[1]).len(), 1, "one header after several tries");
+}
+
+/// Keeps what the reports said.
+#[derive(Clone, Default)]
+struct Errors(Arc<Mutex<Vec<Option<KafkaError>>>>);
+
+impl ClientContext for Errors {}
+
+impl ProducerContext for Errors {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        self.0.lock().unwrap().push(result.as_ref().err().map(|(error, _)| error.clone()));
+    }
+}
+
+fn queued(test: &Test) -> (BaseProducer<Errors>, Errors) {
+    let errors = Errors::default();
+    let producer: BaseProducer<_> =
+        test.config().set("linger.ms", "60000").create_with_context(errors.clone()).unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    for _ in 0..2 {
+        producer.send(BaseRecord::<(), str, _>::with_opaque_to(&test.topic, ()).payload("x")).unwrap();
+    }
+    (producer, errors)
+}
+
+fn purged() -> String {
+    failed("PRODUCER", "Message production error: PurgeQueue (Local: Purged in queue)", "_PURGE_QUEUE", "").repeat(2)
+}
+
+/// Purged messages may have been assigned to a partition by then.
+fn without_partition(text: &str) -> String {
+    text.replace("  messaging.destination.partition.id = \"0\"\n", "")
+}
+
+#[test]
+fn a_purged_queue() {
+    let test = Test::new();
+    let (producer, errors) = queued(&test);
+    producer.purge(PurgeConfig::default().queue().inflight());
+    assert_eq!(test.sdk.spans().len(), 0, "told when the producer is polled");
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(without_partition(&test.described(2)), purged());
+    let purged = Some(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
+    assert_eq!(*errors.0.lock().unwrap(), [purged.clone(), purged]);
+}
+
+#[test]
+fn a_dropped_producer() {
+    let test = Test::new();
+    let (producer, errors) = queued(&test);
+    drop(producer);
+    assert_eq!(without_partition(&test.described(2)), purged());
+    assert_eq!(errors.0.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dropped_future_producer() {
+    let test = Test::new();
+    let producer = future_producer(&test, test.config().set("linger.ms", "60000"));
+    let record = || FutureRecord::<(), str>::to(&test.topic).payload("x");
+    let futures = [producer.send_result(record()).unwrap(), producer.send_result(record()).unwrap()];
+    drop(producer);
+    for future in futures {
+        let (error, message) = future.await.unwrap().unwrap_err();
+        assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
+        assert!(message.headers().is_none());
+    }
+    assert_eq!(without_partition(&test.described(2)), purged());
+}
+
+#[test]
+fn an_aborted_transaction_fails_what_was_not_delivered() {
+    let test = Test::new();
+    let producer: ThreadedProducer<_> = test
+        .config()
+        .set("transactional.id", &test.topic)
+        .set("linger.ms", "20000")
+        .create_with_context(DefaultProducerContext)
+        .unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+    producer.abort_transaction(PATIENCE).unwrap();
+    assert_eq!(without_partition(&test.described(1)), &purged()[..purged().len() / 2]);
+}
+
+#[test]
+fn a_message_outside_of_a_transaction() {
+    let test = Test::new();
+    let producer: BaseProducer = test.config().set("transactional.id", &test.topic).create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    let (error, _) = producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap_err();
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::State));
+    let status = "Message production error: State (Local: Erroneous state)";
+    assert_eq!(test.described(1), failed("PRODUCER", status, "_STATE", ""));
+}
+
+const POLL_FAILED: &str = r#"poll
+  kind CLIENT
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  root
+  status error: Message consumption error: UnknownTopicOrPartition (Broker: Unknown topic or partition)
+  error.type = "UNKNOWN_TOPIC_OR_PARTITION"
+  messaging.client.id = "shop"
+  messaging.consumer.group.name = "payment"
+  messaging.operation.name = "poll"
+  messaging.operation.type = "receive"
+  messaging.system = "kafka"
+"#;
+
+#[test]
+fn a_topic_that_is_not_there_to_poll() {
+    let test = Test::new();
+    let consumer: BaseConsumer = test.consumer_config().create().unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    consumer.subscribe(&[&format!("{}-not-there", test.topic)]).unwrap();
+    let mut error = None;
+    eventually("an error", || {
+        error = consumer.poll(Duration::from_millis(100));
+        error.is_some()
+    });
+    let expected = KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition);
+    assert_eq!(error.unwrap().unwrap_err(), expected);
+    drop(consumer);
+    assert_eq!(test.described(1), POLL_FAILED);
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_there_to_stream() {
+    let test = Test::new();
+    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    consumer.subscribe(&[&format!("{}-not-there", test.topic)]).unwrap();
+    let error = consumer.recv().await.unwrap_err();
+    assert_eq!(error, KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition));
+    assert_eq!(test.described(1), POLL_FAILED);
+    let span = test.span("poll");
+    assert!(span.end_time > span.start_time, "it began with the wait");
+}
+
+#[test]
+fn an_offset_that_is_not_there() {
+    let test = Test::new();
+    let consumer: BaseConsumer = test.consumer_config().set("auto.offset.reset", "error").create().unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&test.topic, 0, Offset::Offset(99)).unwrap();
+    consumer.assign(&list).unwrap();
+    let mut error = None;
+    eventually("an error", || {
+        error = consumer.poll(Duration::from_millis(100));
+        error.is_some()
+    });
+    let expected = KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset);
+    assert_eq!(error.unwrap().unwrap_err(), expected);
+    assert_eq!(attribute(&test.span("poll"), "error.type").unwrap().as_str(), "_AUTO_OFFSET_RESET");
+}

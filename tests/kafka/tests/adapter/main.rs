@@ -1,0 +1,11 @@
+//! What otel-rdkafka promises, on a real Apache Kafka.
+
+mod api;
+mod broker;
+mod cancellation;
+mod correlation;
+mod faults;
+mod hostile_headers;
+mod receive;
+mod send;
+mod settle;

@@ -1,0 +1,209 @@
+//! Commits are spans; storing an offset is none.
+
+use std::time::Duration;
+
+use otel_rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    otel::MessageExt,
+    producer::BaseRecord,
+};
+use support::eventually;
+
+use crate::broker::Test;
+
+/// Sent by the raw client: only what the consumer does is told.
+fn test_with_messages(count: usize) -> Test {
+    let test = Test::new();
+    let producer: rdkafka::producer::BaseProducer = test.config().create().unwrap();
+    for _ in 0..count {
+        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
+    }
+    rdkafka::producer::Producer::flush(&producer, Duration::from_secs(10)).unwrap();
+    test
+}
+
+fn consumer(test: &Test) -> BaseConsumer {
+    let consumer: BaseConsumer = test.consumer_config().set("enable.auto.offset.store", "false").create().unwrap();
+    consumer.subscribe(&[&test.topic]).unwrap();
+    consumer.with_instrumentation(test.sdk.instrumentation())
+}
+
+fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
+    let mut message = None;
+    eventually("a message", || {
+        message = consumer.poll(Duration::from_millis(100)).map(Result::unwrap);
+        message.is_some()
+    });
+    message.unwrap()
+}
+
+fn committed(test: &Test) -> Offset {
+    let consumer: rdkafka::consumer::BaseConsumer = test.consumer_config().create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&test.topic, 0);
+    let list = rdkafka::consumer::Consumer::committed_offsets(&consumer, list, Duration::from_secs(10)).unwrap();
+    list.elements()[0].offset()
+}
+
+const COMMITTED: &str = r#"process orders
+  kind CONSUMER
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  root
+  status unset
+  messaging.client.id = "shop"
+  messaging.consumer.group.name = "payment"
+  messaging.destination.name = "orders"
+  messaging.destination.partition.id = "0"
+  messaging.kafka.offset = 0
+  messaging.operation.name = "process"
+  messaging.operation.type = "process"
+  messaging.system = "kafka"
+  otel_messaging.settlement.outcome = "commit"
+commit orders
+  kind CLIENT
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  parent process orders
+  status unset
+  messaging.client.id = "shop"
+  messaging.consumer.group.name = "payment"
+  messaging.destination.name = "orders"
+  messaging.destination.partition.id = "0"
+  messaging.kafka.offset = 0
+  messaging.operation.name = "commit"
+  messaging.operation.type = "settle"
+  messaging.system = "kafka"
+  otel_messaging.settlement.outcome = "commit"
+"#;
+
+#[test]
+fn a_message_is_committed_and_waited_for() {
+    let test = test_with_messages(1);
+    let consumer = consumer(&test);
+    let message = next(&consumer);
+    consumer.commit_message(&message, CommitMode::Sync).unwrap();
+    assert_eq!(committed(&test), Offset::Offset(1));
+    drop(message);
+    assert_eq!(test.described(2), COMMITTED);
+}
+
+#[test]
+fn a_message_is_committed_in_the_background() {
+    let test = test_with_messages(1);
+    let consumer = consumer(&test);
+    let message = next(&consumer);
+    consumer.commit_message(&message, CommitMode::Async).unwrap();
+    drop(message);
+    assert_eq!(test.described(2), COMMITTED);
+    eventually("the commit", || committed(&test) == Offset::Offset(1));
+}
+
+#[tokio::test]
+async fn a_stream_consumer_commits_after_the_handler() {
+    let test = test_with_messages(1);
+    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
+    consumer.subscribe(&[&test.topic]).unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    let message = consumer.recv().await.unwrap();
+    message.process(async {}).await;
+    consumer.commit_message(&message, CommitMode::Sync).unwrap();
+    // A child of the ended span, which says no more of it.
+    let expected = COMMITTED.replacen("  otel_messaging.settlement.outcome = \"commit\"\n", "", 1);
+    assert_eq!(test.described(2), expected);
+}
+
+#[test]
+fn committing_a_list_names_no_message() {
+    let test = test_with_messages(1);
+    let consumer = consumer(&test);
+    let message = next(&consumer);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+    assert_eq!(
+        test.described(1),
+        r#"commit orders
+  kind CLIENT
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  root
+  status unset
+  messaging.client.id = "shop"
+  messaging.consumer.group.name = "payment"
+  messaging.destination.name = "orders"
+  messaging.destination.partition.id = "0"
+  messaging.operation.name = "commit"
+  messaging.operation.type = "settle"
+  messaging.system = "kafka"
+  otel_messaging.settlement.outcome = "commit"
+"#
+    );
+    assert_eq!(message.offset(), 0);
+    assert_eq!(committed(&test), Offset::Offset(1));
+}
+
+#[test]
+fn a_list_of_several_topics_has_no_destination() {
+    let test = test_with_messages(1);
+    let other = test_with_messages(1);
+    let consumer = consumer(&test);
+    drop(next(&consumer));
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
+    list.add_partition_offset(&other.topic, 0, Offset::Offset(1)).unwrap();
+    // Whether the group may commit for a topic that it has not is the broker's affair.
+    let _ = consumer.commit(&list, CommitMode::Sync);
+    let span = test.span("commit");
+    assert_eq!(support::attribute(&span, "messaging.destination.name"), None);
+    assert_eq!(support::attribute(&span, "messaging.destination.partition.id"), None);
+}
+
+#[test]
+fn storing_offsets_has_no_span_and_committing_the_state_has() {
+    let test = test_with_messages(2);
+    let consumer = consumer(&test);
+    let message = next(&consumer);
+    consumer.store_offset_from_message(&message).unwrap();
+    consumer.store_offset(&test.topic, 0, 0).unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
+    consumer.store_offsets(&list).unwrap();
+    assert_eq!(test.sdk.described(), "");
+    consumer.commit_consumer_state(CommitMode::Sync).unwrap();
+    assert_eq!(
+        test.described(1),
+        r#"commit
+  kind CLIENT
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  root
+  status unset
+  messaging.client.id = "shop"
+  messaging.consumer.group.name = "payment"
+  messaging.operation.name = "commit"
+  messaging.operation.type = "settle"
+  messaging.system = "kafka"
+  otel_messaging.settlement.outcome = "commit"
+"#
+    );
+    assert_eq!(committed(&test), Offset::Offset(1));
+}
+
+#[test]
+fn a_commit_that_fails_says_why_and_settles_nothing() {
+    let test = test_with_messages(1);
+    let consumer = consumer(&test);
+    let message = next(&consumer);
+    // Of the same group, but not a member of it.
+    let stranger: BaseConsumer = test.consumer_config().create().unwrap();
+    let stranger = stranger.with_instrumentation(test.sdk.instrumentation());
+    let error = stranger.commit_message(&message, CommitMode::Sync).unwrap_err();
+    assert_eq!(error, KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
+    drop(message);
+    let expected = COMMITTED.replace("  otel_messaging.settlement.outcome = \"commit\"\n", "").replace(
+        "  parent process orders\n  status unset\n",
+        "  parent process orders\n  status error: Consumer commit error: UnknownMemberId (Broker: Unknown member)\n  \
+         error.type = \"UNKNOWN_MEMBER_ID\"\n",
+    );
+    assert_eq!(test.described(2), expected);
+}
