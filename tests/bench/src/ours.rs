@@ -1,0 +1,33 @@
+//! Our crates in the clients' place: the same files as `raw`, compiled under the other names.
+
+use otel_messaging::MessageExt;
+
+use crate::{
+    path::Path,
+    subject::{Driven, Failed},
+};
+
+mod clients {
+    pub(super) use {otel_async_nats as async_nats, otel_lapin as lapin, otel_rdkafka as rdkafka};
+}
+
+#[path = "raw/kafka.rs"]
+mod kafka;
+#[path = "raw/nats.rs"]
+mod nats;
+#[path = "raw/rabbitmq.rs"]
+mod rabbitmq;
+
+pub(crate) fn driven(path: Path) -> Result<Box<dyn Driven>, Failed> {
+    Ok(match path {
+        Path::KafkaSend => Box::new(kafka::Send::new()?),
+        Path::KafkaSendFuture => Box::new(kafka::SendFuture::new()?),
+        Path::KafkaReceive => Box::new(kafka::Receive::new(|message| message.in_scope(|| ()))?),
+        Path::RabbitSend => Box::new(rabbitmq::Send::new()?),
+        Path::RabbitReceive => {
+            Box::new(rabbitmq::Receive::new(rabbitmq::Client::new()?, |delivery| delivery.in_scope(|| ()))?)
+        }
+        Path::NatsSend => Box::new(nats::Send::new()?),
+        Path::NatsReceive => Box::new(nats::Receive::new(nats::Client::new()?, |message| message.in_scope(|| ()))?),
+    })
+}

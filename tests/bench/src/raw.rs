@@ -1,0 +1,32 @@
+//! The clients alone.
+//!
+//! What is below `raw/` is compiled once more as `ours`, from the same files, with our crates under the clients' names.
+
+use std::hint::black_box;
+
+use crate::{
+    path::Path,
+    subject::{Driven, Failed},
+};
+
+mod clients {
+    pub(super) use ::{async_nats, lapin, rdkafka};
+}
+
+pub(crate) mod kafka;
+pub(crate) mod nats;
+pub(crate) mod rabbitmq;
+
+pub(crate) fn driven(path: Path) -> Result<Box<dyn Driven>, Failed> {
+    Ok(match path {
+        Path::KafkaSend => Box::new(kafka::Send::new()?),
+        Path::KafkaSendFuture => Box::new(kafka::SendFuture::new()?),
+        Path::KafkaReceive => Box::new(kafka::Receive::new(|message| _ = black_box(message))?),
+        Path::RabbitSend => Box::new(rabbitmq::Send::new()?),
+        Path::RabbitReceive => {
+            Box::new(rabbitmq::Receive::new(rabbitmq::Client::new()?, |message| _ = black_box(message))?)
+        }
+        Path::NatsSend => Box::new(nats::Send::new()?),
+        Path::NatsReceive => Box::new(nats::Receive::new(nats::Client::new()?, |message| _ = black_box(message))?),
+    })
+}
