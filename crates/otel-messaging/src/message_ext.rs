@@ -38,7 +38,8 @@ pub trait MessageExt {
     /// Runs a handler inside the message's process span and ends the span with it: an `Err` is recorded as its error.
     ///
     /// The span is current whenever the handler is polled, on whatever task or thread. A second call attaches the same
-    /// span and makes no other.
+    /// span and makes no other. A span of yours is its child when it is made inside the handler, as
+    /// `#[tracing::instrument]` does, and not when it is made for it: not `process(handle().instrument(info_span!(…)))`.
     ///
     /// # Cancel safety
     ///

@@ -1,7 +1,7 @@
 //! One trace across Kafka, RabbitMQ and NATS JetStream, with `tracing` spans nested inside.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeSet, HashMap},
     process,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -19,6 +19,7 @@ use otel_lapin::{
 use otel_messaging::MessageExt;
 use otel_rdkafka::{
     Message,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     config::ClientConfig,
     consumer::{CommitMode, Consumer, StreamConsumer},
     producer::{FutureProducer, FutureRecord},
@@ -58,6 +59,9 @@ impl Pipeline {
         let topic = format!("{run}-orders");
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &brokers.0.bootstrap_servers);
+        let admin: AdminClient<_> = config.create()?;
+        let created = [NewTopic::new(&topic, 1, TopicReplication::Fixed(1))];
+        admin.create_topics(&created, &AdminOptions::new()).await?;
         let producer: FutureProducer = config.create()?;
         let producer = producer.with_instrumentation(sdk.instrumentation());
         let consumer: StreamConsumer =
@@ -128,7 +132,7 @@ impl Pipeline {
             );
             confirm.await?.await
         };
-        message.process(publish.instrument(info_span!("charge"))).await?;
+        message.process(async { publish.instrument(info_span!("charge")).await }).await?;
         self.consumer.commit_message(&message, CommitMode::Sync)?;
         drop(message);
 
@@ -138,13 +142,13 @@ impl Pipeline {
             let acknowledged = self.context.publish(self.subject.clone(), id.to_owned().into()).await?;
             acknowledged.await
         };
-        delivery.process(publish.instrument(info_span!("pack"))).await?;
+        delivery.process(async { publish.instrument(info_span!("pack")).await }).await?;
         delivery.ack(BasicAckOptions::default()).await?;
         drop(delivery);
 
         let notification = self.notifications.try_next().await?.ok_or("the consumer ended")?;
         assert_eq!(&notification.payload[..], id.as_bytes());
-        notification.process(async {}.instrument(info_span!("notify"))).await;
+        notification.process(async { info_span!("notify").in_scope(|| ()) }).await;
         notification.ack().await?;
         Ok(())
     }
@@ -156,8 +160,8 @@ async fn run(sdk: &Sdk, orders: usize) -> Vec<SpanData> {
     let work = async {
         let mut pipeline = Pipeline::start(sdk).await.expect("three brokers");
         for order in 0..orders {
-            let hops = pipeline.order(&format!("order-{order}"));
-            timeout(Duration::from_secs(60), hops).await.expect("in time").expect("every hop");
+            let id = format!("order-{order}");
+            timeout(Duration::from_secs(60), pipeline.order(&id)).await.expect("in time").expect("every hop");
         }
     };
     work.with_subscriber(tracing_subscriber::registry().with(layer)).await;
@@ -200,7 +204,7 @@ async fn an_order_is_one_trace_through_three_brokers() {
     assert_eq!(settled, ["process"; 3], "{text}");
     assert_eq!(spans.len(), HOPS.len() + 3, "{text}");
 
-    let systems: std::collections::BTreeSet<_> = spans
+    let systems: BTreeSet<_> = spans
         .iter()
         .filter_map(|span| support::attribute(span, "messaging.system"))
         .map(|system| system.as_str().into_owned())
@@ -218,7 +222,7 @@ async fn a_trace_is_whole_or_absent_when_one_in_ten_is_sampled() {
     const ORDERS: usize = 200;
     let sdk = Sdk::with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.1))));
     let spans = run(&sdk, ORDERS).await;
-    let mut traces: BTreeMap<_, Vec<SpanData>> = BTreeMap::new();
+    let mut traces: HashMap<_, Vec<SpanData>> = HashMap::new();
     for span in spans {
         traces.entry(span.span_context.trace_id()).or_default().push(span);
     }
