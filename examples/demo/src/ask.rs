@@ -159,8 +159,9 @@ impl JaegerSpan {
                 })
                 .collect::<Vec<_>>()
         };
-        let parent = referred("CHILD_OF").into_iter().find(|(of, _)| *of == trace).map(|(_, id)| id);
         let links = referred("FOLLOWS_FROM");
+        // Jaeger keeps one reference between two spans: a parent that is linked too is there as a link.
+        let parent = referred("CHILD_OF").iter().chain(&links).find(|(of, _)| *of == trace).map(|(_, id)| *id);
         Some(Span {
             trace,
             id: SpanId::from_hex(&self.span).ok()?,

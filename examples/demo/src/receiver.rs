@@ -178,3 +178,57 @@ fn text(value: Option<AnyValue>) -> String {
         other => format!("{other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use opentelemetry_proto::tonic::{
+        resource::v1::Resource,
+        trace::v1::{ResourceSpans, ScopeSpans},
+    };
+
+    use super::*;
+
+    fn request() -> Vec<u8> {
+        let service = AnyValue { value: Some(any_value::Value::StringValue("orders".to_owned())) };
+        let name = KeyValue { key: "service.name".to_owned(), value: Some(service), ..Default::default() };
+        let resource = Resource { attributes: vec![name], ..Default::default() };
+        let span = otlp::Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            parent_span_id: vec![3; 8],
+            name: "send orders".to_owned(),
+            kind: SpanKind::Producer.into(),
+            ..Default::default()
+        };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..Default::default() }];
+        let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() }];
+        ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+    }
+
+    #[tokio::test]
+    async fn spans_arrive_plain_and_compressed_and_nothing_else_does() {
+        let receiver = Receiver::start().await.unwrap();
+        let http = reqwest::Client::new();
+        let post = || http.post(&receiver.endpoint);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&request()).unwrap();
+        let compressed = post().header(CONTENT_ENCODING, "gzip").body(gzip.finish().unwrap());
+
+        assert_eq!(post().body(request()).send().await.unwrap().status(), 200);
+        assert_eq!(compressed.send().await.unwrap().status(), 200);
+        assert_eq!(post().body("no protobuf").send().await.unwrap().status(), 400);
+
+        let spans = receiver.spans();
+        assert_eq!(spans.len(), 2);
+        for span in spans {
+            assert_eq!(span.service, "orders");
+            assert_eq!(span.name, "send orders");
+            assert_eq!(span.kind, SpanKind::Producer);
+            assert_eq!(span.trace, TraceId::from_bytes([1; 16]));
+            assert_eq!(span.parent, Some(SpanId::from_bytes([3; 8])));
+        }
+    }
+}
