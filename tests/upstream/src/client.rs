@@ -1,0 +1,72 @@
+//! The three clients, and what their tests need.
+
+use brokers::{Kafka, RabbitMq};
+
+use crate::Result;
+
+/// A client of which we have a drop-in.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Its package.
+    pub(crate) name: &'static str,
+    /// Our package; it is in the folder of this name in `crates`.
+    pub(crate) ours: &'static str,
+    /// Features beyond the default ones, without which tests and examples are compiled away.
+    pub(crate) features: &'static [&'static str],
+    /// What its tests name and do not publish: a package in this folder.
+    pub(crate) helper: Option<&'static str>,
+    broker: fn() -> Result<Broker>,
+}
+
+pub(crate) static CLIENTS: [Client; 3] = [
+    Client { name: "rdkafka", ours: "otel-rdkafka", features: &[], helper: None, broker: kafka },
+    Client {
+        name: "lapin",
+        ours: "otel-lapin",
+        features: &["tokio", "smol", "async-global-executor"],
+        helper: None,
+        broker: rabbitmq,
+    },
+    Client {
+        name: "async-nats",
+        ours: "otel-async-nats",
+        features: &[],
+        helper: Some("nats_server"),
+        broker: || Ok(Broker { environment: Vec::new(), _running: Running::ByTheTests }),
+    },
+];
+
+impl Client {
+    /// A broker that nobody else uses, with what tells the tests where it is.
+    pub(crate) fn broker(&self) -> Result<Broker> {
+        (self.broker)()
+    }
+}
+
+/// Runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) environment: Vec<(&'static str, String)>,
+    _running: Running,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, so that they run")]
+enum Running {
+    Kafka(Kafka),
+    RabbitMq(RabbitMq),
+    ByTheTests,
+}
+
+fn kafka() -> Result<Broker> {
+    let kafka = Kafka::own()?;
+    Ok(Broker {
+        environment: vec![("KAFKA_HOST", kafka.bootstrap_servers.clone()), ("KAFKA_VERSION", "4.1".to_owned())],
+        _running: Running::Kafka(kafka),
+    })
+}
+
+fn rabbitmq() -> Result<Broker> {
+    let rabbitmq = RabbitMq::own()?;
+    Ok(Broker { environment: vec![("AMQP_ADDR", rabbitmq.uri.clone())], _running: Running::RabbitMq(rabbitmq) })
+}

@@ -1,0 +1,161 @@
+//! The clients' published tests and examples, unchanged, on the clients and on our crates under the clients' names.
+//!
+//! For each client, from the package that `cargo` fetched and whose checksum is verified: packages whose targets are the
+//! published files are generated (`target/upstream`), built and run, on brokers of their own, on three sides: the raw client,
+//! ours, and ours with OpenTelemetry's SDK and W3C's propagator installed in the process. Then the outcomes are compared.
+
+mod build;
+mod client;
+mod compare;
+mod expected;
+mod generated;
+mod outcome;
+mod places;
+mod published;
+mod suite;
+
+use std::{env, error::Error, process::ExitCode, time::Instant};
+
+use crate::{
+    client::{CLIENTS, Client},
+    compare::Comparison,
+    expected::Expected,
+    generated::{Side, Workspace},
+    places::Places,
+    published::Published,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "\
+usage: upstream [--client rdkafka|lapin|async-nats]... [--raw-only] [--examples] [--tries N]
+  --client    only this one; may be given several times
+  --raw-only  only the raw clients, compared with nothing
+  --examples  builds the examples, on both sides, and runs no test
+  --tries     how often a test that fails is tried altogether, on every side; 3 when not given";
+
+#[derive(Debug)]
+struct Options {
+    clients: Vec<&'static Client>,
+    raw_only: bool,
+    examples_only: bool,
+    tries: u32,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self { clients: Vec::new(), raw_only: false, examples_only: false, tries: 3 };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--client" => {
+                    let name = args.next()?;
+                    options.clients.push(CLIENTS.iter().find(|client| client.name == name)?);
+                }
+                "--raw-only" => options.raw_only = true,
+                "--examples" => options.examples_only = true,
+                "--tries" => options.tries = args.next()?.parse().ok().filter(|&tries| tries > 0)?,
+                _ => return None,
+            }
+        }
+        if options.clients.is_empty() {
+            options.clients = CLIENTS.iter().collect();
+        }
+        Some(options)
+    }
+
+    fn sides(&self) -> &'static [Side] {
+        if self.raw_only {
+            &[Side::Raw]
+        } else if self.examples_only {
+            &[Side::Raw, Side::Renamed]
+        } else {
+            &[Side::Raw, Side::Renamed, Side::WithSdk]
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse(env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("upstream: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether our crates do as the raw clients do.
+fn run(options: &Options) -> Result<bool> {
+    let places = Places::find()?;
+    let expected = Expected::read()?;
+    let published = options
+        .clients
+        .iter()
+        .map(|client| {
+            let published = Published::find(client, &places)?;
+            let files = published.verify()?;
+            println!("{published}: {files} files as published");
+            Ok(published)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let workspace = Workspace::generate(&places, &published)?;
+
+    let mut comparisons = Vec::new();
+    for published in &published {
+        let client = published.client;
+        let mut comparison = Comparison::new(published, &expected);
+        for &side in options.sides() {
+            let start = Instant::now();
+            let built = build::run(&workspace, published, side, options.examples_only)?;
+            progress(client, side, "built", start);
+            for failure in &built.failures {
+                println!("  {failure}");
+            }
+            let outcomes = if options.examples_only {
+                None
+            } else {
+                let start = Instant::now();
+                let outcomes = suite::run(&places, client, side, &built, options.tries)?;
+                progress(client, side, "run", start);
+                Some(outcomes)
+            };
+            comparison.add(side, built, outcomes);
+        }
+        comparisons.push(comparison);
+    }
+    let mut alike = true;
+    for comparison in &comparisons {
+        println!("\n{comparison}");
+        alike &= comparison.problems().is_empty();
+    }
+    Ok(alike)
+}
+
+fn progress(client: &Client, side: Side, done: &str, start: Instant) {
+    println!("{} {side}: {done} in {:.0} s", client.name, start.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Option<Options> {
+        Options::parse(args.iter().map(|&arg| arg.to_owned()))
+    }
+
+    #[test]
+    fn options() {
+        let options = parse(&["--client", "lapin", "--tries", "5", "--raw-only"]).unwrap();
+        assert_eq!(options.clients.iter().map(|client| client.name).collect::<Vec<_>>(), ["lapin"]);
+        assert_eq!((options.tries, options.raw_only, options.examples_only), (5, true, false));
+        assert_eq!(parse(&[]).unwrap().clients.len(), 3);
+        assert!(parse(&["--client", "kafka"]).is_none());
+        assert!(parse(&["--tries", "0"]).is_none());
+        assert!(parse(&["--quick"]).is_none());
+    }
+}

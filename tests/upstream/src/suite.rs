@@ -1,0 +1,130 @@
+//! Runs the test programs of a side, each on the same broker, and tries again what fails.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Result,
+    build::Built,
+    client::{Broker, Client},
+    generated::{self, Side},
+    outcome::{self, Outcome, Outcomes, Verdict},
+    places::Places,
+};
+
+/// For all tests of a target. The slowest need two minutes.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// For one test by itself.
+const PATIENCE_WITH_ONE: Duration = Duration::from_secs(3 * 60);
+
+pub(crate) fn run(places: &Places, client: &Client, side: Side, built: &Built, tries: u32) -> Result<Outcomes> {
+    let broker = client.broker()?;
+    let mut outcomes = Outcomes::default();
+    for (target, program) in &built.tests {
+        let mut suite = Suite { places, client, side, target, program, broker: &broker, outcomes: &mut outcomes };
+        for (test, outcome) in suite.run(tries)? {
+            outcomes.tests.insert((target.clone(), test), outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// One test program.
+struct Suite<'a> {
+    places: &'a Places,
+    client: &'a Client,
+    side: Side,
+    target: &'a str,
+    program: &'a Path,
+    broker: &'a Broker,
+    outcomes: &'a mut Outcomes,
+}
+
+impl Suite<'_> {
+    fn run(&mut self, tries: u32) -> Result<BTreeMap<String, Outcome>> {
+        let listed = self.list()?;
+        let (_, output) = self.process("all", &[], PATIENCE)?;
+        let verdicts = outcome::read(&output);
+        let mut outcomes = BTreeMap::new();
+        for test in listed {
+            // What the program did not come to has failed.
+            let verdict = verdicts.get(&test).copied().unwrap_or(Verdict::Failed);
+            let mut outcome = Outcome { verdict, tries: 1, panicked_at: outcome::panicked_at(&output, &test) };
+            while outcome.verdict == Verdict::Failed && outcome.tries < tries {
+                outcome.tries += 1;
+                self.again(&test, &mut outcome)?;
+            }
+            outcomes.insert(test, outcome);
+        }
+        Ok(outcomes)
+    }
+
+    fn again(&mut self, test: &str, outcome: &mut Outcome) -> Result<()> {
+        let run = format!("{}-{}", test.replace("::", "."), outcome.tries);
+        let (status, output) = self.process(&run, &["--exact", test], PATIENCE_WITH_ONE)?;
+        if status.is_some_and(|status| status.success()) && output.contains("test result: ok. 1 passed;") {
+            outcome.verdict = Verdict::Passed;
+        } else {
+            outcome.panicked_at = outcome::panicked_at(&output, test).or(outcome.panicked_at.take());
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let output = Command::new(self.program).args(["--list", "--format", "terse"]).output()?;
+        if !output.status.success() {
+            return Err(format!("{} cannot list its tests", self.target).into());
+        }
+        let output = String::from_utf8(output.stdout)?;
+        Ok(output.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    }
+
+    /// The program's end, or none where it was not awaited, and what it printed.
+    fn process(&mut self, run: &str, args: &[&str], patience: Duration) -> Result<(Option<ExitStatus>, String)> {
+        let package = self.side.package(self.client);
+        let name = format!("{package}-{}-{run}", self.target);
+        let log = self.places.log(&name)?;
+        let report = self.places.log(&format!("{name}.spans"))?;
+        let folder = generated::folder(self.places, &package);
+        let mut child = Command::new(self.program)
+            .args(args)
+            .current_dir(&folder)
+            .env("CARGO_MANIFEST_DIR", &folder)
+            .env("WITH_SDK_REPORT", &report)
+            .envs(self.broker.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::create(with_extension(&log, "stderr"))?)
+            .spawn()?;
+        let deadline = Instant::now() + patience;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                println!("  {name} was not done after {} s and was killed", patience.as_secs());
+                break None;
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        if self.side == Side::WithSdk {
+            self.outcomes.spans.add(&name, &fs::read_to_string(&report)?);
+        }
+        Ok((status, String::from_utf8_lossy(&fs::read(&log)?).into_owned()))
+    }
+}
+
+fn with_extension(path: &Path, extension: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".");
+    path.push(extension);
+    path.into()
+}
