@@ -1,0 +1,112 @@
+//! Futures that are dropped: before, during and after.
+
+use std::{pin::pin, time::Duration};
+
+use futures::poll;
+use otel_async_nats::{ConnectOptions, jetstream};
+use support::{Sdk, attribute};
+
+use crate::{connect, durable, next, server, stream_of, unique};
+
+/// Asserts that there is this one span, ended without error, and says whether its outcome is unknown.
+fn only_span_is_unknown(sdk: &Sdk, name: &str) -> bool {
+    let spans = sdk.spans();
+    assert_eq!(spans.iter().map(|span| span.name.as_ref()).collect::<Vec<_>>(), [name]);
+    assert_eq!(spans[0].status, opentelemetry::trace::Status::Unset);
+    attribute(&spans[0], "otel_messaging.delivery.outcome_unknown").is_some()
+}
+
+#[tokio::test]
+async fn what_is_never_polled_has_no_span() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let subject = unique("orders");
+    let mut arriving = client.get_ref().subscribe(subject.clone()).await.unwrap();
+    let context = jetstream::new(client.clone());
+    let (stream, _) = stream_of(&context).await;
+    drop(client.publish(subject.clone(), "1".into()));
+    drop(client.request(subject.clone(), "2".into()));
+    drop(context.publish(subject.clone(), "3".into()));
+    drop(durable(&stream, "shipping").await.fetch().messages());
+    client.get_ref().publish(subject, "4".into()).await.unwrap();
+    assert_eq!(next(&mut arriving).await.payload, "4");
+    assert_eq!(sdk.described(), "");
+}
+
+#[tokio::test]
+async fn a_request_dropped_while_it_waits_has_one_span_of_unknown_outcome() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let subject = unique("stock");
+    let mut silent = client.get_ref().subscribe(subject.clone()).await.unwrap();
+    {
+        let mut request = pin!(client.request(subject.clone(), "apples?".into()));
+        assert!(poll!(request.as_mut()).is_pending());
+        assert_eq!(next(&mut silent).await.payload, "apples?");
+        assert!(poll!(request.as_mut()).is_pending());
+        assert_eq!(sdk.spans().len(), 0);
+    }
+    assert!(only_span_is_unknown(&sdk, &format!("request {subject}")));
+}
+
+#[tokio::test]
+async fn a_publish_dropped_while_the_client_is_full_has_one_span_of_unknown_outcome() {
+    let sdk = Sdk::new();
+    let options = ConnectOptions::new().client_capacity(1).with_instrumentation(sdk.instrumentation());
+    let client = options.connect(&server().url).await.unwrap();
+    let subject = unique("orders");
+    // The connection's task does not run while nothing here waits, so the second message finds no room.
+    client.get_ref().publish(subject.clone(), "1".into()).await.unwrap();
+    {
+        let mut publish = pin!(client.publish(subject.clone(), "2".into()));
+        assert!(poll!(publish.as_mut()).is_pending());
+    }
+    assert!(only_span_is_unknown(&sdk, &format!("publish {subject}")));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_nobody_waits_for_is_unknown() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (mut stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    drop(context.publish(subject.clone(), "1".into()).await.unwrap());
+    assert!(only_span_is_unknown(&sdk, &format!("publish {subject}")));
+    context.wait_for_acks().await;
+    assert_eq!(stream.info().await.unwrap().state.messages, 1, "it was sent");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_dropped_while_or_after_it_is_awaited_has_one_span() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (_stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    {
+        let mut acknowledged = context.publish(subject.clone(), "1".into()).await.unwrap().into_future();
+        assert!(poll!(acknowledged.as_mut()).is_pending());
+    }
+    assert!(only_span_is_unknown(&sdk, &format!("publish {subject}")));
+
+    let sdk = Sdk::new();
+    let context = context.with_instrumentation(sdk.instrumentation());
+    let mut acknowledged = context.publish(subject.clone(), "2".into()).await.unwrap().into_future();
+    acknowledged.as_mut().await.unwrap();
+    drop(acknowledged);
+    assert!(!only_span_is_unknown(&sdk, &format!("publish {subject}")));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_waited_for_in_vain_loses_nothing() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let subject = unique("orders");
+    let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
+    for _ in 0..3 {
+        let waited = tokio::time::timeout(Duration::from_millis(5), futures::StreamExt::next(&mut subscriber)).await;
+        assert!(waited.is_err());
+    }
+    client.get_ref().publish(subject.clone(), "1".into()).await.unwrap();
+    assert_eq!(next(&mut subscriber).await.payload, "1");
+    assert!(!only_span_is_unknown(&sdk, &format!("process {subject}")));
+}

@@ -1,0 +1,207 @@
+//! Parents, links, contexts that are in a message already, baggage.
+
+use async_nats::HeaderMap;
+use futures::StreamExt;
+use opentelemetry::{
+    Context, KeyValue,
+    baggage::BaggageExt,
+    trace::{SpanKind, TraceContextExt},
+};
+use otel_async_nats::{
+    Client, Subscriber, jetstream,
+    otel::{Correlation, MessageExt, process_batch},
+};
+use support::{Sdk, describe};
+
+use crate::{connect, connect_with, durable, end, header, next, stream_of, traceparent, unique, within};
+
+const FOREIGN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+async fn subscribed(client: &Client) -> (String, Subscriber) {
+    let subject = unique("orders");
+    let subscriber = client.subscribe(subject.clone()).await.unwrap();
+    (subject, subscriber)
+}
+
+fn headers(traceparent: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("traceparent", traceparent);
+    headers.insert("tracestate", "vendor=1");
+    headers.insert("Colour", "green");
+    headers
+}
+
+/// The names of a span's parent and links among these spans.
+fn relations(spans: &[opentelemetry_sdk::trace::SpanData], name: &str) -> Vec<String> {
+    let text = describe(spans);
+    let block = text.split_once(&format!("{name}\n")).expect("there is such a span").1;
+    let lines = block.lines().take_while(|line| line.starts_with("  ")).map(str::trim);
+    let related = lines.filter(|line| ["root", "parent", "link"].iter().any(|word| line.starts_with(word)));
+    related.map(ToOwned::to_owned).collect()
+}
+
+#[tokio::test]
+async fn one_request_is_one_trace_and_its_baggage_arrives() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (subject, mut subscriber) = subscribed(&client).await;
+    let request = sdk.app_span("request");
+    let context = request.with_baggage([KeyValue::new("tenant.id", "7")]);
+    within(&context, || client.publish(subject.clone(), "1".into())).await.unwrap();
+    end(&request);
+
+    let message = next(&mut subscriber).await;
+    let onward = unique("onward");
+    message
+        .process(async {
+            assert_eq!(Context::current().baggage().get("tenant.id").unwrap().as_str(), "7");
+            client.publish(onward.clone(), "2".into()).await
+        })
+        .await
+        .unwrap();
+    let spans = sdk.spans();
+    assert!(spans.iter().all(|span| span.span_context.trace_id() == spans[0].span_context.trace_id()));
+    let sent = format!("publish {subject}");
+    assert_eq!(relations(&spans, &sent), ["parent request"]);
+    assert_eq!(relations(&spans, &format!("process {subject}")), [format!("parent {sent}"), format!("link {sent}")]);
+    assert_eq!(relations(&spans, &format!("publish {onward}")), [format!("parent process {subject}")]);
+}
+
+#[tokio::test]
+async fn the_policy_decides_between_creation_and_ambient() {
+    let cases = [
+        (Correlation::Link, ["parent batch job", "link sent"].as_slice()),
+        (Correlation::ParentIfNoAmbient, &["parent batch job", "link sent"]),
+        (Correlation::Parent, &["parent sent", "link sent", "link batch job"]),
+    ];
+    for (correlation, expected) in cases {
+        let sdk = Sdk::new();
+        let client = connect_with(sdk.instrumentation_builder().correlation(correlation).build()).await;
+        let (subject, mut subscriber) = subscribed(&client).await;
+        client.publish(subject.clone(), "1".into()).await.unwrap();
+        let ambient = sdk.app_span("batch job");
+        // A stream hands out within its poll, so that is where the ambient span has to be current.
+        let message = futures::future::poll_fn(|cx| within(&ambient, || subscriber.poll_next_unpin(cx))).await;
+        drop(message);
+        end(&ambient);
+        let expected: Vec<_> =
+            expected.iter().map(|line| line.replace("sent", &format!("publish {subject}"))).collect();
+        assert_eq!(relations(&sdk.spans(), &format!("process {subject}")), expected, "{correlation:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_context_of_an_earlier_time_stays_in_the_message_and_is_linked() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (subject, mut subscriber) = subscribed(&client).await;
+    let relay = sdk.app_span("relay");
+    within(&relay, || client.publish_with_headers(subject.clone(), headers(FOREIGN), "1".into())).await.unwrap();
+    end(&relay);
+
+    let message = next(&mut subscriber).await;
+    assert_eq!(message.headers, Some(headers(FOREIGN)));
+    drop(message);
+    let spans = sdk.spans();
+    assert_eq!(spans[1].span_kind, SpanKind::Client, "the message does not carry this span's context");
+    assert_eq!(relations(&spans, &format!("publish {subject}")), ["parent relay", "link 00f067aa0ba902b7"]);
+    let process = relations(&spans, &format!("process {subject}"));
+    assert_eq!(process, ["parent 00f067aa0ba902b7", "link 00f067aa0ba902b7"]);
+}
+
+#[tokio::test]
+async fn a_forward_gets_a_context_of_its_own() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (subject, mut subscriber) = subscribed(&client).await;
+    let onward = unique("onward");
+    let mut arriving = client.get_ref().subscribe(onward.clone()).await.unwrap();
+    client.publish(subject.clone(), "1".into()).await.unwrap();
+    let message = next(&mut subscriber).await;
+    let forward = message.headers.clone().unwrap();
+    message.process(client.publish_with_headers(onward.clone(), forward, message.payload.clone())).await.unwrap();
+
+    let spans = sdk.spans();
+    let forwarded = spans.iter().find(|span| span.name.ends_with(&onward)).unwrap();
+    assert_eq!(
+        relations(&spans, &format!("publish {onward}")),
+        [format!("parent process {subject}"), format!("link publish {subject}")]
+    );
+    let arrived = next(&mut arriving).await.headers;
+    assert_eq!(header(&arrived, "traceparent").unwrap(), traceparent(&forwarded.span_context));
+    assert_eq!(arrived.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_injected_by_hand_is_replaced_whole() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (subject, mut subscriber) = subscribed(&client).await;
+    let request = sdk.app_span("request");
+    let mut by_hand = headers(&traceparent(request.span().span_context()));
+    by_hand.insert("Traceparent", traceparent(request.span().span_context()));
+    within(&request, || client.publish_with_headers(subject.clone(), by_hand, "1".into())).await.unwrap();
+    end(&request);
+
+    let message = next(&mut subscriber).await;
+    let spans = sdk.spans();
+    assert_eq!(relations(&spans, &format!("publish {subject}")), ["parent request", "link request"]);
+    let arrived = &message.headers;
+    assert_eq!(header(arrived, "traceparent").unwrap(), traceparent(&spans[1].span_context));
+    assert_eq!(header(arrived, "Colour").unwrap(), "green");
+    assert_eq!(arrived.as_ref().unwrap().len(), 2, "{arrived:?}");
+}
+
+#[tokio::test]
+async fn a_batch_has_one_span_that_links_its_messages() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    for number in ["1", "2"] {
+        context.publish(subject.clone(), number.into()).await.unwrap().await.unwrap();
+    }
+    let batch = durable(&stream, "analytics").await.fetch().messages().await.unwrap();
+    let messages: Vec<_> = batch.map(Result::unwrap).collect().await;
+    process_batch(&messages, async {}).await;
+    for message in &messages {
+        message.ack().await.unwrap();
+    }
+    drop(messages);
+
+    let spans = sdk.spans();
+    let published: Vec<_> = spans.iter().filter(|span| span.name.starts_with("publish")).collect();
+    let [process] = spans.iter().filter(|span| span.name.starts_with("process")).collect::<Vec<_>>()[..] else {
+        panic!("{}", describe(&spans))
+    };
+    let linked: Vec<_> = process.links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(linked, published.iter().map(|span| span.span_context.span_id()).collect::<Vec<_>>());
+    assert_eq!(support::attribute(process, "messaging.batch.message_count").unwrap().to_string(), "2");
+    let sequences: Vec<_> = process
+        .links
+        .iter()
+        .map(|link| support::link_attribute(link, "messaging.nats.message.stream_sequence").unwrap())
+        .collect();
+    assert_eq!(sequences, ["1", "2"]);
+    let acks: Vec<_> = spans.iter().filter(|span| span.name.starts_with("ack")).collect();
+    assert_eq!(acks.len(), 2);
+    assert!(acks.iter().all(|ack| ack.parent_span_id == process.span_context.span_id()));
+}
+
+#[tokio::test]
+async fn clones_and_parts_share_one_span() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (subject, mut subscriber) = subscribed(&client).await;
+    client.publish(subject.clone(), "1".into()).await.unwrap();
+    let message = next(&mut subscriber).await;
+    let copy = message.clone();
+    let raw: async_nats::Message = message.into();
+    assert_eq!(sdk.spans().len(), 1, "the copy still has it");
+    copy.fail(&"sour");
+    drop(copy);
+    assert_eq!(raw.payload, "1");
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 2);
+    assert_eq!(spans[1].status, opentelemetry::trace::Status::error("sour"));
+}

@@ -1,0 +1,219 @@
+//! Acknowledgements: spans of their own, children of the message's processing.
+
+use async_nats::jetstream::AckKind;
+use otel_async_nats::{
+    jetstream::{self, consumer::pull, message::Acker},
+    otel::MessageExt,
+};
+use support::{Sdk, attribute, describe};
+
+use crate::{at_server, connect, durable, next, stream_of, unique};
+
+struct Consumed {
+    context: jetstream::Context,
+    stream: jetstream::stream::Stream,
+    messages: pull::Stream,
+    subject: String,
+    name: String,
+}
+
+/// A stream with so many messages, and a durable consumer's view of it. Its spans of sending are not in `sdk`.
+async fn consume(sdk: &Sdk, count: usize) -> Consumed {
+    let context = jetstream::new(connect(sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    for _ in 0..count {
+        context.get_ref().publish(subject.clone(), "".into()).await.unwrap().await.unwrap();
+    }
+    let messages = durable(&stream, "shipping").await.messages().await.unwrap();
+    Consumed { context, stream, messages, subject, name }
+}
+
+/// A settle span and, before it, the process span that it is a child of.
+fn settled(consumed: &Consumed, sequence: u64, operation: &str, outcome: &str) -> String {
+    let Consumed { subject, name, .. } = consumed;
+    let at = at_server();
+    format!(
+        "\
+process {subject}
+  kind CONSUMER
+  scope otel-async-nats https://opentelemetry.io/schemas/1.44.0
+  root
+  status unset
+  messaging.client.id = \"shop\"
+  messaging.destination.name = \"{subject}\"
+  messaging.destination.subscription.name = \"shipping\"
+  messaging.nats.message.consumer_sequence = {sequence}
+  messaging.nats.message.delivery_count = 1
+  messaging.nats.message.stream_sequence = {sequence}
+  messaging.nats.stream.name = \"{name}\"
+  messaging.operation.name = \"process\"
+  messaging.operation.type = \"process\"
+  messaging.system = \"nats\"
+  otel_messaging.settlement.outcome = \"{outcome}\"
+{at}{operation} {subject}
+  kind CLIENT
+  scope otel-async-nats https://opentelemetry.io/schemas/1.44.0
+  parent process {subject}
+  status unset
+  messaging.client.id = \"shop\"
+  messaging.destination.name = \"{subject}\"
+  messaging.destination.subscription.name = \"shipping\"
+  messaging.nats.stream.name = \"{name}\"
+  messaging.operation.name = \"{operation}\"
+  messaging.operation.type = \"settle\"
+  messaging.system = \"nats\"
+  otel_messaging.settlement.outcome = \"{outcome}\"
+{at}"
+    )
+}
+
+/// `described` sorts the two attributes of the server before ours.
+fn sorted(text: &str) -> String {
+    let mut sorted = String::new();
+    let mut attributes = Vec::new();
+    for line in text.lines() {
+        if line.contains(" = ") {
+            attributes.push(line);
+            continue;
+        }
+        attributes.sort_unstable();
+        attributes.drain(..).for_each(|line| sorted.extend([line, "\n"]));
+        sorted.extend([line, "\n"]);
+    }
+    attributes.sort_unstable();
+    attributes.drain(..).for_each(|line| sorted.extend([line, "\n"]));
+    sorted
+}
+
+#[tokio::test]
+async fn each_way_to_settle_has_its_span_and_progress_has_none() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 5).await;
+    let mut expected = String::new();
+    let kinds = [
+        (AckKind::Ack, "ack", "ack"),
+        (AckKind::Nak(Some(std::time::Duration::from_secs(60))), "nak", "nack"),
+        (AckKind::Term, "term", "term"),
+        (AckKind::Next, "ack", "ack"),
+    ];
+    for (sequence, (kind, operation, outcome)) in (1..).zip(kinds) {
+        let message = next(&mut consumed.messages).await.unwrap();
+        message.ack_with(AckKind::Progress).await.unwrap();
+        message.ack_with(kind).await.unwrap();
+        message.end();
+        expected += &settled(&consumed, sequence, operation, outcome);
+    }
+    let message = next(&mut consumed.messages).await.unwrap();
+    message.ack().await.unwrap();
+    drop(message);
+    expected += &settled(&consumed, 5, "ack", "ack");
+    assert_eq!(sdk.described(), sorted(&expected));
+
+    let consumer: jetstream::consumer::PullConsumer = consumed.stream.get_consumer("shipping").await.unwrap();
+    let unsettled = || async { consumer.get_info().await.unwrap().num_ack_pending };
+    let deadline = std::time::Instant::now() + support::DEADLINE;
+    while unsettled().await != 1 {
+        assert!(std::time::Instant::now() < deadline, "all but the one to be redelivered are settled");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_double_ack_waits_for_the_server() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 3).await;
+    let message = next(&mut consumed.messages).await.unwrap();
+    message.double_ack().await.unwrap();
+    drop(message);
+    let message = next(&mut consumed.messages).await.unwrap();
+    message.double_ack_with(AckKind::Term).await.unwrap();
+    drop(message);
+    let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
+    drop(message);
+    acker.double_ack().await.unwrap();
+    drop(acker);
+    let expected = settled(&consumed, 1, "ack", "ack")
+        + &settled(&consumed, 2, "term", "term")
+        + &settled(&consumed, 3, "ack", "ack");
+    assert_eq!(sdk.described(), sorted(&expected));
+    let consumer: jetstream::consumer::PullConsumer = consumed.stream.get_consumer("shipping").await.unwrap();
+    assert_eq!(consumer.cached_info().num_ack_pending, 0);
+}
+
+#[tokio::test]
+async fn an_acker_carries_the_process_span() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 1).await;
+    let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
+    assert_eq!(message.reply, None, "as the client splits");
+    drop(message);
+    assert_eq!(sdk.spans().len(), 0, "its other part lives");
+    acker.ack().await.unwrap();
+    drop(acker);
+    assert_eq!(sdk.described(), sorted(&settled(&consumed, 1, "ack", "ack")));
+}
+
+#[tokio::test]
+async fn settling_after_the_end_is_a_child_of_the_ended_span() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 1).await;
+    let message = next(&mut consumed.messages).await.unwrap();
+    message.process(async {}).await;
+    message.ack().await.unwrap();
+    let expected = sorted(&settled(&consumed, 1, "ack", "ack"));
+    let outcome = "  otel_messaging.settlement.outcome = \"ack\"\n";
+    assert_eq!(sdk.described(), expected.replacen(outcome, "", 1), "it ended without an outcome");
+}
+
+#[tokio::test]
+async fn what_cannot_be_acknowledged_is_the_clients_error_and_a_failed_span() {
+    let sdk = Sdk::new();
+    let consumed = consume(&sdk, 0).await;
+    let subject = unique("plain");
+    let mut subscriber = consumed.context.client().subscribe(subject.clone()).await.unwrap();
+    consumed.context.client().get_ref().publish(subject.clone(), "".into()).await.unwrap();
+    let message = next(&mut subscriber).await;
+    let message = jetstream::Message { message, context: consumed.context.clone() };
+    let error = message.ack().await.unwrap_err();
+    let raw: async_nats::jetstream::Message = message.clone().into();
+    assert_eq!(error.to_string(), raw.ack().await.unwrap_err().to_string());
+    assert_eq!(message.info().unwrap_err().to_string(), raw.info().unwrap_err().to_string());
+    drop(message);
+
+    let spans = sdk.spans();
+    let [process, ack] = &spans[..] else { panic!("{}", describe(&spans)) };
+    assert_eq!(attribute(ack, "error.type").unwrap().to_string(), "other");
+    assert_eq!(attribute(ack, "otel_messaging.settlement.outcome"), None);
+    assert_eq!(attribute(process, "otel_messaging.settlement.outcome"), None);
+    assert_eq!(ack.status, opentelemetry::trace::Status::error("No reply subject, not a JetStream message"));
+}
+
+#[tokio::test]
+async fn an_acker_made_by_hand_settles_what_nobody_knows() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 1).await;
+    let message = next(&mut consumed.messages).await.unwrap();
+    let reply = message.reply.clone();
+    let message: async_nats::jetstream::Message = message.into();
+    let acker = Acker::new(message.context.into(), reply);
+    acker.ack().await.unwrap();
+    // It came from a raw context, so it reports to the global tracer, of which there is none.
+    assert_eq!(sdk.spans().iter().filter(|span| span.name.starts_with("ack")).count(), 0);
+
+    let acker = Acker::new(consumed.context.clone(), acker_reply(&consumed).await);
+    acker.ack_with(AckKind::Term).await.unwrap();
+    let spans = sdk.spans();
+    let term = spans.iter().find(|span| span.name.starts_with("term")).unwrap();
+    assert_eq!(term.parent_span_id, opentelemetry::SpanId::INVALID);
+    assert_eq!(attribute(term, "messaging.destination.name"), None);
+    assert_eq!(attribute(term, "otel_messaging.settlement.outcome").unwrap().to_string(), "term");
+}
+
+async fn acker_reply(consumed: &Consumed) -> Option<async_nats::Subject> {
+    let Consumed { context, subject, stream, .. } = consumed;
+    context.get_ref().publish(subject.clone(), "".into()).await.unwrap().await.unwrap();
+    let other = durable(stream, "other").await.into_inner();
+    let message = next(&mut other.messages().await.unwrap()).await.unwrap();
+    message.message.reply
+}
