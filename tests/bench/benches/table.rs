@@ -1,19 +1,19 @@
 //! All measurements as one table in Markdown, as it stands in the README.
 
-use std::{collections::HashMap, env, error::Error, process::Command};
+use std::{
+    collections::HashMap,
+    process::{Command, Stdio},
+};
 
-use bench::{Mode, Path, Side};
-
-type Failed = Box<dyn Error + Send + Sync>;
+use bench::{Failed, Mode, Path, Side};
 
 /// What one of the programs printed: the first number of each path and side.
 type Numbers = HashMap<(String, String), f64>;
 
 fn main() -> Result<(), Failed> {
-    // `cargo bench` and `cargo test` say which of them they are; there is nothing to choose.
-    let _ = env::args();
-
-    println!("| path | mode | raw ns | by hand ns | ours ns | ours / raw | ours / by hand | allocations: raw, by hand, ours | instructions: raw, by hand, ours |");
+    println!(
+        "| path | mode | raw ns | by hand ns | ours ns | ours / raw | ours / by hand | allocations: raw, by hand, ours | instructions: raw, by hand, ours |"
+    );
     println!("|---|---|--:|--:|--:|--:|--:|--:|--:|");
     let modes = Mode::ALL.into_iter().map(Measured::of).collect::<Result<Vec<_>, _>>()?;
     for path in Path::ALL {
@@ -22,7 +22,9 @@ fn main() -> Result<(), Failed> {
         }
     }
     println!();
-    println!("Processor time of the calling thread for one operation (for the future: of the whole process), median of batches in");
+    println!(
+        "Processor time of the calling thread for one operation (for the future: of the whole process), median of batches in"
+    );
     println!("which the three sides take turns; allocations of Rust code; instructions by callgrind.");
     Ok(())
 }
@@ -61,7 +63,7 @@ impl Measured {
 }
 
 fn numbers(program: &str, mode: Mode) -> Result<Numbers, Failed> {
-    let output = Command::new(program).arg(mode.to_string()).stderr(std::process::Stdio::inherit()).output()?;
+    let output = Command::new(program).arg(mode.to_string()).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(format!("{program} {mode}: {}", output.status).into());
     }

@@ -1,8 +1,17 @@
 //! What the instrumentation costs, beside the raw client and a hand-written one.
 //!
+//! ```text
+//! cargo bench -p bench                          all of it: criterion, then the table for the README
+//! cargo bench -p bench --bench table            only the table
+//! cargo bench -p bench --bench paths -- NATS    some paths, by criterion
+//! BENCH_QUICK=1 cargo bench -p bench            few samples, to see that everything runs
+//! ```
+//!
 //! Seven paths, each in three modes, each on three sides; see [`Path`], [`Mode`] and [`Side`]. A [`Subject`] is one path on
-//! one side. The raw client and ours are the same source, compiled twice. What is measured is [`measured`] and nothing
-//! else: messages to receive are with the client before, and what the client still has to write is written after.
+//! one side. The raw client and ours are the same source, compiled twice. The caller's path is measured and nothing else:
+//! messages to receive are with the client before, what the client still has to write is written after, and time is
+//! processor time, so that waiting for the peer costs none. `tests/spans.rs` proves that the instrumented sides make the same
+//! spans.
 
 #![allow(missing_debug_implementations, reason = "nothing here is printed for debugging")]
 
