@@ -88,3 +88,131 @@ impl IntoOpaque for Reply {
         Self(*unsafe { Box::<oneshot::Sender<OwnedDeliveryResult>>::from_ptr(pointer) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        hint::black_box,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use otel_messaging::Instrumentation;
+    use rdkafka::{
+        ClientConfig,
+        consumer::{Consumer as _, DefaultConsumerContext},
+        producer::{BaseRecord, DefaultProducerContext, Producer as _},
+    };
+
+    use super::*;
+    use crate::{producer::BaseProducer, telemetry::Kafka};
+
+    fn same_layout<A, B>() {
+        assert_eq!((size_of::<A>(), align_of::<A>()), (size_of::<B>(), align_of::<B>()));
+    }
+
+    #[test]
+    fn a_client_is_nothing_but_what_it_wraps() {
+        type Context = DefaultConsumerContext;
+        same_layout::<Client<Context>, raw_client::Client<Traced<Context>>>();
+        same_layout::<BaseConsumer<Context>, raw_consumer::BaseConsumer<Traced<Context>>>();
+        same_layout::<StreamConsumer<Context, ()>, raw_consumer::StreamConsumer<Traced<Context>, ()>>();
+    }
+
+    #[test]
+    fn references_point_to_the_same_client() {
+        let consumer: BaseConsumer = ClientConfig::new().create().unwrap();
+        let ours = base_consumer(consumer.get_ref());
+        assert!(ptr::eq(ours, &consumer));
+        let raw = consumer.get_ref().client();
+        assert_eq!(client(raw).native_ptr(), raw.native_ptr());
+        assert!(ptr::eq(client(raw).get_ref(), raw));
+    }
+
+    #[test]
+    fn a_shared_consumer_stays_one_and_is_dropped_once() {
+        let ours: Arc<BaseConsumer> = Arc::new(ClientConfig::new().create().unwrap());
+        let raw = raw_base_consumer(ours.clone());
+        assert_eq!(Arc::as_ptr(&raw).addr(), Arc::as_ptr(&ours).addr());
+        assert_eq!(Arc::strong_count(&ours), 2);
+        drop(ours);
+        assert_eq!(Arc::strong_count(&raw), 1);
+    }
+
+    /// Counts how many of it are alive; its pointer is whatever the test says.
+    #[derive(Debug)]
+    struct Counted(usize);
+
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+    impl Counted {
+        fn new(pointer: usize) -> Self {
+            ALIVE.fetch_add(1, Ordering::Relaxed);
+            Self(pointer)
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            ALIVE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    impl IntoOpaque for Counted {
+        fn into_ptr(self) -> *mut c_void {
+            let pointer = ptr::without_provenance_mut(self.0);
+            std::mem::forget(self);
+            pointer
+        }
+
+        unsafe fn from_ptr(pointer: *mut c_void) -> Self {
+            Self(pointer.addr())
+        }
+    }
+
+    fn pending(pointer: usize, traced: bool) -> Pending<Counted> {
+        let kafka = Kafka::new();
+        let tracer = opentelemetry::trace::noop::NoopTracerProvider::new();
+        kafka.instrument(Instrumentation::builder().tracer_provider(tracer).build());
+        let call = traced.then(|| kafka.call().unwrap());
+        let record = BaseRecord::<(), (), _>::with_opaque_to("orders", Counted::new(pointer));
+        kafka.begin(call, record).delivery_opaque
+    }
+
+    #[test]
+    fn an_opaque_comes_back_whatever_its_pointer_and_is_boxed_only_where_it_must_be() {
+        for (pointer, traced) in [0, 1, 2, 3, 8, usize::MAX - 1, usize::MAX]
+            .into_iter()
+            .flat_map(|pointer| [(pointer, false), (pointer, true)])
+        {
+            let opaque = black_box(pending(pointer, traced).into_ptr());
+            let boxed = opaque.addr() & BOXED != 0;
+            assert_eq!(boxed, traced || pointer & 1 == 1, "{pointer} {traced}");
+            if !boxed {
+                assert_eq!(opaque.addr(), pointer);
+            }
+            assert_eq!(ALIVE.load(Ordering::Relaxed), 1);
+            // SAFETY: made by `into_ptr` above, taken back once.
+            let back = unsafe { Pending::<Counted>::from_ptr(opaque) };
+            assert_eq!((back.user.0, back.sent.is_some()), (pointer, traced));
+            drop(back);
+            assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn a_reply_comes_back() {
+        let (sender, mut receiver) = oneshot::channel();
+        // SAFETY: made by `into_ptr`, taken back once.
+        let Reply(sender) = unsafe { Reply::from_ptr(Reply(sender).into_ptr()) };
+        assert_eq!(receiver.try_recv().map(|answer| answer.is_some()), Ok(false));
+        drop(sender);
+        assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_producers_client_is_its_own() {
+        let producer: BaseProducer = ClientConfig::new().create().unwrap();
+        let ours: &Client<DefaultProducerContext> = crate::producer::Producer::client(&producer);
+        assert_eq!(ours.native_ptr(), producer.get_ref().client().native_ptr());
+    }
+}

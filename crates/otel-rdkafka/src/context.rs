@@ -1,13 +1,11 @@
 //! Where a client's telemetry lives: in the context that rdkafka calls back.
 
-use std::{error::Error, fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use rdkafka::{
-    ClientContext, Statistics, TopicPartitionList,
-    client::OAuthToken,
-    config::RDKafkaLogLevel,
+    TopicPartitionList,
     consumer::{self as raw_consumer, Rebalance},
-    error::{KafkaError, KafkaResult},
+    error::KafkaResult,
     message as raw_message,
     producer::{self as raw_producer, Partitioner},
     types::RDKafkaRespErr,
@@ -61,29 +59,40 @@ impl<C> fmt::Debug for Traced<C> {
     }
 }
 
-impl<C: ClientContext> ClientContext for Traced<C> {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
+/// All of [`ClientContext`], handed on to a field.
+macro_rules! client_context {
+    ([$($bounds:tt)*] $context:ty, $field:tt) => {
+        impl<C: ::rdkafka::ClientContext $($bounds)*> ::rdkafka::ClientContext for $context {
+            const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
 
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        self.user.log(level, fac, log_message);
-    }
+            fn log(&self, level: ::rdkafka::config::RDKafkaLogLevel, fac: &str, log_message: &str) {
+                self.$field.log(level, fac, log_message);
+            }
 
-    fn stats(&self, statistics: Statistics) {
-        self.user.stats(statistics);
-    }
+            fn stats(&self, statistics: ::rdkafka::Statistics) {
+                self.$field.stats(statistics);
+            }
 
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.user.stats_raw(statistics);
-    }
+            fn stats_raw(&self, statistics: &[u8]) {
+                self.$field.stats_raw(statistics);
+            }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.user.error(error, reason);
-    }
+            fn error(&self, error: ::rdkafka::error::KafkaError, reason: &str) {
+                self.$field.error(error, reason);
+            }
 
-    fn generate_oauth_token(&self, oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.user.generate_oauth_token(oauthbearer_config)
-    }
+            fn generate_oauth_token(
+                &self,
+                oauthbearer_config: Option<&str>,
+            ) -> Result<::rdkafka::client::OAuthToken, Box<dyn ::std::error::Error>> {
+                self.$field.generate_oauth_token(oauthbearer_config)
+            }
+        }
+    };
 }
+pub(crate) use client_context;
+
+client_context! { [] Traced<C>, user }
 
 impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     fn rebalance(
@@ -134,5 +143,45 @@ where
 
     fn get_custom_partitioner(&self) -> Option<&Part> {
         self.user.get_custom_partitioner()
+    }
+}
+
+/// Makes a [`ConsumerContext`] of one that was written for rdkafka's own trait, in a crate that cannot be changed.
+///
+/// It loses the rebalance callbacks: they take a raw consumer over that very context, which a wrapped consumer does not
+/// have. The default rebalancing happens; logs, statistics, errors, tokens, commit callbacks and the poll interval are
+/// handed on.
+///
+/// ```no_run
+/// use otel_rdkafka::{ClientConfig, consumer::StreamConsumer, otel::Foreign};
+/// # struct Theirs;
+/// # impl otel_rdkafka::ClientContext for Theirs {}
+/// # impl otel_rdkafka::otel::raw::consumer::ConsumerContext for Theirs {}
+///
+/// let config = ClientConfig::new();
+/// let consumer: StreamConsumer<_> = config.create_with_context(Foreign(Theirs))?;
+/// # let _: StreamConsumer<Foreign<Theirs>> = consumer;
+/// # Ok::<_, otel_rdkafka::error::KafkaError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Foreign<C>(pub C);
+
+impl<C> Deref for Foreign<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+client_context! { [] Foreign<C>, 0 }
+
+impl<C: raw_consumer::ConsumerContext> ConsumerContext for Foreign<C> {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.0.commit_callback(result, offsets);
+    }
+
+    fn main_queue_min_poll_interval(&self) -> Timeout {
+        self.0.main_queue_min_poll_interval()
     }
 }

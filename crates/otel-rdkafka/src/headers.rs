@@ -192,3 +192,91 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Header;
+
+    use super::*;
+
+    fn text(headers: Option<&OwnedHeaders>) -> Vec<(String, Option<String>)> {
+        let all = headers.into_iter().flat_map(|headers| headers.iter());
+        all.map(|header| (header.key.to_owned(), header.value.map(|value| String::from_utf8_lossy(value).into_owned())))
+            .collect()
+    }
+
+    fn own() -> OwnedHeaders {
+        OwnedHeaders::new()
+            .insert(Header { key: "tenant", value: Some("blue") })
+            .insert(Header { key: "TraceParent", value: Some("old") })
+            .insert::<[u8]>(Header { key: "nothing", value: None })
+            .insert(Header { key: "traceparent", value: Some("older") })
+    }
+
+    fn pair(key: &str, value: Option<&str>) -> (String, Option<String>) {
+        (key.to_owned(), value.map(str::to_owned))
+    }
+
+    #[test]
+    fn injecting_replaces_in_any_case_and_keeps_the_others_in_order() {
+        let mut headers = own();
+        HeaderInjector(&mut headers).set("traceparent", "new".to_owned());
+        let expected = [pair("tenant", Some("blue")), pair("nothing", None), pair("traceparent", Some("new"))];
+        assert_eq!(text(Some(&headers)), expected);
+        HeaderInjector(&mut headers).set("TRACEPARENT", String::new());
+        assert_eq!(text(Some(&headers)), expected[..2]);
+    }
+
+    #[test]
+    fn extracting_takes_the_last_in_any_case() {
+        let headers = own();
+        let extractor = HeaderExtractor(headers.as_borrowed());
+        assert_eq!(extractor.get("TRACEparent"), Some("older"));
+        assert_eq!(extractor.get("nothing"), None);
+        assert_eq!(extractor.get("absent"), None);
+        assert_eq!(extractor.keys(), ["traceparent", "nothing", "TraceParent", "tenant"]);
+    }
+
+    #[test]
+    fn a_value_too_long_for_a_context_is_none() {
+        for (length, found) in [(MAX_VALUE, true), (MAX_VALUE + 1, false)] {
+            let value = "x".repeat(length);
+            let headers = OwnedHeaders::new().insert(Header { key: "baggage", value: Some(&value) });
+            assert_eq!(HeaderExtractor(headers.as_borrowed()).get("baggage").is_some(), found);
+        }
+    }
+
+    /// Writes, and undoes it: what is there in between.
+    fn written(mut headers: Option<OwnedHeaders>, write: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
+        let before = text(headers.as_ref());
+        let had_any = headers.is_some();
+        let mut carrier = RecordHeaders::new(&mut headers);
+        for (key, value) in write {
+            carrier.set(key, (*value).to_owned());
+        }
+        let written = carrier.written();
+        let between = text(headers.as_ref());
+        written.undo(&mut headers);
+        assert_eq!(text(headers.as_ref()), before);
+        assert_eq!(headers.is_some(), had_any);
+        between
+    }
+
+    #[test]
+    fn what_was_written_is_undone() {
+        let new = [("traceparent", "new"), ("tracestate", ""), ("baggage", "a=1")];
+        let ours = [pair("traceparent", Some("new")), pair("baggage", Some("a=1"))];
+        assert_eq!(written(None, &new), ours);
+        assert_eq!(written(Some(OwnedHeaders::new()), &new), ours);
+        let tenant = || OwnedHeaders::new().insert(Header { key: "tenant", value: Some("blue") });
+        assert_eq!(written(Some(tenant()), &new)[1..], ours);
+        let over = written(Some(own()), &new);
+        assert_eq!(over[..2], [pair("tenant", Some("blue")), pair("nothing", None)]);
+        assert_eq!(over[2..], ours);
+        // Appended first, replaced then; and the same key twice.
+        let late = written(Some(tenant()), &[("traceparent", "new"), ("tenant", "red"), ("traceparent", "newer")]);
+        assert_eq!(late, [pair("tenant", Some("red")), pair("traceparent", Some("newer"))]);
+        assert_eq!(written(Some(tenant()), &[("tracestate", "")]), text(Some(&tenant())));
+        assert_eq!(written(None, &[("tracestate", "")]), []);
+    }
+}

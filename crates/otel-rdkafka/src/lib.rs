@@ -6,6 +6,7 @@ mod headers;
 mod native;
 mod telemetry;
 
+pub mod admin;
 pub mod client;
 pub mod consumer;
 pub mod error;
@@ -13,8 +14,8 @@ pub mod message;
 pub mod producer;
 
 pub use rdkafka::{
-    ClientConfig, ClientContext, IntoOpaque, Message, Offset, Statistics, Timestamp, TopicPartitionList, admin,
-    bindings, config, groups, helpers, metadata, mocking, statistics, topic_partition_list, types, util,
+    ClientConfig, ClientContext, IntoOpaque, Message, Offset, Statistics, Timestamp, TopicPartitionList, bindings,
+    config, groups, helpers, metadata, mocking, statistics, topic_partition_list, types, util,
 };
 
 /// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.
@@ -26,7 +27,7 @@ pub mod otel {
     pub use rdkafka as raw;
 
     pub use crate::{
-        context::Traced,
+        context::{Foreign, Traced},
         headers::{HeaderExtractor, HeaderInjector},
     };
 }

@@ -1,7 +1,6 @@
 //! High-level, futures-enabled Kafka producer: `rdkafka::producer::future_producer`.
 
 use std::{
-    error::Error,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -14,9 +13,9 @@ use std::{
 use futures_channel::oneshot;
 use otel_messaging::{Instrumentation, adapter::Call};
 use rdkafka::{
-    ClientConfig, Statistics, Timestamp,
-    client::{ClientContext, DefaultClientContext, OAuthToken},
-    config::{FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    ClientConfig, Timestamp,
+    client::{ClientContext, DefaultClientContext},
+    config::{FromClientConfig, FromClientConfigAndContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Message as _, ToBytes},
     producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, ThreadedProducer},
@@ -29,7 +28,7 @@ use super::{
     producer,
 };
 use crate::{
-    context::Traced,
+    context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
     telemetry::Kafka,
 };
@@ -52,29 +51,7 @@ impl<C: ClientContext + 'static> fmt::Debug for FutureProducerContext<C> {
     }
 }
 
-impl<C: ClientContext + 'static> ClientContext for FutureProducerContext<C> {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
-
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        self.wrapped_context.log(level, fac, log_message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.wrapped_context.stats(statistics);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.wrapped_context.stats_raw(statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.wrapped_context.error(error, reason);
-    }
-
-    fn generate_oauth_token(&self, oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.wrapped_context.generate_oauth_token(oauthbearer_config)
-    }
-}
+client_context! { [+ 'static] FutureProducerContext<C>, wrapped_context }
 
 /// Where the answer of one message goes.
 #[derive(Debug)]

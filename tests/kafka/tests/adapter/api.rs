@@ -167,3 +167,57 @@ fn everything_can_be_printed() {
     is_debug::<message::OwnedMessage>();
     is_debug::<Traced<()>>();
 }
+
+#[tokio::test]
+async fn an_admin_clients_inner_client_is_ours() {
+    use otel_rdkafka::{
+        admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+        client::{Client, DefaultClientContext},
+    };
+
+    let test = crate::broker::Test::new();
+    let admin: AdminClient<DefaultClientContext> = test.config().create().unwrap();
+    let inner: &Client<DefaultClientContext> = admin.inner();
+    let metadata = inner.fetch_metadata(Some(&test.topic), std::time::Duration::from_secs(10)).unwrap();
+    assert_eq!(metadata.topics()[0].partitions().len(), 1);
+    let again = NewTopic::new(&test.topic, 1, TopicReplication::Fixed(1));
+    let results = admin.create_topics([&again], &AdminOptions::new()).await.unwrap();
+    assert_eq!(results, [Err((test.topic.clone(), otel_rdkafka::error::RDKafkaErrorCode::TopicAlreadyExists))]);
+}
+
+/// Written for the raw trait, in a crate that cannot be changed.
+#[derive(Default)]
+struct Theirs(std::sync::atomic::AtomicUsize);
+
+impl ClientContext for Theirs {}
+
+impl raw::consumer::ConsumerContext for Theirs {
+    fn commit_callback(&self, result: otel_rdkafka::error::KafkaResult<()>, _: &otel_rdkafka::TopicPartitionList) {
+        result.unwrap();
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_foreign_consumer_context_serves() {
+    use consumer::Consumer;
+    use otel_rdkafka::otel::Foreign;
+
+    let test = crate::broker::Test::new();
+    let producer: raw::producer::BaseProducer = test.config().create().unwrap();
+    producer.send(raw::producer::BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+    raw::producer::Producer::flush(&producer, std::time::Duration::from_secs(10)).unwrap();
+    let mut config = test.consumer_config();
+    config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "50");
+    let consumer: consumer::BaseConsumer<Foreign<Theirs>> =
+        config.create_with_context(Foreign(Theirs::default())).unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    consumer.subscribe(&[&test.topic]).unwrap();
+    support::eventually("an automatic commit", || {
+        drop(consumer.poll(std::time::Duration::from_millis(50)).map(Result::unwrap));
+        consumer.context().0.0.load(std::sync::atomic::Ordering::Relaxed) > 0
+    });
+    // It succeeded, and only the message has a span.
+    assert_eq!(test.sdk.wait_for(1).len(), 1);
+    assert!(test.described(1).starts_with("process orders"));
+}
