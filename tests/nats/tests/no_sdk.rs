@@ -32,7 +32,7 @@ async fn a_client_works_without_an_sdk_and_follows_one_that_comes_later() {
     for _ in 0..3 {
         let message = round_trip(&client, &mut subscriber).await;
         assert_eq!(message.headers, None);
-        assert_eq!(message.process(async { 17 }).await, 17);
+        message.process(async {}).await;
     }
     assert_eq!(context.publish("s.1", "1".into()).await.unwrap().await.unwrap().sequence, 1);
     let consumer = stream

@@ -74,7 +74,8 @@ fn extracting_takes_the_last_value_of_the_name_that_fits_best() {
     headers.append("traceparent", "last");
     assert_eq!(HeaderExtractor::new(&headers).get("traceparent"), Some("last"));
     assert_eq!(HeaderExtractor::new(&headers).get("not a name:"), None);
-    let mut keys = HeaderExtractor::new(&headers).keys();
+    let extractor = HeaderExtractor::new(&headers);
+    let mut keys = extractor.keys();
     keys.sort_unstable();
     assert_eq!(keys, ["TRACEPARENT", "Xraceparent", "traceparent"]);
     assert_eq!(header(&Some(headers), "traceparent").unwrap(), "last");

@@ -119,7 +119,8 @@ async fn a_forward_gets_a_context_of_its_own() {
     client.publish(subject.clone(), "1".into()).await.unwrap();
     let message = next(&mut subscriber).await;
     let forward = message.headers.clone().unwrap();
-    message.process(client.publish_with_headers(onward.clone(), forward, message.payload.clone())).await.unwrap();
+    let body = message.payload.clone();
+    message.process(async { client.publish_with_headers(onward.clone(), forward, body).await }).await.unwrap();
 
     let spans = sdk.spans();
     let forwarded = spans.iter().find(|span| span.name.ends_with(&onward)).unwrap();

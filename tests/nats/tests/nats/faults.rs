@@ -13,7 +13,11 @@ use otel_async_nats::{
     jetstream::{self, context, message::PublishMessage},
 };
 use support::{DEADLINE, Sdk, attribute, describe};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 
 use crate::{connect, durable, header, next, stream_of, unique};
 
@@ -180,16 +184,30 @@ async fn a_message_that_would_be_too_large_with_a_context_goes_without() {
     assert!(sdk.spans().iter().all(|span| span.status == Status::Unset));
 }
 
+/// nats-server itself refuses this client when it is configured so.
 #[tokio::test]
 async fn a_server_without_headers_gets_none() {
-    let server = own("no_header_support: true");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let mut connection = BufReader::new(listener.accept().await.unwrap().0);
+        let info = r#"{"server_id":"old","version":"2.1.9","max_payload":1048576,"headers":false}"#;
+        connection.write_all(format!("INFO {info}\r\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        while !line.contains("PUB") {
+            line.clear();
+            connection.read_line(&mut line).await.unwrap();
+            if line == "PING\r\n" {
+                connection.write_all(b"PONG\r\n").await.unwrap();
+            }
+        }
+        line
+    });
     let sdk = Sdk::new();
-    let client = connect_to(&server, &sdk).await;
-    assert!(!client.server_info().headers);
-    let mut arriving = client.get_ref().subscribe("orders").await.unwrap();
+    let options = ConnectOptions::new().with_instrumentation(sdk.instrumentation());
+    let client = options.connect(&address).await.unwrap();
     client.publish("orders", "1".into()).await.unwrap();
-    let message = next(&mut arriving).await;
-    assert_eq!((message.payload.as_ref(), message.headers), (b"1".as_slice(), None));
+    assert_eq!(timeout(DEADLINE, server).await.unwrap().unwrap(), "PUB orders 1\r\n");
     let spans = sdk.spans();
     assert_eq!((spans[0].span_kind.clone(), spans[0].status.clone()), (SpanKind::Client, Status::Unset));
 }

@@ -57,7 +57,7 @@ async fn every_message_arrives_with_the_headers_it_was_sent_with() {
         let same = next(&mut raw).await;
         let shown = &lines[..lines.len().min(80)];
         assert_eq!((&message.payload, &message.headers), (&same.payload, &same.headers), "{shown}");
-        assert_eq!(message.in_scope(|| 17), 17);
+        message.in_scope(|| ());
         drop(message);
         let spans = sdk.spans();
         assert_eq!(spans.len(), number + 1, "{shown}");
@@ -76,11 +76,14 @@ async fn of_stored_messages_too() {
     let (stream, name) = stream_of(&context).await;
     let subject = format!("{name}.paid");
     let mut publisher = Publisher::connect().await;
-    for (lines, _) in cases() {
+    // No server stores headers of 64 KiB.
+    let cases: Vec<_> = cases().into_iter().filter(|(lines, _)| lines.len() < 64 * 1024).collect();
+    assert!(cases.len() > 12);
+    for (lines, _) in &cases {
         publisher.publish(&subject, lines.as_bytes(), b"four apples").await;
     }
     let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
-    for (number, (_, parent)) in cases().into_iter().enumerate() {
+    for (number, (_, parent)) in cases.into_iter().enumerate() {
         let message = next(&mut messages).await.unwrap();
         assert_eq!(message.payload, "four apples");
         message.ack().await.unwrap();

@@ -45,11 +45,6 @@ pub(crate) async fn connect_with(instrumentation: Instrumentation) -> Client {
     options.connect(&server().url).await.expect("the server is there")
 }
 
-/// The client that is wrapped, to see what is on the wire.
-pub(crate) async fn raw() -> async_nats::Client {
-    async_nats::connect(&server().url).await.expect("the server is there")
-}
-
 /// A name that no other test has.
 pub(crate) fn unique(name: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
