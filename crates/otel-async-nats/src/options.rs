@@ -21,7 +21,7 @@ use crate::{Client, headers::HeaderCase, telemetry::Built};
 ///
 /// The name goes on every span as `messaging.client.id`. Where there is one address to connect to, and the server names
 /// no others, it goes on every span as `server.address` and `server.port`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ConnectOptions {
     inner: async_nats::ConnectOptions,
     built: Built,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -20,7 +21,8 @@ use crate::{
 /// A message's span begins when the stream gives it away, not while it waits in the client's buffer.
 pub struct Subscriber {
     inner: async_nats::Subscriber,
-    client: async_nats::Client,
+    // Only read: which server it is connected to, and what that said. The client's own subscription is `UnwindSafe`.
+    client: AssertUnwindSafe<async_nats::Client>,
     source: Arc<Source>,
 }
 
@@ -33,7 +35,7 @@ pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queu
 
 impl Subscriber {
     pub(crate) fn new(inner: async_nats::Subscriber, client: async_nats::Client, source: Arc<Source>) -> Self {
-        Self { inner, client, source }
+        Self { inner, client: AssertUnwindSafe(client), source }
     }
 
     /// The subscription inside.
