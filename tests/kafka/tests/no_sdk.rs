@@ -68,7 +68,7 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, String)> {
 
 #[test]
 fn the_globals_decide() {
-    let kafka = brokers::Kafka::start().unwrap_or_else(|missing| panic!("{missing}"));
+    let kafka = brokers::Kafka::start_real().unwrap_or_else(|missing| panic!("{missing}"));
     let early = Clients::new(&kafka.bootstrap_servers, &*format!("early-{}", std::process::id()).leak());
 
     // Nothing is installed: the raw client's call, and nothing else.

@@ -97,6 +97,13 @@ impl Kafka {
     }
 }
 
+/// Of a message sent through the raw producer: nothing is told of it.
+impl<D> From<D> for Pending<D> {
+    fn from(user: D) -> Self {
+        Self { user, sent: None }
+    }
+}
+
 impl<D> Pending<D> {
     /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
     pub(crate) fn delivered(self, result: &DeliveryResult<'_>) -> D {

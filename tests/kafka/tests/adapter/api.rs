@@ -221,3 +221,47 @@ fn a_foreign_consumer_context_serves() {
     assert_eq!(test.sdk.wait_for(1).len(), 1);
     assert!(test.described(1).starts_with("process orders"));
 }
+
+/// Every public name of rdkafka 0.39, at its path.
+#[allow(unused_imports, reason = "that they are there is the test")]
+mod names {
+    use otel_rdkafka::{
+        ClientConfig, ClientContext, IntoOpaque, Message, Offset, Statistics, Timestamp, TopicPartitionList,
+        admin::{
+            AdminClient, AdminOptions, AlterConfig, AlterConfigsResult, ConfigEntry, ConfigResource,
+            ConfigResourceResult, ConfigSource, GroupResult, NewPartitions, NewTopic, OwnedResourceSpecifier,
+            PartitionAssignment, ResourceSpecifier, TopicReplication, TopicResult,
+        },
+        bindings,
+        client::{Client, DefaultClientContext, NativeClient, OAuthToken},
+        config::{FromClientConfig, FromClientConfigAndContext, NativeClientConfig, RDKafkaLogLevel},
+        consumer::{
+            BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext,
+            MessageStream, Rebalance, RebalanceProtocol, StreamConsumer,
+            base_consumer::{Iter, PartitionQueue},
+            stream_consumer::{self, StreamPartitionQueue},
+        },
+        error::{IsError, KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode},
+        groups::{GroupInfo, GroupList, GroupMemberInfo},
+        helpers,
+        message::{
+            BorrowedHeaders, BorrowedMessage, DeliveryResult, FromBytes, Header, Headers, HeadersIter, OwnedHeaders,
+            OwnedMessage, ToBytes,
+        },
+        metadata::{Metadata, MetadataBroker, MetadataPartition, MetadataTopic},
+        mocking::{MockCluster, MockCoordinator},
+        producer::{
+            BaseProducer, BaseRecord, DefaultProducerContext, DeliveryFuture, FutureProducer, FutureRecord,
+            NoCustomPartitioner, PARTITION_UA, Partitioner, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
+            base_producer,
+            future_producer::{Delivery, FutureProducerContext, OwnedDeliveryResult},
+        },
+        statistics::{Broker, ConsumerGroup, ExactlyOnceSemantics, Partition, Topic, TopicPartition, Window},
+        topic_partition_list::TopicPartitionListElem,
+        types,
+        util::{
+            AsyncRuntime, DefaultRuntime, Timeout, TokioRuntime, cstr_to_owned, current_time_millis,
+            get_rdkafka_version, millis_to_epoch,
+        },
+    };
+}

@@ -21,7 +21,7 @@ use support::{DEADLINE, Sdk, describe};
 
 fn bootstrap_servers() -> &'static str {
     static KAFKA: OnceLock<brokers::Kafka> = OnceLock::new();
-    &KAFKA.get_or_init(|| brokers::Kafka::start().unwrap_or_else(|missing| panic!("{missing}"))).bootstrap_servers
+    &KAFKA.get_or_init(|| brokers::Kafka::start_real().unwrap_or_else(|missing| panic!("{missing}"))).bootstrap_servers
 }
 
 /// One test's topic of one partition, its group, and its SDK. In described spans the topic is `orders` and the group is

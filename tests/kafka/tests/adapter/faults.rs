@@ -12,11 +12,13 @@ use otel_rdkafka::{
     consumer::{BaseConsumer, Consumer, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
+    mocking::MockCluster,
     producer::{
         BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, FutureProducer, FutureRecord, Producer,
         ProducerContext, PurgeConfig, ThreadedProducer,
     },
 };
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use support::{Sdk, attribute, eventually};
 
 use crate::broker::{Test, headers};
@@ -366,4 +368,46 @@ fn an_offset_that_is_not_there() {
     let expected = KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset);
     assert_eq!(error.unwrap().unwrap_err(), expected);
     assert_eq!(attribute(&test.span("poll"), "error.type").unwrap().as_str(), "_AUTO_OFFSET_RESET");
+}
+
+/// A broker has no reason to refuse, so the mock is told to.
+#[test]
+fn an_automatic_commit_that_fails() {
+    let test = Test::new();
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic(&test.topic, 1, 1).unwrap();
+    let mut config = test.consumer_config();
+    config
+        .set("bootstrap.servers", mock.bootstrap_servers())
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "50");
+    let producer: rdkafka::producer::BaseProducer = config.create().unwrap();
+    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+    rdkafka::producer::Producer::flush(&producer, PATIENCE).unwrap();
+
+    let consumer: BaseConsumer = config.create().unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&test.topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&list).unwrap();
+    mock.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]);
+    eventually("the commit", || {
+        drop(consumer.poll(Duration::from_millis(50)).map(Result::unwrap));
+        test.sdk.spans().len() == 2
+    });
+    let expected = r#"commit orders
+  kind CLIENT
+  scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
+  root
+  status error: Consumer commit error: GroupAuthorizationFailed (Broker: Group authorization failed)
+  error.type = "GROUP_AUTHORIZATION_FAILED"
+  messaging.client.id = "shop"
+  messaging.consumer.group.name = "payment"
+  messaging.destination.name = "orders"
+  messaging.destination.partition.id = "0"
+  messaging.operation.name = "commit"
+  messaging.operation.type = "settle"
+  messaging.system = "kafka"
+"#;
+    assert_eq!(test.named(&[test.span("commit orders")]), expected);
 }

@@ -1,8 +1,12 @@
 //! Every way to receive: the whole span, and the message as it was sent.
 
 use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use futures::StreamExt;
@@ -104,6 +108,29 @@ fn poll_hands_out() {
     assert_eq!(test.sdk.spans().len(), 1, "the process span is open");
     drop(message);
     assert_eq!(test.described(2), RECEIVED);
+}
+
+#[test]
+fn a_process_span_starts_when_the_message_is_handed_out() {
+    let test = Test::new();
+    let consumer: BaseConsumer = test.consumer_config().create().unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    consumer.assign(&first_of_partition(&test)).unwrap();
+    let polling = AtomicBool::new(false);
+    let sent_at = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            eventually("the poll", || polling.load(Ordering::Acquire));
+            let producer: rdkafka::producer::BaseProducer = test.config().create().unwrap();
+            let sent_at = SystemTime::now();
+            producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
+            rdkafka::producer::Producer::flush(&producer, Duration::from_secs(10)).unwrap();
+            sent_at
+        });
+        polling.store(true, Ordering::Release);
+        drop(consumer.poll(None).unwrap().unwrap());
+        sender.join().unwrap()
+    });
+    assert!(test.sdk.wait_for(1)[0].start_time >= sent_at, "not when the poll began");
 }
 
 #[test]
