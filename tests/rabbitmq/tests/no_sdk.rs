@@ -1,0 +1,162 @@
+//! What happens while nothing is installed, and when it is installed late. In a process of its own: globals are global.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use brokers::RabbitMq;
+use futures::StreamExt;
+use lapin::{
+    BasicProperties, ConnectionProperties,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::{FieldTable, ShortString},
+};
+use opentelemetry::{Context, global};
+use otel_lapin::{
+    Connection, Consumer,
+    otel::{Instrumentation, MessageExt},
+};
+use support::{DEADLINE, Sdk, w3c};
+
+/// Counts the allocations of the thread that asks.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code, reason = "an allocator is unsafe; this one hands everything to the system's")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations the first poll makes.
+fn first_poll<F: Future>(future: F) -> (F::Output, usize)
+where
+    F::Output: std::fmt::Debug,
+{
+    let runtime_free = std::pin::pin!(future);
+    let mut counted = Counted { future: runtime_free, first: None };
+    let output = futures::executor::block_on(std::future::poll_fn(|task| counted.poll(task)));
+    (output, counted.first.unwrap_or_default())
+}
+
+struct Counted<'a, F> {
+    future: std::pin::Pin<&'a mut F>,
+    first: Option<usize>,
+}
+
+impl<F: Future> Counted<'_, F> {
+    fn poll(&mut self, task: &mut std::task::Context<'_>) -> std::task::Poll<F::Output> {
+        let before = ALLOCATIONS.get();
+        let polled = self.future.as_mut().poll(task);
+        self.first.get_or_insert(ALLOCATIONS.get() - before);
+        polled
+    }
+}
+
+async fn next(consumer: &mut Consumer) -> otel_lapin::message::Delivery {
+    tokio::time::timeout(DEADLINE, consumer.next()).await.expect("a message in time").unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_then_suppressed_then_an_sdk_that_comes_late() {
+    let broker = tokio::task::spawn_blocking(|| RabbitMq::start().expect("RabbitMQ starts")).await.unwrap();
+    let connection = Connection::connect(&broker.uri, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let name = ShortString::from(format!("late-{}", std::process::id()));
+    channel.queue_declare(name.clone(), exclusive, FieldTable::default()).await.unwrap();
+    let mut consumer = channel
+        .basic_consume(name.clone(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+        .await
+        .unwrap();
+    let publish = || {
+        channel.basic_publish(
+            "".into(),
+            name.clone(),
+            BasicPublishOptions { mandatory: true, immediate: false },
+            b"1",
+            BasicProperties::default(),
+        )
+    };
+
+    // Nothing is installed: what is sent is what the user wrote, what arrives carries nothing.
+    publish().await.unwrap().await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.properties, BasicProperties::default());
+    delivery.in_scope(|| assert!(!has_span()));
+    delivery.ack(BasicAckOptions::default()).await.unwrap();
+
+    // And it costs no allocation: while no look is due, the same number as lapin's own.
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let raw = channel.get_ref().clone();
+        let name = name.clone();
+        let publish = publish();
+        let (raw, ours) = tokio::task::block_in_place(|| {
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            let raw = first_poll(raw.basic_publish("".into(), name, options, b"1", BasicProperties::default())).1;
+            (raw, first_poll(publish).1)
+        });
+        for _ in 0..2 {
+            next(&mut consumer).await.ack(BasicAckOptions::default()).await.unwrap();
+        }
+        if raw == ours {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{ours} allocations where lapin has {raw}");
+    }
+    assert_eq!(channel.wait_for_confirms().await.unwrap(), []);
+
+    // Suppressed: the same, with an SDK at hand.
+    let sdk = Sdk::new();
+    let explicit = otel_lapin::Channel::from(channel.get_ref().clone())
+        .with_instrumentation(Instrumentation::builder().tracer_provider(sdk.provider()).propagator(w3c()).build());
+    let suppressed = {
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        explicit.basic_publish("".into(), name.clone(), Default::default(), b"1", BasicProperties::default())
+    };
+    suppressed.await.unwrap().await.unwrap();
+    assert_eq!(next(&mut consumer).await.properties, BasicProperties::default());
+    assert_eq!(sdk.spans().len(), 0);
+
+    // The SDK is installed after the client was built and has sent: soon everything is seen.
+    let sdk = Sdk::new();
+    global::set_tracer_provider(sdk.provider());
+    global::set_text_map_propagator(w3c());
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        publish().await.unwrap().await.unwrap();
+        let delivery = next(&mut consumer).await;
+        delivery.ack(BasicAckOptions::default()).await.unwrap();
+        let carried = delivery.properties.headers().is_some();
+        drop(delivery);
+        let spans = sdk.spans();
+        if carried && spans.iter().any(|span| span.name.starts_with("ack")) {
+            let last = spans.iter().rev().find(|span| span.name.starts_with("process")).unwrap();
+            assert!(spans.iter().any(|span| span.span_context.span_id() == last.parent_span_id));
+            break;
+        }
+        assert!(Instant::now() < deadline, "the SDK was never found");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn has_span() -> bool {
+    use opentelemetry::trace::TraceContextExt;
+    Context::current().span().span_context().is_valid()
+}

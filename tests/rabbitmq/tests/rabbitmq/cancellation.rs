@@ -1,0 +1,146 @@
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context as TaskContext, Poll, Waker},
+};
+
+use lapin::{
+    BasicProperties,
+    options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions},
+};
+use opentelemetry::trace::Status;
+use otel_messaging::semconv::ours;
+use support::attribute as value_of;
+
+use crate::common::{Rabbit, named, next, unique};
+
+const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
+
+/// Polls a future once and drops it.
+fn abandon<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut TaskContext::from_waker(Waker::noop()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_future_that_was_never_polled_did_nothing_and_has_no_span() {
+    let rabbit = Rabbit::confirming().await;
+    let queue = rabbit.queue("orders").await;
+    let key = || queue.as_str().into();
+    drop(rabbit.channel.basic_publish("".into(), key(), MANDATORY, b"1", BasicProperties::default()));
+    drop(rabbit.channel.basic_get(key(), BasicGetOptions::default()));
+    drop(rabbit.channel.basic_ack(1, BasicAckOptions::default()));
+    assert_eq!(rabbit.described(), "");
+
+    rabbit.publish_raw(&queue, b"2", BasicProperties::default()).await;
+    let delivery = next(&mut rabbit.consume(&queue).await).await;
+    assert_eq!(delivery.data, b"2");
+    drop(delivery.ack(BasicAckOptions::default()));
+    assert!(delivery.usable());
+    drop(delivery);
+    assert_eq!(rabbit.sdk.wait_for(1).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_is_dropped_while_it_is_sent_has_one_span_with_an_unknown_outcome() {
+    for confirms in [false, true] {
+        let rabbit = if confirms { Rabbit::confirming().await } else { Rabbit::new().await };
+        let queue = rabbit.queue("orders").await;
+        // More than a socket takes at once.
+        let payload = vec![7; 8 << 20];
+        for options in [MANDATORY, BasicPublishOptions::default()] {
+            let properties = BasicProperties::default();
+            let publish = rabbit.channel.basic_publish("".into(), queue.as_str().into(), options, &payload, properties);
+            assert!(abandon(publish).is_pending());
+            // It was sent nevertheless, as lapin does it.
+            assert_eq!(rabbit.take_raw(&queue).await.data, payload);
+        }
+        let spans = rabbit.sdk.spans();
+        assert_eq!(spans.len(), 2);
+        for span in &spans {
+            assert_eq!(span.status, Status::Unset);
+            assert_eq!(value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
+        }
+        // Nothing is left of them: a later publish is told of at once.
+        let after =
+            rabbit.channel.basic_publish("".into(), queue.as_str().into(), MANDATORY, b"2", BasicProperties::default());
+        after.await.unwrap().await.unwrap();
+        assert_eq!(rabbit.sdk.spans().len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirm_that_is_dropped_after_its_answer_has_one_span_with_that_answer() {
+    let rabbit = Rabbit::confirming().await;
+    let (queue, nowhere) = (rabbit.queue("orders").await, unique("nowhere"));
+    let publish =
+        |key: &str| rabbit.channel.basic_publish("".into(), key.into(), MANDATORY, b"1", BasicProperties::default());
+    let (first, second) = (publish(&queue).await.unwrap(), publish(&nowhere).await.unwrap());
+    publish(&queue).await.unwrap().await.unwrap();
+    rabbit.round_trip(&queue).await;
+    drop((first, second));
+    let spans = rabbit.sdk.spans();
+    assert_eq!(spans.len(), 3);
+    assert_eq!(named(&spans, &format!("publish {nowhere}"))[0].status, Status::error("NO_ROUTE"));
+    for span in named(&spans, &format!("publish {queue}")) {
+        assert_eq!(span.status, Status::Unset);
+        assert_eq!(value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN), None);
+    }
+    let returned = rabbit.channel.wait_for_confirms().await.unwrap();
+    assert_eq!(returned.len(), 1);
+    assert_eq!(returned[0].routing_key.as_str(), nowhere);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirm_that_is_dropped_while_it_is_waited_for_is_told_of_later() {
+    let rabbit = Rabbit::confirming().await;
+    let queue = rabbit.queue("orders").await;
+    let publish =
+        rabbit.channel.basic_publish("".into(), queue.as_str().into(), MANDATORY, b"1", BasicProperties::default());
+    let polled = abandon(publish.await.unwrap());
+    assert_eq!(rabbit.channel.wait_for_confirms().await.unwrap(), []);
+    let spans = rabbit.sdk.wait_for(1);
+    assert_eq!((spans.len(), &spans[0].status), (1, &Status::Unset), "after {polled:?}");
+    assert_eq!(value_of(&spans[0], ours::DELIVERY_OUTCOME_UNKNOWN), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_that_is_dropped_midway_has_one_span_with_an_unknown_outcome() {
+    const MESSAGES: usize = 20;
+
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..MESSAGES {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    // lapin may have been faster: then it was settled, and not dropped midway.
+    let mut pending = 0;
+    for number in 0..MESSAGES {
+        let delivery = next(&mut consumer).await;
+        let acked = if number % 2 == 0 {
+            abandon(delivery.ack(BasicAckOptions::default())).is_ready()
+        } else {
+            abandon(rabbit.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default())).is_ready()
+        };
+        pending += usize::from(!acked);
+    }
+    let spans = rabbit.sdk.wait_for(2 * MESSAGES);
+    assert_eq!(spans.len(), 2 * MESSAGES);
+    let unknown =
+        spans.iter().filter(|span| value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into())).count();
+    assert_eq!(unknown, pending);
+    assert!(pending > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_message_can_be_given_up_without_losing_one() {
+    use futures::{FutureExt, StreamExt};
+
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    let mut consumer = rabbit.consume(&queue).await;
+    assert!(consumer.next().now_or_never().is_none());
+    rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    assert_eq!(next(&mut consumer).await.data, b"1");
+    assert_eq!(rabbit.sdk.wait_for(1).len(), 1);
+}

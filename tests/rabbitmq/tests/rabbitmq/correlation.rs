@@ -1,0 +1,212 @@
+use futures::StreamExt;
+use lapin::{BasicProperties, options::BasicAckOptions};
+use opentelemetry::{Context, KeyValue, SpanId, baggage::BaggageExt, trace::TraceContextExt};
+use opentelemetry_sdk::trace::{Sampler, SpanData};
+use otel_lapin::otel::{Correlation, MessageExt, process_batch, sequential};
+use otel_messaging::semconv::attribute;
+use support::{Sdk, attribute as value_of};
+
+use crate::common::{Rabbit, long, named, next, table, traceparent, traceparent_of};
+
+async fn with_correlation(correlation: Correlation) -> Rabbit {
+    let sdk = Sdk::new();
+    let instrumentation = sdk.instrumentation_builder().correlation(correlation).build();
+    Rabbit::with(sdk, instrumentation).await
+}
+
+fn linked(span: &SpanData) -> Vec<SpanId> {
+    span.links.iter().map(|link| link.span_context.span_id()).collect()
+}
+
+/// Sends a message and receives it, the latter inside a span.
+async fn received_inside_a_span(rabbit: &Rabbit) -> Vec<SpanData> {
+    let queue = rabbit.queue("orders").await;
+    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
+    let mut consumer = rabbit.consume(&queue).await;
+    let around = rabbit.sdk.app_span("around");
+    {
+        use opentelemetry::trace::FutureExt;
+        drop(next(&mut consumer).with_context(around.clone()).await);
+    }
+    around.span().end();
+    rabbit.sdk.wait_for(3)
+}
+
+fn find<'a>(spans: &'a [SpanData], prefix: &str) -> &'a SpanData {
+    spans.iter().find(|span| span.name.starts_with(prefix)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inside_a_span_the_message_is_linked_and_a_child_of_that() {
+    let spans = received_inside_a_span(&Rabbit::new().await).await;
+    let process = find(&spans, "process");
+    assert_eq!(process.parent_span_id, find(&spans, "around").span_context.span_id());
+    assert_eq!(linked(process), [find(&spans, "publish").span_context.span_id()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parent_is_always_the_sender() {
+    let spans = received_inside_a_span(&with_correlation(Correlation::Parent).await).await;
+    let process = find(&spans, "process");
+    let (publish, around) = (find(&spans, "publish"), find(&spans, "around"));
+    assert_eq!(process.parent_span_id, publish.span_context.span_id());
+    assert_eq!(linked(process), [publish.span_context.span_id(), around.span_context.span_id()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn link_is_a_trace_of_its_own() {
+    let rabbit = with_correlation(Correlation::Link).await;
+    let queue = rabbit.queue("orders").await;
+    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
+    drop(next(&mut rabbit.consume(&queue).await).await);
+    let spans = rabbit.sdk.wait_for(2);
+    let process = find(&spans, "process");
+    assert_eq!(process.parent_span_id, SpanId::INVALID);
+    assert_eq!(linked(process), [find(&spans, "publish").span_context.span_id()]);
+    assert_ne!(process.span_context.trace_id(), find(&spans, "publish").span_context.trace_id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baggage_arrives() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    let publish = {
+        let _current = Context::new().with_baggage([KeyValue::new("tenant.id", "7")]).attach();
+        rabbit.channel.basic_publish(
+            "".into(),
+            queue.as_str().into(),
+            Default::default(),
+            b"1",
+            BasicProperties::default(),
+        )
+    };
+    publish.await.unwrap();
+    let delivery = next(&mut rabbit.consume(&queue).await).await;
+    assert_eq!(delivery.properties.headers().as_ref().unwrap().inner().get("baggage"), Some(&long("tenant.id=7")));
+    delivery.in_scope(|| {
+        assert_eq!(Context::current().baggage().get("tenant.id").map(|value| value.as_str()), Some("7"));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_stored_with_the_message_is_kept_and_linked() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    let stored = rabbit.sdk.app_span("stored");
+    stored.span().end();
+    let header = traceparent_of(stored.span().span_context());
+    let properties = BasicProperties::default().with_headers(table([("traceparent", header)]));
+    rabbit.publish(&queue, b"1", properties.clone()).await;
+    assert_eq!(rabbit.take_raw(&queue).await.properties, properties);
+    let spans = rabbit.sdk.spans();
+    assert_eq!(linked(find(&spans, "publish")), [find(&spans, "stored").span_context.span_id()]);
+    assert_eq!(find(&spans, "publish").span_kind, opentelemetry::trace::SpanKind::Client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forward_and_a_hand_written_injection_are_replaced_and_linked() {
+    let rabbit = Rabbit::new().await;
+    let (first, second) = (rabbit.queue("orders").await, rabbit.queue("payments").await);
+    rabbit.publish(&first, b"1", BasicProperties::default()).await;
+    let delivery = next(&mut rabbit.consume(&first).await).await;
+    let properties = delivery.properties.clone();
+    delivery.process(async { rabbit.publish(&second, b"1", properties).await }).await;
+    drop(delivery);
+    let spans = rabbit.sdk.wait_for(3);
+    let forward = named(&spans, &format!("publish {second}"))[0];
+    assert_eq!(linked(forward), [named(&spans, &format!("publish {first}"))[0].span_context.span_id()]);
+    assert_eq!(forward.parent_span_id, find(&spans, "process").span_context.span_id());
+    let received = rabbit.take_raw(&second).await;
+    assert_eq!(*received.properties.headers(), Some(table([("traceparent", traceparent(forward))])));
+
+    let request = rabbit.sdk.app_span("request");
+    let header = traceparent_of(request.span().span_context());
+    let properties =
+        BasicProperties::default().with_headers(table([("Traceparent", header), ("tracestate", long("a=b"))]));
+    let publish = {
+        let _current = request.clone().attach();
+        rabbit.channel.basic_publish("".into(), second.as_str().into(), Default::default(), b"1", properties)
+    };
+    publish.await.unwrap();
+    request.span().end();
+    let spans = rabbit.sdk.spans();
+    let published = named(&spans, &format!("publish {second}"))[1];
+    assert_eq!(linked(published), [request.span().span_context().span_id()]);
+    let received = rabbit.take_raw(&second).await;
+    assert_eq!(*received.properties.headers(), Some(table([("traceparent", traceparent(published))])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_one_span_that_links_its_messages_and_parents_their_settlements() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for number in 0..3 {
+        rabbit.publish(&queue, &[number], BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    let deliveries: Vec<_> = consumer.by_ref().take(3).map(Result::unwrap).collect().await;
+    let last = deliveries[2].delivery_tag;
+    process_batch(&deliveries, async {
+        assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+        rabbit.channel.basic_ack(last, BasicAckOptions { multiple: true }).await.unwrap();
+    })
+    .await;
+    drop(deliveries);
+    let spans = rabbit.sdk.wait_for(6);
+    assert_eq!(spans.len(), 6, "{}", rabbit.described());
+    let batch = find(&spans, "process");
+    assert_eq!(value_of(batch, attribute::MESSAGING_BATCH_MESSAGE_COUNT), Some(&3.into()));
+    assert_eq!(batch.links.len(), 3);
+    let tags: Vec<_> = batch
+        .links
+        .iter()
+        .map(|link| support::link_attribute(link, attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG).unwrap())
+        .collect();
+    assert_eq!(tags, ["1", "2", "3"]);
+    for ack in named(&spans, &format!("ack {queue}")) {
+        assert_eq!(ack.parent_span_id, batch.span_context.span_id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_sequential_loop_what_is_sent_belongs_to_the_message_in_hand() {
+    let rabbit = Rabbit::new().await;
+    let (orders, payments) = (rabbit.queue("orders").await, rabbit.queue("payments").await);
+    for number in 0..3 {
+        rabbit.publish_raw(&orders, &[number], BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&orders).await;
+    sequential(async {
+        for _ in 0..3 {
+            let delivery = next(&mut consumer).await;
+            rabbit.publish(&payments, &delivery.data, BasicProperties::default()).await;
+            delivery.ack(BasicAckOptions::default()).await.unwrap();
+        }
+    })
+    .await;
+    let spans = rabbit.sdk.wait_for(9);
+    let process: Vec<_> =
+        named(&spans, &format!("process {orders}")).iter().map(|span| span.span_context.span_id()).collect();
+    let parents: Vec<_> =
+        named(&spans, &format!("publish {payments}")).iter().map(|span| span.parent_span_id).collect();
+    assert_eq!(parents, process);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sampled_out_trace_is_carried_on_and_stays_out() {
+    let sdk = Sdk::with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
+    let instrumentation = sdk.instrumentation();
+    let rabbit = Rabbit::with(sdk, instrumentation).await;
+    let queue = rabbit.queue("orders").await;
+    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
+    let delivery = next(&mut rabbit.consume(&queue).await).await;
+    let headers = delivery.properties.headers().as_ref().unwrap().inner().clone();
+    let lapin::types::AMQPValue::LongString(traceparent) = &headers["traceparent"] else { panic!("{headers:?}") };
+    assert!(traceparent.to_string().ends_with("-00"), "{traceparent}");
+    let context = delivery.otel_context();
+    assert!(traceparent.to_string().contains(&context.span().span_context().trace_id().to_string()));
+    assert!(!context.span().span_context().is_sampled());
+    delivery.ack(BasicAckOptions::default()).await.unwrap();
+    drop(delivery);
+    assert_eq!(rabbit.described(), "");
+}

@@ -1,0 +1,314 @@
+use lapin::{
+    BasicProperties,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicRecoverOptions,
+        BasicRejectOptions,
+    },
+    types::FieldTable,
+};
+use opentelemetry::trace::Status;
+use opentelemetry_sdk::trace::SpanData;
+use otel_lapin::message::Delivery;
+use otel_messaging::semconv::{attribute, ours};
+use support::attribute as value_of;
+
+use crate::common::{Rabbit, SCOPE, named, next};
+
+const MULTIPLE: BasicAckOptions = BasicAckOptions { multiple: true };
+
+/// A client with so many messages in its hands.
+async fn deliveries(count: usize) -> (Rabbit, String, Vec<Delivery>) {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for number in 0..count {
+        rabbit.publish_raw(&queue, number.to_string().as_bytes(), BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    let mut deliveries = Vec::new();
+    for _ in 0..count {
+        deliveries.push(next(&mut consumer).await);
+    }
+    // The consumer goes; its deliveries can still be settled.
+    (rabbit, queue, deliveries)
+}
+
+fn outcome(span: &SpanData) -> String {
+    value_of(span, ours::SETTLEMENT_OUTCOME).map_or_else(|| "none".to_owned(), |value| value.as_str().into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_settlement_is_a_child_of_its_messages_span_and_noted_there() {
+    let (rabbit, queue, deliveries) = deliveries(6).await;
+    let nack = |requeue| BasicNackOptions { requeue, ..BasicNackOptions::default() };
+    let reject = |requeue| BasicRejectOptions { requeue };
+    assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+    assert!(deliveries[1].nack(nack(false)).await.unwrap());
+    assert!(deliveries[2].nack(nack(true)).await.unwrap());
+    assert!(deliveries[3].reject(reject(false)).await.unwrap());
+    assert!(deliveries[4].reject(reject(true)).await.unwrap());
+    // By an acker that outlives its message.
+    let acker = { deliveries }.remove(5).acker;
+    assert!(acker.ack(BasicAckOptions::default()).await.unwrap());
+    drop(acker);
+
+    let spans = rabbit.sdk.wait_for(12);
+    let process = named(&spans, &format!("process {queue}"));
+    let expected = [
+        ("ack", "ack"),
+        ("nack", "nack"),
+        ("nack", "requeue"),
+        ("reject", "reject"),
+        ("reject", "requeue"),
+        ("ack", "ack"),
+    ];
+    for (number, (name, expected)) in expected.into_iter().enumerate() {
+        let process = process[number];
+        assert_eq!(outcome(process), expected);
+        let settle = spans.iter().find(|span| span.parent_span_id == process.span_context.span_id()).unwrap();
+        assert_eq!(settle.name, format!("{name} {queue}"));
+        assert_eq!(outcome(settle), expected);
+        assert_eq!(settle.status, Status::Unset);
+    }
+    // The broker was told: the two that were requeued are there again.
+    for _ in 0..2 {
+        rabbit.take_raw(&queue).await;
+    }
+    assert_eq!(rabbit.raw.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_twice_is_no_error_and_says_so() {
+    let (rabbit, queue, deliveries) = deliveries(1).await;
+    let clone = deliveries[0].acker.clone();
+    assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+    assert!(!clone.usable());
+    assert!(!clone.nack(BasicNackOptions::default()).await.unwrap());
+    drop((clone, deliveries));
+    let spans = rabbit.sdk.spans();
+    let nack = named(&spans, &format!("nack {queue}"))[0];
+    assert_eq!((outcome(nack), &nack.status), ("already_settled".to_owned(), &Status::Unset));
+    assert_eq!(outcome(named(&spans, &format!("process {queue}"))[0]), "ack");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_tag_the_message_is_found_while_it_is_at_hand() {
+    let (rabbit, queue, deliveries) = deliveries(1).await;
+    let delivery = &deliveries[0];
+    rabbit.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.unwrap();
+    drop(deliveries);
+    let described = rabbit.described();
+    assert_eq!(
+        described,
+        format!(
+            "\
+process {queue}
+  kind CONSUMER
+  {SCOPE}
+  root
+  status unset
+  messaging.destination.name = {queue:?}
+  messaging.operation.name = \"process\"
+  messaging.operation.type = \"process\"
+  messaging.rabbitmq.destination.routing_key = {queue:?}
+  messaging.rabbitmq.message.delivery_tag = 1
+  messaging.system = \"rabbitmq\"
+  otel_messaging.settlement.outcome = \"ack\"
+  server.address = HOST
+  server.port = PORT
+ack {queue}
+  kind CLIENT
+  {SCOPE}
+  parent process {queue}
+  status unset
+  messaging.destination.name = {queue:?}
+  messaging.operation.name = \"ack\"
+  messaging.operation.type = \"settle\"
+  messaging.rabbitmq.message.delivery_tag = 1
+  messaging.system = \"rabbitmq\"
+  otel_messaging.settlement.outcome = \"ack\"
+  server.address = HOST
+  server.port = PORT
+"
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_tag_the_message_is_found_when_it_is_gone() {
+    let (rabbit, queue, deliveries) = deliveries(2).await;
+    let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.delivery_tag).collect();
+    drop(deliveries);
+    assert_eq!(rabbit.sdk.spans().len(), 2);
+    rabbit.channel.basic_reject(tags[0], BasicRejectOptions { requeue: true }).await.unwrap();
+    rabbit.channel.basic_nack(tags[1], BasicNackOptions::default()).await.unwrap();
+    let spans = rabbit.sdk.spans();
+    let process = named(&spans, &format!("process {queue}"));
+    for (number, (name, expected)) in [("reject", "requeue"), ("nack", "nack")].into_iter().enumerate() {
+        let settle = named(&spans, &format!("{name} {queue}"))[0];
+        assert_eq!(settle.parent_span_id, process[number].span_context.span_id());
+        assert_eq!(outcome(settle), expected);
+        assert_eq!(
+            value_of(settle, attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG),
+            Some(&((number + 1) as i64).into())
+        );
+        // Too late for a span that has ended.
+        assert_eq!(outcome(process[number]), "none");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_a_tag_that_nobody_knows_there_is_no_parent() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    // Received by lapin's own method: nothing of ours saw it.
+    let message =
+        rabbit.channel.get_ref().basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
+    rabbit.channel.basic_ack(message.delivery_tag, BasicAckOptions::default()).await.unwrap();
+    assert_eq!(
+        rabbit.described().replace(
+            &crate::common::uri().split('@').next_back().unwrap().split('/').next().unwrap().to_owned(),
+            "ADDRESS"
+        ),
+        format!(
+            "\
+ack ADDRESS
+  kind CLIENT
+  {SCOPE}
+  root
+  status unset
+  messaging.operation.name = \"ack\"
+  messaging.operation.type = \"settle\"
+  messaging.rabbitmq.message.delivery_tag = 1
+  messaging.system = \"rabbitmq\"
+  otel_messaging.settlement.outcome = \"ack\"
+  server.address = HOST
+  server.port = PORT
+"
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_at_once_are_one_span_that_links_and_counts_them() {
+    let (rabbit, queue, mut deliveries) = deliveries(5).await;
+    // One is settled before, one is gone, one comes after.
+    assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+    drop(deliveries.remove(1));
+    let third = deliveries[2].delivery_tag;
+    assert_eq!(third, 4);
+    rabbit.channel.basic_ack(third, MULTIPLE).await.unwrap();
+    drop(deliveries);
+
+    let spans = rabbit.sdk.wait_for(7);
+    let process = named(&spans, &format!("process {queue}"));
+    let outcomes: Vec<_> = process.iter().map(|span| outcome(span)).collect();
+    assert_eq!(outcomes, ["ack", "none", "ack", "ack", "none"]);
+    let ack = named(&spans, &format!("ack {queue}"))[1];
+    let linked: Vec<_> = ack.links.iter().map(|link| link.span_context.span_id()).collect();
+    let expected: Vec<_> = process[1..4].iter().map(|span| span.span_context.span_id()).collect();
+    assert_eq!(linked, expected);
+    assert_eq!(ack.parent_span_id, opentelemetry::SpanId::INVALID);
+    assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), Some(&3.into()));
+    assert_eq!(value_of(ack, attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG), Some(&4.into()));
+    assert_eq!(value_of(ack, attribute::MESSAGING_DESTINATION_NAME), Some(&queue.into()));
+    assert_eq!(outcome(ack), "ack");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_can_settle_all_before_it_and_tag_0_all_there_are() {
+    let (rabbit, queue, deliveries) = deliveries(5).await;
+    let multiple = BasicNackOptions { multiple: true, requeue: false };
+    assert!(deliveries[1].nack(multiple).await.unwrap());
+    rabbit.channel.basic_ack(0, MULTIPLE).await.unwrap();
+    // Nothing is left.
+    rabbit.channel.basic_ack(0, MULTIPLE).await.unwrap();
+    drop(deliveries);
+    let spans = rabbit.sdk.wait_for(8);
+    let count = |name: String| {
+        named(&spans, &name)
+            .iter()
+            .map(|span| value_of(span, attribute::MESSAGING_BATCH_MESSAGE_COUNT).cloned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(count(format!("nack {queue}")), [Some(2.into())]);
+    assert_eq!(count(format!("ack {queue}")), [Some(3.into())]);
+    let outcomes: Vec<_> = named(&spans, &format!("process {queue}")).iter().map(|span| outcome(span)).collect();
+    assert_eq!(outcomes, ["nack", "nack", "ack", "ack", "ack"]);
+    let nothing = spans.iter().find(|span| span.name.starts_with("ack 127") || span.name.starts_with("ack localhost"));
+    assert_eq!(nothing.map(|span| span.links.len()), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_several_destinations_share_what_they_have_in_common() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    let exchange = rabbit.exchange("shop", &queue).await;
+    for key in ["a", "b"] {
+        let publish = rabbit.raw.basic_publish(
+            exchange.as_str().into(),
+            key.into(),
+            Default::default(),
+            b"1",
+            BasicProperties::default(),
+        );
+        publish.await.unwrap().await.unwrap();
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    let first = next(&mut consumer).await;
+    let second = next(&mut consumer).await;
+    rabbit.channel.basic_ack(second.delivery_tag, MULTIPLE).await.unwrap();
+    drop((first, second));
+    let spans = rabbit.sdk.wait_for(3);
+    assert_eq!(named(&spans, &format!("ack {exchange}:{queue}")).len(), 1, "{}", rabbit.described());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_settlement_is_not_counted() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..2 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let no_ack = BasicGetOptions { no_ack: true };
+    let got = rabbit.channel.basic_get(queue.as_str().into(), no_ack).await.unwrap().unwrap();
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let mut consumer =
+        rabbit.channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await.unwrap();
+    let consumed = next(&mut consumer).await;
+    rabbit.channel.basic_ack(0, MULTIPLE).await.unwrap();
+    drop((got, consumed));
+    let spans = rabbit.sdk.wait_for(4);
+    let ack = spans.iter().find(|span| span.name.starts_with("ack")).unwrap();
+    assert_eq!(ack.links.len(), 0);
+    assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_recover_the_old_tags_are_forgotten() {
+    let (rabbit, _, deliveries) = deliveries(2).await;
+    rabbit.channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
+    rabbit.channel.basic_ack(0, MULTIPLE).await.unwrap();
+    drop(deliveries);
+    let spans = rabbit.sdk.wait_for(3);
+    let ack = spans.iter().find(|span| span.name.starts_with("ack")).unwrap();
+    assert_eq!(ack.links.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_closed_channel_lapins_answers_are_told_as_they_are() {
+    let (rabbit, queue, deliveries) = deliveries(2).await;
+    rabbit.channel.close(200, "bye".into()).await.unwrap();
+    support::eventually("the channel is closed", || deliveries[0].poisoned());
+    assert!(!deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+    let error = rabbit.channel.basic_ack(2, BasicAckOptions::default()).await.unwrap_err();
+    assert_eq!(error, rabbit.channel.get_ref().basic_ack(2, BasicAckOptions::default()).await.unwrap_err());
+    drop(deliveries);
+    let spans = rabbit.sdk.wait_for(4);
+    let by_acker = named(&spans, &format!("ack {queue}"))[0];
+    assert_eq!((outcome(by_acker), &by_acker.status), ("already_settled".to_owned(), &Status::Unset));
+    // The channel's tags mean nothing any more.
+    let by_tag = spans.iter().find(|span| span.name.starts_with("ack ") && span.name != by_acker.name).unwrap();
+    assert_eq!(by_tag.status, Status::error(error.to_string()));
+    assert_eq!(value_of(by_tag, attribute::ERROR_TYPE), Some(&"invalid-channel-state".into()));
+}
