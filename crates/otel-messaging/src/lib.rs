@@ -7,6 +7,7 @@ mod live;
 mod message_ext;
 mod operation;
 mod process_span;
+mod processed;
 mod sequential;
 mod shield;
 mod telemetry;

@@ -63,7 +63,7 @@ pub trait MessageExt {
 
     /// The context to work in: the message's process span and its baggage. What is current, where telemetry was off.
     fn otel_context(&self) -> Context {
-        self.process_span().map_or_else(Context::current, |span| span.context().clone())
+        self.process_span().map_or_else(Context::current, |span| span.context_to_go())
     }
 
     /// Ends the process span before the message is dropped. Later calls change nothing.

@@ -102,7 +102,7 @@ pub struct Destination {
     temporary: bool,
     anonymous: bool,
     server: Option<String>,
-    attributes: Vec<KeyValue>,
+    attributes: Vec<(&'static str, Value)>,
 }
 
 impl Destination {
@@ -136,7 +136,7 @@ impl Destination {
 
     /// One more attribute that is the same for every message of this destination.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
-        self.attributes.push(KeyValue::new(key, value));
+        self.attributes.push((key, value.into()));
         self
     }
 }
@@ -147,8 +147,42 @@ impl Destination {
 pub struct Operation {
     pub(crate) name: OperationName,
     pub(crate) span_name: Cow<'static, str>,
-    pub(crate) attributes: Box<[KeyValue]>,
+    attributes: Box<[(&'static str, Fixed)]>,
     key: Box<[Box<str>]>,
+}
+
+/// The value of an attribute that is the same for every message. Most are copied as they are, without a look at what
+/// OpenTelemetry's values can be besides.
+#[derive(Debug, Clone)]
+enum Fixed {
+    Text(&'static str),
+    Int(i64),
+    Bool(bool),
+    Other(Value),
+}
+
+impl Fixed {
+    fn new(value: Value, kept: bool) -> Self {
+        match value {
+            Value::Bool(value) => Self::Bool(value),
+            Value::I64(value) => Self::Int(value),
+            Value::String(value) if kept => match intern(value.as_str()) {
+                Cow::Borrowed(value) => Self::Text(value),
+                Cow::Owned(value) => Self::Other(Arc::<str>::from(value).into()),
+            },
+            Value::String(value) => Self::Other(Arc::<str>::from(value.as_str()).into()),
+            value => Self::Other(value),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Text(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Bool(value) => (*value).into(),
+            Self::Other(value) => value.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Operation {
@@ -175,40 +209,27 @@ impl Operation {
             (None, None) => server.as_deref(),
             _ => None,
         };
-        let text = |text: &str| if kept { intern(text) } else { Cow::Owned(text.to_owned()) };
-        let span_name = match shown {
-            Some(shown) => text(&format!("{} {shown}", name.name)),
-            None => Cow::Borrowed(name.name),
+        let span_name = match shown.map(|shown| format!("{} {shown}", name.name)) {
+            Some(span_name) if kept => intern(&span_name),
+            Some(span_name) => span_name.into(),
+            None => name.name.into(),
         };
-        let mut attributes = Vec::with_capacity(7 + own.len());
-        attributes.push(KeyValue::new(attribute::MESSAGING_SYSTEM, system));
-        attributes.push(KeyValue::new(attribute::MESSAGING_OPERATION_NAME, name.name));
-        attributes.push(KeyValue::new(attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str()));
-        if let Some(name) = destination {
-            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, name));
-        }
-        if let Some(template) = template {
-            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_TEMPLATE, template));
-        }
+        let mut attributes: Vec<(&'static str, Value)> = vec![
+            (attribute::MESSAGING_SYSTEM, system.into()),
+            (attribute::MESSAGING_OPERATION_NAME, name.name.into()),
+            (attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str().into()),
+        ];
+        attributes.extend(destination.map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
+        attributes.extend(template.map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
         // Settle spans have no such attributes in the convention.
-        let lasting_is_told = name.kind != OperationType::Settle;
-        if temporary && lasting_is_told {
-            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_TEMPORARY, true));
-        }
-        if anonymous && lasting_is_told {
-            attributes.push(KeyValue::new(attribute::MESSAGING_DESTINATION_ANONYMOUS, true));
+        if name.kind != OperationType::Settle {
+            attributes.extend(temporary.then_some((attribute::MESSAGING_DESTINATION_TEMPORARY, true.into())));
+            attributes.extend(anonymous.then_some((attribute::MESSAGING_DESTINATION_ANONYMOUS, true.into())));
         }
         attributes.extend(own);
-        for attribute in &mut attributes {
-            if let Value::String(value) = &attribute.value {
-                attribute.value = match text(value.as_str()) {
-                    Cow::Borrowed(value) => value.into(),
-                    Cow::Owned(value) => Arc::<str>::from(value).into(),
-                };
-            }
-        }
+        let attributes = attributes.into_iter().map(|(key, value)| (key, Fixed::new(value, kept))).collect();
         let key = key.iter().map(|&part| part.into()).collect();
-        Self { name, span_name, attributes: attributes.into(), key }
+        Self { name, span_name, attributes, key }
     }
 
     /// The same for messages of several destinations.
@@ -224,7 +245,7 @@ impl Operation {
     /// The operation's attributes, followed by those of one message.
     pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
         let mut attributes = Vec::with_capacity(self.attributes.len() + SPARE);
-        attributes.extend_from_slice(&self.attributes);
+        attributes.extend(self.attributes.iter().map(|(key, value)| KeyValue::new(*key, value.value())));
         let mut attributes = Attributes(attributes);
         message(&mut attributes);
         attributes

@@ -23,6 +23,7 @@ use crate::{
     instrumentation::Correlation,
     live::{Live, MayLook},
     operation::{Attributes, Operation},
+    processed::{Attached, Identity},
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     sequential::{self, Hand},
     shield::shield,
@@ -60,10 +61,6 @@ pub struct ProcessSpan {
     pub(crate) hand: Option<Arc<Hand>>,
 }
 
-/// In the context of a process span: the creation context of its message, by which a forward is known.
-#[derive(Debug, Clone)]
-pub(crate) struct CreationContext(pub(crate) SpanContext);
-
 impl ProcessSpan {
     pub(crate) fn new(
         live: Arc<Live>,
@@ -72,7 +69,7 @@ impl ProcessSpan {
         headers: Option<&dyn Extractor>,
         attributes: Attributes,
     ) -> Self {
-        let Call { at: start, parent, may_look } = call;
+        let Call { at: start, parent, may_look, .. } = call;
         let (base, ambient) = if parent.span().span_context().is_valid() {
             (parent.with_remote_span_context(SpanContext::NONE), Some(parent))
         } else {
@@ -130,7 +127,7 @@ impl ProcessSpan {
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
     pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
         let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        if attributes.0.is_empty() { self.operation.attributes.to_vec() } else { attributes.0.clone() }
+        if attributes.0.is_empty() { self.operation.attributes(|_| ()).0 } else { attributes.0.clone() }
     }
 
     pub(crate) fn operation(&self) -> &Arc<Operation> {
@@ -155,18 +152,27 @@ impl ProcessSpan {
                 self.ended.store(true, Ordering::Release);
                 return self.base.clone();
             };
-            match self.creation() {
-                Some(creation) => self.base.with_value(CreationContext(creation.clone())).with_span(span),
-                None => self.base.with_span(span),
-            }
+            self.base.with_span(span)
         })
+    }
+
+    /// The context to give away: a forward of the message is known in it, wherever it is attached.
+    pub(crate) fn context_to_go(&self) -> Context {
+        match self.identity() {
+            Some(creation) => self.context().with_value(creation),
+            None => self.context().clone(),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.creation().map(Identity::of)
     }
 
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
     ///
     /// For clients that call the handler themselves: around the call, and around each poll of what it returns.
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        let attached = self.context().clone().attach();
+        let attached = Attached::new(self.context().clone(), self.identity());
         let panicked = FailOnPanic(self);
         let outcome = work();
         drop(panicked);

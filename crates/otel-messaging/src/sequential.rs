@@ -9,10 +9,13 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use opentelemetry::{Context, ContextGuard};
+use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
-use crate::process_span::ProcessSpan;
+use crate::{
+    process_span::ProcessSpan,
+    processed::{Attached, Identity},
+};
 
 /// Makes each message of a loop over a stream current while the loop has it in hand.
 ///
@@ -85,7 +88,7 @@ pub(crate) struct Hand(Mutex<InHand>);
 #[derive(Default)]
 struct InHand {
     waiting: bool,
-    alive: Vec<(usize, Context)>,
+    alive: Vec<(usize, Context, Option<Identity>)>,
 }
 
 impl Hand {
@@ -94,10 +97,10 @@ impl Hand {
     }
 
     /// The context to be in: that of the only message, if there is only one.
-    fn context(&self) -> Option<Context> {
+    fn context(&self) -> Option<(Context, Option<Identity>)> {
         match &*self.lock() {
             InHand { waiting: false, alive } => match &alive[..] {
-                [(_, context)] => Some(context.clone()),
+                [(_, context, creation)] => Some((context.clone(), *creation)),
                 _ => None,
             },
             _ => None,
@@ -109,7 +112,7 @@ impl Hand {
         {
             let mut hand = self.lock();
             hand.waiting = false;
-            hand.alive.push((Arc::as_ptr(message).addr(), message.context().clone()));
+            hand.alive.push((Arc::as_ptr(message).addr(), message.context().clone(), message.identity()));
         }
         attach(self);
     }
@@ -119,7 +122,7 @@ impl Hand {
         let id = std::ptr::from_ref(message).addr();
         let released = {
             let mut hand = self.lock();
-            let at = hand.alive.iter().position(|(alive, _)| *alive == id);
+            let at = hand.alive.iter().position(|(alive, ..)| *alive == id);
             at.map(|at| hand.alive.swap_remove(at))
         };
         attach(self);
@@ -135,7 +138,7 @@ thread_local! {
 struct Here {
     hand: Arc<Hand>,
     /// Never used again: dropping it is its purpose.
-    attached: Option<ContextGuard>,
+    attached: Option<Attached>,
 }
 
 /// The loop that this thread is polling, if it is.
@@ -156,8 +159,8 @@ fn attach(hand: &Arc<Hand>) {
     };
     // Let go of before the next is attached, and outside the borrow: a context may be the last owner of a span.
     drop(put(None));
-    if let Some(context) = hand.context() {
-        drop(put(Some(context.attach())));
+    if let Some((context, creation)) = hand.context() {
+        drop(put(Some(Attached::new(context, creation))));
     }
 }
 

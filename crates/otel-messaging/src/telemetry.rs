@@ -17,7 +17,8 @@ use crate::{
     instrumentation::{CarriedContext, Instrumentation},
     live::{Live, MayLook},
     operation::{Attributes, Destination, Operation, OperationName},
-    process_span::{CreationContext, ProcessSpan},
+    process_span::ProcessSpan,
+    processed::{Identity, processed},
 };
 
 /// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.
@@ -36,6 +37,7 @@ pub struct Call {
     pub(crate) at: SystemTime,
     pub(crate) parent: Context,
     pub(crate) may_look: MayLook,
+    processed: Option<Identity>,
 }
 
 /// The headers of a message about to be sent: written to and, for a context that it carries already, read from.
@@ -96,7 +98,9 @@ impl Telemetry {
     #[inline]
     pub fn call(&self) -> Option<Call> {
         let may_look = self.live().enter()?;
-        Some(Call { at: SystemTime::now(), parent: Context::current(), may_look })
+        let parent = Context::current();
+        let processed = processed(&parent);
+        Some(Call { at: SystemTime::now(), parent, may_look, processed })
     }
 
     /// The operation of this name on the destination that `key` stands for. `describe` is asked once, as long as the
@@ -163,11 +167,8 @@ impl Telemetry {
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
             CarriedContext::Auto => {
-                let same = |other: &SpanContext| {
-                    other.span_id() == carried.span_id() && other.trace_id() == carried.trace_id()
-                };
-                let forwarded = call.parent.get::<CreationContext>();
-                !same(call.parent.span().span_context()) && !forwarded.is_some_and(|creation| same(&creation.0))
+                let carried = Identity::of(&carried);
+                carried != Identity::of(call.parent.span().span_context()) && Some(carried) != call.processed
             }
         };
         Some((carried, Keep(keep)))

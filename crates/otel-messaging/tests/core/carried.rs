@@ -1,7 +1,7 @@
 //! A message that carries a context already when it is sent.
 
 use opentelemetry::trace::{SpanKind, TraceContextExt};
-use otel_messaging::{CarriedContext, MessageExt};
+use otel_messaging::{CarriedContext, MessageExt, sequential_blocking};
 use support::Sdk;
 
 use crate::queue::{HeaderMap, Queue};
@@ -56,6 +56,45 @@ fn of_the_message_being_processed_is_replaced_and_linked() {
     assert_eq!(forward.span_kind, SpanKind::Producer);
     assert_eq!(forward.parent_span_id, process.span_context.span_id());
     assert_eq!(forward.links[0].span_context.span_id(), first.span_context.span_id());
+}
+
+#[test]
+fn of_the_message_being_processed_is_known_wherever_its_context_goes() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let context = message.otel_context();
+    let mut queue = std::thread::spawn(move || {
+        let message = message;
+        let _attached = context.attach();
+        queue.push_with(message.headers.clone(), "2").unwrap();
+        queue
+    })
+    .join()
+    .unwrap();
+    let (forwarded, _) = queue.messages.pop_front().unwrap();
+    let text = sdk.described();
+    assert!(text.contains("push orders\n  kind PRODUCER\n  scope queue-adapter https://opentelemetry.io/schemas/1.44.0\n  parent process orders\n  link push orders"), "{text}");
+    // Outside it is a stored message again.
+    queue.push_with(forwarded.clone(), "3").unwrap();
+    assert_eq!(queue.messages[0].0, forwarded);
+}
+
+#[test]
+fn of_the_message_a_loop_has_in_hand_is_replaced() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let sent = queue.messages[0].0.clone();
+    sequential_blocking(|| {
+        let message = queue.pop().unwrap();
+        queue.push_with(message.headers.clone(), "2").unwrap();
+        assert_ne!(queue.messages[0].0, sent);
+        drop(message);
+        queue.push_with(sent.clone(), "3").unwrap();
+        assert_eq!(queue.messages[1].0, sent);
+    });
 }
 
 #[test]
