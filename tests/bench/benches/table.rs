@@ -23,9 +23,12 @@ fn main() -> Result<(), Failed> {
     }
     println!();
     println!(
-        "Processor time of the calling thread for one operation (for the future: of the whole process), median of batches in"
+        "Processor time of the calling thread for one operation, median of batches in which the sides take turns; for the"
     );
-    println!("which the three sides take turns; allocations of Rust code; instructions by callgrind.");
+    println!(
+        "future that of the whole process, librdkafka and its mock included. Allocations of Rust code, likewise. Instructions"
+    );
+    println!("of the calling thread, by callgrind.");
     Ok(())
 }
 
@@ -47,7 +50,7 @@ impl Measured {
     }
 
     fn row(&self, path: Path) -> String {
-        let [raw, by_hand, ours] = [Side::Raw, Side::ByHand, Side::Ours].map(|side| of(&self.times, path, side));
+        let [raw, by_hand, ours] = Side::ALL.map(|side| of(&self.times, path, side));
         format!(
             "| {path} | {} | {} | {} | {} | {} | {} | {} | {} |",
             self.mode,
@@ -92,5 +95,5 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> String {
 }
 
 fn three(numbers: &Numbers, path: Path) -> String {
-    [Side::Raw, Side::ByHand, Side::Ours].map(|side| whole(of(numbers, path, side))).join(", ")
+    Side::ALL.map(|side| whole(of(numbers, path, side))).join(", ")
 }

@@ -14,8 +14,9 @@ use crate::{
     path::Path,
     peer::{
         PAYLOAD,
-        amqp::{EXCHANGE, ROUTING_KEY},
+        amqp::{self, EXCHANGE, ROUTING_KEY},
         kafka::SINK,
+        nats,
     },
     raw,
     subject::{Answers, BATCH, Driven, Failed},
@@ -30,28 +31,30 @@ pub(crate) fn driven(path: Path) -> Result<Box<dyn Driven>, Failed> {
             Box::new(raw::kafka::Receive::new(move |message| handler.process(message, || ()))?)
         }
         Path::RabbitSend => {
-            let client = raw::rabbitmq::Client::new()?;
-            let (host, port) = (client.address.ip().to_string(), client.address.port());
+            let address = amqp::start()?;
+            let (host, port) = (address.ip().to_string(), address.port());
+            let client = raw::rabbitmq::Client::new(address)?;
             let publisher = by_hand::rabbitmq::TracedPublisher::new(client.channel.clone(), &host, port);
             Box::new(RabbitSend { client, publisher })
         }
         Path::RabbitReceive => {
-            let client = raw::rabbitmq::Client::new()?;
-            let (host, port) = (client.address.ip().to_string(), client.address.port());
+            let address = amqp::start()?;
+            let (host, port) = (address.ip().to_string(), address.port());
             let handler = by_hand::rabbitmq::TracedHandler::new(raw::rabbitmq::QUEUE, &host, port);
-            Box::new(raw::rabbitmq::Receive::new(client, move |delivery| handler.process(delivery, || ()))?)
+            Box::new(raw::rabbitmq::Receive::new(address, move |delivery| handler.process(delivery, || ()))?)
         }
         Path::NatsSend => {
-            let client = raw::nats::Client::new()?;
-            let (host, port) = (client.address.ip().to_string(), client.address.port());
+            let address = nats::start()?;
+            let (host, port) = (address.ip().to_string(), address.port());
+            let client = raw::nats::Client::new(address)?;
             let publisher = by_hand::nats::TracedPublisher::new(client.client.clone(), &host, port);
             Box::new(NatsSend { client, publisher, payload: Bytes::from_static(&PAYLOAD) })
         }
         Path::NatsReceive => {
-            let client = raw::nats::Client::new()?;
-            let (host, port) = (client.address.ip().to_string(), client.address.port());
+            let address = nats::start()?;
+            let (host, port) = (address.ip().to_string(), address.port());
             let handler = by_hand::nats::TracedHandler::new(&host, port);
-            Box::new(raw::nats::Receive::new(client, move |message| handler.process(message, || ()))?)
+            Box::new(raw::nats::Receive::new(address, move |message| handler.process(message, || ()))?)
         }
     })
 }

@@ -13,6 +13,7 @@
 //! processor time, so that waiting for the peer costs none. `tests/spans.rs` proves that the instrumented sides make the same
 //! spans.
 
+#![allow(clippy::duplicate_mod, reason = "the same source, under the clients' names and under ours, is the comparison")]
 #![allow(missing_debug_implementations, reason = "nothing here is printed for debugging")]
 
 pub mod by_hand;
@@ -20,7 +21,6 @@ mod by_hand_subjects;
 pub mod counting;
 pub mod cpu_time;
 mod mode;
-#[cfg(feature = "ours")]
 mod ours;
 mod path;
 mod peer;

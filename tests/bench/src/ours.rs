@@ -4,6 +4,7 @@ use otel_messaging::MessageExt;
 
 use crate::{
     path::Path,
+    peer,
     subject::{Driven, Failed},
 };
 
@@ -25,9 +26,9 @@ pub(crate) fn driven(path: Path) -> Result<Box<dyn Driven>, Failed> {
         Path::KafkaReceive => Box::new(kafka::Receive::new(|message| message.in_scope(|| ()))?),
         Path::RabbitSend => Box::new(rabbitmq::Send::new()?),
         Path::RabbitReceive => {
-            Box::new(rabbitmq::Receive::new(rabbitmq::Client::new()?, |delivery| delivery.in_scope(|| ()))?)
+            Box::new(rabbitmq::Receive::new(peer::amqp::start()?, |delivery| delivery.in_scope(|| ()))?)
         }
         Path::NatsSend => Box::new(nats::Send::new()?),
-        Path::NatsReceive => Box::new(nats::Receive::new(nats::Client::new()?, |message| message.in_scope(|| ()))?),
+        Path::NatsReceive => Box::new(nats::Receive::new(peer::nats::start()?, |message| message.in_scope(|| ()))?),
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    by_hand_subjects, raw,
+    by_hand_subjects, ours, raw,
     subject::{Driven, Failed, Threads},
 };
 
@@ -65,21 +65,14 @@ impl Path {
         match side {
             Side::Raw => raw::driven(self),
             Side::ByHand => by_hand_subjects::driven(self),
-            #[cfg(feature = "ours")]
-            Side::Ours => crate::ours::driven(self),
-            #[cfg(not(feature = "ours"))]
-            Side::Ours => Err("built without the adapters".into()),
+            Side::Ours => ours::driven(self),
         }
     }
 }
 
 impl Side {
     /// All of them.
-    #[cfg(feature = "ours")]
-    pub const ALL: &[Self] = &[Self::Raw, Self::ByHand, Self::Ours];
-    /// All of them.
-    #[cfg(not(feature = "ours"))]
-    pub const ALL: &[Self] = &[Self::Raw, Self::ByHand];
+    pub const ALL: [Self; 3] = [Self::Raw, Self::ByHand, Self::Ours];
 }
 
 impl fmt::Display for Path {

@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use crate::{
     path::Path,
+    peer,
     subject::{Driven, Failed},
 };
 
@@ -24,9 +25,9 @@ pub(crate) fn driven(path: Path) -> Result<Box<dyn Driven>, Failed> {
         Path::KafkaReceive => Box::new(kafka::Receive::new(|message| _ = black_box(message))?),
         Path::RabbitSend => Box::new(rabbitmq::Send::new()?),
         Path::RabbitReceive => {
-            Box::new(rabbitmq::Receive::new(rabbitmq::Client::new()?, |message| _ = black_box(message))?)
+            Box::new(rabbitmq::Receive::new(peer::amqp::start()?, |message| _ = black_box(message))?)
         }
         Path::NatsSend => Box::new(nats::Send::new()?),
-        Path::NatsReceive => Box::new(nats::Receive::new(nats::Client::new()?, |message| _ = black_box(message))?),
+        Path::NatsReceive => Box::new(nats::Receive::new(peer::nats::start()?, |message| _ = black_box(message))?),
     })
 }

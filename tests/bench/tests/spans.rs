@@ -23,7 +23,7 @@ fn sides_make_the_same_spans() -> Result<(), Failed> {
     global::set_text_map_propagator(TraceContextPropagator::new());
 
     for path in Path::ALL {
-        for &side in Side::ALL {
+        for side in Side::ALL {
             let mut subject = Subject::new(path, side, Mode::Recorded)?;
             provider.force_flush()?;
             exporter.reset();

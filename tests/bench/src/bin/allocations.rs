@@ -14,7 +14,7 @@ fn main() -> Result<(), Failed> {
     let batches = if bench::is_quick() { 5 } else { 21 };
     mode.install();
     for path in Path::ALL {
-        for &side in Side::ALL {
+        for side in Side::ALL {
             let mut subject = Subject::new(path, side, mode)?;
             let mut counts = Vec::new();
             for _ in 0..batches {

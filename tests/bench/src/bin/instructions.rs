@@ -45,7 +45,7 @@ fn main() -> Result<ExitCode, Failed> {
 /// which is not the caller's.
 fn all() -> impl Iterator<Item = (Path, Side)> {
     let paths = Path::ALL.into_iter().filter(|path| *path != Path::KafkaSendFuture);
-    paths.flat_map(|path| Side::ALL.iter().map(move |&side| (path, side)))
+    paths.flat_map(|path| Side::ALL.into_iter().map(move |side| (path, side)))
 }
 
 fn operate_all(mode: Mode) -> Result<(), Failed> {

@@ -11,7 +11,7 @@ fn main() -> Result<(), Failed> {
     mode.install();
     for path in Path::ALL {
         let mut subjects = Vec::new();
-        for &side in Side::ALL {
+        for side in Side::ALL {
             subjects.push((side, Subject::new(path, side, mode)?, Vec::with_capacity(rounds)));
         }
         for _ in 0..rounds {
@@ -21,7 +21,7 @@ fn main() -> Result<(), Failed> {
                 times.push(subject.batch(BATCH, cpu_time::reading)?);
             }
         }
-        for &side in Side::ALL {
+        for side in Side::ALL {
             for (_, _, times) in subjects.iter_mut().filter(|(its, ..)| *its == side) {
                 times.sort_unstable();
                 let median = times[times.len() / 2].as_nanos() / u128::from(BATCH);

@@ -18,7 +18,6 @@ pub(crate) const SUBJECT: &str = "orders.created";
 /// A connection, and the runtime it lives in: it reads and writes only while the runtime is entered and the caller waits.
 pub(crate) struct Client {
     pub(crate) runtime: Runtime,
-    pub(crate) address: SocketAddr,
     pub(crate) client: async_nats::Client,
 }
 
@@ -34,11 +33,11 @@ pub(crate) struct Receive<H> {
 }
 
 impl Client {
-    pub(crate) fn new() -> Result<Self, Failed> {
-        let address = start()?;
+    /// Connects to the peer at this address.
+    pub(crate) fn new(address: SocketAddr) -> Result<Self, Failed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(async_nats::connect(format!("nats://{address}")))?;
-        Ok(Self { runtime, address, client })
+        Ok(Self { runtime, client })
     }
 
     pub(crate) fn flush(&self) -> Result<(), Failed> {
@@ -48,7 +47,7 @@ impl Client {
 
 impl Send {
     pub(crate) fn new() -> Result<Self, Failed> {
-        Ok(Self { client: Client::new()?, payload: Bytes::from_static(&PAYLOAD) })
+        Ok(Self { client: Client::new(start()?)?, payload: Bytes::from_static(&PAYLOAD) })
     }
 }
 
@@ -69,7 +68,8 @@ impl Driven for Send {
 }
 
 impl<H: FnMut(&Message)> Receive<H> {
-    pub(crate) fn new(client: Client, handle: H) -> Result<Self, Failed> {
+    pub(crate) fn new(address: SocketAddr, handle: H) -> Result<Self, Failed> {
+        let client = Client::new(address)?;
         let subscriber = client.runtime.block_on(client.client.subscribe(SUBJECT))?;
         Ok(Self { client, subscriber, handle })
     }

@@ -25,7 +25,6 @@ pub(crate) const QUEUE: &str = "billing";
 /// A connection with one channel, and the runtime both live in. lapin reads and writes on a thread of its own.
 pub(crate) struct Client {
     pub(crate) runtime: Runtime,
-    pub(crate) address: SocketAddr,
     pub(crate) channel: Channel,
     _connection: Connection,
 }
@@ -41,21 +40,21 @@ pub(crate) struct Receive<H> {
 }
 
 impl Client {
-    pub(crate) fn new() -> Result<Self, Failed> {
-        let address = start()?;
+    /// Connects to the peer at this address.
+    pub(crate) fn new(address: SocketAddr) -> Result<Self, Failed> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (connection, channel) = runtime.block_on(async {
             let connection = Connection::connect(&format!("amqp://{address}"), ConnectionProperties::default()).await?;
             let channel = connection.create_channel().await?;
             Ok::<_, Failed>((connection, channel))
         })?;
-        Ok(Self { runtime, address, channel, _connection: connection })
+        Ok(Self { runtime, channel, _connection: connection })
     }
 }
 
 impl Send {
     pub(crate) fn new() -> Result<Self, Failed> {
-        Ok(Self { client: Client::new()? })
+        Ok(Self { client: Client::new(start()?)? })
     }
 }
 
@@ -75,7 +74,8 @@ async fn publish(channel: &Channel) -> lapin::Result<()> {
 }
 
 impl<H: FnMut(&Delivery)> Receive<H> {
-    pub(crate) fn new(client: Client, handle: H) -> Result<Self, Failed> {
+    pub(crate) fn new(address: SocketAddr, handle: H) -> Result<Self, Failed> {
+        let client = Client::new(address)?;
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let consumer = client.runtime.block_on(client.channel.basic_consume(
             QUEUE.into(),
