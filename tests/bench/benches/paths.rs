@@ -32,7 +32,7 @@ fn measure(mode: Mode) -> Result<(), Failed> {
     mode.install();
     let mut criterion = Criterion::default().configure_from_args();
     if bench::is_quick() {
-        let brief = Duration::from_millis(100);
+        let brief = Duration::from_millis(20);
         criterion = criterion.sample_size(10).warm_up_time(brief).measurement_time(brief).without_plots();
     }
     for path in Path::ALL {
