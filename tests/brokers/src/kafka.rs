@@ -101,6 +101,16 @@ impl Kafka {
         Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
     }
 
+    /// A private child process on this port, for clients that know no other.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it; also where the port is taken.
+    pub fn own_at(port: u16) -> Result<Self, Missing> {
+        let installed = Installed::find()?;
+        let process = Process::start_at(&KAFKA, Some(port), |folder, ports| installed.prepare(folder, ports))?;
+        Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
+    }
+
     /// librdkafka's mock cluster inside this process. It does not honour `read_committed` and keeps 5 MiB a partition.
     ///
     /// # Errors

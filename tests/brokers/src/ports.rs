@@ -27,3 +27,8 @@ pub(crate) fn free() -> io::Result<u16> {
     }
     Err(io::Error::from(io::ErrorKind::AddrInUse))
 }
+
+/// A port of 127.0.0.1 that has to be this one. An error where somebody has it, who would be taken for the broker.
+pub(crate) fn given(port: u16) -> io::Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port)
+}

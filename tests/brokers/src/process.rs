@@ -62,10 +62,19 @@ impl Process {
         kind: &'static Kind,
         prepare: impl Fn(&Path, &[u16]) -> io::Result<Program>,
     ) -> Result<Self, Missing> {
+        Self::start_at(kind, None, prepare)
+    }
+
+    /// The same with a given port for clients.
+    pub(crate) fn start_at(
+        kind: &'static Kind,
+        port: Option<u16>,
+        prepare: impl Fn(&Path, &[u16]) -> io::Result<Program>,
+    ) -> Result<Self, Missing> {
         let mut attempt = 1;
         loop {
             let ports = (0..kind.ports)
-                .map(|_| ports::free())
+                .map(|number| port.filter(|_| number == 0).map_or_else(ports::free, ports::given))
                 .collect::<io::Result<Vec<_>>>()
                 .map_err(Missing::machine(kind.name, "there is no free port"))?;
             let folder = Folder::create().map_err(Missing::machine(kind.name, "there is no place for its data"))?;

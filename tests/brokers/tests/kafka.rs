@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brokers::{Kafka, Source};
+use brokers::{Kafka, Missing, Source};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -116,4 +116,16 @@ fn a_dropped_node_is_gone_also_when_the_reason_is_a_panic() {
     .join();
     assert!(panicked.is_err());
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_given_port_is_used_or_refused() {
+    let kafka = Kafka::own().unwrap();
+    let port = kafka.bootstrap_servers.rsplit(':').next().unwrap().parse().unwrap();
+    assert!(matches!(Kafka::own_at(port), Err(Missing::Machine { .. })));
+    let address = kafka.bootstrap_servers.clone();
+    drop(kafka);
+    let kafka = Kafka::own_at(port).unwrap();
+    assert_eq!(kafka.bootstrap_servers, address);
+    produce(&kafka, "first");
 }

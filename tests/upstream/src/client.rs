@@ -59,7 +59,8 @@ enum Running {
 }
 
 fn kafka() -> Result<Broker> {
-    let kafka = Kafka::own()?;
+    // Some of the tests take no other port.
+    let kafka = Kafka::own_at(9092)?;
     Ok(Broker {
         environment: vec![("KAFKA_HOST", kafka.bootstrap_servers.clone()), ("KAFKA_VERSION", "4.1".to_owned())],
         _running: Running::Kafka(kafka),

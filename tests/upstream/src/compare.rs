@@ -19,6 +19,7 @@ pub(crate) struct Comparison {
     /// The client and its version.
     title: String,
     examples: usize,
+    missing_features: BTreeSet<String>,
     expected: Vec<Difference>,
     built: BTreeMap<Side, Built>,
     run: BTreeMap<Side, Outcomes>,
@@ -29,6 +30,7 @@ impl Comparison {
         Self {
             title: published.to_string(),
             examples: published.count(Kind::Example),
+            missing_features: published.missing_features.clone(),
             expected: expected.of(published.client.name),
             built: BTreeMap::new(),
             run: BTreeMap::new(),
@@ -42,7 +44,8 @@ impl Comparison {
 
     /// Where our crate does not do as the client does, or as the list of expected differences says. Empty where all is well.
     pub(crate) fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<_> =
+            self.missing_features.iter().map(|feature| format!("ours has no feature {feature}")).collect();
         for (side, built) in &self.built {
             problems.extend(built.failures.iter().map(|failure| format!("{side}: {failure}")));
         }
@@ -231,7 +234,14 @@ mod tests {
             })
             .collect();
         let run = [Side::Raw, Side::Renamed, Side::WithSdk].into_iter().zip(run.map(outcomes)).collect();
-        Comparison { title: "c 1".to_owned(), examples: 0, expected, built: BTreeMap::new(), run }
+        Comparison {
+            title: "c 1".to_owned(),
+            examples: 0,
+            missing_features: BTreeSet::new(),
+            expected,
+            built: BTreeMap::new(),
+            run,
+        }
     }
 
     const PASSED: Verdict = Verdict::Passed;
@@ -282,6 +292,13 @@ mod tests {
         let mut comparison = comparison(&["t"], [&[("t", PASSED)], &[("t", PASSED)], &[("t", FAILED)]]);
         comparison.expected[0].place = "tests/a.rs:8".to_owned();
         assert_eq!(comparison.problems().len(), 2);
+    }
+
+    #[test]
+    fn a_missing_feature_is_a_problem() {
+        let mut comparison = comparison(&[], [&[], &[], &[]]);
+        comparison.missing_features.insert("ssl".to_owned());
+        assert_eq!(comparison.problems(), ["ours has no feature ssl"]);
     }
 
     #[test]

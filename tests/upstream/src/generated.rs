@@ -66,7 +66,7 @@ impl<'a> Workspace<'a> {
             ] {
                 let package = side.package(client);
                 let folder = workspace.folder(&package);
-                write(&folder.join("Cargo.toml"), &manifest(published, &package, &behind, places)?)?;
+                write(&folder.join("Cargo.toml"), &manifest(published, side, &behind, places)?)?;
                 write(&folder.join("src/lib.rs"), "")?;
                 for published_folder in ["tests", "examples"] {
                     link(&published.root.join(published_folder), &folder.join(published_folder))?;
@@ -121,10 +121,10 @@ fn ours(places: &Places, client: &Client) -> String {
     format!("package = {:?}, path = {:?}", client.ours, path)
 }
 
-fn manifest(published: &Published, package: &str, behind: &str, places: &Places) -> Result<String> {
+fn manifest(published: &Published, side: Side, behind: &str, places: &Places) -> Result<String> {
     let client = published.client;
-    let mut text = package_table(package, &published.edition);
-    text.push_str(&features(published, client.name));
+    let mut text = package_table(&side.package(client), &published.edition);
+    text.push_str(&features(published, side, client.name));
     write!(text, "\n[dependencies]\n{} = {{ {behind}, default-features = false }}\n", client.name)?;
     text.push_str("\n[dev-dependencies]\n");
     let code = code(published)?;
@@ -147,7 +147,7 @@ fn manifest(published: &Published, package: &str, behind: &str, places: &Places)
 
 fn linking_manifest(published: &Published, package: &str, places: &Places) -> String {
     let mut text = package_table(package, "2024");
-    text.push_str(&features(published, "ours"));
+    text.push_str(&features(published, Side::WithSdk, "ours"));
     text.push_str(&format!(
         "\n[dependencies]\nours = {{ {}, default-features = false }}\nwith_sdk = {{ path = {:?} }}\n",
         ours(places, published.client),
@@ -163,11 +163,18 @@ fn package_table(name: &str, edition: &str) -> String {
     )
 }
 
-/// The client's features by their names, each switching on that of the dependency.
-fn features(published: &Published, dependency: &str) -> String {
+/// The client's features by their names, each switching on that of the dependency. One that ours lacks is told of where sides
+/// are compared, and switches on nothing here.
+fn features(published: &Published, side: Side, dependency: &str) -> String {
     let mut text = "\n[features]\n".to_owned();
     for (feature, parts) in &published.features {
-        let parts = if feature == "default" { parts.clone() } else { vec![format!("{dependency}/{feature}")] };
+        let parts = if feature == "default" {
+            parts.clone()
+        } else if side != Side::Raw && published.missing_features.contains(feature) {
+            Vec::new()
+        } else {
+            vec![format!("{dependency}/{feature}")]
+        };
         text.push_str(&format!("{feature:?} = {parts:?}\n"));
     }
     text

@@ -5,13 +5,18 @@ use std::{
     fmt, fs,
     io::Read,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{Result, client::Client, places::Places};
+use crate::{
+    Result,
+    client::{CLIENTS, Client},
+    places::Places,
+};
 
 /// A client's package, in the source cache of `cargo`.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(crate) struct Published {
     pub(crate) root: PathBuf,
     pub(crate) edition: String,
     pub(crate) features: BTreeMap<String, Vec<String>>,
+    /// Those that our package does not have.
+    pub(crate) missing_features: BTreeSet<String>,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) targets: Vec<Target>,
     /// Of the archive, as our `Cargo.lock` has it.
@@ -56,25 +63,33 @@ pub(crate) struct Target {
 }
 
 impl Published {
-    /// The version that our `Cargo.lock` names, fetched when it is not here yet.
-    pub(crate) fn find(client: &'static Client, places: &Places) -> Result<Self> {
-        let output = places
-            .cargo()
-            .args(["metadata", "--format-version", "1", "--manifest-path"])
-            .arg(places.workspace.join("Cargo.toml"))
-            .stderr(std::process::Stdio::inherit())
-            .output()?;
+    /// Those of all clients, in the versions that our `Cargo.lock` names, fetched when they are not here yet.
+    pub(crate) fn find(places: &Places) -> Result<Vec<Self>> {
+        let manifest = places.workspace.join("Cargo.toml");
+        let mut command = places.cargo();
+        command.args(["metadata", "--format-version", "1", "--manifest-path"]).arg(manifest);
+        let output = command.stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err("cargo metadata failed".into());
         }
         let metadata: Value = serde_json::from_slice(&output.stdout)?;
-        let package = list(&metadata["packages"])
+        let lock = fs::read_to_string(places.workspace.join("Cargo.lock"))?;
+        let find = |client| Self::find_one(client, list(&metadata["packages"]), &lock);
+        CLIENTS.iter().map(find).collect()
+    }
+
+    fn find_one(client: &'static Client, packages: &[Value], lock: &str) -> Result<Self> {
+        let package = packages
             .iter()
             .find(|package| package["name"] == client.name && !package["source"].is_null())
             .ok_or_else(|| format!("{} is not among our dependencies", client.name))?;
+        let ours = packages
+            .iter()
+            .find(|package| package["name"] == client.ours)
+            .ok_or_else(|| format!("{} is not in our workspace", client.ours))?;
+        let features: BTreeMap<String, Vec<String>> = serde_json::from_value(package["features"].clone())?;
         let version = text(&package["version"]);
-        let lock = fs::read_to_string(places.workspace.join("Cargo.lock"))?;
-        let checksum = checksum(&lock, client.name, &version)
+        let checksum = checksum(lock, client.name, &version)
             .ok_or_else(|| format!("Cargo.lock has no checksum for {} {version}", client.name))?;
         let manifest = PathBuf::from(text(&package["manifest_path"]));
         let root = manifest.parent().ok_or("a manifest without a folder")?.to_owned();
@@ -82,7 +97,8 @@ impl Published {
             client,
             version,
             edition: text(&package["edition"]),
-            features: serde_json::from_value(package["features"].clone())?,
+            missing_features: features.keys().filter(|&name| ours["features"][name].is_null()).cloned().collect(),
+            features,
             dependencies: dependencies(list(&package["dependencies"])),
             targets: list(&package["targets"]).iter().filter_map(|target| Target::of(target, &root)).collect(),
             root,
