@@ -61,6 +61,8 @@ impl Rabbit {
         let channel = connection.create_channel().await.unwrap();
         let raw_connection = lapin::Connection::connect(uri(), ConnectionProperties::default()).await.unwrap();
         let raw = raw_connection.create_channel().await.unwrap();
+        // So that what it published is there.
+        raw.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         Self { sdk, connection, channel, raw, _raw_connection: raw_connection }
     }
 

@@ -44,7 +44,6 @@ async fn an_unknown_exchange_fails_the_confirmed_publish_and_what_follows() {
         )
     };
     let error = publish().await.unwrap().await.unwrap_err();
-    rabbit.raw.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let raw = rabbit
         .raw
         .basic_publish(

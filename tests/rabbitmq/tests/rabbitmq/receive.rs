@@ -299,6 +299,7 @@ async fn a_get_has_a_span_that_links_the_message_which_has_its_own() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish(&queue, b"1", BasicProperties::default().with_message_id("17".into())).await;
+    rabbit.round_trip(&queue).await;
     let message = rabbit.channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
     assert_eq!((message.message_count, &*message.data), (0, &b"1"[..]));
     assert!(message.ack(BasicAckOptions::default()).await.unwrap());

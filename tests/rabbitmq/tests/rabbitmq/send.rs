@@ -269,6 +269,8 @@ async fn dropped_confirms_are_collected_by_wait_for_confirms_with_what_came_back
         let publish = rabbit.channel.basic_publish("".into(), key.as_str().into(), MANDATORY, b"1", properties);
         drop(publish.await.unwrap());
     }
+    rabbit.round_trip(&queue).await;
+    rabbit.round_trip(&queue).await;
     let returned = rabbit.channel.wait_for_confirms().await.unwrap();
     let returned: Vec<_> =
         returned.iter().map(|message| (message.routing_key.as_str(), message.properties.clone())).collect();
@@ -345,6 +347,8 @@ async fn whichever_confirm_lapin_hands_a_message_to_the_span_of_its_own_publish_
         }
         let answers = join_all(confirms).await;
         let mut returned: Vec<_> = answers.into_iter().filter_map(|answer| answer.unwrap().take_message()).collect();
+        rabbit.round_trip(&queue).await;
+        rabbit.round_trip(&queue).await;
         returned.extend(rabbit.channel.wait_for_confirms().await.unwrap());
         let mut ids: Vec<_> = returned
             .iter()
