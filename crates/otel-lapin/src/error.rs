@@ -18,7 +18,7 @@ const OTHER: &str = "_OTHER";
 /// one (`not-found`), else the name of lapin's variant in the same spelling.
 ///
 /// Source: `error.type` of the RabbitMQ spans.
-pub fn error_type(error: &Error) -> &'static str {
+pub(crate) fn error_type(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::ChannelsLimitReached => "channels-limit-reached",
         ErrorKind::InvalidProtocolVersion(_) => "invalid-protocol-version",

@@ -20,7 +20,7 @@ type Entries = BTreeMap<ShortString, AMQPValue>;
 /// ```
 /// use opentelemetry::propagation::{Extractor, Injector};
 /// use otel_lapin::{
-///     headers::{HeaderExtractor, HeaderInjector},
+///     otel::{HeaderExtractor, HeaderInjector},
 ///     types::FieldTable,
 /// };
 ///

@@ -1,4 +1,4 @@
-//! lapin with OpenTelemetry: the same RabbitMQ client, every message a span.
+#![doc = include_str!("../README.md")]
 #![deny(hidden_glob_reexports, ambiguous_glob_reexports)]
 
 mod acker;
@@ -7,13 +7,13 @@ mod connection;
 mod connection_builder;
 mod consumer;
 mod error;
+mod headers;
 mod ledger;
 mod publisher_confirm;
 mod publishes;
 mod settle;
 mod telemetry;
 
-pub mod headers;
 pub mod message;
 
 pub use lapin::*;
@@ -24,15 +24,16 @@ pub use crate::{
     connection::{Connect, Connection},
     connection_builder::{ConnectionBuilder, DefaultConnectionBuilder},
     consumer::{Consumer, ConsumerDelegate},
-    error::error_type,
     publisher_confirm::{Confirmation, PublisherConfirm},
 };
 
-/// What lapin has no counterpart for: configuration, and what received messages can do.
+/// What this crate has and `lapin` has not, in a module that collides with nothing of the client's.
 pub mod otel {
-    #[doc(no_inline)]
+    pub use lapin as raw;
     pub use otel_messaging::{
         CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, Outcome, Processing,
         Sequential, process_batch, sequential, sequential_blocking,
     };
+
+    pub use crate::headers::{HeaderExtractor, HeaderInjector};
 }
