@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     hash::{BuildHasherDefault, Hasher},
+    iter,
     sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
@@ -88,7 +89,8 @@ pub struct Attributes(pub(crate) Vec<KeyValue>);
 impl Attributes {
     /// Adds one attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        self.0.push(KeyValue::new(key, value));
+        // Not `push`, which makes it on the stack and then copies it.
+        self.0.extend(iter::once_with(|| KeyValue::new(key, value)));
     }
 }
 
@@ -147,47 +149,21 @@ impl Destination {
 pub struct Operation {
     pub(crate) name: OperationName,
     pub(crate) span_name: Cow<'static, str>,
-    attributes: Box<[(&'static str, Fixed)]>,
+    // Most attributes are text that is kept for the life of the process, or numbers: these are written at once, where a
+    // value that could be anything is cloned by a call, to the stack first.
+    texts: Box<[(&'static str, &'static str)]>,
+    numbers: Box<[(&'static str, i64)]>,
+    rest: Box<[KeyValue]>,
     key: Box<[Box<str>]>,
-}
-
-/// The value of an attribute that is the same for every message. Most are copied as they are, without a look at what
-/// OpenTelemetry's values can be besides.
-#[derive(Debug, Clone)]
-enum Fixed {
-    Text(&'static str),
-    Int(i64),
-    Bool(bool),
-    Other(Value),
-}
-
-impl Fixed {
-    fn new(value: Value, kept: bool) -> Self {
-        match value {
-            Value::Bool(value) => Self::Bool(value),
-            Value::I64(value) => Self::Int(value),
-            Value::String(value) if kept => match intern(value.as_str()) {
-                Cow::Borrowed(value) => Self::Text(value),
-                Cow::Owned(value) => Self::Other(Arc::<str>::from(value).into()),
-            },
-            Value::String(value) => Self::Other(Arc::<str>::from(value.as_str()).into()),
-            value => Self::Other(value),
-        }
-    }
-
-    fn value(&self) -> Value {
-        match self {
-            Self::Text(value) => (*value).into(),
-            Self::Int(value) => (*value).into(),
-            Self::Bool(value) => (*value).into(),
-            Self::Other(value) => value.clone(),
-        }
-    }
 }
 
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operation").field("span_name", &self.span_name).field("attributes", &self.attributes).finish()
+        f.debug_struct("Operation")
+            .field("span_name", &self.span_name)
+            .field("texts", &self.texts)
+            .field("rest", &self.rest)
+            .finish()
     }
 }
 
@@ -227,9 +203,20 @@ impl Operation {
             attributes.extend(anonymous.then_some((attribute::MESSAGING_DESTINATION_ANONYMOUS, true.into())));
         }
         attributes.extend(own);
-        let attributes = attributes.into_iter().map(|(key, value)| (key, Fixed::new(value, kept))).collect();
+        let (mut texts, mut numbers, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, value) in attributes {
+            match &value {
+                Value::String(text) if kept => match intern(text.as_str()) {
+                    Cow::Borrowed(text) => texts.push((key, text)),
+                    Cow::Owned(text) => rest.push(KeyValue::new(key, Arc::<str>::from(text))),
+                },
+                Value::String(text) => rest.push(KeyValue::new(key, Arc::<str>::from(text.as_str()))),
+                Value::I64(number) => numbers.push((key, *number)),
+                _ => rest.push(KeyValue::new(key, value)),
+            }
+        }
         let key = key.iter().map(|&part| part.into()).collect();
-        Self { name, span_name, attributes, key }
+        Self { name, span_name, texts: texts.into(), numbers: numbers.into(), rest: rest.into(), key }
     }
 
     /// The same for messages of several destinations.
@@ -237,15 +224,19 @@ impl Operation {
         Self {
             name: self.name,
             span_name: Cow::Borrowed(self.name.name),
-            attributes: Box::default(),
+            texts: Box::default(),
+            numbers: Box::default(),
+            rest: Box::default(),
             key: Box::default(),
         }
     }
 
     /// The operation's attributes, followed by those of one message.
     pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
-        let mut attributes = Vec::with_capacity(self.attributes.len() + SPARE);
-        attributes.extend(self.attributes.iter().map(|(key, value)| KeyValue::new(*key, value.value())));
+        let mut attributes = Vec::with_capacity(self.texts.len() + self.numbers.len() + self.rest.len() + SPARE);
+        attributes.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
+        attributes.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
+        attributes.extend_from_slice(&self.rest);
         let mut attributes = Attributes(attributes);
         message(&mut attributes);
         attributes
@@ -354,14 +345,13 @@ impl Hasher for Hashed {
     }
 }
 
-/// FNV-1a: names are short, and the number of those kept is bounded, so nobody can flood a bucket.
+/// FNV-1a of the key: names are short, and the number of those kept is bounded, so nobody can flood a bucket.
 fn hash(name: OperationName, key: &[&str]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ name.name.len() as u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    name.name.bytes().for_each(&mut add);
     for part in key {
-        add(0xff);
         part.bytes().for_each(&mut add);
+        add(0xff);
     }
     hash
 }

@@ -62,6 +62,7 @@ pub struct ProcessSpan {
 }
 
 impl ProcessSpan {
+    #[inline]
     pub(crate) fn new(
         live: Arc<Live>,
         call: Call,
@@ -229,7 +230,12 @@ impl ProcessSpan {
         self.live.start(self.may_look, parent, || {
             let ambient =
                 self.ambient.as_ref().filter(|_| by_creation).map(|ambient| ambient.span().span_context().clone());
-            let links = creation.cloned().into_iter().chain(ambient).map(Link::with_context).collect();
+            let mut links = Vec::new();
+            if let Some(creation) = creation {
+                links.reserve_exact(1 + usize::from(ambient.is_some()));
+                links.push(Link::with_context(creation.clone()));
+            }
+            links.extend(ambient.map(Link::with_context));
             Self::builder(&self.operation, self.start, attributes, links)
         })
     }
