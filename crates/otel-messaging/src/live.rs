@@ -18,7 +18,6 @@ use opentelemetry::{
 
 use crate::{
     instrumentation::{Instrumentation, Settings, Tracers},
-    operation::Operations,
     shield::shield,
 };
 
@@ -35,7 +34,6 @@ pub(crate) struct Live {
     tracer: OnceLock<BoxedTracer>,
     propagates: AtomicBool,
     next_look: AtomicU64,
-    pub(crate) operations: Operations,
 }
 
 /// Leave to try the global tracer: OpenTelemetry has no way to ask a tracer whether it is a no-op, so the first span it
@@ -51,14 +49,7 @@ impl Live {
             Tracers::Global => OnceLock::new(),
             Tracers::Explicit(make) => OnceLock::from(make(scope.clone())),
         };
-        Self {
-            scope,
-            settings,
-            tracer,
-            propagates: AtomicBool::new(false),
-            next_look: AtomicU64::new(0),
-            operations: Operations::default(),
-        }
+        Self { scope, settings, tracer, propagates: AtomicBool::new(false), next_look: AtomicU64::new(0) }
     }
 
     pub(crate) fn settings(&self) -> &Settings {

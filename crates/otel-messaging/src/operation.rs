@@ -6,12 +6,12 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hasher},
     iter,
-    sync::{Arc, LazyLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
 };
 
 use opentelemetry::{KeyValue, Value, trace::SpanKind};
 
-use crate::{instrumentation::Settings, semconv::attribute, shield::shield};
+use crate::{live::Live, semconv::attribute, shield::shield};
 
 /// The name of an operation in its client's words, with the type the convention gives it.
 ///
@@ -147,6 +147,8 @@ impl Destination {
 ///
 /// Made and kept by [`Telemetry::operation`](crate::adapter::Telemetry::operation).
 pub struct Operation {
+    /// What its spans are made with: a message holds the operation, and needs no more.
+    pub(crate) live: Arc<Live>,
     pub(crate) name: OperationName,
     pub(crate) span_name: Cow<'static, str>,
     // Most attributes are text that is kept for the life of the process, or numbers: these are written at once, where a
@@ -172,6 +174,7 @@ const SPARE: usize = 8;
 
 impl Operation {
     fn new(
+        live: Arc<Live>,
         system: &'static str,
         name: OperationName,
         key: &[&str],
@@ -216,12 +219,13 @@ impl Operation {
             }
         }
         let key = key.iter().map(|&part| part.into()).collect();
-        Self { name, span_name, texts: texts.into(), numbers: numbers.into(), rest: rest.into(), key }
+        Self { live, name, span_name, texts: texts.into(), numbers: numbers.into(), rest: rest.into(), key }
     }
 
     /// The same for messages of several destinations.
     pub(crate) fn without_destination(&self) -> Self {
         Self {
+            live: self.live.clone(),
             name: self.name,
             span_name: Cow::Borrowed(self.name.name),
             texts: Box::default(),
@@ -324,6 +328,8 @@ impl Bound {
 /// The operations of one client, by what its adapter looks them up with.
 #[derive(Default)]
 pub(crate) struct Operations {
+    // The first of each type, found without a lock: most clients have no other.
+    first: [OnceLock<Arc<Operation>>; 4],
     // The hash of name and key, then a scan of the very few that share it: a map keyed by several borrowed strings
     // would need an owned key for each look-up.
     cached: RwLock<HashMap<u64, Vec<Arc<Operation>>, BuildHasherDefault<Hashed>>>,
@@ -359,12 +365,17 @@ fn hash(name: OperationName, key: &[&str]) -> u64 {
 impl Operations {
     pub(crate) fn get(
         &self,
+        live: &Arc<Live>,
         system: &'static str,
         name: OperationName,
         key: &[&str],
-        settings: &Settings,
         describe: impl FnOnce() -> Destination,
     ) -> Arc<Operation> {
+        let first = &self.first[name.kind as usize];
+        if let Some(first) = first.get().filter(|first| first.is(name, key)) {
+            return first.clone();
+        }
+        let settings = live.settings();
         let hash = hash(name, key);
         {
             let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
@@ -385,13 +396,15 @@ impl Operations {
         let bounded = lasting && shown.is_none_or(|shown| bound.admits(shown));
         // A template bounds what is shown, not how many names stand behind it.
         let kept = bounded && destination.name.as_deref().is_none_or(|name| bound.admits(name));
-        let operation = Arc::new(Operation::new(system, name, key, destination, Admitted { bounded, kept }));
+        let operation =
+            Arc::new(Operation::new(live.clone(), system, name, key, destination, Admitted { bounded, kept }));
         if kept {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
             let same = cached.entry(hash).or_default();
             if !same.iter().any(|it| it.is(name, key)) {
                 same.push(operation.clone());
             }
+            let _ = first.set(operation.clone());
         }
         operation
     }

@@ -21,7 +21,7 @@ use opentelemetry::{
 use crate::{
     client_span::Settlement,
     instrumentation::Correlation,
-    live::{Live, MayLook},
+    live::MayLook,
     operation::{Attributes, Operation},
     processed::{Attached, Identity},
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
@@ -39,7 +39,6 @@ use crate::{
 ///
 /// Every part of a message that lives on by itself (an acker, a detached copy) holds the same `Arc`.
 pub struct ProcessSpan {
-    live: Arc<Live>,
     may_look: MayLook,
     operation: Arc<Operation>,
     start: SystemTime,
@@ -64,7 +63,6 @@ pub struct ProcessSpan {
 impl ProcessSpan {
     #[inline]
     pub(crate) fn new(
-        live: Arc<Live>,
         call: Call,
         operation: Arc<Operation>,
         headers: Option<&dyn Extractor>,
@@ -77,9 +75,8 @@ impl ProcessSpan {
             (parent, None)
         };
         let (base, creation) =
-            headers.and_then(|headers| live.extract(&base, headers)).unwrap_or((base, SpanContext::NONE));
+            headers.and_then(|headers| operation.live.extract(&base, headers)).unwrap_or((base, SpanContext::NONE));
         Self {
-            live,
             may_look,
             operation,
             start,
@@ -98,12 +95,11 @@ impl ProcessSpan {
     pub(crate) fn of_batch(first: &Self, operation: Arc<Operation>, attributes: Attributes, links: Vec<Link>) -> Self {
         let parent = Context::current();
         let start = SystemTime::now();
-        let live = first.live.clone();
-        let span = live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links));
+        let span =
+            operation.live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links));
         let ended = AtomicBool::new(span.is_none());
         let context = span.map_or_else(|| parent.clone(), |span| parent.with_span(span));
         Self {
-            live,
             may_look: first.may_look,
             operation,
             start,
@@ -136,7 +132,7 @@ impl ProcessSpan {
     }
 
     pub(crate) fn max_links(&self) -> usize {
-        self.live.settings().max_links
+        self.operation.live.settings().max_links
     }
 
     /// The context that the sender left in the message, if there was a valid one.
@@ -220,14 +216,14 @@ impl ProcessSpan {
 
     fn start_span(&self, attributes: Attributes) -> Option<BoxedSpan> {
         let creation = self.creation();
-        let by_creation = match self.live.settings().correlation {
+        let by_creation = match self.operation.live.settings().correlation {
             Correlation::Link => false,
             Correlation::ParentIfNoAmbient => self.ambient.is_none(),
             Correlation::Parent => creation.is_some(),
         };
         let root = Context::new();
         let parent = if by_creation { &self.base } else { self.ambient.as_ref().unwrap_or(&root) };
-        self.live.start(self.may_look, parent, || {
+        self.operation.live.start(self.may_look, parent, || {
             let ambient =
                 self.ambient.as_ref().filter(|_| by_creation).map(|ambient| ambient.span().span_context().clone());
             let mut links = Vec::new();

@@ -16,7 +16,7 @@ use crate::{
     client_span::ClientSpan,
     instrumentation::{CarriedContext, Instrumentation},
     live::{Live, MayLook},
-    operation::{Attributes, Destination, Operation, OperationName},
+    operation::{Attributes, Destination, Operation, OperationName, Operations},
     process_span::ProcessSpan,
     processed::{Identity, processed},
 };
@@ -27,8 +27,20 @@ use crate::{
 pub struct Telemetry {
     scope: InstrumentationScope,
     system: &'static str,
-    given: OnceLock<Arc<Live>>,
-    shared: OnceLock<Arc<Live>>,
+    given: OnceLock<Used>,
+    shared: OnceLock<Used>,
+}
+
+/// An instrumentation in use, and what was put together for it.
+struct Used {
+    live: Arc<Live>,
+    operations: Operations,
+}
+
+impl Used {
+    fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
+        Self { live: Arc::new(Live::new(scope.clone(), instrumentation)), operations: Operations::default() }
+    }
 }
 
 /// The moment an operation was called: when, and inside which context. Proof that there is something to do.
@@ -81,14 +93,17 @@ impl Telemetry {
     ///
     /// Gives the instrumentation back when there was one already.
     pub fn instrument(&self, instrumentation: Instrumentation) -> Result<(), Instrumentation> {
-        let live = Arc::new(Live::new(self.scope.clone(), instrumentation.clone()));
-        self.given.set(live).map_err(|_| instrumentation)
+        self.given.set(Used::new(&self.scope, instrumentation.clone())).map_err(|_| instrumentation)
     }
 
-    fn live(&self) -> &Arc<Live> {
-        self.given.get().unwrap_or_else(|| {
-            self.shared.get_or_init(|| Arc::new(Live::new(self.scope.clone(), Instrumentation::default())))
-        })
+    fn used(&self) -> &Used {
+        self.given
+            .get()
+            .unwrap_or_else(|| self.shared.get_or_init(|| Used::new(&self.scope, Instrumentation::default())))
+    }
+
+    fn live(&self) -> &Live {
+        &self.used().live
     }
 
     /// The first thing every operation asks, in the synchronous part of its call.
@@ -111,8 +126,8 @@ impl Telemetry {
         key: &[&str],
         describe: impl FnOnce() -> Destination,
     ) -> Arc<Operation> {
-        let live = self.live();
-        live.operations.get(self.system, name, key, live.settings(), describe)
+        let Used { live, operations } = self.used();
+        operations.get(live, self.system, name, key, describe)
     }
 
     /// Starts the span of a send and writes its context into the message's headers.
@@ -251,7 +266,7 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
         let attributes = operation.attributes(attributes);
-        let span = Arc::new(ProcessSpan::new(self.live().clone(), call, operation, headers, attributes));
+        let span = Arc::new(ProcessSpan::new(call, operation, headers, attributes));
         if let Some(hand) = &span.hand {
             hand.take(&span);
         }

@@ -31,6 +31,8 @@ pub(crate) struct Sent {
     written: Written,
     /// The span says the partition already.
     partition_told: bool,
+    /// The user sees the message of a successful report.
+    seen: bool,
 }
 
 /// What librdkafka adds to key, value and headers when it holds a message against `message.max.bytes`.
@@ -83,7 +85,7 @@ impl Kafka {
                 attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true);
             }
         });
-        Sent { span, written: headers.written(), partition_told: partition.is_some() }
+        Sent { span, written: headers.written(), partition_told: partition.is_some(), seen: true }
     }
 
     /// Whether a context can be written into a message without making it too large.
@@ -105,6 +107,14 @@ impl<D> From<D> for Pending<D> {
 }
 
 impl<D> Pending<D> {
+    /// Nobody but us sees the report of a message that was delivered: it need not become what the user sent.
+    pub(crate) fn unseen(mut self) -> Self {
+        if let Some(sent) = &mut self.sent {
+            sent.seen = false;
+        }
+        self
+    }
+
     /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
     pub(crate) fn delivered(self, result: &DeliveryResult<'_>) -> D {
         if let Some(sent) = self.sent {
@@ -125,7 +135,7 @@ impl<D> Pending<D> {
 
 impl Sent {
     fn delivered(self, result: &DeliveryResult<'_>) {
-        let Self { mut span, written, partition_told } = self;
+        let Self { mut span, written, partition_told, seen } = self;
         let (Ok(message) | Err((_, message))) = result;
         if span.is_recording() {
             // Negative where the broker said nothing: a failure, or `acks=0`.
@@ -141,7 +151,9 @@ impl Sent {
             Ok(_) => span.succeed(),
             Err((error, _)) => span.fail(error_type(error), error),
         }
-        written.undo_reported(message);
+        if seen || result.is_err() {
+            written.undo_reported(message);
+        }
     }
 }
 
