@@ -7,7 +7,7 @@ use std::{
 };
 
 use lapin::types::DeliveryTag;
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::SpanContext;
 
 use crate::{settle::Handed, telemetry::Place};
 
@@ -97,13 +97,6 @@ impl Ledger {
             *state = State::default();
         }
         state
-    }
-}
-
-impl Handed {
-    /// The context of the message's process span.
-    pub(crate) fn span_context(&self) -> SpanContext {
-        self.span.context().span().span_context().clone()
     }
 }
 

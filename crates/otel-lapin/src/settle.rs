@@ -6,6 +6,7 @@ use lapin::{
     Error, Result,
     types::{DeliveryTag, ShortString},
 };
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use otel_messaging::{
     adapter::{Call, ClientSpan, OperationName, ProcessSpan, Settlement, Settles},
     semconv::attribute,
@@ -60,6 +61,11 @@ impl Handed {
             ledger.enter(&handed, &delivery.acker);
         }
         handed
+    }
+
+    /// The context of the message's process span.
+    pub(crate) fn span_context(&self) -> SpanContext {
+        self.span.context().span().span_context().clone()
     }
 }
 

@@ -32,8 +32,8 @@ const SYSTEM: &str = "rabbitmq";
 const EXCLUSIVE_QUEUES: usize = 1_000;
 
 /// Below this much room in a content header, what would be injected is measured first. W3C trace context and baggage are
-/// limited to about 9 KiB.
-const AMPLE: usize = 16 * 1024;
+/// limited to less.
+const AMPLE: usize = 32 * 1024;
 
 /// The telemetry of one connection, and of all its channels.
 #[derive(Debug)]

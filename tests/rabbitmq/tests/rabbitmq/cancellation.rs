@@ -104,9 +104,7 @@ async fn a_confirm_that_is_dropped_while_it_is_waited_for_is_told_of_later() {
     let publish =
         rabbit.channel.basic_publish("".into(), queue.as_str().into(), MANDATORY, b"1", BasicProperties::default());
     let polled = abandon(publish.await.unwrap());
-    rabbit.round_trip(&queue).await;
-    rabbit.round_trip(&queue).await;
-    assert_eq!(rabbit.channel.wait_for_confirms().await.unwrap(), []);
+    assert_eq!(rabbit.wait_for_confirms(1).await, []);
     let spans = rabbit.sdk.wait_for(1);
     assert_eq!((spans.len(), &spans[0].status), (1, &Status::Unset), "after {polled:?}");
     assert_eq!(value_of(&spans[0], ours::DELIVERY_OUTCOME_UNKNOWN), None);

@@ -19,7 +19,10 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString},
 };
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::{Channel, Connection, Consumer, message::Delivery};
+use otel_lapin::{
+    Channel, Connection, Consumer,
+    message::{BasicReturnMessage, Delivery},
+};
 use otel_messaging::Instrumentation;
 use support::{DEADLINE, Sdk};
 
@@ -144,6 +147,21 @@ impl Rabbit {
     pub(crate) async fn round_trip(&self, queue: &str) {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap();
+    }
+
+    /// Calls `wait_for_confirms` until so many spans have ended, and gives what came back. lapin waits for the answer to the
+    /// last publish only, which may come before those to others.
+    pub(crate) async fn wait_for_confirms(&self, spans: usize) -> Vec<BasicReturnMessage> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut returned = Vec::new();
+        loop {
+            returned.extend(self.channel.wait_for_confirms().await.unwrap());
+            if self.sdk.spans().len() >= spans {
+                return returned;
+            }
+            assert!(Instant::now() < deadline, "too few of {spans} spans:\n{}", self.described());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) async fn consume(&self, queue: &str) -> Consumer {

@@ -269,9 +269,7 @@ async fn dropped_confirms_are_collected_by_wait_for_confirms_with_what_came_back
         let publish = rabbit.channel.basic_publish("".into(), key.as_str().into(), MANDATORY, b"1", properties);
         drop(publish.await.unwrap());
     }
-    rabbit.round_trip(&queue).await;
-    rabbit.round_trip(&queue).await;
-    let returned = rabbit.channel.wait_for_confirms().await.unwrap();
+    let returned = rabbit.wait_for_confirms(4).await;
     let returned: Vec<_> =
         returned.iter().map(|message| (message.routing_key.as_str(), message.properties.clone())).collect();
     let came_back = (&*nowhere, BasicProperties::default().with_app_id("shop".into()));
@@ -333,23 +331,29 @@ async fn whichever_confirm_lapin_hands_a_message_to_the_span_of_its_own_publish_
     let queue = rabbit.queue("orders").await;
     let nowhere = unique("nowhere");
     for round in 0..10 {
-        let mut confirms = Vec::new();
-        for number in 0..40 {
-            let key = if number % 2 == 0 { &queue } else { &nowhere };
+        // All at once; what is routed has to be written to disk first, so that answers to it come late and together.
+        let published = join_all((0..200).map(|number| {
+            let (key, mode) = if number % 2 == 0 { (&queue, 2) } else { (&nowhere, 1) };
             let id = format!("{round}-{number}");
-            let properties = BasicProperties::default().with_message_id(id.as_str().into());
-            let publish = rabbit.channel.basic_publish("".into(), key.as_str().into(), MANDATORY, b"1", properties);
-            let confirm = publish.await.unwrap();
-            // Every fourth is left to `wait_for_confirms`.
-            if number % 4 != 3 {
-                confirms.push(confirm);
-            }
+            let properties = BasicProperties::default().with_message_id(id.as_str().into()).with_delivery_mode(mode);
+            rabbit.channel.basic_publish("".into(), key.as_str().into(), MANDATORY, b"1", properties)
+        }))
+        .await;
+        // Every eighth is left to `wait_for_confirms`; the others are looked at in this order and in the other.
+        let mut confirms: Vec<_> = published
+            .into_iter()
+            .enumerate()
+            .filter(|(number, _)| number % 8 != 7)
+            .map(|(_, one)| one.unwrap())
+            .collect();
+        if round % 2 == 1 {
+            confirms.reverse();
         }
-        let answers = join_all(confirms).await;
-        let mut returned: Vec<_> = answers.into_iter().filter_map(|answer| answer.unwrap().take_message()).collect();
-        rabbit.round_trip(&queue).await;
-        rabbit.round_trip(&queue).await;
-        returned.extend(rabbit.channel.wait_for_confirms().await.unwrap());
+        let mut returned = Vec::new();
+        for confirm in confirms {
+            returned.extend(confirm.await.unwrap().take_message());
+        }
+        returned.extend(rabbit.wait_for_confirms(200 * (round + 1)).await);
         let mut ids: Vec<_> = returned
             .iter()
             .map(|message| {
@@ -358,11 +362,12 @@ async fn whichever_confirm_lapin_hands_a_message_to_the_span_of_its_own_publish_
             })
             .collect();
         ids.sort();
-        let mut expected: Vec<_> = (0..20).map(|pair| format!("{round}-{}", 2 * pair + 1)).collect();
+        let mut expected: Vec<_> = (0..100).map(|pair| format!("{round}-{}", 2 * pair + 1)).collect();
         expected.sort();
         assert_eq!(ids, expected);
     }
-    let spans = rabbit.sdk.wait_for(400);
+    let spans = rabbit.sdk.spans();
+    assert_eq!(spans.len(), 2_000);
     let wrong: Vec<_> = spans
         .iter()
         .filter(|span| (span.name == format!("publish {nowhere}")) != (span.status == Status::error("NO_ROUTE")))
