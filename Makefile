@@ -22,7 +22,7 @@ test: possible-brokers lint docs ## everything that has to pass; exits 1 also wh
 demo: possible-brokers ## orders through three brokers, each as one trace
 	@$(CARGO) run -q -p demo
 
-bench: possible-brokers ## what instrumentation costs, beside the raw clients and hand-written instrumentation
+bench: ## what instrumentation costs, beside the raw clients and hand-written instrumentation
 	$(CARGO) bench -p bench
 
 lint: ## rustfmt and clippy
