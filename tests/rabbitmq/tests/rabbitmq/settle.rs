@@ -1,8 +1,8 @@
 use lapin::{
     BasicProperties,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicRecoverOptions,
-        BasicRejectOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+        BasicRecoverOptions, BasicRejectOptions,
     },
     types::FieldTable,
 };
@@ -28,7 +28,8 @@ async fn deliveries(count: usize) -> (Rabbit, String, Vec<Delivery>) {
     for _ in 0..count {
         deliveries.push(next(&mut consumer).await);
     }
-    // The consumer goes; its deliveries can still be settled.
+    // No more of it, also of what is requeued; its deliveries can still be settled.
+    rabbit.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.unwrap();
     (rabbit, queue, deliveries)
 }
 
