@@ -51,7 +51,7 @@ async fn a_publish_that_is_dropped_while_it_is_sent_has_one_span_with_an_unknown
         let mut pending = 0;
         for number in 0..10 {
             let options = BasicPublishOptions { mandatory: number % 2 == 0, immediate: false };
-            let properties = BasicProperties::default();
+            let properties = BasicProperties::default().with_message_id(number.to_string().into());
             let publish = rabbit.channel.basic_publish("".into(), queue.as_str().into(), options, &payload, properties);
             match abandon(publish) {
                 Poll::Pending => pending += 1,
