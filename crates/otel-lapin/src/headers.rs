@@ -281,3 +281,93 @@ fn value_size(value: &AMQPValue) -> usize {
         AMQPValue::FieldTable(table) => table_size(table),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
+        BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
+    }
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    #[test]
+    fn injecting_replaces_removes_and_never_panics() {
+        let mut headers = table([("Traceparent", long("old")), ("TRACESTATE", long("old")), ("colour", long("green"))]);
+        let mut injector = HeaderInjector::new(&mut headers);
+        injector.set("traceparent", "new".to_owned());
+        injector.set("tracestate", String::new());
+        injector.set("absent", String::new());
+        injector.set(&"n".repeat(256), "too long a name".to_owned());
+        injector.set("", "an empty name".to_owned());
+        let expected = table([("traceparent", long("new")), ("colour", long("green")), ("", long("an empty name"))]);
+        assert_eq!(headers, expected);
+        let mut keys = HeaderExtractor::new(&headers).keys();
+        keys.sort_unstable();
+        assert_eq!(keys, ["", "colour", "traceparent"]);
+    }
+
+    #[test]
+    fn nothing_is_copied_until_something_is_written() {
+        let properties = BasicProperties::default().with_headers(table([("colour", long("green"))]));
+        let mut outgoing = Outgoing::new(&properties, true);
+        outgoing.set("tracestate", String::new());
+        assert_eq!(outgoing.get("COLOUR"), Some("green"));
+        let (headers, injected) = outgoing.finish();
+        assert_eq!(headers, None);
+        assert!(!injected.is_some_and(|injected| injected.is_marked()));
+    }
+
+    #[test]
+    fn sizes_are_those_on_the_wire() {
+        // A type, then what the protocol says of it.
+        let sizes = [
+            (AMQPValue::Void, 1),
+            (AMQPValue::Boolean(true), 2),
+            (AMQPValue::ShortShortInt(1), 2),
+            (AMQPValue::ShortShortUInt(1), 2),
+            (AMQPValue::ShortInt(1), 3),
+            (AMQPValue::ShortUInt(1), 3),
+            (AMQPValue::LongInt(1), 5),
+            (AMQPValue::LongUInt(1), 5),
+            (AMQPValue::Float(1.0), 5),
+            (AMQPValue::DecimalValue(lapin::types::DecimalValue { scale: 1, value: 1 }), 6),
+            (AMQPValue::LongLongInt(1), 9),
+            (AMQPValue::Double(1.0), 9),
+            (AMQPValue::Timestamp(1), 9),
+            (AMQPValue::ShortString("abc".into()), 5),
+            (long("abc"), 8),
+            (AMQPValue::ByteArray(vec![1, 2, 3].into()), 8),
+            (AMQPValue::FieldArray(vec![long("abc"), AMQPValue::Void].into()), 14),
+            (AMQPValue::FieldTable(table([("ab", AMQPValue::Void)])), 9),
+        ];
+        for (value, size) in sizes {
+            assert_eq!(value_size(&value), size, "{value:?}");
+        }
+
+        assert_eq!(content_header_size(&BasicProperties::default()), 22);
+        let text = || ShortString::from("abc");
+        let properties = BasicProperties::default()
+            .with_content_type(text())
+            .with_content_encoding(text())
+            .with_headers(table([("ab", long("abc"))]))
+            .with_delivery_mode(1)
+            .with_priority(1)
+            .with_correlation_id(text())
+            .with_reply_to(text())
+            .with_expiration(text())
+            .with_message_id(text())
+            .with_timestamp(1)
+            .with_type(text())
+            .with_user_id(text())
+            .with_app_id(text())
+            .with_cluster_id(text());
+        assert_eq!(content_header_size(&properties), 22 + 10 * 4 + (4 + 3 + 8) + 2 + 8);
+        assert_eq!(content_header_size(&without_headers(&properties)), 22 + 10 * 4 + 2 + 8);
+        let added = content_header_size(&BasicProperties::default().with_headers(table([("ab", long("abc"))])));
+        assert_eq!(added, 22 + added_size(1, 5, false));
+    }
+}
