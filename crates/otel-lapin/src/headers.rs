@@ -305,7 +305,8 @@ mod tests {
         injector.set("", "an empty name".to_owned());
         let expected = table([("traceparent", long("new")), ("colour", long("green")), ("", long("an empty name"))]);
         assert_eq!(headers, expected);
-        let mut keys = HeaderExtractor::new(&headers).keys();
+        let extractor = HeaderExtractor::new(&headers);
+        let mut keys = extractor.keys();
         keys.sort_unstable();
         assert_eq!(keys, ["", "colour", "traceparent"]);
     }
