@@ -15,16 +15,30 @@ pub(crate) struct Client {
     pub(crate) features: &'static [&'static str],
     /// What its tests name and do not publish: a package in this folder.
     pub(crate) helper: Option<&'static str>,
+    /// How many of its test programs run at once, and how many tests in each. More than one program where tests mostly wait
+    /// and each has a server of its own.
+    pub(crate) programs_at_once: usize,
+    pub(crate) threads: usize,
     broker: fn() -> Result<Broker>,
 }
 
 pub(crate) static CLIENTS: [Client; 3] = [
-    Client { name: "rdkafka", ours: "otel-rdkafka", features: &[], helper: None, broker: kafka },
+    Client {
+        name: "rdkafka",
+        ours: "otel-rdkafka",
+        features: &[],
+        helper: None,
+        programs_at_once: 1,
+        threads: 2,
+        broker: kafka,
+    },
     Client {
         name: "lapin",
         ours: "otel-lapin",
         features: &["tokio", "smol", "async-global-executor"],
         helper: None,
+        programs_at_once: 1,
+        threads: 2,
         broker: rabbitmq,
     },
     Client {
@@ -32,6 +46,8 @@ pub(crate) static CLIENTS: [Client; 3] = [
         ours: "otel-async-nats",
         features: &[],
         helper: Some("nats_server"),
+        programs_at_once: 4,
+        threads: 4,
         broker: || Ok(Broker { environment: Vec::new(), _running: Running::ByTheTests }),
     },
 ];

@@ -1,59 +1,68 @@
-//! The tests that may differ where a propagator is installed.
+//! What tests may do beside passing: the checked-in list `expected.txt`, which says how it is read.
 
 use std::fmt;
 
-use crate::Result;
+use crate::{Result, outcome::Name};
 
 const LIST: &str = include_str!("../expected.txt");
 
-/// The checked-in list, `expected.txt`: a line for each test, with client, `file:line` of the assertion, test and reason.
-#[derive(Debug)]
-pub(crate) struct Expected(Vec<Difference>);
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum What {
+    /// Passes raw and fails with a propagator installed.
+    DiffersWithSdk,
+    /// Fails on the raw client where the machine lacks something.
+    MayFailRaw,
+}
 
+/// A line of the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Difference {
-    pub(crate) client: String,
-    /// `file:line` within the package.
+pub(crate) struct Expected {
+    pub(crate) what: What,
+    client: String,
+    /// `file:line` or `file`, within the package.
     pub(crate) place: String,
-    pub(crate) test: String,
-    pub(crate) reason: String,
+    test: String,
+    reason: String,
+}
+
+/// What is expected of one client's tests.
+pub(crate) fn of(client: &str) -> Result<Vec<Expected>> {
+    let mut all = parse(LIST)?;
+    all.retain(|expected| expected.client == client);
+    Ok(all)
+}
+
+fn parse(list: &str) -> Result<Vec<Expected>> {
+    list.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            Expected::parse(line).ok_or_else(|| format!("expected.txt has a line that is no entry: {line}").into())
+        })
+        .collect()
 }
 
 impl Expected {
-    pub(crate) fn read() -> Result<Self> {
-        Self::parse(LIST)
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(5, ' ');
+        let what = match parts.next()? {
+            "differs-with-sdk" => What::DiffersWithSdk,
+            "may-fail-raw" => What::MayFailRaw,
+            _ => return None,
+        };
+        let mut part = || parts.next().map(str::to_owned);
+        Some(Self { what, client: part()?, place: part()?, test: part()?, reason: part()? })
     }
 
-    fn parse(list: &str) -> Result<Self> {
-        list.lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|line| {
-                let mut parts = line.splitn(4, ' ');
-                let mut part =
-                    || parts.next().map(str::to_owned).ok_or_else(|| format!("expected.txt: four parts in {line:?}?"));
-                Ok(Difference { client: part()?, place: part()?, test: part()?, reason: part()? })
-            })
-            .collect::<Result<_>>()
-            .map(Self)
-    }
-
-    /// Those of one client.
-    pub(crate) fn of(&self, client: &str) -> Vec<Difference> {
-        self.0.iter().filter(|difference| difference.client == client).cloned().collect()
-    }
-}
-
-impl Difference {
-    /// The test target, which is the file's name.
-    pub(crate) fn target(&self) -> &str {
+    /// Whether it is about this test. A target is named as its file.
+    pub(crate) fn is_about(&self, (target, test): &Name) -> bool {
         let file = self.place.split(':').next().unwrap_or_default();
-        file.trim_start_matches("tests/").trim_end_matches(".rs")
+        self.test == *test && file.strip_prefix("tests/").and_then(|file| file.strip_suffix(".rs")) == Some(target)
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}: {}", self.test, self.place, self.reason)
+        write!(f, "{} {}: {}", self.place, self.test, self.reason)
     }
 }
 
@@ -63,11 +72,23 @@ mod tests {
 
     #[test]
     fn the_list_is_read() {
-        let list = "# client place test reason\n\nlapin tests/a.rs:7 a::b compares all headers\n";
-        let [difference] = <[_; 1]>::try_from(Expected::parse(list).unwrap().of("lapin")).unwrap();
-        assert_eq!(difference.target(), "a");
-        assert_eq!(difference.to_string(), "a::b at tests/a.rs:7: compares all headers");
-        assert!(Expected::parse("lapin tests/a.rs:7 a::b\n").is_err());
-        assert!(Expected::read().is_ok());
+        let list = "# a comment\n\ndiffers-with-sdk lapin tests/a.rs:7 a::b compares all headers\n";
+        let [expected] = <[_; 1]>::try_from(parse(list).unwrap()).unwrap();
+        assert_eq!((expected.what, expected.client.as_str()), (What::DiffersWithSdk, "lapin"));
+        assert!(expected.is_about(&("a".to_owned(), "a::b".to_owned())));
+        assert!(!expected.is_about(&("b".to_owned(), "a::b".to_owned())));
+        assert!(!expected.is_about(&("a".to_owned(), "a::c".to_owned())));
+        assert_eq!(expected.to_string(), "tests/a.rs:7 a::b: compares all headers");
+    }
+
+    #[test]
+    fn a_line_that_is_no_entry_is_an_error() {
+        assert!(parse("differs-with-sdk lapin tests/a.rs:7 a::b\n").is_err());
+        assert!(parse("differs lapin tests/a.rs:7 a::b why not\n").is_err());
+    }
+
+    #[test]
+    fn the_checked_in_list_is_one() {
+        assert!(of("async-nats").is_ok());
     }
 }

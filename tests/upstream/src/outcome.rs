@@ -29,6 +29,15 @@ pub(crate) struct Outcomes {
     pub(crate) spans: Spans,
 }
 
+impl Outcomes {
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.tests.extend(other.tests);
+        self.spans.started += other.spans.started;
+        self.spans.ended += other.spans.ended;
+        self.spans.problems.extend(other.spans.problems);
+    }
+}
+
 /// The spans of all processes of a side.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Spans {

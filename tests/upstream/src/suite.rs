@@ -1,10 +1,11 @@
-//! Runs the test programs of a side, each on the same broker, and tries again what fails.
+//! Runs the test programs of a side, all on the same broker, and tries again what fails.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use crate::{
     build::Built,
     client::{Broker, Client},
     generated::{self, Side},
-    outcome::{self, Outcome, Outcomes, Verdict},
+    outcome::{self, Outcome, Outcomes, Spans, Verdict},
     places::Places,
 };
 
@@ -25,14 +26,25 @@ const PATIENCE_WITH_ONE: Duration = Duration::from_secs(3 * 60);
 
 pub(crate) fn run(places: &Places, client: &Client, side: Side, built: &Built, tries: u32) -> Result<Outcomes> {
     let broker = client.broker()?;
-    let mut outcomes = Outcomes::default();
-    for (target, program) in &built.tests {
-        let mut suite = Suite { places, client, side, target, program, broker: &broker, outcomes: &mut outcomes };
-        for (test, outcome) in suite.run(tries)? {
-            outcomes.tests.insert((target.clone(), test), outcome);
+    let left = Mutex::new(built.tests.iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let worker = || {
+        let mut outcomes = Outcomes::default();
+        while let Some((target, program)) = next() {
+            let suite = Suite { places, client, side, target, program, broker: &broker };
+            // An error of a thread has to be one that can be sent.
+            suite.run(tries, &mut outcomes).map_err(|error| error.to_string())?;
         }
-    }
-    Ok(outcomes)
+        Ok::<_, String>(outcomes)
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..client.programs_at_once).map(|_| scope.spawn(worker)).collect();
+        let mut all = Outcomes::default();
+        for worker in workers {
+            all.extend(worker.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 /// One test program.
@@ -43,31 +55,34 @@ struct Suite<'a> {
     target: &'a str,
     program: &'a Path,
     broker: &'a Broker,
-    outcomes: &'a mut Outcomes,
 }
 
 impl Suite<'_> {
-    fn run(&mut self, tries: u32) -> Result<BTreeMap<String, Outcome>> {
+    fn run(&self, tries: u32, outcomes: &mut Outcomes) -> Result<()> {
         let listed = self.list()?;
-        let (_, output) = self.process("all", &[], PATIENCE)?;
+        // All of it may be behind a feature that is off.
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let threads = self.client.threads.to_string();
+        let (_, output) = self.process("all", &["--test-threads", &threads], PATIENCE, &mut outcomes.spans)?;
         let verdicts = outcome::read(&output);
-        let mut outcomes = BTreeMap::new();
         for test in listed {
             // What the program did not come to has failed.
             let verdict = verdicts.get(&test).copied().unwrap_or(Verdict::Failed);
             let mut outcome = Outcome { verdict, tries: 1, panicked_at: outcome::panicked_at(&output, &test) };
             while outcome.verdict == Verdict::Failed && outcome.tries < tries {
                 outcome.tries += 1;
-                self.again(&test, &mut outcome)?;
+                self.again(&test, &mut outcome, &mut outcomes.spans)?;
             }
-            outcomes.insert(test, outcome);
+            outcomes.tests.insert((self.target.to_owned(), test), outcome);
         }
-        Ok(outcomes)
+        Ok(())
     }
 
-    fn again(&mut self, test: &str, outcome: &mut Outcome) -> Result<()> {
+    fn again(&self, test: &str, outcome: &mut Outcome, spans: &mut Spans) -> Result<()> {
         let run = format!("{}-{}", test.replace("::", "."), outcome.tries);
-        let (status, output) = self.process(&run, &["--exact", test], PATIENCE_WITH_ONE)?;
+        let (status, output) = self.process(&run, &["--exact", test], PATIENCE_WITH_ONE, spans)?;
         if status.is_some_and(|status| status.success()) && output.contains("test result: ok. 1 passed;") {
             outcome.verdict = Verdict::Passed;
         } else {
@@ -86,7 +101,13 @@ impl Suite<'_> {
     }
 
     /// The program's end, or none where it was not awaited, and what it printed.
-    fn process(&mut self, run: &str, args: &[&str], patience: Duration) -> Result<(Option<ExitStatus>, String)> {
+    fn process(
+        &self,
+        run: &str,
+        args: &[&str],
+        patience: Duration,
+        spans: &mut Spans,
+    ) -> Result<(Option<ExitStatus>, String)> {
         let package = self.side.package(self.client);
         let name = format!("{package}-{}-{run}", self.target);
         let log = self.places.log(&name)?;
@@ -116,7 +137,7 @@ impl Suite<'_> {
             thread::sleep(Duration::from_millis(20));
         };
         if self.side == Side::WithSdk {
-            self.outcomes.spans.add(&name, &fs::read_to_string(&report)?);
+            spans.add(&name, &fs::read_to_string(&report)?);
         }
         Ok((status, String::from_utf8_lossy(&fs::read(&log)?).into_owned()))
     }

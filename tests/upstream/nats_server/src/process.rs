@@ -16,6 +16,7 @@ const READY: Duration = Duration::from_secs(30);
 /// Runs the server, says its process id and waits for a word. Without one, because our end of the pipe was closed, be it by
 /// us or by our death, nothing stays behind.
 const KEEPER: &str = r#"
+    trap "" HUP INT TERM
     "$@" >>"$0/log" 2>&1 &
     echo $!
     read -r word
