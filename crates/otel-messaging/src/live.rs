@@ -112,19 +112,21 @@ impl Live {
         Some(span)
     }
 
-    /// What the headers say, on top of `base`; and whether they named a span.
-    pub(crate) fn extract(&self, base: &Context, headers: &dyn Extractor) -> Option<(Context, SpanContext)> {
+    /// What the headers say, on top of `context`; and the span they named, or none.
+    pub(crate) fn extract(&self, mut context: Context, headers: &dyn Extractor) -> (Context, SpanContext) {
+        let mut creation = SpanContext::NONE;
         self.settings.propagator.with(|propagator| {
-            let context = propagator.extract_with_context(base, headers);
-            let found = context.span().span_context().clone();
+            let extracted = propagator.extract_with_context(&context, headers);
+            let found = extracted.span();
+            let found = found.span_context();
             if found.is_valid() && found.is_remote() {
-                return (context, found);
-            }
-            if propagator.fields().any(|field| field == TRACEPARENT) && headers.get(TRACEPARENT).is_some() {
+                creation = found.clone();
+            } else if propagator.fields().any(|field| field == TRACEPARENT) && headers.get(TRACEPARENT).is_some() {
                 otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
             }
-            (context, SpanContext::NONE)
-        })
+            context = extracted;
+        });
+        (context, creation)
     }
 }
 

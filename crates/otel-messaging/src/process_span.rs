@@ -74,8 +74,10 @@ impl ProcessSpan {
         } else {
             (parent, None)
         };
-        let (base, creation) =
-            headers.and_then(|headers| operation.live.extract(&base, headers)).unwrap_or((base, SpanContext::NONE));
+        let (base, creation) = match headers {
+            Some(headers) => operation.live.extract(base, headers),
+            None => (base, SpanContext::NONE),
+        };
         Self {
             may_look,
             operation,

@@ -174,7 +174,7 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
         let live = self.live();
-        let (_, carried) = live.extract(&Context::new(), headers)?;
+        let (_, carried) = live.extract(Context::new(), headers);
         if !carried.is_valid() {
             return None;
         }
@@ -250,7 +250,8 @@ impl Telemetry {
         if !span.is_recording() {
             return;
         }
-        if let Some((_, reply)) = self.live().extract(&Context::new(), headers).filter(|(_, reply)| reply.is_valid()) {
+        let (_, reply) = self.live().extract(Context::new(), headers);
+        if reply.is_valid() {
             span.link(reply);
         }
     }
