@@ -21,7 +21,7 @@ pub(crate) struct Comparison {
     title: String,
     examples: usize,
     missing_features: BTreeSet<String>,
-    expected: Vec<Expected>,
+    pub(crate) expected: Vec<Expected>,
     built: BTreeMap<Side, Built>,
     run: BTreeMap<Side, Outcomes>,
 }

@@ -12,6 +12,8 @@ pub(crate) enum What {
     DiffersWithSdk,
     /// Fails on the raw client where the machine lacks something.
     MayFailRaw,
+    /// Fails often on the raw client too.
+    Flaky,
 }
 
 /// A line of the list.
@@ -32,6 +34,12 @@ pub(crate) fn of(client: &str) -> Result<Vec<Expected>> {
     Ok(all)
 }
 
+/// How often a test is tried where others are tried this often.
+pub(crate) fn tries(expected: &[Expected], name: &Name, tries: u32) -> u32 {
+    let flaky = expected.iter().any(|expected| expected.what == What::Flaky && expected.is_about(name));
+    if flaky { 4 * tries } else { tries }
+}
+
 fn parse(list: &str) -> Result<Vec<Expected>> {
     list.lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -47,6 +55,7 @@ impl Expected {
         let what = match parts.next()? {
             "differs-with-sdk" => What::DiffersWithSdk,
             "may-fail-raw" => What::MayFailRaw,
+            "flaky" => What::Flaky,
             _ => return None,
         };
         let mut part = || parts.next().map(str::to_owned);
@@ -79,6 +88,13 @@ mod tests {
         assert!(!expected.is_about(&("b".to_owned(), "a::b".to_owned())));
         assert!(!expected.is_about(&("a".to_owned(), "a::c".to_owned())));
         assert_eq!(expected.to_string(), "tests/a.rs:7 a::b: compares all headers");
+    }
+
+    #[test]
+    fn flaky_tests_are_tried_more_often() {
+        let expected = parse("flaky lapin tests/a.rs a::b races\nmay-fail-raw lapin tests/a.rs a::c why\n").unwrap();
+        let tries = ["a::b", "a::c"].map(|test| tries(&expected, &("a".to_owned(), test.to_owned()), 5));
+        assert_eq!(tries, [20, 5]);
     }
 
     #[test]

@@ -31,7 +31,8 @@ usage: upstream [--client rdkafka|lapin|async-nats]... [--raw-only] [--examples]
   --client    only this one; may be given several times
   --raw-only  only the raw clients, compared with nothing
   --examples  builds the examples, on both sides, and runs no test
-  --tries     how often a test that fails is tried altogether, on every side; 5 when not given";
+  --tries     how often a test that fails is tried altogether, on every side; 5 when not given,
+              and four times as often where it is listed as flaky";
 
 #[derive(Debug)]
 struct Options {
@@ -134,7 +135,8 @@ fn compare(options: &Options, workspace: &Workspace<'_>, published: &Published) 
             None
         } else {
             let start = Instant::now();
-            let outcomes = suite::run(workspace.places, client, side, &built, options.tries)?;
+            let tries = |name: &_| expected::tries(&comparison.expected, name, options.tries);
+            let outcomes = suite::run(workspace.places, client, side, &built, tries)?;
             progress(client, side, "run", start);
             Some(outcomes)
         };

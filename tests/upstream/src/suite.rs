@@ -15,7 +15,7 @@ use crate::{
     build::Built,
     client::{Broker, Client},
     generated::{self, Side},
-    outcome::{self, Outcome, Outcomes, Spans, Verdict},
+    outcome::{self, Name, Outcome, Outcomes, Spans, Verdict},
     places::Places,
 };
 
@@ -24,7 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// For one test by itself.
 const PATIENCE_WITH_ONE: Duration = Duration::from_secs(3 * 60);
 
-pub(crate) fn run(places: &Places, client: &Client, side: Side, built: &Built, tries: u32) -> Result<Outcomes> {
+/// `tries` says how often a test is tried at most.
+pub(crate) fn run(
+    places: &Places,
+    client: &Client,
+    side: Side,
+    built: &Built,
+    tries: impl Fn(&Name) -> u32 + Sync,
+) -> Result<Outcomes> {
     let broker = client.broker()?;
     let left = Mutex::new(built.tests.iter());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -33,7 +40,7 @@ pub(crate) fn run(places: &Places, client: &Client, side: Side, built: &Built, t
         while let Some((target, program)) = next() {
             let suite = Suite { places, client, side, target, program, broker: &broker };
             // An error of a thread has to be one that can be sent.
-            suite.run(tries, &mut outcomes).map_err(|error| error.to_string())?;
+            suite.run(&tries, &mut outcomes).map_err(|error| error.to_string())?;
         }
         Ok::<_, String>(outcomes)
     };
@@ -58,7 +65,7 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    fn run(&self, tries: u32, outcomes: &mut Outcomes) -> Result<()> {
+    fn run(&self, tries: impl Fn(&Name) -> u32, outcomes: &mut Outcomes) -> Result<()> {
         let listed = self.list()?;
         // All of it may be behind a feature that is off.
         if listed.is_empty() {
@@ -71,11 +78,12 @@ impl Suite<'_> {
             // What the program did not come to has failed.
             let verdict = verdicts.get(&test).copied().unwrap_or(Verdict::Failed);
             let mut outcome = Outcome { verdict, tries: 1, panicked_at: outcome::panicked_at(&output, &test) };
-            while outcome.verdict == Verdict::Failed && outcome.tries < tries {
+            let name = (self.target.to_owned(), test);
+            while outcome.verdict == Verdict::Failed && outcome.tries < tries(&name) {
                 outcome.tries += 1;
-                self.again(&test, &mut outcome, &mut outcomes.spans)?;
+                self.again(&name.1, &mut outcome, &mut outcomes.spans)?;
             }
-            outcomes.tests.insert((self.target.to_owned(), test), outcome);
+            outcomes.tests.insert(name, outcome);
         }
         Ok(())
     }
@@ -148,4 +156,69 @@ fn with_extension(path: &Path, extension: &str) -> PathBuf {
     path.push(".");
     path.push(extension);
     path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, env, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::client::CLIENTS;
+
+    /// Says what a test program says: of three tests one passes, one only at its third try, and one ends the process.
+    const PROGRAM: &str = r#"#!/bin/sh
+case $1 in
+--list)
+    printf 'steady: test\nflaky: test\nlost: test\n' ;;
+--exact)
+    echo tried >>"$2"
+    if [ "$2" = flaky ] && [ "$(grep -c tried flaky)" -eq 2 ]; then
+        echo 'test result: ok. 1 passed; 0 failed'
+    else
+        printf '\n---- %s stdout ----\nthread panicked at tests/t.rs:7:1:\n' "$2"
+        exit 101
+    fi ;;
+*)
+    printf 'test steady ... ok\ntest flaky ... FAILED\n'
+    kill -s ABRT $$ ;;
+esac
+"#;
+
+    fn outcomes(test: &str, side: Side) -> Outcomes {
+        let home = env::temp_dir().join(format!("upstream-suite-{test}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&home);
+        let places = Places { workspace: home.clone(), target: home.clone(), home };
+        // One that starts no broker.
+        let client = &CLIENTS[2];
+        fs::create_dir_all(generated::folder(&places, &side.package(client))).unwrap();
+        let program = places.home.join("program");
+        fs::write(&program, PROGRAM).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let built =
+            Built { tests: BTreeMap::from([("t".to_owned(), program)]), examples: [].into(), failures: Vec::new() };
+        let outcomes = run(&places, client, side, &built, |(_, test)| if test == "lost" { 2 } else { 5 }).unwrap();
+        fs::remove_dir_all(&places.home).unwrap();
+        outcomes
+    }
+
+    #[test]
+    fn what_fails_is_tried_again() {
+        let outcomes = outcomes("tries", Side::Raw);
+        let of = |test: &str| {
+            let outcome = &outcomes.tests[&("t".to_owned(), test.to_owned())];
+            (outcome.verdict, outcome.tries, outcome.panicked_at.as_deref())
+        };
+        assert_eq!(of("steady"), (Verdict::Passed, 1, None));
+        assert_eq!(of("flaky"), (Verdict::Passed, 3, Some("tests/t.rs:7")));
+        assert_eq!(of("lost"), (Verdict::Failed, 2, Some("tests/t.rs:7")));
+        assert_eq!(outcomes.spans, Spans::default());
+    }
+
+    #[test]
+    fn every_process_with_the_sdk_has_to_report() {
+        let problems = outcomes("spans", Side::WithSdk).spans.problems;
+        // The first of all, two tries of the flaky one, one of the lost one.
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems[0], "async-nats-with-sdk-t-all did not report its spans");
+    }
 }
