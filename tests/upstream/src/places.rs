@@ -50,7 +50,8 @@ impl Places {
                 command.env_remove(name);
             }
         }
-        command.env("CARGO_TARGET_DIR", &self.target).current_dir(&self.home);
+        // What is compiled here never changes a little, and traces for the next time would fill gigabytes.
+        command.env("CARGO_INCREMENTAL", "0").env("CARGO_TARGET_DIR", &self.target).current_dir(&self.home);
         command
     }
 }

@@ -246,8 +246,8 @@ mod tests {
 
     use super::*;
 
-    /// An unpacked package and its archive.
-    fn package(test: &str) -> (PathBuf, Vec<u8>, String) {
+    /// Of a package of two files, which is then changed: how the one that is unpacked compares with its archive.
+    fn verified(test: &str, change: impl FnOnce(&Path)) -> Result<usize> {
         let root = env::temp_dir().join(format!("upstream-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -258,47 +258,39 @@ mod tests {
             archive.append_path_with_name(&file, Path::new("client-1.0.0").join(path)).unwrap();
         }
         let archive = archive.into_inner().unwrap().finish().unwrap();
-        let checksum = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
-        (root, archive, checksum)
+        let checksum: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
+        change(&root);
+        let verified = verify(&archive, &checksum, &root);
+        fs::remove_dir_all(root).unwrap();
+        verified
     }
 
     #[test]
     fn what_was_published_is_recognised() {
-        let (root, archive, checksum) = package("same");
-        assert_eq!(verify(&archive, &checksum, &root).unwrap(), 2);
+        assert_eq!(verified("same", |_| {}).unwrap(), 2);
     }
 
     #[test]
     fn a_changed_file_is_noticed() {
-        let (root, archive, checksum) = package("changed");
-        fs::write(root.join("tests/a.rs"), "fn b() {}").unwrap();
-        assert_eq!(
-            verify(&archive, &checksum, &root).unwrap_err().to_string(),
-            "tests/a.rs differs from what was published"
-        );
+        let error = verified("changed", |root| fs::write(root.join("tests/a.rs"), "fn b() {}").unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "tests/a.rs differs from what was published");
     }
 
     #[test]
     fn a_missing_file_is_noticed() {
-        let (root, archive, checksum) = package("missing");
-        fs::remove_file(root.join("examples/b.rs")).unwrap();
-        assert_eq!(
-            verify(&archive, &checksum, &root).unwrap_err().to_string(),
-            "examples/b.rs differs from what was published"
-        );
+        let error = verified("missing", |root| fs::remove_file(root.join("examples/b.rs")).unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "examples/b.rs differs from what was published");
     }
 
     #[test]
     fn an_added_file_is_noticed() {
-        let (root, archive, checksum) = package("added");
-        fs::write(root.join("tests/c.rs"), "").unwrap();
-        assert_eq!(verify(&archive, &checksum, &root).unwrap_err().to_string(), "tests/c.rs was not published");
+        let error = verified("added", |root| fs::write(root.join("tests/c.rs"), "").unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "tests/c.rs was not published");
     }
 
     #[test]
     fn another_archive_is_noticed() {
-        let (root, archive, _) = package("archive");
-        let error = verify(&archive, "00", &root).unwrap_err().to_string();
+        let error = verify(b"another", "00", Path::new("nowhere")).unwrap_err().to_string();
         assert!(error.starts_with("the archive is not what was published"), "{error}");
     }
 
