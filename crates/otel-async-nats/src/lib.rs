@@ -27,8 +27,8 @@ pub use crate::{
 pub mod otel {
     pub use async_nats as raw;
     pub use otel_messaging::{
-        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, Outcome, Processing,
-        process_batch,
+        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
+        ProcessEach, Processing, Received, process_batch,
     };
 
     pub use crate::headers::{HeaderCase, HeaderExtractor, HeaderInjector};

@@ -31,8 +31,8 @@ pub use crate::{
 pub mod otel {
     pub use lapin as raw;
     pub use otel_messaging::{
-        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, Outcome, Processing,
-        Sequential, process_batch, sequential, sequential_blocking,
+        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
+        ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
     };
 
     pub use crate::headers::{HeaderExtractor, HeaderInjector};

@@ -108,6 +108,7 @@ use crate::semconv::SCHEMA_URL;
 
 pub use crate::{
     client_span::{ClientSpan, Settlement},
+    handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::ProcessSpan,
     sequential::waiting,

@@ -2,10 +2,12 @@
 
 mod batch;
 mod client_span;
+mod handing_out;
 mod instrumentation;
 mod live;
 mod message_ext;
 mod operation;
+mod process_each;
 mod process_span;
 mod processed;
 mod sequential;
@@ -19,5 +21,6 @@ pub use crate::{
     batch::process_batch,
     instrumentation::{CarriedContext, Correlation, Instrumentation, InstrumentationBuilder},
     message_ext::{MessageExt, Outcome, Processing},
+    process_each::{MessageStreamExt, ProcessEach, Received},
     sequential::{Sequential, sequential, sequential_blocking},
 };

@@ -42,7 +42,8 @@ use crate::{
 ///
 /// The promise is the loop's: one message at a time, and nothing else sends inside while one is held. Keep it the
 /// innermost wrapper of the loop: two loops that are joined in one task are two `sequential`s. Work on several messages
-/// at a time belongs into [`process`](crate::MessageExt::process), batches into [`process_batch`](crate::process_batch).
+/// at a time belongs into [`process_each`](crate::MessageStreamExt::process_each) or
+/// [`process`](crate::MessageExt::process), batches into [`process_batch`](crate::process_batch).
 ///
 /// # Cancel safety
 ///

@@ -21,8 +21,8 @@ pub use rdkafka::{
 /// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.
 pub mod otel {
     pub use otel_messaging::{
-        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, Outcome, Processing,
-        Sequential, process_batch, sequential, sequential_blocking,
+        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
+        ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
     };
     pub use rdkafka as raw;
 

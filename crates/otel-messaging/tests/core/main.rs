@@ -10,6 +10,7 @@ mod carried;
 mod destinations;
 mod hostile_sdk;
 mod process;
+mod process_each;
 mod send;
 mod sequential;
 mod vocabulary;

@@ -1,0 +1,56 @@
+//! A raw client's stream, handed out as an adapter's own.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::sequential::waiting;
+
+pin_project! {
+    /// For adapters: a stream of somebody else's whose items are handed out through a function.
+    ///
+    /// The function is called when an item is given away and not before, and a [`sequential`](crate::sequential) loop
+    /// over this stream knows when the next one is asked for.
+    #[must_use = "streams do nothing unless polled"]
+    pub struct HandingOut<S, F> {
+        #[pin]
+        stream: S,
+        hand_out: F,
+    }
+}
+
+impl<S, F> HandingOut<S, F> {
+    /// Hands the items of this stream out through this function.
+    pub fn new(stream: S, hand_out: F) -> Self {
+        Self { stream, hand_out }
+    }
+}
+
+impl<S, F, T> Stream for HandingOut<S, F>
+where
+    S: Stream,
+    F: FnMut(S::Item) -> T,
+{
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<T>> {
+        waiting();
+        let this = self.project();
+        this.stream.poll_next(task).map(|item| item.map(this.hand_out))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for HandingOut<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandingOut").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
