@@ -28,7 +28,7 @@ pub mod otel {
     pub use async_nats as raw;
     pub use otel_messaging::{
         CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
-        ProcessEach, Processing, Received, process_batch,
+        ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
     };
 
     pub use crate::headers::{HeaderCase, HeaderExtractor, HeaderInjector};

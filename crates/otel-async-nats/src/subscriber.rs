@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_core::Stream;
+use otel_messaging::adapter::waiting;
 
 use crate::{
     Message,
@@ -53,6 +54,7 @@ impl Stream for Subscriber {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        waiting();
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {

@@ -10,6 +10,7 @@ use std::{
 
 use async_nats::service::endpoint;
 use futures_core::Stream;
+use otel_messaging::adapter::waiting;
 
 use crate::{Client, Message, service::Request, telemetry::Source};
 
@@ -51,6 +52,7 @@ impl Stream for Endpoint {
     type Item = Request;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        waiting();
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|request| {
             request.map(|request| {

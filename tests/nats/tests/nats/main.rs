@@ -8,6 +8,7 @@ mod hostile_headers;
 mod raw_tcp;
 mod receive;
 mod send;
+mod sequential;
 mod settle;
 
 use std::{

@@ -151,6 +151,7 @@ macro_rules! messages {
             type Item = Result<Message, $error>;
 
             fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+                otel_messaging::adapter::waiting();
                 let next = Pin::new(&mut self.inner).poll_next(cx);
                 next.map(|item| item.map(|result| result.map(|message| self.feed.hand_out(message))))
             }

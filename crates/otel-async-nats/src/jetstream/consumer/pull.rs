@@ -11,7 +11,7 @@ use std::{
 
 use async_nats::jetstream::consumer::{self, StreamError};
 use opentelemetry::trace::SpanContext;
-use otel_messaging::adapter::Call;
+use otel_messaging::adapter::{Call, waiting};
 
 use crate::{
     error::ErrorType,
@@ -131,6 +131,7 @@ impl futures_core::Stream for Batch {
     type Item = Result<Message, async_nats::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        waiting();
         let this = &mut *self;
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         let next = next.map(|result| result.map(|message| this.feed.hand_out(message)));
@@ -209,6 +210,7 @@ impl futures_core::Stream for Sequence {
     type Item = Result<Batch, MessagesError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        waiting();
         let this = &mut *self;
         if this.call.is_none() {
             this.call = this.consumer.client.telemetry().call_on_message();
@@ -379,6 +381,9 @@ impl Consumer<Config> {
         batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
     ) -> impl Future<Output = Result<Batch, BatchError>> {
         let fetch = self.client.telemetry().call_on_message().map(Fetch::new);
-        async move { self.batch_of(batch.await, fetch) }
+        async move {
+            waiting();
+            self.batch_of(batch.await, fetch)
+        }
     }
 }
