@@ -19,7 +19,9 @@ use opentelemetry::trace::SpanContext;
 use otel_messaging::adapter::Settles;
 use otel_messaging::{
     Instrumentation,
-    adapter::{Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Telemetry, scope},
+    adapter::{
+        Arrival, Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Telemetry, scope,
+    },
     semconv::{attribute, ours},
 };
 
@@ -379,7 +381,7 @@ impl Source {
         let operation = self.operation(client, PROCESS, Some(&message.subject));
         let extractor = message.headers.as_ref().map(HeaderExtractor::new);
         let headers = extractor.as_ref().map(|headers| headers as &dyn Extractor);
-        let process = self.telemetry.core.hand_out(call, operation, headers, |attributes_of| {
+        let process = self.telemetry.core.hand_out(call, operation, Arrival::new(headers), |attributes_of| {
             set_message_id(attributes_of, message_id(message.headers.as_ref()));
             attributes(attributes_of);
         });

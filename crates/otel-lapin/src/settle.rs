@@ -8,7 +8,7 @@ use lapin::{
 };
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use otel_messaging::{
-    adapter::{Call, ClientSpan, OperationName, ProcessSpan, Settlement, Settles},
+    adapter::{Arrival, Call, ClientSpan, OperationName, ProcessSpan, Settlement, Settles},
     semconv::attribute,
 };
 
@@ -45,7 +45,7 @@ impl Handed {
         let headers = properties.headers().as_ref().map(HeaderExtractor::new);
         let headers = headers.as_ref().map(|headers| headers as _);
         let operation = broker.at(PROCESS, &place);
-        let span = broker.telemetry.hand_out(call, operation, headers, |attributes| {
+        let span = broker.telemetry.hand_out(call, operation, Arrival::new(headers), |attributes| {
             delivery_attributes(attributes, delivery);
         });
         let handed = Arc::new(Self {

@@ -29,7 +29,7 @@
 //!
 //! // 2. The names of the operations, in the client's words.
 //! const PUSH: OperationName = OperationName::send("push");
-//! const PROCESS: OperationName = OperationName::process("process");
+//! const PROCESS: OperationName = OperationName::process("process").of(OperationName::receive("pop"));
 //! const ACK: OperationName = OperationName::settle("ack");
 //!
 //! struct Queue { telemetry: Arc<Telemetry>, messages: VecDeque<(HeaderMap, String)> }
@@ -68,7 +68,7 @@
 //!         let (headers, body) = self.messages.pop_front()?;
 //!         let process = self.telemetry.call().map(|call| {
 //!             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-//!             self.telemetry.hand_out(call, operation, Some(&headers), |message| {
+//!             self.telemetry.hand_out(call, operation, Arrival::new(Some(&headers)), |message| {
 //!                 message.set(attribute::MESSAGING_MESSAGE_ID, "17");
 //!             })
 //!         });
@@ -107,6 +107,7 @@ use opentelemetry::InstrumentationScope;
 use crate::semconv::SCHEMA_URL;
 
 pub use crate::{
+    arrival::{Arrival, Clock},
     client_span::{ClientSpan, Settlement},
     handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},

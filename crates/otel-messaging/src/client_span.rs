@@ -9,20 +9,34 @@ use opentelemetry::{
 };
 
 use crate::{
+    exceptions::Exception,
+    metrics::{self, Particulars, between},
+    operation::{Operation, OperationType},
     process_span::ProcessSpan,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     shield::shield,
 };
 
-/// The span of one operation of a client. It ends once, when its outcome is reported.
+/// The span of one operation of a client, and its measurements. It ends once, when its outcome is reported.
 ///
 /// Dropped without a report it ends too: the outcome is unknown then, which is no error and is said on the span
 /// (`otel_messaging.delivery.outcome_unknown`); while the thread is panicking, the error is `panic`.
 #[must_use = "a span says what became of its operation"]
 pub struct ClientSpan {
     span: Option<BoxedSpan>,
+    told: Option<Told>,
     ended_at: Option<SystemTime>,
     of: Option<Arc<ProcessSpan>>,
+}
+
+/// What there is to tell of an operation beside its span.
+struct Told {
+    operation: Arc<Operation>,
+    start: SystemTime,
+    /// How many messages it is about.
+    messages: u64,
+    /// Attributes of this one alone that metrics have too.
+    more: Vec<KeyValue>,
 }
 
 /// What became of a message at its broker: `otel_messaging.settlement.outcome`.
@@ -43,6 +57,8 @@ pub enum Settlement {
     Commit,
     /// It was settled before; nothing happened.
     AlreadySettled,
+    /// The application let go of the message without settling it.
+    Dropped,
 }
 
 impl Settlement {
@@ -55,18 +71,37 @@ impl Settlement {
             Self::Term => "term",
             Self::Commit => "commit",
             Self::AlreadySettled => "already_settled",
+            Self::Dropped => "dropped",
         }
     }
 }
 
 impl ClientSpan {
-    pub(crate) fn new(span: Option<BoxedSpan>) -> Self {
-        Self { span, ended_at: None, of: None }
+    pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
+        let live = &operation.live;
+        let told = !operation.off && (live.instruments().is_some() || live.exceptions.is_some());
+        let told = told.then(|| Told { operation: operation.clone(), start, messages: 1, more: Vec::new() });
+        Self { span, told, ended_at: None, of: None }
+    }
+
+    /// Notes an attribute of the start that metrics have too.
+    pub(crate) fn measured_with(&mut self, attribute: KeyValue) {
+        if let Some(told) = &mut self.told {
+            told.more.push(attribute);
+        }
     }
 
     /// The message whose settlement this is.
     pub(crate) fn of(mut self, message: Arc<ProcessSpan>) -> Self {
         self.of = Some(message);
+        self
+    }
+
+    /// It is about so many messages, for those who count them. Default: 1.
+    pub fn messages(mut self, messages: u64) -> Self {
+        if let Some(told) = &mut self.told {
+            told.messages = messages;
+        }
         self
     }
 
@@ -82,8 +117,16 @@ impl ClientSpan {
 
     /// Adds what only the answer tells. Keys are expected to be new: nothing looks for an earlier value.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
-            span.set_attribute(KeyValue::new(key, value));
+        let recording = self.is_recording();
+        if !recording && self.told.is_none() {
+            return;
+        }
+        let attribute = KeyValue::new(key, value);
+        if let Some(told) = &mut self.told {
+            told.note(attribute.clone());
+        }
+        if let (true, Some(span)) = (recording, &mut self.span) {
+            span.set_attribute(attribute);
         }
     }
 
@@ -101,57 +144,126 @@ impl ClientSpan {
 
     /// The broker accepted, as far as the operation waits for it. The status stays unset.
     pub fn succeed(mut self) {
-        self.end();
+        self.end(None);
     }
 
     /// The operation failed. `error_type` is a low-cardinality name in the protocol's own spelling, `description` what
     /// the client's error says.
     pub fn fail(mut self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
-        if self.is_recording() {
-            self.set(attribute::ERROR_TYPE, error_type.into());
-            if let Some(span) = &mut self.span {
-                span.set_status(Status::error(description.to_string()));
-            }
-        }
-        self.end();
+        self.end(Some((error_type.into(), &description)));
     }
 
     /// The message is settled: noted here, and on its process span if that has not ended.
     pub fn settled(mut self, outcome: Settlement) {
-        self.set(ours::SETTLEMENT_OUTCOME, outcome.as_str());
+        if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
+            span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
+        }
         if let Some(message) = self.of.take() {
             message.settled(outcome);
         }
-        self.end();
+        if let Some(Told { operation, messages, .. }) = &self.told
+            && let Some(instruments) = operation.live.instruments()
+        {
+            metrics::deliveries(instruments, &operation.series, outcome.as_str(), *messages);
+        }
+        self.end(None);
     }
 
     /// The operation ended and nobody could wait for its answer.
     pub fn outcome_unknown(mut self) {
         self.set(ours::DELIVERY_OUTCOME_UNKNOWN, true);
-        self.end();
+        self.end(None);
     }
 
-    fn end(&mut self) {
-        if let Some(mut span) = self.span.take() {
-            let ended_at = self.ended_at;
+    fn end(&mut self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
+        let ended_at = self.ended_at;
+        let told = self.told.take();
+        let mut span = self.span.take();
+        if let Some((error_type, error)) = &error {
+            self::fail(span.as_mut(), told.as_ref().map(|told| &told.operation), error_type, *error);
+        }
+        if let Some(span) = &mut span {
             shield(|| match ended_at {
                 Some(time) => span.end_with_timestamp(time),
                 None => span.end(),
             });
+        }
+        if let Some(told) = told {
+            told.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
+        }
+    }
+}
+
+/// Says on a span, and in an event, what failed.
+fn fail(
+    span: Option<&mut BoxedSpan>,
+    operation: Option<&Arc<Operation>>,
+    error_type: &Cow<'static, str>,
+    error: &dyn fmt::Display,
+) {
+    let exceptions = operation.and_then(|operation| Some((operation, operation.live.exceptions.as_ref()?)));
+    let recording = span.as_ref().is_some_and(|span| span.is_recording());
+    if !recording && exceptions.is_none() {
+        return;
+    }
+    // Written by somebody's `Display`, as likely to panic as any of it.
+    let message = shield(|| error.to_string()).unwrap_or_default();
+    if let Some((operation, exceptions)) = exceptions {
+        exceptions.emit(&Exception {
+            operation: operation.name.kind,
+            error_type,
+            message: &message,
+            span: span.as_ref().map(|span| span.span_context()),
+        });
+    }
+    if let (true, Some(span)) = (recording, span) {
+        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()));
+        span.set_status(Status::error(message));
+    }
+}
+
+impl Told {
+    /// Keeps an attribute that metrics have too.
+    fn note(&mut self, attribute: KeyValue) {
+        let wanted = match attribute.key.as_str() {
+            attribute::SERVER_ADDRESS | attribute::SERVER_PORT => true,
+            attribute::MESSAGING_DESTINATION_PARTITION_ID => self.operation.live.settings().metric_partition,
+            _ => false,
+        };
+        if wanted {
+            self.more.push(attribute);
+        }
+    }
+
+    fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
+        let Some(instruments) = self.operation.live.instruments() else { return };
+        let series = &self.operation.series;
+        let particulars = Particulars { error_type, more: &self.more };
+        let took = between(self.start, ended_at.unwrap_or_else(SystemTime::now));
+        match self.operation.name.kind {
+            OperationType::Send => {
+                metrics::sent(instruments, series, &particulars);
+                metrics::operation(instruments, series, took, &particulars);
+            }
+            OperationType::Receive | OperationType::Settle => {
+                metrics::operation(instruments, series, took, &particulars);
+            }
+            // Neither asks a broker for anything.
+            OperationType::Create | OperationType::Process => (),
         }
     }
 }
 
 impl Drop for ClientSpan {
     fn drop(&mut self) {
-        if let Some(span) = &mut self.span {
-            if thread::panicking() {
-                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
-                span.set_status(Status::error("panicked"));
-            } else {
-                span.set_attribute(KeyValue::new(ours::DELIVERY_OUTCOME_UNKNOWN, true));
-            }
-            self.end();
+        if self.span.is_none() && self.told.is_none() {
+            return;
+        }
+        if thread::panicking() {
+            self.end(Some((ERROR_TYPE_PANIC.into(), &"panicked")));
+        } else {
+            self.set(ours::DELIVERY_OUTCOME_UNKNOWN, true);
+            self.end(None);
         }
     }
 }

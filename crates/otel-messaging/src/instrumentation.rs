@@ -1,18 +1,27 @@
 //! The value a user configures: where telemetry goes and by which rules.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, OnceLock},
 };
 
 use opentelemetry::{
     InstrumentationScope,
-    global::{self, BoxedTracer, ObjectSafeTracer},
+    global::{BoxedTracer, ObjectSafeTracer},
+    logs::{Logger, LoggerProvider},
+    metrics::MeterProvider,
     propagation::TextMapPropagator,
     trace::{Span, Tracer, TracerProvider},
 };
 
-use crate::{operation::Bound, shield::shield};
+use crate::{
+    capture::{Capture, Redact},
+    exceptions::Exceptions,
+    operation::{Attributes, Bound, Operation},
+    policy::{CarriedContext, Correlation},
+    propagation::{Propagation, Propagator},
+};
 
 /// Where telemetry goes and by which rules. A cheap clone; every wrapper takes one by `with_instrumentation`.
 ///
@@ -36,81 +45,48 @@ pub struct Instrumentation {
     pub(crate) settings: Arc<Settings>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) tracers: Tracers,
+    pub(crate) meters: Meters,
+    pub(crate) exceptions: Option<MakeExceptions>,
     pub(crate) propagator: Propagator,
     pub(crate) correlation: Correlation,
+    pub(crate) untrusted: bool,
     pub(crate) carried_context: CarriedContext,
     pub(crate) max_links: usize,
     pub(crate) template: Option<TemplateOf>,
-    pub(crate) bound: Bound,
+    pub(crate) bound: Arc<Bound>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) hook: Option<Hook>,
+    pub(crate) error_type: Option<ErrorTypeOf>,
+    pub(crate) capture: Capture,
+    pub(crate) capture_key: bool,
+    pub(crate) capture_sizes: bool,
+    pub(crate) receive_spans: bool,
+    pub(crate) metric_partition: bool,
+    pub(crate) auto_commit_spans: bool,
 }
 
-type MakeTracer = Box<dyn Fn(InstrumentationScope) -> BoxedTracer + Send + Sync>;
-pub(crate) type TemplateOf = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+type MakeTracer = Arc<dyn Fn(InstrumentationScope) -> BoxedTracer + Send + Sync>;
+type MakeExceptions = Arc<dyn Fn(InstrumentationScope) -> Box<dyn Exceptions> + Send + Sync>;
+type TemplateOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+type Filter = Arc<dyn Fn(&Operation) -> bool + Send + Sync>;
+type Hook = Arc<dyn Fn(&Operation, &mut Attributes) + Send + Sync>;
+type ErrorTypeOf = Arc<dyn Fn(&'static str, &dyn fmt::Display) -> Option<Cow<'static, str>> + Send + Sync>;
 
+#[derive(Clone)]
 pub(crate) enum Tracers {
     Global,
     Explicit(MakeTracer),
+    Off,
 }
 
-pub(crate) enum Propagator {
+#[derive(Clone)]
+pub(crate) enum Meters {
     Global,
-    Explicit(Box<dyn TextMapPropagator + Send + Sync>),
-}
-
-impl Propagator {
-    /// Runs `with` on the propagator; `None` where none is installed, or where it panicked.
-    pub(crate) fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Option<T> {
-        match self {
-            Self::Explicit(propagator) => shield(|| with(&**propagator)),
-            Self::Global => {
-                // The global takes an FnMut, and calls it once.
-                let mut with = Some(with);
-                global::get_text_map_propagator(|propagator| {
-                    // The no-op propagator extracts the *current* context: it must not be asked.
-                    propagator.fields().next()?;
-                    // Caught under the global's lock, so that a panic does not poison it for everybody else.
-                    with.take().and_then(|with| shield(|| with(propagator)))
-                })
-            }
-        }
-    }
-}
-
-/// How the process span of a message relates to the context that its sender left in it.
-///
-/// The creation context is linked in every mode, and baggage arrives in every mode. A batch is never the child of one of
-/// its messages.
-///
-/// Source: "Trace structure" of the messaging spans convention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Correlation {
-    /// A child of the span that was active when the message was handed out, else the root of a new trace.
-    Link,
-    /// As [`Link`](Self::Link) where a span was active, else a child of the creation context. The default: one request,
-    /// one trace, in a consumer loop that is not itself inside a span.
-    #[default]
-    ParentIfNoAmbient,
-    /// Always a child of the creation context; a span that was active is linked.
-    Parent,
-}
-
-/// What to do with a context that a message already carries when it is sent.
-///
-/// Source: "Context propagation" of the messaging spans convention, which leaves such a context alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum CarriedContext {
-    /// Kept and linked (a message stored earlier and sent now), unless it is the context of the span that is current
-    /// (a hand-written injector) or that of the message being processed (a forward): then replaced and linked.
-    #[default]
-    Auto,
-    /// Always kept and linked.
-    Keep,
-    /// Always replaced and linked.
-    Replace,
+    Explicit(Arc<dyn MeterProvider + Send + Sync>),
+    Off,
 }
 
 impl Instrumentation {
@@ -119,14 +95,40 @@ impl Instrumentation {
         InstrumentationBuilder {
             settings: Settings {
                 tracers: Tracers::Global,
+                meters: Meters::Global,
+                exceptions: None,
                 propagator: Propagator::Global,
                 correlation: Correlation::default(),
+                untrusted: false,
                 carried_context: CarriedContext::default(),
                 max_links: 128,
                 template: None,
-                bound: Bound::new(1_000),
+                bound: Arc::new(Bound::new(1_000)),
+                filter: None,
+                hook: None,
+                error_type: None,
+                capture: Capture::default(),
+                capture_key: false,
+                capture_sizes: false,
+                receive_spans: false,
+                metric_partition: false,
+                auto_commit_spans: false,
             },
         }
+    }
+
+    /// Starts from this one: for a consumer with a policy of its own. What is shared stays shared, the bound on
+    /// destination names too.
+    ///
+    /// ```
+    /// use otel_messaging::{Correlation, Instrumentation};
+    ///
+    /// let instrumentation = Instrumentation::default();
+    /// let replay = instrumentation.to_builder().correlation(Correlation::Link).build();
+    /// # let _ = replay;
+    /// ```
+    pub fn to_builder(&self) -> InstrumentationBuilder {
+        InstrumentationBuilder { settings: (*self.settings).clone() }
     }
 }
 
@@ -140,13 +142,7 @@ impl Default for Instrumentation {
 
 impl fmt::Debug for Instrumentation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instrumentation")
-            .field("explicit_tracer_provider", &matches!(self.settings.tracers, Tracers::Explicit(_)))
-            .field("explicit_propagator", &matches!(self.settings.propagator, Propagator::Explicit(_)))
-            .field("correlation", &self.settings.correlation)
-            .field("carried_context", &self.settings.carried_context)
-            .field("max_links", &self.settings.max_links)
-            .finish_non_exhaustive()
+        self.settings.fmt_as("Instrumentation", f)
     }
 }
 
@@ -156,6 +152,7 @@ pub struct InstrumentationBuilder {
     settings: Settings,
 }
 
+/// Where telemetry goes.
 impl InstrumentationBuilder {
     /// Takes spans to this provider. Default: the global one.
     pub fn tracer_provider<P, T, S>(mut self, provider: P) -> Self
@@ -164,23 +161,70 @@ impl InstrumentationBuilder {
         T: Tracer<Span = S> + Send + Sync + 'static,
         S: Span + Send + Sync + 'static,
     {
-        self.settings.tracers = Tracers::Explicit(Box::new(move |scope| {
+        self.settings.tracers = Tracers::Explicit(Arc::new(move |scope| {
             let tracer: Box<dyn ObjectSafeTracer + Send + Sync> = Box::new(provider.tracer_with_scope(scope));
             BoxedTracer::new(tracer)
         }));
         self
     }
 
-    /// Writes and reads message headers with this propagator. Default: the global one.
-    pub fn propagator(mut self, propagator: impl TextMapPropagator + Send + Sync + 'static) -> Self {
-        self.settings.propagator = Propagator::Explicit(Box::new(propagator));
+    /// Makes no spans; contexts are still handed on, and metrics recorded.
+    pub fn without_spans(mut self) -> Self {
+        self.settings.tracers = Tracers::Off;
         self
     }
 
+    /// Takes metrics to this provider. Default: the global one.
+    pub fn meter_provider(mut self, provider: impl MeterProvider + Send + Sync + 'static) -> Self {
+        self.settings.meters = Meters::Explicit(Arc::new(provider));
+        self
+    }
+
+    /// Records no metrics.
+    pub fn without_metrics(mut self) -> Self {
+        self.settings.meters = Meters::Off;
+        self
+    }
+
+    /// Takes an event for each failure to this provider: `messaging.{send,receive,process,settle}.exception`.
+    /// Default: none, because OpenTelemetry for Rust has no global logger provider.
+    ///
+    /// Source: "Exceptions" of the messaging convention.
+    pub fn logger_provider<P, L>(mut self, provider: P) -> Self
+    where
+        P: LoggerProvider<Logger = L> + Send + Sync + 'static,
+        L: Logger + Send + Sync + 'static,
+    {
+        self.settings.exceptions = Some(Arc::new(move |scope| Box::new(provider.logger_with_scope(scope))));
+        self
+    }
+
+    /// Writes and reads message headers with this propagator. Default: [`Propagation::Global`].
+    pub fn propagator(mut self, propagator: impl TextMapPropagator + Send + Sync + 'static) -> Self {
+        self.settings.propagator = Propagator::Explicit(Arc::new(propagator));
+        self
+    }
+
+    /// Sets how contexts travel in message headers. Default: [`Propagation::Global`].
+    pub fn propagation(mut self, propagation: Propagation) -> Self {
+        self.settings.propagator = propagation.into();
+        self
+    }
+}
+
+/// By which rules contexts are related.
+impl InstrumentationBuilder {
     /// Sets how process spans relate to their messages' creation contexts.
     /// Default: [`Correlation::ParentIfNoAmbient`].
     pub fn correlation(mut self, correlation: Correlation) -> Self {
         self.settings.correlation = correlation;
+        self
+    }
+
+    /// Whether messages come from somebody who is not to be trusted with one's traces: their contexts are only linked,
+    /// without `tracestate`, and their baggage is dropped. Default: no.
+    pub fn untrusted_source(mut self, untrusted: bool) -> Self {
+        self.settings.untrusted = untrusted;
         self
     }
 
@@ -197,18 +241,102 @@ impl InstrumentationBuilder {
         self.settings.max_links = max_links;
         self
     }
+}
 
+/// What destinations are called, and which are told of.
+impl InstrumentationBuilder {
     /// Maps a destination's name to the pattern that it was made from, for names with a variable part
     /// (`orders.4711` → `orders.{id}`). `None` leaves the name as it is. Asked once for each name that is kept.
     pub fn destination_template(mut self, template: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        self.settings.template = Some(Box::new(template));
+        self.settings.template = Some(Arc::new(template));
         self
     }
 
-    /// Sets how many distinct destination names may appear in span names; further ones are left out there and stay on
-    /// the span as its attribute. Default: 1,000.
+    /// Sets how many distinct destination names may appear in span names and metrics; further ones are left out there
+    /// and stay on the span as its attribute. Default: 1,000.
     pub fn destination_limit(mut self, limit: usize) -> Self {
-        self.settings.bound = Bound::new(limit);
+        self.settings.bound = Arc::new(Bound::new(limit));
+        self
+    }
+
+    /// Tells only of operations for which `wanted` says so; of others there are no spans and no metrics, and contexts are
+    /// handed on. Asked once for each operation on a destination that is kept. Default: all.
+    pub fn filter(mut self, wanted: impl Fn(&Operation) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.filter = Some(Arc::new(wanted));
+        self
+    }
+}
+
+/// What is told beyond the usual. All of it is off by default.
+impl InstrumentationBuilder {
+    /// Sees each operation when its span starts, and may add attributes. It must not block: it runs where the client does.
+    pub fn on_operation(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
+        self.settings.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Names a handler's error, given its type's name and itself; `None` leaves the type's name. The names become
+    /// `error.type`, on metrics too: a few fixed ones.
+    pub fn error_type(
+        mut self,
+        name: impl Fn(&'static str, &dyn fmt::Display) -> Option<Cow<'static, str>> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.error_type = Some(Arc::new(name));
+        self
+    }
+
+    /// Puts headers whose names match one of these patterns on send and process spans, as
+    /// `otel_messaging.header.{name}`. A `*` stands for any text, and case does not matter. Headers that carry contexts are
+    /// never among them. At most 32 headers of a message.
+    pub fn capture_headers<P: Into<Box<str>>>(mut self, patterns: impl IntoIterator<Item = P>) -> Self {
+        self.settings.capture.headers = patterns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets how much of a captured header's value is shown, in bytes of UTF-8. Default: 256.
+    pub fn capture_limit(mut self, bytes: usize) -> Self {
+        self.settings.capture.value_limit = Some(bytes);
+        self
+    }
+
+    /// Changes the values of captured headers, given name and value, before they are shown; `None` hides one.
+    pub fn redact(mut self, redact: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        let redact: Arc<Redact> = Arc::new(redact);
+        self.settings.capture.redact = Some(redact);
+        self
+    }
+
+    /// Whether Kafka message keys that are UTF-8 become `messaging.kafka.message.key`. Default: no, although the
+    /// convention recommends it, because keys are often personal data.
+    pub fn capture_key(mut self, capture: bool) -> Self {
+        self.settings.capture_key = capture;
+        self
+    }
+
+    /// Whether `messaging.message.body.size` is told. Default: no.
+    pub fn capture_sizes(mut self, capture: bool) -> Self {
+        self.settings.capture_sizes = capture;
+        self
+    }
+
+    /// Whether every poll and every message of a stream has a receive span beside its process span. Default: no, although
+    /// the convention says SHOULD, because both stand for the same hand-over. A fetch or get always has one, and so has
+    /// what failed.
+    pub fn receive_spans(mut self, spans: bool) -> Self {
+        self.settings.receive_spans = spans;
+        self
+    }
+
+    /// Whether metrics tell the partition. Default: no, although the convention recommends it, because each partition
+    /// is a series.
+    pub fn metric_partition(mut self, partition: bool) -> Self {
+        self.settings.metric_partition = partition;
+        self
+    }
+
+    /// Whether automatic commits of Kafka consumers have settle spans. Default: no; one that fails always has.
+    pub fn auto_commit_spans(mut self, spans: bool) -> Self {
+        self.settings.auto_commit_spans = spans;
         self
     }
 
@@ -221,9 +349,19 @@ impl InstrumentationBuilder {
 
 impl fmt::Debug for InstrumentationBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InstrumentationBuilder")
-            .field("correlation", &self.settings.correlation)
-            .field("carried_context", &self.settings.carried_context)
+        self.settings.fmt_as("InstrumentationBuilder", f)
+    }
+}
+
+impl Settings {
+    fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("explicit_tracer_provider", &matches!(self.tracers, Tracers::Explicit(_)))
+            .field("explicit_meter_provider", &matches!(self.meters, Meters::Explicit(_)))
+            .field("explicit_propagator", &matches!(self.propagator, Propagator::Explicit(_)))
+            .field("correlation", &self.correlation)
+            .field("carried_context", &self.carried_context)
+            .field("max_links", &self.max_links)
             .finish_non_exhaustive()
     }
 }

@@ -1,11 +1,11 @@
-//! The tracer of one client: found when a message passes, never frozen as a no-op.
+//! The tracer and the instruments of one client: found when a message passes, never frozen as no-ops.
 
 use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::SystemTime,
 };
 
 use opentelemetry::{
@@ -17,23 +17,25 @@ use opentelemetry::{
 };
 
 use crate::{
-    instrumentation::{Instrumentation, Settings, Tracers},
+    exceptions::Exceptions,
+    instrumentation::{Instrumentation, Meters, Settings, Tracers},
+    metrics::Instruments,
     shield::shield,
 };
 
-/// While nothing real is installed, the globals are looked at once in so many milliseconds.
+/// While something real is missing, the globals are looked at once in so many milliseconds.
 const LOOK_EVERY: u64 = 1_000;
-
-/// The header a malformed value of which is worth a note.
-const TRACEPARENT: &str = "traceparent";
 
 /// An [`Instrumentation`] at work for one client.
 pub(crate) struct Live {
     scope: InstrumentationScope,
     settings: Arc<Settings>,
     tracer: OnceLock<BoxedTracer>,
+    instruments: OnceLock<Instruments>,
+    pub(crate) exceptions: Option<Box<dyn Exceptions>>,
     propagates: AtomicBool,
-    next_look: AtomicU64,
+    /// Milliseconds since 1970.
+    looked: AtomicU64,
 }
 
 /// Leave to try the global tracer: OpenTelemetry has no way to ask a tracer whether it is a no-op, so the first span it
@@ -46,35 +48,96 @@ impl Live {
     pub(crate) fn new(scope: InstrumentationScope, instrumentation: Instrumentation) -> Self {
         let settings = instrumentation.settings;
         let tracer = match &settings.tracers {
-            Tracers::Global => OnceLock::new(),
-            Tracers::Explicit(make) => OnceLock::from(make(scope.clone())),
+            Tracers::Explicit(make) => shield(|| make(scope.clone())).map_or_else(OnceLock::new, OnceLock::from),
+            Tracers::Global | Tracers::Off => OnceLock::new(),
         };
-        Self { scope, settings, tracer, propagates: AtomicBool::new(false), next_look: AtomicU64::new(0) }
+        let instruments = match &settings.meters {
+            Meters::Explicit(provider) => shield(|| Instruments::new(&provider.meter_with_scope(scope.clone())))
+                .map_or_else(OnceLock::new, OnceLock::from),
+            Meters::Global | Meters::Off => OnceLock::new(),
+        };
+        let exceptions = settings.exceptions.as_ref().and_then(|make| shield(|| make(scope.clone())));
+        Self {
+            scope,
+            settings,
+            tracer,
+            instruments,
+            exceptions,
+            propagates: AtomicBool::new(false),
+            looked: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
+    pub(crate) fn instruments(&self) -> Option<&Instruments> {
+        self.instruments.get()
+    }
+
+    fn may_find_tracer(&self) -> bool {
+        matches!(self.settings.tracers, Tracers::Global) && self.tracer.get().is_none()
+    }
+
+    fn may_find_meter(&self) -> bool {
+        matches!(self.settings.meters, Meters::Global) && self.instruments.get().is_none()
+    }
+
     /// The exits of the hot path: `None` where there is nothing to tell and nothing to carry.
-    pub(crate) fn enter(&self) -> Option<MayLook> {
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<(SystemTime, MayLook)> {
         if Context::is_current_telemetry_suppressed() {
             return None;
         }
-        if self.tracer.get().is_some() {
-            return Some(MayLook(false));
+        let now = SystemTime::now();
+        if !self.may_find_meter() && !self.may_find_tracer() {
+            let known = self.tracer.get().is_some() || self.instruments.get().is_some() || self.exceptions.is_some();
+            return (known || self.propagates()).then_some((now, MayLook(false)));
         }
-        if now_millis() < self.next_look.load(Ordering::Relaxed) {
-            return self.propagates.load(Ordering::Relaxed).then_some(MayLook(false));
+        let may_look = self.look(now);
+        let something = may_look == MayLook(true)
+            || self.tracer.get().is_some()
+            || self.instruments.get().is_some()
+            || self.exceptions.is_some()
+            || self.propagates.load(Ordering::Relaxed);
+        something.then_some((now, may_look))
+    }
+
+    /// Looks for what is missing, if it is time to.
+    fn look(&self, now: SystemTime) -> MayLook {
+        let millis = since_1970(now);
+        // A clock that was set back must not stop the looking.
+        if millis.abs_diff(self.looked.load(Ordering::Relaxed)) < LOOK_EVERY {
+            return MayLook(false);
         }
         self.propagates();
-        Some(MayLook(true))
+        if self.may_find_meter() {
+            self.find_meter();
+        }
+        if self.may_find_tracer() {
+            return MayLook(true);
+        }
+        self.looked.store(millis, Ordering::Relaxed);
+        MayLook(false)
+    }
+
+    /// The no-op provider has no size, and OpenTelemetry has no other way to ask.
+    fn find_meter(&self) {
+        let provider = global::meter_provider();
+        if size_of_val(&*provider) == 0 {
+            return;
+        }
+        if let Some(instruments) = shield(|| Instruments::new(&provider.meter_with_scope(self.scope.clone()))) {
+            // Another thread may have been first; both found the same provider.
+            let _ = self.instruments.set(instruments);
+        }
     }
 
     /// Whether there is a propagator. Kept once there is one, looked up again while there is none.
     pub(crate) fn propagates(&self) -> bool {
         self.propagates.load(Ordering::Relaxed) || {
-            let found = self.settings.propagator.with(|_| ()).is_some();
+            let found = self.settings.propagator.is_real();
             self.propagates.store(found, Ordering::Relaxed);
             found
         }
@@ -104,7 +167,7 @@ impl Live {
             made.is_valid() && made.span_id() != parent.span().span_context().span_id()
         };
         let Some((tracer, span)) = tried.filter(|(_, span)| is_real(span)) else {
-            self.next_look.store(now_millis() + LOOK_EVERY, Ordering::Relaxed);
+            self.looked.store(since_1970(SystemTime::now()), Ordering::Relaxed);
             return None;
         };
         // Another thread may have been first; both found the same provider.
@@ -113,26 +176,14 @@ impl Live {
     }
 
     /// What the headers say, on top of `context`; and the span they named, or none.
-    pub(crate) fn extract(&self, mut context: Context, headers: &dyn Extractor) -> (Context, SpanContext) {
-        let mut creation = SpanContext::NONE;
-        self.settings.propagator.with(|propagator| {
-            let extracted = propagator.extract_with_context(&context, headers);
-            let found = extracted.span();
-            let found = found.span_context();
-            if found.is_valid() && found.is_remote() {
-                creation = found.clone();
-            } else if propagator.fields().any(|field| field == TRACEPARENT) && headers.get(TRACEPARENT).is_some() {
-                otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
-            }
-            context = extracted;
-        });
-        (context, creation)
+    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor) -> (Context, SpanContext) {
+        self.settings.propagator.extract(context, headers, || {
+            otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
+        })
     }
 }
 
-/// Milliseconds since the first call in this process; never 0, so that the first look is due at once.
-fn now_millis() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed().as_millis();
-    u64::try_from(elapsed).unwrap_or(u64::MAX - LOOK_EVERY).saturating_add(1)
+fn since_1970(time: SystemTime) -> u64 {
+    let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(millis).unwrap_or(u64::MAX)
 }

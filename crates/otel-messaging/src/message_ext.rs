@@ -66,6 +66,24 @@ pub trait MessageExt {
         self.process_span().map_or_else(Context::current, |span| span.context_to_go())
     }
 
+    /// Sends the message again, for a retry or to a queue of those that failed: the send that `send` calls is linked to
+    /// the message's creation context and to its process span, and a context that was copied with the headers is replaced.
+    /// The future that `send` returns may be awaited outside.
+    ///
+    /// ```no_run
+    /// # use otel_messaging::MessageExt;
+    /// # struct Producer;
+    /// # impl Producer { async fn send(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+    /// # async fn work(producer: &Producer, message: &impl MessageExt) -> Result<(), std::io::Error> {
+    /// message.republish(|| producer.send("orders.dead")).await
+    /// # }
+    /// ```
+    fn republish<T>(&self, send: impl FnOnce() -> T) -> T {
+        let Some(span) = self.process_span() else { return send() };
+        let _attached = span.again();
+        send()
+    }
+
     /// Ends the process span before the message is dropped. Later calls change nothing.
     fn end(&self) {
         if let Some(span) = self.process_span() {
@@ -76,7 +94,7 @@ pub trait MessageExt {
     /// Ends the process span with an error: its type's name as `error.type`, its text as the status's description.
     fn fail<E: fmt::Display>(&self, error: &E) {
         if let Some(span) = self.process_span() {
-            span.fail(type_name::<E>(), error);
+            span.fail_by(type_name::<E>(), error);
         }
     }
 }
@@ -107,7 +125,7 @@ impl<T, E: fmt::Display> Outcome for Result<T, E> {
 
 fn finish(span: &ProcessSpan, outcome: &impl Outcome) {
     match outcome.error() {
-        Some((error_type, error)) => span.fail(error_type, error),
+        Some((type_name, error)) => span.fail_by(type_name, error),
         None => span.end(),
     }
 }

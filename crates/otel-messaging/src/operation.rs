@@ -9,9 +9,9 @@ use std::{
     sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
 };
 
-use opentelemetry::{KeyValue, Value, trace::SpanKind};
+use opentelemetry::{Key, KeyValue, Value, trace::SpanKind};
 
-use crate::{live::Live, semconv::attribute, shield::shield};
+use crate::{live::Live, metrics::Series, semconv::attribute, shield::shield};
 
 /// The name of an operation in its client's words, with the type the convention gives it.
 ///
@@ -27,42 +27,68 @@ use crate::{live::Live, semconv::attribute, shield::shield};
 pub struct OperationName {
     pub(crate) name: &'static str,
     pub(crate) kind: OperationType,
+    /// What brought the messages that are processed.
+    brought_by: &'static str,
 }
 
-/// `messaging.operation.type`.
+/// `messaging.operation.type`: what an operation does, whatever its client calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OperationType {
+#[non_exhaustive]
+pub enum OperationType {
+    /// Makes a message that is sent later.
+    Create,
+    /// Hands a message to the broker.
     Send,
+    /// Asks the broker for messages.
     Receive,
+    /// Works on messages that arrived.
     Process,
+    /// Tells the broker what became of a message.
     Settle,
 }
 
 impl OperationName {
+    /// Makes a message that is sent later.
+    pub const fn create(name: &'static str) -> Self {
+        Self { name, kind: OperationType::Create, brought_by: name }
+    }
+
     /// Hands a message to the broker.
     pub const fn send(name: &'static str) -> Self {
-        Self { name, kind: OperationType::Send }
+        Self { name, kind: OperationType::Send, brought_by: name }
     }
 
     /// Asks the broker for messages.
     pub const fn receive(name: &'static str) -> Self {
-        Self { name, kind: OperationType::Receive }
+        Self { name, kind: OperationType::Receive, brought_by: name }
     }
 
-    /// Works on messages that arrived.
+    /// Works on messages that the broker pushed. Those that were asked for: [`of`](Self::of).
     pub const fn process(name: &'static str) -> Self {
-        Self { name, kind: OperationType::Process }
+        Self { name, kind: OperationType::Process, brought_by: name }
+    }
+
+    /// Works on messages that this operation brought: they are counted under its name.
+    pub const fn of(self, receive: Self) -> Self {
+        Self { brought_by: receive.name, ..self }
+    }
+
+    pub(crate) const fn brought_by(self) -> &'static str {
+        self.brought_by
     }
 
     /// Tells the broker what became of a message.
     pub const fn settle(name: &'static str) -> Self {
-        Self { name, kind: OperationType::Settle }
+        Self { name, kind: OperationType::Settle, brought_by: name }
     }
 }
 
 impl OperationType {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// The convention's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Create => "create",
             Self::Send => "send",
             Self::Receive => "receive",
             Self::Process => "process",
@@ -73,7 +99,7 @@ impl OperationType {
     /// The span kind; a send whose context does not travel in the message is a CLIENT instead.
     pub(crate) const fn span_kind(self) -> SpanKind {
         match self {
-            Self::Send => SpanKind::Producer,
+            Self::Create | Self::Send => SpanKind::Producer,
             Self::Receive | Self::Settle => SpanKind::Client,
             Self::Process => SpanKind::Consumer,
         }
@@ -88,7 +114,7 @@ pub struct Attributes(pub(crate) Vec<KeyValue>);
 
 impl Attributes {
     /// Adds one attribute.
-    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+    pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         // Not `push`, which makes it on the stack and then copies it.
         self.0.extend(iter::once_with(|| KeyValue::new(key, value)));
     }
@@ -157,6 +183,45 @@ pub struct Operation {
     numbers: Box<[(&'static str, i64)]>,
     rest: Box<[KeyValue]>,
     key: Box<[Box<str>]>,
+    system: &'static str,
+    destination: Option<Arc<str>>,
+    template: Option<Arc<str>>,
+    pub(crate) series: Series,
+    /// A filter wants nothing told of it.
+    pub(crate) off: bool,
+}
+
+/// What filters and hooks see.
+impl Operation {
+    /// `messaging.system`.
+    #[must_use]
+    pub fn system(&self) -> &'static str {
+        self.system
+    }
+
+    /// The operation in its client's words: `messaging.operation.name`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name.name
+    }
+
+    /// The operation in the convention's words: `messaging.operation.type`.
+    #[must_use]
+    pub fn kind(&self) -> OperationType {
+        self.name.kind
+    }
+
+    /// The destination's name, if it has one.
+    #[must_use]
+    pub fn destination(&self) -> Option<&str> {
+        self.destination.as_deref()
+    }
+
+    /// The pattern that the destination's name was made from, if there is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
 }
 
 impl fmt::Debug for Operation {
@@ -198,8 +263,10 @@ impl Operation {
             (attribute::MESSAGING_OPERATION_NAME, name.name.into()),
             (attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str().into()),
         ];
-        attributes.extend(destination.map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
-        attributes.extend(template.map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
+        let series = Series::new(system, name, (destination.as_ref(), template.as_ref(), bounded), &own);
+        attributes.extend(destination.clone().map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
+        attributes
+            .extend(template.clone().map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
         // Settle spans have no such attributes in the convention.
         if name.kind != OperationType::Settle {
             attributes.extend(temporary.then_some((attribute::MESSAGING_DESTINATION_TEMPORARY, true.into())));
@@ -218,8 +285,25 @@ impl Operation {
                 _ => rest.push(KeyValue::new(key, value)),
             }
         }
-        let key = key.iter().map(|&part| part.into()).collect();
-        Self { live, name, span_name, texts: texts.into(), numbers: numbers.into(), rest: rest.into(), key }
+        let mut operation = Self {
+            live,
+            name,
+            span_name,
+            texts: texts.into(),
+            numbers: numbers.into(),
+            rest: rest.into(),
+            key: key.iter().map(|&part| part.into()).collect(),
+            system,
+            destination,
+            template,
+            series,
+            off: false,
+        };
+        operation.off = operation.live.settings().filter.as_ref().is_some_and(|wanted| {
+            // Where the filter panics, the operation is told of: that is the usual.
+            shield(|| wanted(&operation)) == Some(false)
+        });
+        operation
     }
 
     /// The same for messages of several destinations.
@@ -232,6 +316,11 @@ impl Operation {
             numbers: Box::default(),
             rest: Box::default(),
             key: Box::default(),
+            system: self.system,
+            destination: None,
+            template: None,
+            series: Series::new(self.system, self.name, (None, None, false), &[]),
+            off: self.off,
         }
     }
 
@@ -243,6 +332,9 @@ impl Operation {
         attributes.extend_from_slice(&self.rest);
         let mut attributes = Attributes(attributes);
         message(&mut attributes);
+        if let Some(hook) = &self.live.settings().hook {
+            shield(|| hook(self, &mut attributes));
+        }
         attributes
     }
 
@@ -329,7 +421,7 @@ impl Bound {
 #[derive(Default)]
 pub(crate) struct Operations {
     // The first of each type, found without a lock: most clients have no other.
-    first: [OnceLock<Arc<Operation>>; 4],
+    first: [OnceLock<Arc<Operation>>; 5],
     // The hash of name and key, then a scan of the very few that share it: a map keyed by several borrowed strings
     // would need an owned key for each look-up.
     cached: RwLock<HashMap<u64, Vec<Arc<Operation>>, BuildHasherDefault<Hashed>>>,

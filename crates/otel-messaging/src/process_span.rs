@@ -12,18 +12,20 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, SpanId,
     global::BoxedSpan,
-    propagation::Extractor,
-    trace::{Link, Span, SpanBuilder, SpanContext, SpanRef, Status, TraceContextExt},
+    trace::{Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt, TraceState},
 };
 
 use crate::{
+    arrival::Arrival,
     client_span::Settlement,
-    instrumentation::Correlation,
+    exceptions::Exception,
     live::MayLook,
-    operation::{Attributes, Operation},
-    processed::{Attached, Identity},
+    marks::{Attached, Identity, Marks},
+    metrics::{self, Particulars, between},
+    operation::{Attributes, Operation, OperationType},
+    policy::Correlation,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     sequential::{self, Hand},
     shield::shield,
@@ -52,31 +54,51 @@ pub struct ProcessSpan {
     attributes: Mutex<Attributes>,
     /// What is current for the handler, once somebody asked or a batch claimed the message; it stays after the end, for
     /// later spans of this message.
-    context: OnceLock<Context>,
-    /// Nothing is left to end: it happened, or the span in the context is not ours.
+    context: OnceLock<Current>,
+    /// Nothing is left to end: it happened, or it is a batch's to end.
     ended: AtomicBool,
     settled: AtomicBool,
+    rules: Rules,
     /// The loop that has the message in hand.
     pub(crate) hand: Option<Arc<Hand>>,
 }
 
+/// What the message's past and the policy say of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rules {
+    /// Only linked to what the sender left, and the root of a new trace.
+    starts_anew: bool,
+    /// Let go of unsettled it counts as dropped.
+    awaits_settlement: bool,
+}
+
+/// What is current for a handler, and whether the span in it is ours.
+struct Current {
+    context: Context,
+    ours: bool,
+}
+
 impl ProcessSpan {
     #[inline]
-    pub(crate) fn new(
-        call: Call,
-        operation: Arc<Operation>,
-        headers: Option<&dyn Extractor>,
-        attributes: Attributes,
-    ) -> Self {
+    pub(crate) fn new(call: Call, operation: Arc<Operation>, arrival: Arrival<'_>, attributes: Attributes) -> Self {
         let Call { at: start, parent, may_look, .. } = call;
         let (base, ambient) = if parent.span().span_context().is_valid() {
             (parent.with_remote_span_context(SpanContext::NONE), Some(parent))
         } else {
             (parent, None)
         };
-        let (base, creation) = match headers {
-            Some(headers) => operation.live.extract(base, headers),
+        let settings = operation.live.settings();
+        let (base, creation) = match arrival.headers {
             None => (base, SpanContext::NONE),
+            Some(headers) if settings.untrusted => {
+                let (_, creation) = operation.live.extract(Context::new(), headers);
+                (base, without_state(&creation))
+            }
+            Some(headers) => operation.live.extract(base, headers),
+        };
+        let rules = Rules {
+            starts_anew: settings.correlation.starts_anew(|| arrival.past(start)),
+            awaits_settlement: arrival.awaits_settlement,
         };
         Self {
             may_look,
@@ -89,6 +111,7 @@ impl ProcessSpan {
             context: OnceLock::new(),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            rules,
             hand: sequential::here(),
         }
     }
@@ -97,10 +120,15 @@ impl ProcessSpan {
     pub(crate) fn of_batch(first: &Self, operation: Arc<Operation>, attributes: Attributes, links: Vec<Link>) -> Self {
         let parent = Context::current();
         let start = SystemTime::now();
-        let span =
-            operation.live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links));
-        let ended = AtomicBool::new(span.is_none());
-        let context = span.map_or_else(|| parent.clone(), |span| parent.with_span(span));
+        let span = (!operation.off)
+            .then(|| {
+                operation.live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links))
+            })
+            .flatten();
+        let current = match span {
+            Some(span) => Current { context: parent.with_span(span), ours: true },
+            None => Current { context: parent.clone(), ours: false },
+        };
         Self {
             may_look: first.may_look,
             operation,
@@ -109,18 +137,24 @@ impl ProcessSpan {
             ambient: None,
             creation: SpanContext::NONE,
             attributes: Mutex::default(),
-            context: OnceLock::from(context),
-            ended,
+            context: OnceLock::from(current),
+            ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            rules: Rules::default(),
             hand: None,
         }
     }
 
     /// Gives a message that has no span of its own yet to a batch.
     pub(crate) fn claim(&self, batch: &Context) {
-        if self.context.set(batch.clone()).is_ok() {
+        if self.context.set(Current { context: batch.clone(), ours: false }).is_ok() {
             self.ended.store(true, Ordering::Release);
         }
+    }
+
+    /// The span that was active when the message was handed out.
+    pub(crate) fn ambient(&self) -> Option<SpanId> {
+        self.ambient.as_ref().map(|ambient| ambient.span().span_context().span_id())
     }
 
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
@@ -144,23 +178,41 @@ impl ProcessSpan {
 
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
     pub fn context(&self) -> &Context {
+        &self.current().context
+    }
+
+    fn current(&self) -> &Current {
         self.context.get_or_init(|| {
             let attributes = mem::take(&mut *self.attributes.lock().unwrap_or_else(PoisonError::into_inner));
-            let Some(span) = self.start_span(attributes) else {
-                // Without a tracer there is nothing to end, and the sender's context is handed on.
-                self.ended.store(true, Ordering::Release);
-                return self.base.clone();
-            };
-            self.base.with_span(span)
+            match self.start_span(attributes) {
+                Some(span) => Current { context: self.base.with_span(span), ours: true },
+                // Without a tracer the sender's context is handed on.
+                None => Current { context: self.base.clone(), ours: false },
+            }
         })
     }
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
     pub(crate) fn context_to_go(&self) -> Context {
         match self.identity() {
-            Some(creation) => self.context().with_value(creation),
+            Some(creation) => {
+                let context = self.context();
+                let marks = context.get::<Marks>().cloned().unwrap_or_default();
+                context.with_value(Marks { processed: Some(creation), ..marks })
+            }
             None => self.context().clone(),
         }
+    }
+
+    /// Makes current, on top of what is, that the message is sent again.
+    pub(crate) fn again(&self) -> Attached {
+        let current = Context::current();
+        let own = self.current();
+        let own = own.ours.then(|| own.context.span().span_context().clone());
+        let again = self.creation().cloned().into_iter().chain(own).collect();
+        let marks = current.get::<Marks>().cloned().unwrap_or_default();
+        let marks = Marks { processed: self.identity(), again, ..marks };
+        Attached::new(current.with_value(marks), self.identity())
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
@@ -181,19 +233,21 @@ impl ProcessSpan {
 
     /// Ends the span. Later calls change nothing.
     pub fn end(&self) {
-        self.finish(|_| ());
+        self.finish(None);
     }
 
     /// Ends the span with an error. Later calls change nothing.
     ///
     /// `error_type` is a low-cardinality name, `description` what the error says.
     pub fn fail(&self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
-        self.finish(|span| {
-            if span.is_recording() {
-                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.into()));
-                span.set_status(Status::error(description.to_string()));
-            }
-        });
+        self.finish(Some((error_type.into(), &description)));
+    }
+
+    /// The same with a handler's error, named as the user's instrumentation says, else by its type.
+    pub(crate) fn fail_by(&self, type_name: &'static str, error: &dyn fmt::Display) {
+        let named = self.operation.live.settings().error_type.as_ref();
+        let named = named.and_then(|name| shield(|| name(type_name, error)).flatten());
+        self.finish(Some((named.unwrap_or(Cow::Borrowed(type_name)), error)));
     }
 
     /// Notes on the span what became of the message, if it has not ended and nothing was noted yet.
@@ -201,33 +255,94 @@ impl ProcessSpan {
     /// For messages that are settled together with others; a single one is noted by
     /// [`ClientSpan::settled`](crate::adapter::ClientSpan::settled).
     pub fn settled(&self, outcome: Settlement) {
-        let context = self.context();
-        if !self.ended.load(Ordering::Acquire) && !self.settled.swap(true, Ordering::AcqRel) {
+        let Current { context, ours } = self.current();
+        if !self.settled.swap(true, Ordering::AcqRel) && *ours && !self.ended.load(Ordering::Acquire) {
             context.span().set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
     }
 
-    fn finish(&self, note: impl FnOnce(&SpanRef<'_>)) {
-        let context = self.context();
-        if !self.ended.swap(true, Ordering::AcqRel) {
-            let span = context.span();
-            note(&span);
+    fn finish(&self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
+        let Current { context, ours } = self.current();
+        if self.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let span = context.span();
+        if let Some((error_type, error)) = &error {
+            let recording = *ours && span.is_recording();
+            let own = ours.then(|| span.span_context());
+            if let Some(message) = self.failed(error_type, *error, recording, own) {
+                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()));
+                span.set_status(Status::error(message));
+            }
+        }
+        if *ours {
             shield(|| span.end());
+        }
+        self.measure(error.as_ref().map(|(error_type, _)| &**error_type));
+    }
+
+    /// Tells of a failure in an event; gives what the error says where the span is to say it too.
+    fn failed(
+        &self,
+        error_type: &str,
+        error: &dyn fmt::Display,
+        recording: bool,
+        span: Option<&SpanContext>,
+    ) -> Option<String> {
+        let exceptions = self.operation.live.exceptions.as_ref().filter(|_| !self.operation.off);
+        if !recording && exceptions.is_none() {
+            return None;
+        }
+        // Written by somebody's `Display`, as likely to panic as any of it.
+        let message = shield(|| error.to_string()).unwrap_or_default();
+        if let Some(exceptions) = exceptions {
+            exceptions.emit(&Exception { operation: OperationType::Process, error_type, message: &message, span });
+        }
+        recording.then_some(message)
+    }
+
+    fn measure(&self, error_type: Option<&str>) {
+        if let Some(instruments) = self.operation.live.instruments().filter(|_| !self.operation.off) {
+            let took = between(self.start, SystemTime::now());
+            let particulars = Particulars { error_type, more: &[] };
+            metrics::processed(instruments, &self.operation.series, took, &particulars);
+        }
+    }
+
+    /// The last part of the message is gone and nobody settled it.
+    fn dropped(&self) {
+        if !self.rules.awaits_settlement || self.settled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(Current { context, ours: true }) = self.context.get()
+            && !self.ended.load(Ordering::Acquire)
+        {
+            context.span().set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
+        }
+        if let Some(instruments) = self.operation.live.instruments().filter(|_| !self.operation.off) {
+            metrics::deliveries(instruments, &self.operation.series, Settlement::Dropped.as_str(), 1);
         }
     }
 
     fn start_span(&self, attributes: Attributes) -> Option<BoxedSpan> {
+        if self.operation.off {
+            return None;
+        }
+        let settings = self.operation.live.settings();
         let creation = self.creation();
-        let by_creation = match self.operation.live.settings().correlation {
+        let by_creation = match settings.correlation {
+            _ if self.rules.starts_anew || settings.untrusted => false,
             Correlation::Link => false,
-            Correlation::ParentIfNoAmbient => self.ambient.is_none(),
+            Correlation::ParentIfNoAmbient | Correlation::Auto(_) => self.ambient.is_none(),
             Correlation::Parent => creation.is_some(),
         };
         let root = Context::new();
-        let parent = if by_creation { &self.base } else { self.ambient.as_ref().unwrap_or(&root) };
+        let ambient = self.ambient.as_ref().filter(|_| !self.rules.starts_anew);
+        let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
         self.operation.live.start(self.may_look, parent, || {
-            let ambient =
-                self.ambient.as_ref().filter(|_| by_creation).map(|ambient| ambient.span().span_context().clone());
+            // Linked where it is not the parent.
+            let aside = by_creation || self.rules.starts_anew;
+            let ambient = self.ambient.as_ref().filter(|_| aside).map(|ambient| ambient.span().span_context().clone());
             let mut links = Vec::new();
             if let Some(creation) = creation {
                 links.reserve_exact(1 + usize::from(ambient.is_some()));
@@ -265,6 +380,7 @@ impl Drop for ProcessSpan {
             hand.release(self);
         }
         if self.context.get().is_some() {
+            self.dropped();
             if thread::panicking() {
                 self.fail(ERROR_TYPE_PANIC, "panicked");
             } else {
@@ -273,14 +389,34 @@ impl Drop for ProcessSpan {
             return;
         }
         // Nobody needed a context: the span alone will do.
-        let attributes = mem::take(self.attributes.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let Some(mut span) = self.start_span(attributes) else { return };
-        if thread::panicking() {
-            span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
-            span.set_status(Status::error("panicked"));
+        let mut attributes = mem::take(self.attributes.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if self.rules.awaits_settlement && !*self.settled.get_mut() {
+            attributes.set(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str());
         }
-        shield(|| span.end());
+        self.dropped();
+        let panicked = thread::panicking().then_some(ERROR_TYPE_PANIC);
+        if let Some(mut span) = self.start_span(attributes) {
+            if let Some(message) = panicked
+                .and_then(|panic| self.failed(panic, &"panicked", span.is_recording(), Some(span.span_context())))
+            {
+                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
+                span.set_status(Status::error(message));
+            }
+            shield(|| span.end());
+        }
+        self.measure(panicked);
     }
+}
+
+/// What an untrusted sender may say of a span: which one it is.
+fn without_state(context: &SpanContext) -> SpanContext {
+    SpanContext::new(
+        context.trace_id(),
+        context.span_id(),
+        context.trace_flags(),
+        context.is_remote(),
+        TraceState::default(),
+    )
 }
 
 impl fmt::Debug for ProcessSpan {

@@ -10,6 +10,10 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 pub mod attribute {
     /// What kind of error the operation ended with.
     pub const ERROR_TYPE: &str = "error.type";
+    /// What an error says.
+    pub const EXCEPTION_MESSAGE: &str = "exception.message";
+    /// What kind of error it is.
+    pub const EXCEPTION_TYPE: &str = "exception.type";
     /// How many messages a batch operation is about.
     pub const MESSAGING_BATCH_MESSAGE_COUNT: &str = "messaging.batch.message_count";
     /// The client's own name for itself.
@@ -36,6 +40,8 @@ pub mod attribute {
     pub const MESSAGING_KAFKA_MESSAGE_TOMBSTONE: &str = "messaging.kafka.message.tombstone";
     /// The Kafka message's offset in its partition.
     pub const MESSAGING_KAFKA_OFFSET: &str = "messaging.kafka.offset";
+    /// The size of the message's body, in bytes.
+    pub const MESSAGING_MESSAGE_BODY_SIZE: &str = "messaging.message.body.size";
     /// What the message belongs to: the AMQP correlation id, for example.
     pub const MESSAGING_MESSAGE_CONVERSATION_ID: &str = "messaging.message.conversation_id";
     /// The message's id, as its sender gave it.
@@ -60,6 +66,18 @@ pub mod attribute {
     pub const SERVER_PORT: &str = "server.port";
 }
 
+/// Metric names of the convention's registry.
+pub mod metric {
+    /// Messages that were handed to the application.
+    pub const CLIENT_CONSUMED_MESSAGES: &str = "messaging.client.consumed.messages";
+    /// How long sending, receiving and settling took.
+    pub const CLIENT_OPERATION_DURATION: &str = "messaging.client.operation.duration";
+    /// Messages that were sent.
+    pub const CLIENT_SENT_MESSAGES: &str = "messaging.client.sent.messages";
+    /// How long messages were worked on.
+    pub const PROCESS_DURATION: &str = "messaging.process.duration";
+}
+
 /// Names that the convention does not have: NATS, and what is ours on every broker.
 pub mod ours {
     /// How a message was settled; see [`Settlement`](crate::adapter::Settlement).
@@ -70,6 +88,14 @@ pub mod ours {
     pub const DELIVERY_REDELIVERED: &str = "otel_messaging.delivery.redelivered";
     /// True on a send whose answer nobody could wait for.
     pub const DELIVERY_OUTCOME_UNKNOWN: &str = "otel_messaging.delivery.outcome_unknown";
+    /// The prefix of captured headers.
+    pub const HEADER: &str = "otel_messaging.header";
+    /// Whose clock a queue time was taken by.
+    pub const CLOCK: &str = "otel_messaging.clock";
+    /// The metric of how long messages were under way.
+    pub const QUEUE_TIME: &str = "otel_messaging.queue_time";
+    /// The metric of what became of messages at the broker.
+    pub const DELIVERIES: &str = "otel_messaging.deliveries";
     /// The JetStream stream.
     pub const NATS_STREAM_NAME: &str = "messaging.nats.stream.name";
     /// The message's sequence in its stream.

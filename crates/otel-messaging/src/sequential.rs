@@ -13,8 +13,8 @@ use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
 use crate::{
+    marks::{Attached, Identity},
     process_span::ProcessSpan,
-    processed::{Attached, Identity},
 };
 
 /// Makes each message of a loop over a stream current while the loop has it in hand.

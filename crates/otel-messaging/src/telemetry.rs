@@ -1,24 +1,32 @@
 //! What an adapter holds for each client, and the operations it describes with it.
 
 use std::{
-    fmt,
-    sync::{Arc, OnceLock},
+    fmt, iter,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope,
+    Context, InstrumentationScope, KeyValue, SpanId, otel_warn,
     propagation::{Extractor, Injector},
-    trace::{Link, Span, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
+    trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
 
 use crate::{
+    arrival::Arrival,
     client_span::ClientSpan,
-    instrumentation::{CarriedContext, Instrumentation},
+    instrumentation::Instrumentation,
     live::{Live, MayLook},
+    marks::{Identity, Marks, processed_here},
+    metrics::{self, Particulars},
     operation::{Attributes, Destination, Operation, OperationName, Operations},
+    policy::CarriedContext,
     process_span::ProcessSpan,
-    processed::{Identity, processed},
+    propagation::Propagator,
+    semconv::attribute,
 };
 
 /// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.
@@ -29,6 +37,7 @@ pub struct Telemetry {
     system: &'static str,
     given: OnceLock<Used>,
     shared: OnceLock<Used>,
+    loops: Loops,
 }
 
 /// An instrumentation in use, and what was put together for it.
@@ -50,6 +59,8 @@ pub struct Call {
     pub(crate) parent: Context,
     pub(crate) may_look: MayLook,
     processed: Option<Identity>,
+    /// The context has marks, of which those for a send are asked later.
+    marked: bool,
 }
 
 /// The headers of a message about to be sent: written to and, for a context that it carries already, read from.
@@ -84,7 +95,7 @@ pub enum Settles<'a> {
 impl Telemetry {
     /// For a client of this messaging system. `scope` names the adapter: see [`adapter::scope`](crate::adapter::scope).
     pub fn new(scope: InstrumentationScope, system: &'static str) -> Self {
-        Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
+        Self { scope, system, given: OnceLock::new(), shared: OnceLock::new(), loops: Loops::default() }
     }
 
     /// Uses this instrumentation from now on instead of the default one. The first one given stays.
@@ -109,13 +120,41 @@ impl Telemetry {
     /// The first thing every operation asks, in the synchronous part of its call.
     ///
     /// `None` means that the client's own call is all there is to do: telemetry is suppressed, or neither a real tracer
-    /// nor a propagator is installed. It costs a clock reading then, and no allocation.
+    /// nor a real meter nor a propagator is installed. It costs a clock reading then, and no allocation.
     #[inline]
     pub fn call(&self) -> Option<Call> {
-        let may_look = self.live().enter()?;
+        let (at, may_look) = self.live().enter()?;
         let parent = Context::current();
-        let processed = processed(&parent);
-        Some(Call { at: SystemTime::now(), parent, may_look, processed })
+        let (processed, marked) = match parent.get::<Marks>() {
+            None => (processed_here(), false),
+            Some(marks) if marks.suppressed => return None,
+            Some(marks) => (marks.processed.or_else(processed_here), true),
+        };
+        Some(Call { at, parent, may_look, processed, marked })
+    }
+
+    /// Whether anybody wants to know of polls that brought a message: their [`Call`] is taken before the poll, and need
+    /// not be, otherwise.
+    pub fn tells_polls(&self) -> bool {
+        let live = self.live();
+        live.settings().receive_spans || live.instruments().is_some()
+    }
+
+    /// Whether the keys of messages are to be told: [`capture_key`](crate::InstrumentationBuilder::capture_key).
+    pub fn captures_key(&self) -> bool {
+        self.live().settings().capture_key
+    }
+
+    /// Whether the sizes of messages are to be told:
+    /// [`capture_sizes`](crate::InstrumentationBuilder::capture_sizes).
+    pub fn captures_sizes(&self) -> bool {
+        self.live().settings().capture_sizes
+    }
+
+    /// Whether automatic commits have spans:
+    /// [`auto_commit_spans`](crate::InstrumentationBuilder::auto_commit_spans).
+    pub fn spans_auto_commits(&self) -> bool {
+        self.live().settings().auto_commit_spans
     }
 
     /// The operation of this name on the destination that `key` stands for. `describe` is asked once, as long as the
@@ -137,38 +176,55 @@ impl Telemetry {
     pub fn send(
         &self,
         call: Call,
-        operation: &Operation,
+        operation: &Arc<Operation>,
         mut headers: Option<&mut dyn Headers>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let live = self.live();
+        let live = &operation.live;
         let settings = live.settings();
-        let carried = match &headers {
-            Some(headers) if !headers.is_empty() => self.carried(&call, &**headers),
-            _ => None,
-        };
+        let present = headers.as_deref().filter(|headers| !headers.is_empty());
+        let carried = present.and_then(|headers| self.carried(&call, headers));
+        let captured = present.map(|headers| {
+            let mut captured = Attributes::default();
+            settings.capture.capture(headers, &settings.propagator, &mut captured);
+            captured
+        });
         if let Some((_, Keep(true))) = carried {
             headers = None;
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let writes = headers.is_some() && live.propagates();
-        let span = live.start(call.may_look, &call.parent, || {
-            let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
-            let links = carried.as_ref().map(|(context, _)| context.clone());
-            builder(operation, kind, call.at, attributes, links.into_iter())
+        let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
+        let again =
+            call.parent.get::<Marks>().filter(|_| call.marked).map(|marks| &marks.again[..]).unwrap_or_default();
+        let links = carried.iter().map(|(context, _)| context);
+        let links =
+            links.chain(again.iter().filter(|again| carried.as_ref().is_none_or(|(carried, _)| carried != *again)));
+        let span = begin(&call, &call.parent, operation, kind, links.cloned(), |all| {
+            attributes(all);
+            all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
         if let (true, Some(headers)) = (writes, headers) {
-            let own = span.as_ref().map(|span| call.parent.with_remote_span_context(span.span_context().clone()));
-            let context = own.as_ref().unwrap_or(&call.parent);
-            settings.propagator.with(|propagator| {
-                if carried.is_some() {
-                    // What is replaced is replaced whole: a tracestate must not outlive its traceparent.
-                    propagator.fields().for_each(|field| headers.set(field, String::new()));
-                }
-                propagator.inject_context(context, headers);
-            });
+            inject(&call, &span, &settings.propagator, headers, carried.is_some());
         }
-        ClientSpan::new(span)
+        span
+    }
+
+    /// Makes the span of a message that is sent later, and writes its context into the headers to keep until then: the
+    /// send leaves it there and links it.
+    pub fn create(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        headers: &mut dyn Injector,
+        attributes: impl FnOnce(&mut Attributes),
+    ) {
+        let live = &operation.live;
+        let span = begin(&call, &call.parent, operation, SpanKind::Producer, iter::empty(), attributes);
+        if live.propagates() {
+            inject(&call, &span, &live.settings().propagator, headers, false);
+        }
+        span.succeed();
     }
 
     /// The context that a message already carries, and whether it stays.
@@ -211,7 +267,7 @@ impl Telemetry {
             parent.trace_state().clone(),
         ));
         let mut count = Count(Injected::default());
-        self.live().settings().propagator.with(|propagator| propagator.inject_context(&context, &mut count));
+        self.live().settings().propagator.inject(&context, &mut count, false);
         count.0
     }
 
@@ -220,7 +276,7 @@ impl Telemetry {
     pub fn receive<'a>(
         &self,
         call: Call,
-        operation: &Operation,
+        operation: &Arc<Operation>,
         messages: impl Iterator<Item = &'a Arc<ProcessSpan>>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
@@ -233,15 +289,28 @@ impl Telemetry {
     pub fn receive_linked(
         &self,
         call: Call,
-        operation: &Operation,
+        operation: &Arc<Operation>,
         creations: impl Iterator<Item = SpanContext>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let live = self.live();
-        ClientSpan::new(live.start(call.may_look, &call.parent, || {
-            let links = creations.take(live.settings().max_links);
-            builder(operation, SpanKind::Client, call.at, attributes, links)
-        }))
+        let links = creations.take(operation.live.settings().max_links);
+        begin(&call, &call.parent, operation, SpanKind::Client, links, attributes)
+    }
+
+    /// Tells of a poll that brought this one message: measured, and with a span where
+    /// [`receive_spans`](crate::InstrumentationBuilder::receive_spans) asks for it.
+    pub fn polled(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        message: &Arc<ProcessSpan>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) {
+        if operation.live.settings().receive_spans {
+            self.receive(call, operation, iter::once(message), attributes).succeed();
+        } else {
+            ClientSpan::new(None, operation, call.at).succeed();
+        }
     }
 
     /// Links a span to the context that the answer to its message carries, if it carries one: a reply never moves the
@@ -258,16 +327,35 @@ impl Telemetry {
 
     /// Notes that a message is handed to the application. Its process span is made when it is first needed.
     ///
-    /// `attributes` adds what this message alone has; `headers` is `None` for a message without any.
+    /// `attributes` adds what this message alone has.
     pub fn hand_out(
         &self,
         call: Call,
         operation: Arc<Operation>,
-        headers: Option<&dyn Extractor>,
+        arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
-        let attributes = operation.attributes(attributes);
-        let span = Arc::new(ProcessSpan::new(call, operation, headers, attributes));
+        let live = &operation.live;
+        let all = operation.attributes(|all| {
+            attributes(all);
+            arrival.attributes(all);
+            if let Some(headers) = arrival.headers {
+                let settings = live.settings();
+                settings.capture.capture(headers, &settings.propagator, all);
+            }
+        });
+        if let Some(instruments) = live.instruments().filter(|_| !operation.off) {
+            let partition = live.settings().metric_partition.then(|| partition(&all)).flatten();
+            let particulars = Particulars { error_type: None, more: partition.as_slice() };
+            metrics::consumed(instruments, &operation.series, &particulars);
+            if let Some((time, clock)) = arrival.queue_time(call.at) {
+                metrics::queue_time(instruments, &operation.series, time, clock);
+            }
+        }
+        let span = Arc::new(ProcessSpan::new(call, operation, arrival, all));
+        if let Some(ambient) = span.ambient() {
+            self.loops.handed_out_in(ambient);
+        }
         if let Some(hand) = &span.hand {
             hand.take(&span);
         }
@@ -280,21 +368,18 @@ impl Telemetry {
     pub fn settle(
         &self,
         call: Call,
-        operation: &Operation,
+        operation: &Arc<Operation>,
         settles: Settles<'_>,
         links: impl Iterator<Item = SpanContext>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let live = self.live();
         let parent = match settles {
             Settles::Message(message) => message.context().clone(),
             Settles::Context(context) => call.parent.with_remote_span_context(context.clone()),
-            Settles::Unknown => call.parent,
+            Settles::Unknown => call.parent.clone(),
         };
-        let span = ClientSpan::new(live.start(call.may_look, &parent, || {
-            let links = links.take(live.settings().max_links);
-            builder(operation, SpanKind::Client, call.at, attributes, links)
-        }));
+        let links = links.take(operation.live.settings().max_links);
+        let span = begin(&call, &parent, operation, SpanKind::Client, links, attributes);
         match settles {
             Settles::Message(message) => span.of(message.clone()),
             _ => span,
@@ -306,22 +391,83 @@ impl Telemetry {
 #[derive(Debug, Clone, Copy)]
 struct Keep(bool);
 
-fn builder(
-    operation: &Operation,
+/// Starts a span with what is known at the call.
+fn begin(
+    call: &Call,
+    parent: &Context,
+    operation: &Arc<Operation>,
     kind: SpanKind,
-    at: SystemTime,
-    attributes: impl FnOnce(&mut Attributes),
     links: impl Iterator<Item = SpanContext>,
-) -> SpanBuilder {
-    let mut builder = SpanBuilder::from_name(operation.span_name.clone());
-    builder.span_kind = Some(kind);
-    builder.start_time = Some(at);
-    builder.attributes = Some(operation.attributes(attributes).0);
-    let links: Vec<Link> = links.map(Link::with_context).collect();
-    if !links.is_empty() {
-        builder.links = Some(links);
+    attributes: impl FnOnce(&mut Attributes),
+) -> ClientSpan {
+    if operation.off {
+        return ClientSpan::new(None, operation, call.at);
     }
-    builder
+    let live = &operation.live;
+    let wants_partition = live.settings().metric_partition;
+    let mut found = None;
+    let mut attributes = Some(attributes);
+    let span = live.start(call.may_look, parent, || {
+        let mut builder = SpanBuilder::from_name(operation.span_name.clone());
+        builder.span_kind = Some(kind);
+        builder.start_time = Some(call.at);
+        let all = operation.attributes(|all| {
+            if let Some(attributes) = attributes.take() {
+                attributes(all);
+            }
+        });
+        if wants_partition {
+            found = partition(&all);
+        }
+        builder.attributes = Some(all.0);
+        let links: Vec<Link> = links.map(Link::with_context).collect();
+        if !links.is_empty() {
+            builder.links = Some(links);
+        }
+        builder
+    });
+    if let (true, Some(attributes)) = (wants_partition, attributes) {
+        let mut all = Attributes::default();
+        attributes(&mut all);
+        found = partition(&all);
+    }
+    let mut span = ClientSpan::new(span, operation, call.at);
+    if let Some(partition) = found {
+        span.measured_with(partition);
+    }
+    span
+}
+
+/// Writes the context of a span into headers, or that of its parent where there is no span.
+fn inject(call: &Call, span: &ClientSpan, propagator: &Propagator, headers: &mut dyn Injector, replace: bool) {
+    let own = span.span_context().map(|span| call.parent.with_remote_span_context(span.clone()));
+    propagator.inject(own.as_ref().unwrap_or(&call.parent), headers, replace);
+}
+
+fn partition(attributes: &Attributes) -> Option<KeyValue> {
+    attributes.0.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_PARTITION_ID).cloned()
+}
+
+/// Notices a span that is held open around a consumer's loop: every message then becomes a part of it.
+#[derive(Default)]
+struct Loops {
+    last: AtomicU64,
+    warned: AtomicBool,
+}
+
+impl Loops {
+    /// Warns once, at the second message that is handed out inside the same span.
+    fn handed_out_in(&self, ambient: SpanId) {
+        let span = u64::from_be_bytes(ambient.to_bytes());
+        if self.last.swap(span, Ordering::Relaxed) == span && !self.warned.swap(true, Ordering::Relaxed) {
+            otel_warn!(
+                name: "messaging.consumer.ambient_span",
+                span_id = ambient.to_string(),
+                message = "a consumer hands out message after message inside one span: their process spans are its \
+                    children. Hold no span open around the loop, or use Correlation::Parent."
+            );
+        }
+    }
 }
 
 impl fmt::Debug for Telemetry {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Settlement, Settles,
+        Arrival, Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Settlement, Settles,
         Telemetry, scope,
     },
     semconv::attribute,
@@ -21,7 +21,7 @@ use crate::{error::error_type, headers::HeaderExtractor, native};
 
 const SEND: OperationName = OperationName::send("send");
 const POLL: OperationName = OperationName::receive("poll");
-const PROCESS: OperationName = OperationName::process("process");
+const PROCESS: OperationName = OperationName::process("process").of(POLL);
 const COMMIT: OperationName = OperationName::settle("commit");
 
 /// Everything that one Kafka client tells about itself and its messages.
@@ -104,7 +104,8 @@ impl Kafka {
     pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
         let headers = message.headers().map(HeaderExtractor);
-        self.telemetry.hand_out(call, operation, headers.as_ref().map(|headers| headers as _), |attributes| {
+        let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _));
+        self.telemetry.hand_out(call, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
             if message.payload().is_none() {
                 attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true);

@@ -9,13 +9,14 @@ use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::{
     Instrumentation, MessageExt,
     adapter::{
-        Attributes, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry, scope, waiting,
+        Arrival, Attributes, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry, scope,
+        waiting,
     },
     semconv::attribute,
 };
 
 pub(crate) const PUSH: OperationName = OperationName::send("push");
-pub(crate) const PROCESS: OperationName = OperationName::process("process");
+pub(crate) const PROCESS: OperationName = OperationName::process("process").of(PULL);
 pub(crate) const PULL: OperationName = OperationName::receive("pull");
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 
@@ -128,7 +129,7 @@ impl Queue {
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));
-            self.telemetry.hand_out(call, operation, Some(&headers), |attributes| {
+            self.telemetry.hand_out(call, operation, Arrival::new(Some(&headers)), |attributes| {
                 attributes.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
             })
         });

@@ -1,0 +1,158 @@
+//! What is known of a message that arrives: its headers, and its past.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use opentelemetry::propagation::Extractor;
+
+use crate::{operation::Attributes, semconv::ours};
+
+/// A message that arrives, as its adapter describes it to [`hand_out`](crate::adapter::Telemetry::hand_out).
+///
+/// What the broker does not tell is left out.
+#[derive(Clone, Copy, Default)]
+#[must_use]
+pub struct Arrival<'a> {
+    pub(crate) headers: Option<&'a dyn Extractor>,
+    sent: Option<(SystemTime, Clock)>,
+    attempt: Option<u64>,
+    redelivered: bool,
+    dead_lettered: bool,
+    replayed: bool,
+    pub(crate) awaits_settlement: bool,
+}
+
+/// Whose clock says when a message was sent: `otel_messaging.clock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Clock {
+    /// The producer's, in a Kafka message.
+    CreateTime,
+    /// The Kafka broker's, when it appended the message.
+    LogAppendTime,
+    /// The broker's, when it stored the message.
+    Broker,
+    /// The sender's, in a property or header of the message.
+    Header,
+}
+
+impl Clock {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateTime => "create_time",
+            Self::LogAppendTime => "log_append_time",
+            Self::Broker => "broker",
+            Self::Header => "header",
+        }
+    }
+}
+
+impl<'a> Arrival<'a> {
+    /// A message with these headers; `None` for one without any.
+    pub fn new(headers: Option<&'a dyn Extractor>) -> Self {
+        Self { headers, ..Self::default() }
+    }
+
+    /// When it was sent, and who says so. Times that cannot be are ignored.
+    pub fn sent(mut self, at: SystemTime, clock: Clock) -> Self {
+        self.sent = Some((at, clock));
+        self
+    }
+
+    /// The how-manieth delivery this is, counted from 1.
+    pub fn attempt(mut self, attempt: u64) -> Self {
+        self.attempt = Some(attempt);
+        self
+    }
+
+    /// Whether the broker says that it delivered the message before.
+    pub fn redelivered(mut self, redelivered: bool) -> Self {
+        self.redelivered = redelivered;
+        self
+    }
+
+    /// Whether the message comes from a queue for those that could not be handled.
+    pub fn dead_lettered(mut self, dead_lettered: bool) -> Self {
+        self.dead_lettered = dead_lettered;
+        self
+    }
+
+    /// Whether the consumer reads what others have read before.
+    pub fn replayed(mut self, replayed: bool) -> Self {
+        self.replayed = replayed;
+        self
+    }
+
+    /// Whether the application has to settle the message: one that is let go of without counts as dropped.
+    pub fn awaits_settlement(mut self, awaits: bool) -> Self {
+        self.awaits_settlement = awaits;
+        self
+    }
+
+    pub(crate) fn attributes(&self, attributes: &mut Attributes) {
+        if let Some(attempt) = self.attempt.and_then(|attempt| i64::try_from(attempt).ok()) {
+            attributes.set(ours::DELIVERY_ATTEMPT, attempt);
+        }
+        if self.redelivered {
+            attributes.set(ours::DELIVERY_REDELIVERED, true);
+        }
+    }
+
+    /// How long it was under way, and by which clock.
+    pub(crate) fn queue_time(&self, now: SystemTime) -> Option<(Duration, Clock)> {
+        let (sent, clock) = self.sent?;
+        Some((age(sent, now)?, clock))
+    }
+
+    pub(crate) fn past(&self, now: SystemTime) -> Past {
+        Past {
+            age: self.queue_time(now).map(|(age, _)| age),
+            attempt: self.attempt,
+            redelivered: self.redelivered,
+            dead_lettered: self.dead_lettered,
+            replayed: self.replayed,
+        }
+    }
+}
+
+/// Clocks of two machines differ by less than this; a message from further ahead was stamped with something else.
+const SKEW: Duration = Duration::from_secs(60);
+
+/// A message from the near future is new. One from before 1970, from 1970's first second or from the far future says
+/// nothing.
+fn age(sent: SystemTime, now: SystemTime) -> Option<Duration> {
+    let stamped = sent.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since >= Duration::from_secs(1));
+    match now.duration_since(sent) {
+        _ if !stamped => None,
+        Ok(age) => Some(age),
+        Err(ahead) => (ahead.duration() <= SKEW).then_some(Duration::ZERO),
+    }
+}
+
+/// What a policy may depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past {
+    pub(crate) age: Option<Duration>,
+    attempt: Option<u64>,
+    redelivered: bool,
+    pub(crate) dead_lettered: bool,
+    pub(crate) replayed: bool,
+}
+
+impl Past {
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt.unwrap_or(if self.redelivered { 2 } else { 1 })
+    }
+}
+
+impl fmt::Debug for Arrival<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival")
+            .field("sent", &self.sent)
+            .field("attempt", &self.attempt)
+            .field("redelivered", &self.redelivered)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! What of a message's own content may become attributes: nothing, unless it is asked for.
+
+use std::sync::Arc;
+
+use opentelemetry::{Array, KeyValue, StringValue, Value, propagation::Extractor};
+
+use crate::{operation::Attributes, propagation::Propagator, semconv::ours, shield::shield};
+
+pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
+
+/// How much of a header's value is captured, in bytes.
+const VALUE_LIMIT: usize = 256;
+
+/// How many headers of one message are captured.
+const COUNT_LIMIT: usize = 32;
+
+/// Which headers become attributes, and in which form.
+#[derive(Clone, Default)]
+pub(crate) struct Capture {
+    /// Patterns of header names; none is the default.
+    pub(crate) headers: Vec<Box<str>>,
+    pub(crate) value_limit: Option<usize>,
+    pub(crate) redact: Option<Arc<Redact>>,
+}
+
+impl Capture {
+    /// Adds the headers that may be shown. Those that carry contexts never are.
+    pub(crate) fn capture(&self, headers: &dyn Extractor, propagator: &Propagator, attributes: &mut Attributes) {
+        if self.headers.is_empty() {
+            return;
+        }
+        let mut captured = 0;
+        for name in headers.keys() {
+            let wanted = self.headers.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
+            if !wanted || propagator.owns(name) || captured == COUNT_LIMIT {
+                continue;
+            }
+            let key = format!("{}.{}", ours::HEADER, name.to_ascii_lowercase());
+            // A name that comes twice comes with all its values at once.
+            if attributes.0.iter().any(|attribute| attribute.key.as_str() == key) {
+                continue;
+            }
+            let values = headers.get_all(name).unwrap_or_default();
+            let values: Vec<StringValue> = values.into_iter().filter_map(|value| self.shown(name, value)).collect();
+            if !values.is_empty() {
+                attributes.0.push(KeyValue::new(key, Value::Array(Array::String(values))));
+                captured += 1;
+            }
+        }
+    }
+
+    /// A value as it may be shown; `None` for not at all, also where the redactor panicked.
+    fn shown(&self, name: &str, value: &str) -> Option<StringValue> {
+        let redacted = match &self.redact {
+            Some(redact) => Some(shield(|| redact(name, value)).flatten()?),
+            None => None,
+        };
+        let value = redacted.as_deref().unwrap_or(value);
+        let limit = self.value_limit.unwrap_or(VALUE_LIMIT).min(value.len());
+        let end = (0..=limit).rev().find(|&end| value.is_char_boundary(end)).unwrap_or(0);
+        Some(value[..end].to_owned().into())
+    }
+}
+
+/// Whether a name is of a pattern in which `*` stands for any text; the case of letters says nothing.
+///
+/// Takes at most the product of both lengths in steps.
+fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
+    // Where to go on when the text after the last star did not fit: one byte more for the star.
+    let mut again: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern, name) {
+            ([b'*', rest @ ..], _) => {
+                again = Some((rest, name));
+                pattern = rest;
+            }
+            ([], []) => return true,
+            ([wanted, pattern_rest @ ..], [found, name_rest @ ..]) if wanted.eq_ignore_ascii_case(found) => {
+                (pattern, name) = (pattern_rest, name_rest);
+            }
+            _ => match again {
+                Some((rest, [_, after @ ..])) => {
+                    again = Some((rest, after));
+                    (pattern, name) = (rest, after);
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let fits = |pattern: &str, name: &str| matches(pattern.as_bytes(), name.as_bytes());
+        assert!(fits("x-tenant", "X-Tenant"));
+        assert!(fits("x-*", "x-"));
+        assert!(fits("x-*-id", "x-a-id-b-id"));
+        assert!(fits("*", ""));
+        assert!(fits("*a*b", "aab"));
+        assert!(!fits("x-*-id", "x-id"));
+        assert!(!fits("", "x"));
+        assert!(!fits("x", ""));
+        assert!(!fits("a*b", "ab-"));
+    }
+}

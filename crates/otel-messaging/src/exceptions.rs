@@ -1,0 +1,55 @@
+//! Events for what failed: `messaging.{create,send,receive,process,settle}.exception`.
+
+use std::time::SystemTime;
+
+use opentelemetry::{
+    logs::{AnyValue, LogRecord, Logger, Severity},
+    trace::SpanContext,
+};
+
+use crate::{operation::OperationType, semconv::attribute, shield::shield};
+
+/// One failure. Source: the messaging events of the convention.
+pub(crate) struct Exception<'a> {
+    pub(crate) operation: OperationType,
+    pub(crate) error_type: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) span: Option<&'a SpanContext>,
+}
+
+/// A logger of whatever provider, of which only this much is needed.
+pub(crate) trait Exceptions: Send + Sync {
+    fn emit(&self, exception: &Exception<'_>);
+}
+
+impl<L: Logger + Send + Sync> Exceptions for L {
+    fn emit(&self, exception: &Exception<'_>) {
+        shield(|| {
+            let (event, severity) = event(exception.operation);
+            if !self.event_enabled(severity, "", Some(event)) {
+                return;
+            }
+            let mut record = self.create_log_record();
+            record.set_event_name(event);
+            record.set_timestamp(SystemTime::now());
+            record.set_severity_number(severity);
+            record.set_severity_text(severity.name());
+            if let Some(span) = exception.span.filter(|span| span.is_valid()) {
+                record.set_trace_context(span.trace_id(), span.span_id(), Some(span.trace_flags()));
+            }
+            record.add_attribute(attribute::EXCEPTION_TYPE, AnyValue::from(exception.error_type.to_owned()));
+            record.add_attribute(attribute::EXCEPTION_MESSAGE, AnyValue::from(exception.message.to_owned()));
+            Logger::emit(self, record);
+        });
+    }
+}
+
+fn event(operation: OperationType) -> (&'static str, Severity) {
+    match operation {
+        OperationType::Create => ("messaging.create.exception", Severity::Warn),
+        OperationType::Send => ("messaging.send.exception", Severity::Warn),
+        OperationType::Receive => ("messaging.receive.exception", Severity::Warn),
+        OperationType::Process => ("messaging.process.exception", Severity::Error),
+        OperationType::Settle => ("messaging.settle.exception", Severity::Warn),
+    }
+}

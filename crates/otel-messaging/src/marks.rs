@@ -1,0 +1,73 @@
+//! What the core says to itself through contexts: which message is being processed, which one is sent again, and that
+//! somebody else tells of an operation.
+//!
+//! What is being processed stands beside OpenTelemetry's own current context, and not in it: a value there costs three
+//! allocations a message, and only a message that is sent with a context already in it asks. A context that is given away
+//! carries it all the same.
+
+use std::cell::Cell;
+
+use opentelemetry::{Context, ContextGuard, SpanId, TraceId, trace::SpanContext};
+
+/// What a span context says of its span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity(TraceId, SpanId);
+
+impl Identity {
+    pub(crate) fn of(context: &SpanContext) -> Self {
+        Self(context.trace_id(), context.span_id())
+    }
+}
+
+/// What a context carries for the core.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Marks {
+    /// The creation context of the message that is being processed.
+    pub(crate) processed: Option<Identity>,
+    /// The message that is sent again: what its next send links.
+    pub(crate) again: Vec<SpanContext>,
+    /// Somebody else tells of what is done in this context.
+    pub(crate) suppressed: bool,
+}
+
+/// A context in which messaging operations are left alone: no span, no metric, nothing in their headers. For frameworks
+/// that have instrumented the operation themselves, so that there is one span and not two.
+///
+/// ```
+/// use opentelemetry::Context;
+///
+/// let _outer = otel_messaging::suppressed(&Context::current()).attach();
+/// // Whatever is sent or received here is told of by somebody else.
+/// ```
+#[must_use]
+pub fn suppressed(context: &Context) -> Context {
+    let marks = context.get::<Marks>().cloned().unwrap_or_default();
+    context.with_value(Marks { suppressed: true, ..marks })
+}
+
+thread_local! {
+    static PROCESSED: Cell<Option<Identity>> = const { Cell::new(None) };
+}
+
+/// The creation context of the message that this thread is at work on.
+pub(crate) fn processed_here() -> Option<Identity> {
+    PROCESSED.try_with(Cell::get).ok().flatten()
+}
+
+/// A message's context, current on this thread until it is dropped.
+pub(crate) struct Attached {
+    _context: ContextGuard,
+    outer: Option<Identity>,
+}
+
+impl Attached {
+    pub(crate) fn new(context: Context, creation: Option<Identity>) -> Self {
+        Self { _context: context.attach(), outer: PROCESSED.replace(creation) }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        PROCESSED.set(self.outer);
+    }
+}

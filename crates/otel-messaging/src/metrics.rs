@@ -1,0 +1,188 @@
+//! The measurements of operations: the four of the convention, and two of ours.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use opentelemetry::{
+    KeyValue, Value,
+    metrics::{Counter, Histogram, Meter},
+};
+
+use crate::{
+    arrival::Clock,
+    operation::{OperationName, OperationType},
+    semconv::{attribute, metric, ours},
+    shield::shield,
+};
+
+/// The boundaries that the convention advises, in seconds.
+const DURATIONS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Messages wait longer than operations take: up to a day.
+const QUEUE_TIMES: [f64; 14] =
+    [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0];
+
+/// The instruments of one adapter's scope.
+pub(crate) struct Instruments {
+    operation_duration: Histogram<f64>,
+    process_duration: Histogram<f64>,
+    sent: Counter<u64>,
+    consumed: Counter<u64>,
+    queue_time: Histogram<f64>,
+    deliveries: Counter<u64>,
+}
+
+impl Instruments {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        let seconds = |name, description, boundaries: &[f64]| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(description)
+                .with_boundaries(boundaries.to_vec())
+                .build()
+        };
+        let messages =
+            |name, description| meter.u64_counter(name).with_unit("{message}").with_description(description).build();
+        Self {
+            operation_duration: seconds(
+                metric::CLIENT_OPERATION_DURATION,
+                "How long sending, receiving and settling took.",
+                &DURATIONS,
+            ),
+            process_duration: seconds(
+                metric::PROCESS_DURATION,
+                "How long messages, or batches of them, were worked on.",
+                &DURATIONS,
+            ),
+            sent: messages(metric::CLIENT_SENT_MESSAGES, "Messages that were sent, or failed to be."),
+            consumed: messages(metric::CLIENT_CONSUMED_MESSAGES, "Messages that were handed to the application."),
+            queue_time: seconds(
+                ours::QUEUE_TIME,
+                "How long messages were under way when they were handed out.",
+                &QUEUE_TIMES,
+            ),
+            deliveries: messages(ours::DELIVERIES, "Messages by what became of them at the broker."),
+        }
+    }
+}
+
+/// The attributes of an operation's measurements, in one fixed order.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    /// With the operation's type where the metric has it.
+    pub(crate) duration: Box<[KeyValue]>,
+    /// Of the counters; process operations count what came by the name of the operation that brought it.
+    pub(crate) messages: Box<[KeyValue]>,
+}
+
+/// What of an operation's attributes its measurements have too: names that few operations differ in.
+const SHARED: [&str; 4] = [
+    attribute::MESSAGING_CONSUMER_GROUP_NAME,
+    attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME,
+    attribute::SERVER_ADDRESS,
+    attribute::SERVER_PORT,
+];
+
+impl Series {
+    /// `destination` is its name, its template, and whether they are within the bound.
+    pub(crate) fn new(
+        system: &'static str,
+        name: OperationName,
+        destination: (Option<&Arc<str>>, Option<&Arc<str>>, bool),
+        attributes: &[(&'static str, Value)],
+    ) -> Self {
+        let named = |operation: &'static str, typed: bool| {
+            let mut series = vec![
+                KeyValue::new(attribute::MESSAGING_SYSTEM, system),
+                KeyValue::new(attribute::MESSAGING_OPERATION_NAME, operation),
+            ];
+            series.extend(typed.then(|| KeyValue::new(attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str())));
+            series.extend(
+                match destination {
+                    (_, Some(template), true) => Some((attribute::MESSAGING_DESTINATION_TEMPLATE, template)),
+                    (Some(name), None, true) => Some((attribute::MESSAGING_DESTINATION_NAME, name)),
+                    _ => None,
+                }
+                .map(|(key, name)| KeyValue::new(key, name.clone())),
+            );
+            let shared = attributes.iter().filter(|(key, _)| SHARED.contains(key));
+            series.extend(shared.map(|(key, value)| KeyValue::new(*key, value.clone())));
+            series.into_boxed_slice()
+        };
+        Self {
+            duration: named(name.name, name.kind != OperationType::Process),
+            messages: named(name.brought_by(), false),
+        }
+    }
+}
+
+/// What one operation adds to its series.
+#[derive(Debug, Default)]
+pub(crate) struct Particulars<'a> {
+    pub(crate) error_type: Option<&'a str>,
+    /// Known only from the answer, or only where it is asked for.
+    pub(crate) more: &'a [KeyValue],
+}
+
+impl Particulars<'_> {
+    /// Measures with these attributes and the given ones; the usual case copies nothing.
+    fn with(&self, attributes: &[KeyValue], measure: impl FnOnce(&[KeyValue])) {
+        if self.error_type.is_none() && self.more.is_empty() {
+            return measure(attributes);
+        }
+        let error = self.error_type.map(|error| KeyValue::new(attribute::ERROR_TYPE, error.to_owned()));
+        let all: Vec<_> = attributes.iter().chain(self.more).cloned().chain(error).collect();
+        measure(&all);
+    }
+}
+
+/// Sends, receives, settles; of a send also its messages.
+pub(crate) fn operation(instruments: &Instruments, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
+    record(&instruments.operation_duration, series, took, of);
+}
+
+pub(crate) fn sent(instruments: &Instruments, series: &Series, of: &Particulars<'_>) {
+    of.with(&series.messages, |attributes| {
+        shield(|| instruments.sent.add(1, attributes));
+    });
+}
+
+pub(crate) fn processed(instruments: &Instruments, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
+    record(&instruments.process_duration, series, took, of);
+}
+
+fn record(histogram: &Histogram<f64>, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
+    let Some(took) = took else { return };
+    of.with(&series.duration, |attributes| {
+        shield(|| histogram.record(took.as_secs_f64(), attributes));
+    });
+}
+
+/// A message that is handed out.
+pub(crate) fn consumed(instruments: &Instruments, series: &Series, of: &Particulars<'_>) {
+    of.with(&series.messages, |attributes| {
+        shield(|| instruments.consumed.add(1, attributes));
+    });
+}
+
+pub(crate) fn queue_time(instruments: &Instruments, series: &Series, time: Duration, clock: Clock) {
+    let clock = [KeyValue::new(ours::CLOCK, clock.as_str())];
+    Particulars { error_type: None, more: &clock }.with(&series.messages, |attributes| {
+        shield(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
+    });
+}
+
+pub(crate) fn deliveries(instruments: &Instruments, series: &Series, outcome: &'static str, messages: u64) {
+    let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome)];
+    Particulars { error_type: None, more: &outcome }.with(&series.messages, |attributes| {
+        shield(|| instruments.deliveries.add(messages, attributes));
+    });
+}
+
+/// `None` where the clock was set back in between: no number is better than a wrong one.
+pub(crate) fn between(start: SystemTime, end: SystemTime) -> Option<Duration> {
+    end.duration_since(start).ok()
+}

@@ -1,0 +1,110 @@
+//! The rules a user chooses: how consumer spans relate to their messages, and what happens to a context already there.
+
+use std::time::Duration;
+
+use crate::arrival::Past;
+
+/// How the process span of a message relates to the context that its sender left in it.
+///
+/// The creation context is linked in every mode, and baggage arrives in every mode. A batch is never the child of one of
+/// its messages.
+///
+/// Source: "Trace structure" of the messaging spans convention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Correlation {
+    /// A child of the span that was active when the message was handed out, else the root of a new trace.
+    Link,
+    /// As [`Link`](Self::Link) where a span was active, else a child of the creation context. The default: one request,
+    /// one trace, in a consumer loop that is not itself inside a span.
+    #[default]
+    ParentIfNoAmbient,
+    /// Always a child of the creation context; a span that was active is linked.
+    Parent,
+    /// As [`ParentIfNoAmbient`](Self::ParentIfNoAmbient) for a message on its usual way. One that is late, comes again, or
+    /// was parked elsewhere starts a trace of its own, so that no trace grows for days.
+    Auto(Auto),
+}
+
+impl Correlation {
+    pub(crate) fn starts_anew(self, past: impl FnOnce() -> Past) -> bool {
+        matches!(self, Self::Auto(auto) if auto.starts_anew(&past()))
+    }
+}
+
+/// When [`Correlation::Auto`] starts a new trace for a message.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use otel_messaging::{Auto, Correlation, Instrumentation};
+///
+/// let auto = Auto::default().max_age(Duration::from_secs(600)).max_attempts(3);
+/// let instrumentation = Instrumentation::builder().correlation(Correlation::Auto(auto)).build();
+/// # let _ = instrumentation;
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Auto {
+    max_age: Duration,
+    max_attempts: u64,
+    dead_letters: bool,
+    replays: bool,
+}
+
+impl Default for Auto {
+    /// An hour, one attempt, no dead letters, no replays.
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(3_600), max_attempts: 1, dead_letters: false, replays: false }
+    }
+}
+
+impl Auto {
+    /// A message that was sent longer ago starts a new trace. Default: an hour. Where nothing tells when it was sent, age
+    /// is no reason.
+    #[must_use]
+    pub fn max_age(self, max_age: Duration) -> Self {
+        Self { max_age, ..self }
+    }
+
+    /// A delivery after so many starts a new trace. Default: 1, which is each redelivery. One of which no more is known
+    /// than that it is a redelivery counts as the second.
+    #[must_use]
+    pub fn max_attempts(self, max_attempts: u64) -> Self {
+        Self { max_attempts, ..self }
+    }
+
+    /// Whether dead-lettered messages stay in their trace. Default: no.
+    #[must_use]
+    pub fn follow_dead_letters(self, follow: bool) -> Self {
+        Self { dead_letters: follow, ..self }
+    }
+
+    /// Whether messages that JetStream replays stay in their trace. Default: no.
+    #[must_use]
+    pub fn follow_replays(self, follow: bool) -> Self {
+        Self { replays: follow, ..self }
+    }
+
+    fn starts_anew(&self, past: &Past) -> bool {
+        past.age.is_some_and(|age| age > self.max_age)
+            || past.attempt() > self.max_attempts
+            || past.dead_lettered && !self.dead_letters
+            || past.replayed && !self.replays
+    }
+}
+
+/// What to do with a context that a message already carries when it is sent.
+///
+/// Source: "Context propagation" of the messaging spans convention, which leaves such a context alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CarriedContext {
+    /// Kept and linked (a message stored earlier and sent now), unless it is the context of the span that is current
+    /// (a hand-written injector) or that of the message being processed (a forward): then replaced and linked.
+    #[default]
+    Auto,
+    /// Always kept and linked.
+    Keep,
+    /// Always replaced and linked.
+    Replace,
+}
