@@ -14,10 +14,15 @@ use opentelemetry::{
     trace::{SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
 };
 use opentelemetry_sdk::{
+    metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData},
 };
 use otel_messaging::{Instrumentation, InstrumentationBuilder};
+
+use crate::signals::Signals;
+
+mod signals;
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -27,6 +32,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Sdk {
     provider: SdkTracerProvider,
     exporter: InMemorySpanExporter,
+    signals: Signals,
 }
 
 impl Sdk {
@@ -42,7 +48,31 @@ impl Sdk {
         let exporter = InMemorySpanExporter::default();
         let provider =
             SdkTracerProvider::builder().with_sampler(sampler).with_simple_exporter(exporter.clone()).build();
-        Self { provider, exporter }
+        Self { provider, exporter, signals: Signals::new() }
+    }
+
+    /// An instrumentation that reports spans, metrics and events here, and speaks W3C trace context and baggage; to be
+    /// configured further.
+    pub fn all_signals_builder(&self) -> InstrumentationBuilder {
+        self.signals.given_to(self.instrumentation_builder())
+    }
+
+    /// The meter provider, to install globally.
+    #[must_use]
+    pub fn meter_provider(&self) -> SdkMeterProvider {
+        self.signals.meters.clone()
+    }
+
+    /// What was measured so far, one line for each series: name, unit, attributes, and the count.
+    #[must_use]
+    pub fn measured(&self) -> String {
+        self.signals.measured()
+    }
+
+    /// The events so far, one line each: severity, name, the span it belongs to, attributes.
+    #[must_use]
+    pub fn events(&self) -> String {
+        self.signals.events(&self.spans())
     }
 
     /// The provider, to install globally.
@@ -203,7 +233,7 @@ fn kind(kind: &SpanKind) -> &'static str {
     }
 }
 
-fn name_of(context: &SpanContext, spans: &[SpanData]) -> String {
+pub(crate) fn name_of(context: &SpanContext, spans: &[SpanData]) -> String {
     spans
         .iter()
         .find(|span| {
@@ -212,9 +242,9 @@ fn name_of(context: &SpanContext, spans: &[SpanData]) -> String {
         .map_or_else(|| context.span_id().to_string(), |span| span.name.to_string())
 }
 
-fn attributes(attributes: &[KeyValue]) -> Vec<String> {
+pub(crate) fn attributes<'a>(attributes: impl IntoIterator<Item = &'a KeyValue>) -> Vec<String> {
     let mut lines: Vec<_> = attributes
-        .iter()
+        .into_iter()
         .map(|attribute| match &attribute.value {
             Value::String(text) => format!("{} = {:?}", attribute.key, text.as_str()),
             value => format!("{} = {value}", attribute.key),

@@ -9,6 +9,7 @@ mod batch;
 mod carried;
 mod destinations;
 mod hostile_sdk;
+mod metrics;
 mod process;
 mod process_each;
 mod send;

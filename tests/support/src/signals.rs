@@ -1,0 +1,99 @@
+//! Metrics and events in memory, and as text.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use opentelemetry::{KeyValue, trace::SpanContext};
+use opentelemetry_sdk::{
+    logs::{InMemoryLogExporter, SdkLoggerProvider},
+    metrics::{
+        InMemoryMetricExporter, PeriodicReader, SdkMeterProvider,
+        data::{AggregatedMetrics, MetricData, ResourceMetrics},
+    },
+    trace::SpanData,
+};
+use otel_messaging::InstrumentationBuilder;
+
+use crate::{attributes, name_of};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Signals {
+    pub(crate) meters: SdkMeterProvider,
+    metrics: InMemoryMetricExporter,
+    loggers: SdkLoggerProvider,
+    logs: InMemoryLogExporter,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        let metrics = InMemoryMetricExporter::default();
+        // Only collected when a test asks.
+        let reader = PeriodicReader::builder(metrics.clone()).with_interval(Duration::from_secs(86_400)).build();
+        let logs = InMemoryLogExporter::default();
+        Self {
+            meters: SdkMeterProvider::builder().with_reader(reader).build(),
+            metrics,
+            loggers: SdkLoggerProvider::builder().with_simple_exporter(logs.clone()).build(),
+            logs,
+        }
+    }
+
+    pub(crate) fn given_to(&self, builder: InstrumentationBuilder) -> InstrumentationBuilder {
+        builder.meter_provider(self.meters.clone()).logger_provider(self.loggers.clone())
+    }
+
+    pub(crate) fn measured(&self) -> String {
+        self.metrics.reset();
+        self.meters.force_flush().expect("metrics are collected");
+        let collected = self.metrics.get_finished_metrics().expect("the exporter answers");
+        let lines: BTreeSet<_> = collected.last().map(lines).unwrap_or_default();
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
+
+    pub(crate) fn events(&self, spans: &[SpanData]) -> String {
+        let logs = self.logs.get_emitted_logs().expect("the exporter answers");
+        let mut text = String::new();
+        for log in logs {
+            let record = &log.record;
+            let severity = record.severity_text().unwrap_or("-");
+            let span = record.trace_context().map_or_else(
+                || "no span".to_owned(),
+                |context| {
+                    let context = SpanContext::new(
+                        context.trace_id,
+                        context.span_id,
+                        context.trace_flags.unwrap_or_default(),
+                        false,
+                        opentelemetry::trace::TraceState::NONE,
+                    );
+                    name_of(&context, spans)
+                },
+            );
+            let mut told: Vec<_> = record.attributes_iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+            told.sort();
+            text += &format!("{severity} {} in {span} {}\n", record.event_name().unwrap_or("-"), told.join(" "));
+        }
+        text
+    }
+}
+
+fn lines(metrics: &ResourceMetrics) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for scope in metrics.scope_metrics() {
+        for metric in scope.metrics() {
+            let mut line = |attributes_of: Vec<&KeyValue>, count: u64| {
+                let attributes = attributes(attributes_of).join(", ");
+                lines.insert(format!("{} [{}] {{{attributes}}} {count}", metric.name(), metric.unit()));
+            };
+            match metric.data() {
+                AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                    sum.data_points().for_each(|point| line(point.attributes().collect(), point.value()));
+                }
+                AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                    histogram.data_points().for_each(|point| line(point.attributes().collect(), point.count()));
+                }
+                other => panic!("{} is of a kind that no test knows: {other:?}", metric.name()),
+            }
+        }
+    }
+    lines
+}
