@@ -175,12 +175,12 @@ impl ClientSpan {
         self.end(None);
     }
 
-    fn end(&mut self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
+    fn end(&mut self, error: Option<Failure<'_>>) {
         let ended_at = self.ended_at;
         let told = self.told.take();
         let mut span = self.span.take();
-        if let Some((error_type, error)) = &error {
-            self::fail(span.as_mut(), told.as_ref().map(|told| &told.operation), error_type, *error);
+        if let Some(failure) = &error {
+            fail(span.as_mut(), told.as_ref().map(|told| &told.operation), failure);
         }
         if let Some(span) = &mut span {
             shield(|| match ended_at {
@@ -194,13 +194,11 @@ impl ClientSpan {
     }
 }
 
+/// What failed: its `error.type`, and what it says.
+type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
+
 /// Says on a span, and in an event, what failed.
-fn fail(
-    span: Option<&mut BoxedSpan>,
-    operation: Option<&Arc<Operation>>,
-    error_type: &Cow<'static, str>,
-    error: &dyn fmt::Display,
-) {
+fn fail(span: Option<&mut BoxedSpan>, operation: Option<&Arc<Operation>>, (error_type, error): &Failure<'_>) {
     let exceptions = operation.and_then(|operation| Some((operation, operation.live.exceptions.as_ref()?)));
     let recording = span.as_ref().is_some_and(|span| span.is_recording());
     if !recording && exceptions.is_none() {
