@@ -8,12 +8,11 @@ use rdkafka::{
     error::{KafkaResult, RDKafkaErrorCode},
     groups::GroupList,
     metadata::Metadata,
-    mocking::MockCluster,
     types::{RDKafka, RDKafkaType},
     util::Timeout,
 };
 
-use crate::context::Traced;
+use crate::{context::Traced, mocking::MockCluster};
 
 pub use rdkafka::client::{ClientContext, DefaultClientContext, NativeClient, OAuthToken};
 
@@ -99,8 +98,8 @@ impl<C: ClientContext> Client<C> {
     }
 
     /// The mock cluster of a client configured with `test.mock.num.brokers`.
-    pub fn mock_cluster(&self) -> Option<MockCluster<'_, Traced<C>>> {
-        self.0.mock_cluster()
+    pub fn mock_cluster(&self) -> Option<MockCluster<'_, C>> {
+        self.0.mock_cluster().map(MockCluster::of_client)
     }
 }
 

@@ -11,11 +11,12 @@ pub mod client;
 pub mod consumer;
 pub mod error;
 pub mod message;
+pub mod mocking;
 pub mod producer;
 
 pub use rdkafka::{
     ClientConfig, ClientContext, IntoOpaque, Message, Offset, Statistics, Timestamp, TopicPartitionList, bindings,
-    config, groups, helpers, metadata, mocking, statistics, topic_partition_list, types, util,
+    config, groups, helpers, metadata, statistics, topic_partition_list, types, util,
 };
 
 /// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.

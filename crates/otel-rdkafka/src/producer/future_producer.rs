@@ -24,7 +24,7 @@ use rdkafka::{
 
 use super::{
     ProducerContext,
-    pending::{self, Pending},
+    pending::{self, Pending, Reply},
     producer,
 };
 use crate::{
@@ -52,10 +52,6 @@ impl<C: ClientContext + 'static> fmt::Debug for FutureProducerContext<C> {
 }
 
 client_context! { [+ 'static] FutureProducerContext<C>, wrapped_context }
-
-/// Where the answer of one message goes.
-#[derive(Debug)]
-pub struct Reply(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 
 impl<C, Part> ProducerContext<Part> for FutureProducerContext<C>
 where

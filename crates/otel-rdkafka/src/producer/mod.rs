@@ -18,8 +18,8 @@ pub use self::{
     future_producer::{DeliveryFuture, FutureProducer, FutureRecord},
 };
 pub(crate) use self::{
-    future_producer::{OwnedDeliveryResult, Reply},
-    pending::Pending,
+    future_producer::OwnedDeliveryResult,
+    pending::{Pending, Reply},
 };
 
 /// Producer-specific context; see `rdkafka::producer::ProducerContext`, which has the same items.

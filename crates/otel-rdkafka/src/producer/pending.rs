@@ -1,5 +1,6 @@
 //! What travels with a message from `send` to its delivery report.
 
+use futures_channel::oneshot;
 use otel_messaging::{
     adapter::{Call, ClientSpan, Headers},
     semconv::attribute,
@@ -10,6 +11,7 @@ use rdkafka::{
     producer::BaseRecord,
 };
 
+use super::future_producer::OwnedDeliveryResult;
 use crate::{
     error::error_type,
     headers::{RecordHeaders, Written},
@@ -23,6 +25,11 @@ pub struct Pending<D> {
     pub(crate) user: D,
     pub(crate) sent: Option<Sent>,
 }
+
+/// The delivery opaque of a [`FutureProducerContext`](super::future_producer::FutureProducerContext): where the answer of one
+/// message goes.
+#[derive(Debug)]
+pub struct Reply(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 
 /// A send whose answer is awaited.
 #[derive(Debug)]
