@@ -8,7 +8,7 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
         BasicRecoverAsyncOptions, BasicRecoverOptions, BasicRejectOptions, QueueDeclareOptions,
     },
-    types::{DeliveryTag, FieldTable, ShortString},
+    types::{DeliveryTag, FieldTable, LongLongUInt, ShortString},
 };
 use otel_messaging::{
     Instrumentation,
@@ -227,7 +227,7 @@ impl Channel {
     /// As [`Acker::ack`](crate::Acker::ack).
     pub fn basic_ack(
         &self,
-        delivery_tag: DeliveryTag,
+        delivery_tag: LongLongUInt,
         options: BasicAckOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let ack = self.inner.basic_ack(delivery_tag, options);
@@ -245,7 +245,7 @@ impl Channel {
     /// As [`Acker::ack`](crate::Acker::ack).
     pub fn basic_nack(
         &self,
-        delivery_tag: DeliveryTag,
+        delivery_tag: LongLongUInt,
         options: BasicNackOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let nack = self.inner.basic_nack(delivery_tag, options);
@@ -263,7 +263,7 @@ impl Channel {
     /// As [`Acker::ack`](crate::Acker::ack).
     pub fn basic_reject(
         &self,
-        delivery_tag: DeliveryTag,
+        delivery_tag: LongLongUInt,
         options: BasicRejectOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let reject = self.inner.basic_reject(delivery_tag, options);

@@ -43,7 +43,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// The client's.
-    pub async fn stop(&mut self) -> io::Result<()> {
+    pub async fn stop(&mut self) -> Result<(), io::Error> {
         self.inner.stop().await
     }
 }
