@@ -68,7 +68,6 @@ impl Client {
         Self { inner, telemetry }
     }
 
-    #[cfg(any(feature = "jetstream", feature = "service"))]
     pub(crate) fn telemetry(&self) -> &Arc<ClientTelemetry> {
         &self.telemetry
     }
@@ -328,6 +327,12 @@ impl From<async_nats::Client> for Client {
     /// A client that was connected elsewhere. Its name and the address of its server are not known.
     fn from(inner: async_nats::Client) -> Self {
         Self::new(inner, Built::default())
+    }
+}
+
+impl From<Client> for async_nats::Client {
+    fn from(client: Client) -> Self {
+        client.into_inner()
     }
 }
 

@@ -32,13 +32,28 @@ pub enum HeaderCase {
 /// A header of the same name, in any case, is replaced; an empty value removes it. What NATS cannot carry (a name that
 /// is not printable ASCII, a value with a line break) is left out. It never panics.
 ///
-/// ```
-/// use opentelemetry::{Context, propagation::TextMapPropagator};
-/// use otel_async_nats::{HeaderMap, otel::HeaderInjector};
+/// With async-nats itself and a span of your own:
 ///
-/// # let propagator = opentelemetry::propagation::TextMapCompositePropagator::new(vec![]);
+/// ```
+/// use opentelemetry::{
+///     Context,
+///     propagation::TextMapPropagator,
+///     trace::{SpanKind, TraceContextExt, Tracer, TracerProvider},
+/// };
+/// use otel_async_nats::{HeaderMap, otel::HeaderInjector};
+/// # use otel_async_nats::otel::HeaderExtractor;
+/// # use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+/// # let (provider, propagator) = (SdkTracerProvider::default(), TraceContextPropagator::new());
+/// # let tracer = provider.tracer("shop");
+///
+/// let span = tracer.span_builder("publish orders").with_kind(SpanKind::Producer).start(&tracer);
+/// let context = Context::current_with_span(span);
+///
 /// let mut headers = HeaderMap::new();
-/// propagator.inject_context(&Context::current(), &mut HeaderInjector::new(&mut headers));
+/// propagator.inject_context(&context, &mut HeaderInjector::new(&mut headers));
+/// // raw_client.publish_with_headers("orders", headers, "four apples".into())
+/// # let arrived = propagator.extract(&HeaderExtractor::new(&headers));
+/// # assert_eq!(arrived.span().span_context().span_id(), context.span().span_context().span_id());
 /// ```
 pub struct HeaderInjector<'a> {
     headers: &'a mut HeaderMap,
@@ -106,14 +121,32 @@ impl fmt::Debug for HeaderInjector<'_> {
 /// Names are found in any case; the exact one wins. Of several values the last one counts. Where there is no
 /// `traceparent`, the `Xraceparent` is read that servers before 2.14 make of it.
 ///
-/// ```
-/// use opentelemetry::propagation::TextMapPropagator;
-/// use otel_async_nats::{HeaderMap, otel::HeaderExtractor};
+/// With async-nats itself and a span of your own:
 ///
-/// # let propagator = opentelemetry::propagation::TextMapCompositePropagator::new(vec![]);
-/// # let headers = HeaderMap::new();
-/// let context = propagator.extract(&HeaderExtractor::new(&headers));
-/// # let _ = context;
+/// ```
+/// use opentelemetry::{
+///     Context,
+///     propagation::TextMapPropagator,
+///     trace::{SpanKind, TraceContextExt, Tracer, TracerProvider},
+/// };
+/// use otel_async_nats::{HeaderMap, otel::HeaderExtractor};
+/// # use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+/// # let (provider, propagator) = (SdkTracerProvider::default(), TraceContextPropagator::new());
+/// # let tracer = provider.tracer("shop");
+/// # let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// # let mut headers = HeaderMap::new();
+/// # headers.insert("Traceparent", traceparent);
+/// # let headers = Some(headers);
+///
+/// // `message.headers` of a raw message.
+/// let headers: Option<HeaderMap> = headers;
+/// let sender = match &headers {
+///     Some(headers) => propagator.extract(&HeaderExtractor::new(headers)),
+///     None => Context::current(),
+/// };
+/// let span = tracer.span_builder("process orders").with_kind(SpanKind::Consumer).start_with_context(&tracer, &sender);
+/// let handling = sender.with_span(span);
+/// # assert_eq!(handling.span().span_context().trace_id().to_string(), &traceparent[3..35]);
 /// ```
 pub struct HeaderExtractor<'a>(&'a HeaderMap);
 

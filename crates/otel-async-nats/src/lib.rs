@@ -2,6 +2,7 @@
 #![deny(hidden_glob_reexports, ambiguous_glob_reexports)]
 
 mod headers;
+mod incoming;
 mod options;
 mod subscriber;
 mod telemetry;
@@ -31,5 +32,13 @@ pub mod otel {
         ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
     };
 
-    pub use crate::headers::{HeaderCase, HeaderExtractor, HeaderInjector};
+    #[cfg(feature = "jetstream")]
+    pub use crate::incoming::IncomingJetStream;
+    pub use crate::{
+        headers::{HeaderCase, HeaderExtractor, HeaderInjector},
+        incoming::Incoming,
+    };
+
+    #[doc = include_str!("../MIGRATION.md")]
+    pub mod migration {}
 }

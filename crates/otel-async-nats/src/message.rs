@@ -54,7 +54,7 @@ impl MessageExt for Message {
 }
 
 impl From<async_nats::Message> for Message {
-    /// A message without a process span.
+    /// A message without a process span. [`Incoming`](crate::otel::Incoming) gives it one.
     fn from(message: async_nats::Message) -> Self {
         Self::new(message, None)
     }

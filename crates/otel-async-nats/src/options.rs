@@ -339,6 +339,12 @@ impl From<async_nats::ConnectOptions> for ConnectOptions {
     }
 }
 
+impl From<ConnectOptions> for async_nats::ConnectOptions {
+    fn from(options: ConnectOptions) -> Self {
+        options.into_inner()
+    }
+}
+
 impl Deref for ConnectOptions {
     type Target = async_nats::ConnectOptions;
 

@@ -351,6 +351,12 @@ impl From<lapin::Channel> for Channel {
     }
 }
 
+impl From<Channel> for lapin::Channel {
+    fn from(channel: Channel) -> Self {
+        channel.into_inner()
+    }
+}
+
 impl Deref for Channel {
     type Target = lapin::Channel;
 

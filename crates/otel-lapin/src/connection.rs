@@ -167,6 +167,12 @@ impl From<lapin::Connection> for Connection {
     }
 }
 
+impl From<Connection> for lapin::Connection {
+    fn from(connection: Connection) -> Self {
+        connection.into_inner()
+    }
+}
+
 impl Deref for Connection {
     type Target = lapin::Connection;
 

@@ -109,3 +109,16 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
         self.inner
     }
 }
+
+impl<RK: RuntimeKit + Send + Sync + Clone + 'static> From<lapin::ConnectionBuilder<RK>> for ConnectionBuilder<RK> {
+    /// The server's address is known once the URI is set through this.
+    fn from(inner: lapin::ConnectionBuilder<RK>) -> Self {
+        Self { inner, address: None, instrumentation: None }
+    }
+}
+
+impl<RK: RuntimeKit + Send + Sync + Clone + 'static> From<ConnectionBuilder<RK>> for lapin::ConnectionBuilder<RK> {
+    fn from(builder: ConnectionBuilder<RK>) -> Self {
+        builder.into_inner()
+    }
+}

@@ -49,6 +49,12 @@ impl Source {
         Self { broker, queue, ledger, last: Mutex::default() }
     }
 
+    /// The same place, told of by another instrumentation.
+    pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
+        let broker = Arc::new(self.broker.instrumented(instrumentation));
+        Self::new(broker, self.queue.clone(), self.ledger.clone())
+    }
+
     /// Gives a message its process span.
     pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
         let handed = self.broker.telemetry.call().map(|call| {
@@ -80,9 +86,7 @@ impl Consumer {
     /// Uses this instrumentation for the messages that come from now on through this consumer, instead of its channel's.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        let Source { broker, queue, ledger, .. } = &*self.source;
-        let broker = Arc::new(broker.instrumented(instrumentation));
-        self.source = Arc::new(Source::new(broker, queue.clone(), ledger.clone()));
+        self.source = Arc::new(self.source.instrumented(instrumentation));
         self
     }
 
@@ -121,6 +125,12 @@ impl From<lapin::Consumer> for Consumer {
     fn from(inner: lapin::Consumer) -> Self {
         let source = Source::new(Arc::default(), inner.queue(), None);
         Self::new(inner, source)
+    }
+}
+
+impl From<Consumer> for lapin::Consumer {
+    fn from(consumer: Consumer) -> Self {
+        consumer.into_inner()
     }
 }
 

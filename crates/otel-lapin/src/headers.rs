@@ -17,16 +17,29 @@ type Entries = BTreeMap<ShortString, AMQPValue>;
 /// header is replaced in whatever letter case it was there; an empty value removes it; a name beyond 255 bytes is left
 /// out. It never panics.
 ///
+/// With lapin itself and a span of your own:
+///
 /// ```
-/// use opentelemetry::propagation::{Extractor, Injector};
-/// use otel_lapin::{
-///     otel::{HeaderExtractor, HeaderInjector},
-///     types::FieldTable,
+/// use opentelemetry::{
+///     Context,
+///     propagation::TextMapPropagator,
+///     trace::{SpanKind, TraceContextExt, Tracer, TracerProvider},
 /// };
+/// use otel_lapin::{BasicProperties, otel::HeaderInjector, types::FieldTable};
+/// # use otel_lapin::otel::HeaderExtractor;
+/// # use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+/// # let (provider, propagator) = (SdkTracerProvider::default(), TraceContextPropagator::new());
+/// # let tracer = provider.tracer("shop");
+///
+/// let span = tracer.span_builder("publish orders").with_kind(SpanKind::Producer).start(&tracer);
+/// let context = Context::current_with_span(span);
 ///
 /// let mut headers = FieldTable::default();
-/// HeaderInjector::new(&mut headers).set("traceparent", "00-…-01".to_owned());
-/// assert_eq!(HeaderExtractor::new(&headers).get("TraceParent"), Some("00-…-01"));
+/// propagator.inject_context(&context, &mut HeaderInjector::new(&mut headers));
+/// let properties = BasicProperties::default().with_headers(headers);
+/// // raw_channel.basic_publish("".into(), "orders".into(), options, b"four apples", properties)
+/// # let arrived = propagator.extract(&HeaderExtractor::new(properties.headers().as_ref().unwrap()));
+/// # assert_eq!(arrived.span().span_context().span_id(), context.span().span_context().span_id());
 /// ```
 #[derive(Debug)]
 pub struct HeaderInjector<'a>(&'a mut FieldTable);
@@ -55,6 +68,34 @@ impl Injector for HeaderInjector<'_> {
 ///
 /// Names are found in any letter case (the exact one first), values as long string, byte array or short string, as long as
 /// they are UTF-8; everything else is as if it were not there. It never panics.
+///
+/// With lapin itself and a span of your own:
+///
+/// ```
+/// use opentelemetry::{
+///     Context,
+///     propagation::TextMapPropagator,
+///     trace::{SpanKind, TraceContextExt, Tracer, TracerProvider},
+/// };
+/// use otel_lapin::otel::HeaderExtractor;
+/// # use otel_lapin::{BasicProperties, types::{AMQPValue, FieldTable}};
+/// # use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+/// # let (provider, propagator) = (SdkTracerProvider::default(), TraceContextPropagator::new());
+/// # let tracer = provider.tracer("shop");
+/// # let mut headers = FieldTable::default();
+/// # let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// # headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
+/// # let properties = BasicProperties::default().with_headers(headers);
+///
+/// // `properties` is that of a raw delivery.
+/// let sender = match properties.headers() {
+///     Some(headers) => propagator.extract(&HeaderExtractor::new(headers)),
+///     None => Context::current(),
+/// };
+/// let span = tracer.span_builder("process orders").with_kind(SpanKind::Consumer).start_with_context(&tracer, &sender);
+/// let handling = sender.with_span(span);
+/// # assert_eq!(handling.span().span_context().trace_id().to_string(), &traceparent[3..35]);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderExtractor<'a>(&'a FieldTable);
 

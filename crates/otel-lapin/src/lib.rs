@@ -8,6 +8,7 @@ mod connection_builder;
 mod consumer;
 mod error;
 mod headers;
+mod incoming;
 mod ledger;
 mod publisher_confirm;
 mod publishes;
@@ -35,5 +36,11 @@ pub mod otel {
         ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
     };
 
-    pub use crate::headers::{HeaderExtractor, HeaderInjector};
+    pub use crate::{
+        headers::{HeaderExtractor, HeaderInjector},
+        incoming::Incoming,
+    };
+
+    #[doc = include_str!("../MIGRATION.md")]
+    pub mod migration {}
 }

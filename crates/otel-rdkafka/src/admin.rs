@@ -129,6 +129,13 @@ impl<C: ClientContext> FromClientConfigAndContext<C> for AdminClient<C> {
     }
 }
 
+/// A raw client over a [`Traced`] context.
+impl<C: ClientContext> From<raw::AdminClient<Traced<C>>> for AdminClient<C> {
+    fn from(raw: raw::AdminClient<Traced<C>>) -> Self {
+        Self(raw)
+    }
+}
+
 impl<C: ClientContext> fmt::Debug for AdminClient<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

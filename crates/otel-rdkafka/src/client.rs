@@ -40,6 +40,11 @@ impl<C: ClientContext> Client<C> {
         &self.0
     }
 
+    /// The raw client.
+    pub fn into_inner(self) -> raw::Client<Traced<C>> {
+        self.0
+    }
+
     /// The native client.
     pub fn native_client(&self) -> &NativeClient {
         self.0.native_client()
@@ -100,6 +105,13 @@ impl<C: ClientContext> Client<C> {
     /// The mock cluster of a client configured with `test.mock.num.brokers`.
     pub fn mock_cluster(&self) -> Option<MockCluster<'_, C>> {
         self.0.mock_cluster().map(MockCluster::of_client)
+    }
+}
+
+/// A raw client over a [`Traced`] context.
+impl<C: ClientContext> From<raw::Client<Traced<C>>> for Client<C> {
+    fn from(raw: raw::Client<Traced<C>>) -> Self {
+        Self(raw)
     }
 }
 

@@ -16,16 +16,29 @@ const MAX_VALUE: usize = 8_192;
 /// A header of the name is replaced, in any letter case and however often it is there; an empty value only removes it.
 ///
 /// ```
-/// use opentelemetry::propagation::Injector;
-/// use otel_rdkafka::{
-///     message::{Headers, OwnedHeaders},
-///     otel::HeaderInjector,
+/// use opentelemetry::{
+///     Context,
+///     propagation::TextMapPropagator,
+///     trace::{SpanKind, TraceContextExt, Tracer, TracerProvider},
 /// };
+/// use otel_rdkafka::{
+///     message::OwnedHeaders,
+///     otel::{HeaderInjector, raw::producer::FutureRecord},
+/// };
+/// # use otel_rdkafka::otel::HeaderExtractor;
+/// # use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+/// # let (provider, propagator) = (SdkTracerProvider::default(), TraceContextPropagator::new());
+/// # let tracer = provider.tracer("shop");
+///
+/// let span = tracer.span_builder("send orders").with_kind(SpanKind::Producer).start(&tracer);
+/// let context = Context::current_with_span(span);
 ///
 /// let mut headers = OwnedHeaders::new();
-/// HeaderInjector(&mut headers).set("traceparent", "00-…-01".to_owned());
-/// assert_eq!(headers.get_as::<str>(0)?.value, Some("00-…-01"));
-/// # Ok::<_, std::str::Utf8Error>(())
+/// propagator.inject_context(&context, &mut HeaderInjector(&mut headers));
+/// let record = FutureRecord::to("orders").key("4711").payload("four apples").headers(headers);
+/// // raw_producer.send(record, timeout)
+/// # let arrived = propagator.extract(&HeaderExtractor(record.headers.as_ref().unwrap().as_borrowed()));
+/// # assert_eq!(arrived.span().span_context().span_id(), context.span().span_context().span_id());
 /// ```
 #[derive(Debug)]
 pub struct HeaderInjector<'a>(pub &'a mut OwnedHeaders);
@@ -45,14 +58,28 @@ impl Injector for HeaderInjector<'_> {
 /// UTF-8 or longer than 8,192 bytes is none; other headers of any content disturb nothing.
 ///
 /// ```
-/// use opentelemetry::propagation::Extractor;
+/// use opentelemetry::{
+///     Context,
+///     propagation::TextMapPropagator,
+///     trace::{SpanKind, TraceContextExt, Tracer, TracerProvider},
+/// };
 /// use otel_rdkafka::{
-///     message::{Header, OwnedHeaders},
+///     message::{BorrowedHeaders, Header, OwnedHeaders},
 ///     otel::HeaderExtractor,
 /// };
+/// # use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+/// # let (provider, propagator) = (SdkTracerProvider::default(), TraceContextPropagator::new());
+/// # let tracer = provider.tracer("shop");
+/// # let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// # let headers = OwnedHeaders::new().insert(Header { key: "Traceparent", value: Some(traceparent) });
+/// # let headers = Some(headers.as_borrowed());
 ///
-/// let headers = OwnedHeaders::new().insert(Header { key: "Traceparent", value: Some("00-…-01") });
-/// assert_eq!(HeaderExtractor(headers.as_borrowed()).get("traceparent"), Some("00-…-01"));
+/// // What `raw_message.headers()` gives.
+/// let headers: Option<&BorrowedHeaders> = headers;
+/// let sender = headers.map_or_else(Context::current, |headers| propagator.extract(&HeaderExtractor(headers)));
+/// let span = tracer.span_builder("process orders").with_kind(SpanKind::Consumer).start_with_context(&tracer, &sender);
+/// let handling = sender.with_span(span);
+/// # assert_eq!(handling.span().span_context().trace_id().to_string(), &traceparent[3..35]);
 /// ```
 pub struct HeaderExtractor<'a>(pub &'a BorrowedHeaders);
 

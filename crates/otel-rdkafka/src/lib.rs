@@ -3,6 +3,7 @@
 mod cast;
 mod context;
 mod headers;
+mod incoming;
 mod native;
 mod telemetry;
 
@@ -30,5 +31,9 @@ pub mod otel {
     pub use crate::{
         context::{Foreign, Traced},
         headers::{HeaderExtractor, HeaderInjector},
+        incoming::Incoming,
     };
+
+    #[doc = include_str!("../MIGRATION.md")]
+    pub mod migration {}
 }

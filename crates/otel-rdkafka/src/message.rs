@@ -51,9 +51,29 @@ impl<'a> BorrowedMessage<'a> {
         }
     }
 
+    /// The raw message; its process span ends, unless something else carries it.
+    ///
+    /// # Errors
+    ///
+    /// The message of a delivery report comes back: rdkafka only lends it, see [`get_ref`](Self::get_ref).
+    #[allow(clippy::result_large_err, reason = "it is the message, given back")]
+    pub fn into_inner(self) -> Result<raw::BorrowedMessage<'a>, Self> {
+        match self.source {
+            Source::Received(message) => Ok(message),
+            Source::Reported(_) => Err(self),
+        }
+    }
+
     /// Clones the content into a message that can outlive the consumer. It shares the process span.
     pub fn detach(&self) -> OwnedMessage {
         OwnedMessage { inner: self.get_ref().detach(), process: self.process.clone() }
+    }
+}
+
+impl<'a> From<raw::BorrowedMessage<'a>> for BorrowedMessage<'a> {
+    /// Without a process span. [`Incoming`](crate::otel::Incoming) gives it one.
+    fn from(message: raw::BorrowedMessage<'a>) -> Self {
+        Self::received(message, None)
     }
 }
 
@@ -143,6 +163,10 @@ impl OwnedMessage {
         raw::OwnedMessage::new(payload, key, topic, timestamp, partition, offset, headers).into()
     }
 
+    pub(crate) fn received(inner: raw::OwnedMessage, process: Option<Arc<ProcessSpan>>) -> Self {
+        Self { inner, process }
+    }
+
     /// The raw message.
     pub fn get_ref(&self) -> &raw::OwnedMessage {
         &self.inner
@@ -199,6 +223,7 @@ impl OwnedMessage {
 }
 
 impl From<raw::OwnedMessage> for OwnedMessage {
+    /// Without a process span. [`Incoming`](crate::otel::Incoming) gives it one.
     fn from(inner: raw::OwnedMessage) -> Self {
         Self { inner, process: None }
     }

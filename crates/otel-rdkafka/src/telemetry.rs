@@ -13,7 +13,7 @@ use otel_messaging::{
 use rdkafka::{
     TopicPartitionList,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedMessage, Message},
+    message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, OwnedMessage},
     types::RDKafka,
 };
 
@@ -102,8 +102,17 @@ impl Kafka {
 
     /// Notes that a message is handed to the application.
     pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>) -> Arc<ProcessSpan> {
+        self.hand_out_any(call, message, message.headers())
+    }
+
+    /// Notes that a message which owns its data is handed to the application.
+    pub(crate) fn hand_out_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
+        self.hand_out_any(call, message, message.headers().map(OwnedHeaders::as_borrowed))
+    }
+
+    fn hand_out_any(&self, call: Call, message: &impl Message, headers: Option<&BorrowedHeaders>) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
-        let headers = message.headers().map(HeaderExtractor);
+        let headers = headers.map(HeaderExtractor);
         let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _));
         self.telemetry.hand_out(call, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));

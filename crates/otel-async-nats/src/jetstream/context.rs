@@ -352,6 +352,12 @@ impl From<async_nats::jetstream::Context> for Context {
     }
 }
 
+impl From<Context> for async_nats::jetstream::Context {
+    fn from(context: Context) -> Self {
+        context.into_inner()
+    }
+}
+
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
@@ -540,9 +546,25 @@ impl<PREFIX: ToAssign> ContextBuilder<PREFIX> {
         ContextBuilder(self.0.concurrency_limit(limit))
     }
 
+    /// The builder inside.
+    pub fn get_ref(&self) -> &async_nats::jetstream::ContextBuilder<PREFIX> {
+        &self.0
+    }
+
+    /// The builder inside.
+    pub fn into_inner(self) -> async_nats::jetstream::ContextBuilder<PREFIX> {
+        self.0
+    }
+
     /// Makes the context.
     pub fn build(self, client: Client) -> Context {
         Context::new(self.0.build(client.get_ref().clone()), client)
+    }
+}
+
+impl<PREFIX: ToAssign> From<async_nats::jetstream::ContextBuilder<PREFIX>> for ContextBuilder<PREFIX> {
+    fn from(inner: async_nats::jetstream::ContextBuilder<PREFIX>) -> Self {
+        Self(inner)
     }
 }
 
@@ -563,12 +585,24 @@ pub struct PublishAckFuture {
 }
 
 impl PublishAckFuture {
+    /// The acknowledgement to come.
+    pub fn get_ref(&self) -> &async_nats::jetstream::context::PublishAckFuture {
+        &self.inner
+    }
+
     /// The acknowledgement to come. The span ends now, and says that the outcome is unknown.
     pub fn into_inner(self) -> async_nats::jetstream::context::PublishAckFuture {
         if let Some(span) = self.span {
             span.outcome_unknown();
         }
         self.inner
+    }
+}
+
+impl From<async_nats::jetstream::context::PublishAckFuture> for PublishAckFuture {
+    /// Without a span.
+    fn from(inner: async_nats::jetstream::context::PublishAckFuture) -> Self {
+        Self { inner, span: None }
     }
 }
 

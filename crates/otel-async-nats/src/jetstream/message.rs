@@ -119,6 +119,13 @@ impl Deref for Message {
     }
 }
 
+impl From<async_nats::jetstream::Message> for Message {
+    /// Without a process span. [`IncomingJetStream`](crate::otel::IncomingJetStream) gives it one.
+    fn from(async_nats::jetstream::Message { message, context }: async_nats::jetstream::Message) -> Self {
+        Self { message: message.into(), context: context.into() }
+    }
+}
+
 impl From<Message> for crate::Message {
     fn from(source: Message) -> Self {
         source.message
@@ -154,6 +161,16 @@ impl Acker {
         let (context, client) = context.into_parts();
         let inner = async_nats::jetstream::message::Acker::new(context, reply);
         Self { inner, client, subject: None, delivery: None }
+    }
+
+    /// The acker inside.
+    pub fn get_ref(&self) -> &async_nats::jetstream::message::Acker {
+        &self.inner
+    }
+
+    /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on.
+    pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
+        self.inner
     }
 
     /// As [`Message::ack`].

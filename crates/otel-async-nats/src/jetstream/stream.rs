@@ -11,7 +11,10 @@ use async_nats::{
     jetstream::consumer::{FromConsumer, IntoConsumerConfig},
 };
 
-use crate::{Client, jetstream::consumer::Consumer};
+use crate::{
+    Client,
+    jetstream::{Context, consumer::Consumer},
+};
 
 pub use async_nats::jetstream::stream::*;
 
@@ -101,6 +104,19 @@ impl<T> Stream<T> {
         config: C,
     ) -> Result<Consumer<C>, ConsumerError> {
         Ok(self.consumer(self.inner.get_or_create_consumer(name, config).await?))
+    }
+}
+
+impl<T> From<(async_nats::jetstream::stream::Stream<T>, &Context)> for Stream<T> {
+    /// A stream that was looked up elsewhere: it does not say by which context, so that is given too.
+    fn from((inner, context): (async_nats::jetstream::stream::Stream<T>, &Context)) -> Self {
+        Self::new(inner, context.traced_client().clone())
+    }
+}
+
+impl<T> From<Stream<T>> for async_nats::jetstream::stream::Stream<T> {
+    fn from(stream: Stream<T>) -> Self {
+        stream.into_inner()
     }
 }
 

@@ -69,6 +69,16 @@ pub struct ServiceBuilder {
 }
 
 impl ServiceBuilder {
+    /// The builder inside.
+    pub fn get_ref(&self) -> &async_nats::service::ServiceBuilder {
+        &self.inner
+    }
+
+    /// The builder inside, whose service's requests have no process spans.
+    pub fn into_inner(self) -> async_nats::service::ServiceBuilder {
+        self.inner
+    }
+
     /// See [`async_nats::service::ServiceBuilder::description`].
     pub fn description<S: ToString>(self, description: S) -> Self {
         Self { inner: self.inner.description(description), ..self }
@@ -204,6 +214,16 @@ pub struct Group {
 }
 
 impl Group {
+    /// The group inside.
+    pub fn get_ref(&self) -> &async_nats::service::Group {
+        &self.inner
+    }
+
+    /// The group inside, whose endpoints' requests have no process spans.
+    pub fn into_inner(self) -> async_nats::service::Group {
+        self.inner
+    }
+
     /// See [`async_nats::service::Group::group`].
     pub fn group<S: ToString>(&self, prefix: S) -> Group {
         self.group_with_queue_group(prefix, self.queue_group.clone())
@@ -265,6 +285,16 @@ pub struct EndpointBuilder {
 }
 
 impl EndpointBuilder {
+    /// The builder inside.
+    pub fn get_ref(&self) -> &async_nats::service::EndpointBuilder {
+        &self.inner
+    }
+
+    /// The builder inside, whose endpoint's requests have no process spans.
+    pub fn into_inner(self) -> async_nats::service::EndpointBuilder {
+        self.inner
+    }
+
     /// See [`async_nats::service::EndpointBuilder::name`].
     pub fn name<S: ToString>(self, name: S) -> Self {
         Self { inner: self.inner.name(name), ..self }
@@ -331,6 +361,13 @@ impl Request {
         };
         let message = wrap(std::mem::replace(&mut inner.message, kept));
         Self { message, inner, client }
+    }
+
+    /// The request inside, whole again. The process span ends, unless another part of the request lives on.
+    pub fn into_inner(self) -> async_nats::service::Request {
+        let Self { message, mut inner, client: _ } = self;
+        inner.message = message.into();
+        inner
     }
 
     /// Answers the request.

@@ -177,6 +177,16 @@ pub struct PartitionQueue<C: ConsumerContext> {
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
+    /// The raw queue, whose messages have no spans.
+    pub fn get_ref(&self) -> &raw::PartitionQueue<Traced<C>> {
+        &self.raw
+    }
+
+    /// The raw queue.
+    pub fn into_inner(self) -> raw::PartitionQueue<Traced<C>> {
+        self.raw
+    }
+
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         waiting();

@@ -43,6 +43,16 @@ impl<'a, C: ConsumerContext> MessageStream<'a, C> {
     fn new(raw: raw::MessageStream<'a, Traced<C>>, context: &'a Traced<C>) -> Self {
         Self { raw, context, since: None }
     }
+
+    /// The raw stream, whose messages have no spans.
+    pub fn get_ref(&self) -> &raw::MessageStream<'a, Traced<C>> {
+        &self.raw
+    }
+
+    /// The raw stream.
+    pub fn into_inner(self) -> raw::MessageStream<'a, Traced<C>> {
+        self.raw
+    }
 }
 
 impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
@@ -183,6 +193,16 @@ pub struct StreamPartitionQueue<C: ConsumerContext, R = DefaultRuntime> {
 }
 
 impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
+    /// The raw queue, whose messages have no spans.
+    pub fn get_ref(&self) -> &raw::StreamPartitionQueue<Traced<C>, R> {
+        &self.raw
+    }
+
+    /// The raw queue.
+    pub fn into_inner(self) -> raw::StreamPartitionQueue<Traced<C>, R> {
+        self.raw
+    }
+
     /// A stream of the partition's messages.
     pub fn stream(&self) -> MessageStream<'_, C> {
         MessageStream::new(self.raw.stream(), &self.context)

@@ -60,17 +60,7 @@ impl<T: IntoConsumerConfig> Consumer<T> {
 
     /// What its messages are handed out with.
     fn feed(&self) -> Feed {
-        let Info { stream_name, config, .. } = self.inner.cached_info();
-        let description = Description {
-            subject: filter(config).map(Arc::from),
-            group: config.deliver_group.as_deref().map(Arc::from),
-            durable: config.durable_name.as_deref().map(Arc::from),
-            stream: Some(stream_name.as_str().into()),
-        };
-        Feed {
-            source: Arc::new(Source::new(self.client.telemetry().clone(), description)),
-            client: self.client.clone(),
-        }
+        Feed::new(self.client.clone(), self.inner.cached_info())
     }
 }
 
@@ -84,6 +74,19 @@ fn filter(config: &Config) -> Option<&str> {
         return Some(only);
     }
     None
+}
+
+impl<T: IntoConsumerConfig> From<(async_nats::jetstream::consumer::Consumer<T>, &Context)> for Consumer<T> {
+    /// A consumer that was made elsewhere: it does not say by which context, so that is given too.
+    fn from((inner, context): (async_nats::jetstream::consumer::Consumer<T>, &Context)) -> Self {
+        Self::wrap(inner, context.traced_client().clone())
+    }
+}
+
+impl<T: IntoConsumerConfig> From<Consumer<T>> for async_nats::jetstream::consumer::Consumer<T> {
+    fn from(consumer: Consumer<T>) -> Self {
+        consumer.into_inner()
+    }
 }
 
 impl<T: IntoConsumerConfig> Deref for Consumer<T> {
@@ -107,14 +110,26 @@ impl<T: IntoConsumerConfig + fmt::Debug> fmt::Debug for Consumer<T> {
 }
 
 /// What turns a consumer's messages into ours.
-struct Feed {
+#[derive(Debug)]
+pub(crate) struct Feed {
     source: Arc<Source>,
     client: Arc<Client>,
 }
 
 impl Feed {
+    pub(crate) fn new(client: Arc<Client>, consumer: &Info) -> Self {
+        let Info { stream_name, config, .. } = consumer;
+        let description = Description {
+            subject: filter(config).map(Arc::from),
+            group: config.deliver_group.as_deref().map(Arc::from),
+            durable: config.durable_name.as_deref().map(Arc::from),
+            stream: Some(stream_name.as_str().into()),
+        };
+        Self { source: Arc::new(Source::new(client.telemetry().clone(), description)), client }
+    }
+
     /// Hands a message to the application.
-    fn hand_out(&self, message: async_nats::jetstream::Message) -> Message {
+    pub(crate) fn hand_out(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
         let delivery = self.source.hand_out(self.client.get_ref(), &message, |attributes| {
             info::describe(message.reply.as_deref(), attributes);

@@ -86,6 +86,11 @@ impl Consumer<OrderedConfig> {
 /// its process span too. There is none for an empty batch.
 pub struct Batch {
     inner: consumer::pull::Batch,
+    receive: Receive,
+}
+
+/// What hands a batch's messages out and tells of its end.
+struct Receive {
     feed: Feed,
     fetch: Option<Fetch>,
 }
@@ -125,6 +130,11 @@ impl Batch {
     pub fn get_ref(&self) -> &consumer::pull::Batch {
         &self.inner
     }
+
+    /// The batch inside, whose messages have no process spans. The span `fetch` ends now.
+    pub fn into_inner(self) -> consumer::pull::Batch {
+        self.inner
+    }
 }
 
 impl futures_core::Stream for Batch {
@@ -134,15 +144,16 @@ impl futures_core::Stream for Batch {
         waiting();
         let this = &mut *self;
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
-        let next = next.map(|result| result.map(|message| this.feed.hand_out(message)));
+        let receive = &mut this.receive;
+        let next = next.map(|result| result.map(|message| receive.feed.hand_out(message)));
         match &next {
             Some(Ok(message)) => {
-                if let Some(fetch) = &mut this.fetch {
+                if let Some(fetch) = &mut receive.fetch {
                     fetch.received(message);
                 }
             }
-            Some(Err(error)) => this.end(Err(error)),
-            None => this.end(Ok(())),
+            Some(Err(error)) => receive.end(Err(error)),
+            None => receive.end(Ok(())),
         }
         Poll::Ready(next)
     }
@@ -152,7 +163,7 @@ impl futures_core::Stream for Batch {
     }
 }
 
-impl Batch {
+impl Receive {
     fn end(&mut self, result: Result<(), &async_nats::Error>) {
         if let Some(fetch) = self.fetch.take() {
             fetch.end(&self.feed, result);
@@ -160,7 +171,7 @@ impl Batch {
     }
 }
 
-impl Drop for Batch {
+impl Drop for Receive {
     fn drop(&mut self) {
         self.end(Ok(()));
     }
@@ -182,7 +193,7 @@ impl DerefMut for Batch {
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("source", &self.feed.source).finish_non_exhaustive()
+        f.debug_struct("Batch").field("source", &self.receive.feed.source).finish_non_exhaustive()
     }
 }
 
@@ -232,7 +243,7 @@ impl Consumer<Config> {
     {
         let feed = self.feed();
         match result {
-            Ok(inner) => Ok(Batch { inner, feed, fetch }),
+            Ok(inner) => Ok(Batch { inner, receive: Receive { feed, fetch } }),
             Err(error) => {
                 if let Some(fetch) = fetch {
                     fetch.end(&feed, Err(&error));
@@ -276,6 +287,16 @@ macro_rules! builder {
             /// Starts from the defaults.
             pub fn new(consumer: &'a Consumer<Config>) -> Self {
                 Self { inner: consumer::pull::$name::new(&consumer.inner), consumer }
+            }
+
+            /// The builder inside.
+            pub fn get_ref(&self) -> &consumer::pull::$name<'a> {
+                &self.inner
+            }
+
+            /// The builder inside, whose messages have no process spans.
+            pub fn into_inner(self) -> consumer::pull::$name<'a> {
+                self.inner
             }
 
             $(

@@ -1,0 +1,137 @@
+//! Raw messages, made ours.
+
+use std::sync::Arc;
+
+use futures_core::Stream;
+use otel_messaging::adapter::HandingOut;
+
+#[cfg(feature = "jetstream")]
+use crate::jetstream::{self, consumer::Feed};
+use crate::{Client, Message, Subscriber, subject::ToSubject, subscriber::subscription, telemetry::Source};
+
+/// Gives process spans to messages that somebody else's code received with async-nats itself.
+///
+/// Every message that passes gets its span then, as one that our own subscription hands out. Spans go where the client
+/// says that it is made with.
+///
+/// ```no_run
+/// use futures_util::StreamExt;
+/// use otel_async_nats::{
+///     Client,
+///     otel::{Incoming, MessageExt, raw},
+/// };
+///
+/// # async fn pack(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+/// // A client and a subscription from a crate that knows async-nats and not this one.
+/// async fn work(client: raw::Client, orders: raw::Subscriber) {
+///     let client = Client::from(client);
+///     let mut orders = Incoming::subscription(&client, "orders.*").subscriber(orders);
+///     while let Some(order) = orders.next().await {
+///         let _ = order.process(pack(&order.payload)).await;
+///     }
+/// }
+///
+/// // One message, in a handler that a framework calls.
+/// async fn on_message(incoming: &Incoming, message: raw::Message) -> Result<(), std::io::Error> {
+///     let message = incoming.message(message);
+///     message.process(pack(&message.payload)).await
+/// }
+/// ```
+///
+/// Keep one for a subscription: names and attributes are put together once.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    client: Client,
+    source: Arc<Source>,
+}
+
+impl Incoming {
+    /// For messages of a subscription to this subject, which may have wildcards.
+    pub fn subscription(client: &Client, subject: impl ToSubject) -> Self {
+        let source = subscription(client.telemetry(), &subject.to_subject(), None);
+        Self { client: client.clone(), source }
+    }
+
+    /// For messages of a subscription that shares its subject with others of a group.
+    pub fn queue_subscription(client: &Client, subject: impl ToSubject, queue_group: &str) -> Self {
+        let source = subscription(client.telemetry(), &subject.to_subject(), Some(queue_group));
+        Self { client: client.clone(), source }
+    }
+
+    /// Hands a message out.
+    #[must_use]
+    pub fn message(&self, message: async_nats::Message) -> Message {
+        let delivery = self.source.hand_out(self.client.get_ref(), &message, |_| ());
+        Message::new(message, delivery)
+    }
+
+    /// Hands the messages of a subscription out, as they are asked for.
+    #[must_use]
+    pub fn subscriber(&self, messages: async_nats::Subscriber) -> Subscriber {
+        Subscriber::new(messages, self.client.get_ref().clone(), self.source.clone())
+    }
+
+    /// Hands the messages of any stream out, as they are asked for.
+    pub fn stream<S>(&self, messages: S) -> impl Stream<Item = Message> + use<S>
+    where
+        S: Stream<Item = async_nats::Message>,
+    {
+        let incoming = self.clone();
+        HandingOut::new(messages, move |message| incoming.message(message))
+    }
+}
+
+/// Gives process spans to JetStream messages that somebody else's code received with async-nats itself.
+///
+/// ```no_run
+/// use futures_util::{Stream, StreamExt};
+/// use otel_async_nats::{
+///     Client, Error,
+///     otel::{IncomingJetStream, MessageExt, raw},
+/// };
+/// use raw::jetstream::{Message, consumer::Info};
+///
+/// # async fn pack(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+/// async fn work(
+///     client: &Client,
+///     consumer: &Info,
+///     orders: impl Stream<Item = Result<Message, Error>> + Unpin,
+/// ) -> Result<(), Error> {
+///     let mut orders = IncomingJetStream::of(client, consumer).stream(orders);
+///     while let Some(order) = orders.next().await {
+///         let order = order?;
+///         let _ = order.process(pack(&order.payload)).await;
+///         order.ack().await?;
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// A raw consumer itself becomes ours by `Consumer::from((raw, &context))`.
+#[cfg(feature = "jetstream")]
+#[derive(Debug, Clone)]
+pub struct IncomingJetStream(Arc<Feed>);
+
+#[cfg(feature = "jetstream")]
+impl IncomingJetStream {
+    /// For messages of the consumer that this is the information of, as its `cached_info` gives it.
+    #[must_use]
+    pub fn of(client: &Client, consumer: &jetstream::consumer::Info) -> Self {
+        Self(Arc::new(Feed::new(Arc::new(client.clone()), consumer)))
+    }
+
+    /// Hands a message out.
+    #[must_use]
+    pub fn message(&self, message: async_nats::jetstream::Message) -> jetstream::Message {
+        self.0.hand_out(message)
+    }
+
+    /// Hands the messages of a stream out, as they are asked for. Errors pass through.
+    pub fn stream<S, E>(&self, messages: S) -> impl Stream<Item = Result<jetstream::Message, E>> + use<S, E>
+    where
+        S: Stream<Item = Result<async_nats::jetstream::Message, E>>,
+    {
+        let feed = self.0.clone();
+        HandingOut::new(messages, move |message: Result<_, E>| message.map(|message| feed.hand_out(message)))
+    }
+}

@@ -1,0 +1,74 @@
+//! Raw deliveries, made ours.
+
+use std::sync::Arc;
+
+use futures_core::Stream;
+use lapin::types::ShortString;
+use otel_messaging::{Instrumentation, adapter::HandingOut};
+
+use crate::{consumer::Source, message::Delivery};
+
+/// Gives process spans to deliveries that somebody else's code received with lapin itself.
+///
+/// Every delivery that passes gets its span then, as one that a [`Consumer`](crate::Consumer) hands out. A raw consumer
+/// is one by itself: `Consumer::from(raw)`.
+///
+/// ```no_run
+/// use futures::{Stream, StreamExt};
+/// use otel_lapin::{
+///     options::BasicAckOptions,
+///     otel::{Incoming, MessageExt, raw},
+/// };
+///
+/// # async fn pack(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+/// // A stream from a crate that knows lapin and not this one.
+/// async fn ship(deliveries: impl Stream<Item = raw::Result<raw::message::Delivery>> + Unpin) -> raw::Result<()> {
+///     let mut deliveries = Incoming::of_queue("shipping").stream(deliveries);
+///     while let Some(delivery) = deliveries.next().await {
+///         let delivery = delivery?;
+///         let _ = delivery.process(pack(&delivery.data)).await;
+///         delivery.ack(BasicAckOptions::default()).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// // One delivery, in a handler that a framework calls.
+/// async fn on_delivery(delivery: raw::message::Delivery) -> Result<(), std::io::Error> {
+///     let delivery = Incoming::of_queue("shipping").message(delivery);
+///     delivery.process(pack(&delivery.data)).await
+/// }
+/// ```
+///
+/// Keep one for a queue: names and attributes are put together once. The server's address is not known, and `multiple`
+/// settles what it settles without being told of the other messages.
+#[derive(Debug, Clone)]
+pub struct Incoming(Arc<Source>);
+
+impl Incoming {
+    /// For deliveries from this queue.
+    #[must_use]
+    pub fn of_queue(queue: impl Into<ShortString>) -> Self {
+        Self(Arc::new(Source::new(Arc::default(), queue.into(), None)))
+    }
+
+    /// Uses this instrumentation instead of the default one.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self(Arc::new(self.0.instrumented(instrumentation)))
+    }
+
+    /// Hands a delivery out.
+    #[must_use]
+    pub fn message(&self, delivery: lapin::message::Delivery) -> Delivery {
+        self.0.hand_out(delivery)
+    }
+
+    /// Hands the deliveries of a stream out, as they are asked for. Errors pass through.
+    pub fn stream<S, E>(&self, deliveries: S) -> impl Stream<Item = Result<Delivery, E>> + use<S, E>
+    where
+        S: Stream<Item = Result<lapin::message::Delivery, E>>,
+    {
+        let source = self.0.clone();
+        HandingOut::new(deliveries, move |delivery: Result<_, E>| delivery.map(|delivery| source.hand_out(delivery)))
+    }
+}

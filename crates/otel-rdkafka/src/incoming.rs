@@ -1,0 +1,98 @@
+//! Raw messages, made ours.
+
+use std::sync::Arc;
+
+use futures_core::Stream;
+use otel_messaging::{Instrumentation, adapter::HandingOut};
+use rdkafka::{consumer as raw_consumer, message as raw};
+
+use crate::{
+    message::{BorrowedMessage, OwnedMessage},
+    telemetry::Kafka,
+};
+
+/// Gives process spans to messages that somebody else's code received with rdkafka itself.
+///
+/// Every message that passes gets its span then, as one that a [`StreamConsumer`](crate::consumer::StreamConsumer) hands
+/// out. A raw consumer whose context is a [`Traced`](crate::otel::Traced) is one by itself: `StreamConsumer::from(raw)`.
+///
+/// ```no_run
+/// use futures::StreamExt;
+/// use otel_rdkafka::{
+///     Message,
+///     otel::{Incoming, MessageExt, raw},
+/// };
+/// // The raw client's consumer, from a crate that knows rdkafka and not this one, and the raw client's trait.
+/// use raw::consumer::{CommitMode, Consumer, StreamConsumer};
+///
+/// # async fn pay(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+/// async fn work(consumer: &StreamConsumer) -> Result<(), otel_rdkafka::error::KafkaError> {
+///     let mut messages = Incoming::of(consumer).stream(consumer.stream());
+///     while let Some(message) = messages.next().await {
+///         let message = message?;
+///         let _ = message.process(pay(message.payload().unwrap_or_default())).await;
+///         // Theirs takes ours, without a span of its own.
+///         consumer.commit_message(&message, CommitMode::Async)?;
+///     }
+///     Ok(())
+/// }
+///
+/// // One message that owns its data, in a handler that a framework calls.
+/// async fn on_message(incoming: &Incoming, message: raw::message::OwnedMessage) -> Result<(), std::io::Error> {
+///     let message = incoming.owned_message(message);
+///     message.process(pay(message.payload().unwrap_or_default())).await
+/// }
+/// ```
+///
+/// Keep one for a consumer: names and attributes are put together once. Errors of a stream have no `poll` spans.
+#[derive(Debug, Clone)]
+pub struct Incoming(Arc<Kafka>);
+
+impl Incoming {
+    /// For messages of this consumer, whose `client.id` and `group.id` are on the spans.
+    pub fn of<C: raw_consumer::ConsumerContext>(consumer: &impl raw_consumer::Consumer<C>) -> Self {
+        let kafka = Kafka::new();
+        kafka.learn(consumer.client().native_ptr());
+        Self(Arc::new(kafka))
+    }
+
+    /// For messages of a consumer that is out of reach.
+    #[must_use]
+    pub fn of_unknown() -> Self {
+        Self(Arc::new(Kafka::new()))
+    }
+
+    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        self.0.instrument(instrumentation);
+        self
+    }
+
+    /// Hands a message out.
+    #[must_use]
+    pub fn message<'a>(&self, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
+        hand_out(&self.0, message)
+    }
+
+    /// Hands a message out that owns its data.
+    #[must_use]
+    pub fn owned_message(&self, message: raw::OwnedMessage) -> OwnedMessage {
+        let process = self.0.call().map(|call| self.0.hand_out_owned(call, &message));
+        OwnedMessage::received(message, process)
+    }
+
+    /// Hands the messages of a stream out, as they are asked for. Errors pass through.
+    pub fn stream<'a, S, E>(&self, messages: S) -> impl Stream<Item = Result<BorrowedMessage<'a>, E>> + use<'a, S, E>
+    where
+        S: Stream<Item = Result<raw::BorrowedMessage<'a>, E>>,
+    {
+        let kafka = self.0.clone();
+        HandingOut::new(messages, move |message: Result<_, E>| message.map(|message| hand_out(&kafka, message)))
+    }
+}
+
+fn hand_out<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
+    let process = kafka.call().map(|call| kafka.hand_out(call, &message));
+    BorrowedMessage::received(message, process)
+}
