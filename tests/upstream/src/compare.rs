@@ -8,6 +8,7 @@ use std::{
 use crate::{
     Result,
     build::Built,
+    client::Known,
     expected::{self, Expected, What},
     generated::Side,
     outcome::{Name, Outcome, Outcomes, Verdict},
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) struct Comparison {
     /// The client and its version.
     title: String,
+    known: Known,
     examples: usize,
     missing_features: BTreeSet<String>,
     pub(crate) expected: Vec<Expected>,
@@ -30,6 +32,7 @@ impl Comparison {
     pub(crate) fn new(published: &Published) -> Result<Self> {
         Ok(Self {
             title: published.to_string(),
+            known: published.client.known,
             examples: published.count(Kind::Example),
             missing_features: published.missing_features.clone(),
             expected: expected::of(published.client.name)?,
@@ -48,6 +51,13 @@ impl Comparison {
         let mut problems = Vec::new();
         if self.built.keys().any(|&side| side != Side::Raw) {
             problems.extend(self.missing_features.iter().map(|feature| format!("ours has no feature {feature}")));
+        }
+        problems.extend(differ("examples", self.examples, self.known.examples));
+        if let Some(raw) = self.run.get(&Side::Raw) {
+            problems.extend(differ("tests", raw.tests.len(), self.known.tests));
+            let is_there = |expected: &&Expected| self.names().into_iter().any(|name| expected.is_about(name));
+            let gone = self.expected.iter().filter(|expected| !is_there(expected));
+            problems.extend(gone.map(|expected| format!("listed, and there is no such test: {expected}")));
         }
         for (side, built) in &self.built {
             problems.extend(built.failures.iter().map(|failure| format!("{side}: {failure}")));
@@ -211,6 +221,10 @@ impl fmt::Display for Comparison {
     }
 }
 
+fn differ(what: &str, found: usize, known: usize) -> Option<String> {
+    (found != known).then(|| format!("{found} {what}, where {known} are known"))
+}
+
 fn join((target, test): &Name) -> String {
     format!("{target} {test}")
 }
@@ -233,9 +247,11 @@ mod tests {
 
     fn comparison(expected: &[&str], run: [&[(&str, Verdict)]; 3]) -> Comparison {
         let expected = expected.iter().map(|line| Expected::parse(line).unwrap()).collect();
+        let known = Known { examples: 0, tests: run[0].len() };
         let run = [Side::Raw, Side::Renamed, Side::WithSdk].into_iter().zip(run.map(outcomes)).collect();
         Comparison {
             title: "c 1".to_owned(),
+            known,
             examples: 0,
             missing_features: BTreeSet::new(),
             expected,
@@ -306,6 +322,21 @@ mod tests {
         assert_eq!(
             comparison(&[MAY_FAIL], [pass, fail, pass]).problems(),
             ["a t: raw it passes, renamed it fails at tests/a.rs:7"]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_on_all_sides_is_a_problem() {
+        let tests: &[_] = &[("u", PASSED)];
+        let mut comparison = comparison(&[MAY_FAIL], [tests, tests, tests]);
+        comparison.known = Known { examples: 1, tests: 2 };
+        assert_eq!(
+            comparison.problems(),
+            [
+                "0 examples, where 1 are known",
+                "1 tests, where 2 are known",
+                "listed, and there is no such test: tests/a.rs t: why",
+            ]
         );
     }
 
