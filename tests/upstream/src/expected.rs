@@ -12,7 +12,7 @@ pub(crate) enum What {
     DiffersWithSdk,
     /// Fails on the raw client where the machine lacks something.
     MayFailRaw,
-    /// Fails often on the raw client too.
+    /// Fails at times on the raw client too.
     Flaky,
 }
 
