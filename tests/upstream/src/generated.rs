@@ -82,7 +82,7 @@ impl<'a> Workspace<'a> {
         }
         let listed: String = members.iter().map(|member| format!("    \"packages/{member}\",\n")).collect();
         // Our workspace's profile, so that what both depend on is compiled once. Programs without what a debugger needs are
-        // a fifth of the size, and there are hundreds.
+        // a third of the size, and there are hundreds.
         let mut text = format!(
             "[workspace]\nresolver = \"3\"\nmembers = [\n{listed}]\n\n[profile.dev]\ndebug = \"line-tables-only\"\n"
         );
