@@ -62,7 +62,10 @@ impl ErrorType for async_nats::Error {
 #[cfg(feature = "jetstream")]
 mod jetstream {
     use async_nats::jetstream::{
-        consumer::pull::{BatchErrorKind, MessagesErrorKind},
+        consumer::{
+            pull::{BatchErrorKind, MessagesErrorKind, OrderedErrorKind},
+            push,
+        },
         context::PublishErrorKind,
     };
 
@@ -107,6 +110,44 @@ mod jetstream {
                 MessagesErrorKind::NoResponders => "no_responders",
                 MessagesErrorKind::RequestLimitExceeded => "request_limit_exceeded",
                 MessagesErrorKind::Other => "other",
+            }
+        }
+    }
+
+    impl ErrorType for Error<OrderedErrorKind> {
+        fn error_type(&self) -> &'static str {
+            match self.kind() {
+                OrderedErrorKind::MissingHeartbeat => "missing_heartbeat",
+                OrderedErrorKind::ConsumerDeleted => "consumer_deleted",
+                OrderedErrorKind::Pull => "pull",
+                OrderedErrorKind::PushBasedConsumer => "push_based_consumer",
+                OrderedErrorKind::Recreate => "recreate",
+                OrderedErrorKind::NoResponders => "no_responders",
+                OrderedErrorKind::RequestLimitExceeded => "request_limit_exceeded",
+                OrderedErrorKind::Other => "other",
+            }
+        }
+    }
+
+    impl ErrorType for Error<push::MessagesErrorKind> {
+        fn error_type(&self) -> &'static str {
+            match self.kind() {
+                push::MessagesErrorKind::MissingHeartbeat => "missing_heartbeat",
+                push::MessagesErrorKind::ConsumerDeleted => "consumer_deleted",
+                push::MessagesErrorKind::PullBasedConsumer => "pull_based_consumer",
+                push::MessagesErrorKind::Other => "other",
+            }
+        }
+    }
+
+    impl ErrorType for Error<push::OrderedErrorKind> {
+        fn error_type(&self) -> &'static str {
+            match self.kind() {
+                push::OrderedErrorKind::MissingHeartbeat => "missing_heartbeat",
+                push::OrderedErrorKind::ConsumerDeleted => "consumer_deleted",
+                push::OrderedErrorKind::PullBasedConsumer => "pull_based_consumer",
+                push::OrderedErrorKind::Recreate => "recreate",
+                push::OrderedErrorKind::Other => "other",
             }
         }
     }

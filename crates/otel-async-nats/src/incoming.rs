@@ -7,7 +7,12 @@ use otel_messaging::adapter::HandingOut;
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{self, consumer::Feed};
-use crate::{Client, Message, Subscriber, subject::ToSubject, subscriber::subscription, telemetry::Source};
+use crate::{
+    Client, Message, Subscriber,
+    subject::ToSubject,
+    subscriber::subscription,
+    telemetry::{Past, Source},
+};
 
 /// Gives process spans to messages that somebody else's code received with async-nats itself.
 ///
@@ -61,7 +66,7 @@ impl Incoming {
     /// Hands a message out.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let delivery = self.source.hand_out(self.client.get_ref(), &message, |_| ());
+        let delivery = self.source.hand_out(self.client.get_ref(), &message, Past::default);
         Message::new(message, delivery)
     }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(hidden_glob_reexports, ambiguous_glob_reexports)]
 
+mod creator;
 mod headers;
 mod incoming;
 mod options;
@@ -28,13 +29,15 @@ pub use crate::{
 pub mod otel {
     pub use async_nats as raw;
     pub use otel_messaging::{
-        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
-        ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
+        Attributes, Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
+        Sequential, process_batch, sequential, sequential_blocking, suppressed,
     };
 
     #[cfg(feature = "jetstream")]
     pub use crate::incoming::IncomingJetStream;
     pub use crate::{
+        creator::Creator,
         headers::{HeaderCase, HeaderExtractor, HeaderInjector},
         incoming::Incoming,
     };

@@ -14,7 +14,7 @@ use otel_messaging::adapter::waiting;
 
 use crate::{
     Message,
-    telemetry::{ClientTelemetry, Description, Source},
+    telemetry::{ClientTelemetry, Description, Past, Source},
 };
 
 /// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
@@ -58,7 +58,7 @@ impl Stream for Subscriber {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {
-                let delivery = self.source.hand_out(&self.client, &message, |_| ());
+                let delivery = self.source.hand_out(&self.client, &message, Past::default);
                 Message::new(message, delivery)
             })
         })

@@ -4,11 +4,13 @@
 use std::iter;
 use std::{
     fmt,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use async_nats::{HeaderMap, Statistics, header::NATS_MESSAGE_ID};
@@ -20,7 +22,8 @@ use otel_messaging::adapter::Settles;
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Telemetry, scope,
+        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Telemetry,
+        scope,
     },
     semconv::{attribute, ours},
 };
@@ -34,9 +37,9 @@ pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
 pub(crate) const REQUEST: OperationName = OperationName::send("request");
 #[cfg(feature = "service")]
 pub(crate) const RESPOND: OperationName = OperationName::send("respond");
-pub(crate) const PROCESS: OperationName = OperationName::process("process");
-#[cfg(feature = "jetstream")]
-pub(crate) const FETCH: OperationName = OperationName::receive("fetch");
+const PROCESS: OperationName = OperationName::process("process");
+const PROCESS_FETCHED: OperationName = PROCESS.of(FETCH);
+const FETCH: OperationName = OperationName::receive("fetch");
 #[cfg(feature = "jetstream")]
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 #[cfg(feature = "jetstream")]
@@ -61,7 +64,8 @@ pub(crate) struct ClientTelemetry {
     inbox_prefix: Arc<str>,
     statistics: Arc<Statistics>,
     greeting: AtomicU64,
-    other_servers: AtomicBool,
+    /// Shared by all that report for the same client, to whatever instrumentation.
+    other_servers: Arc<AtomicBool>,
 }
 
 /// What is known of a client only while it is built.
@@ -90,7 +94,7 @@ impl ClientTelemetry {
             inbox_prefix: inbox_prefix.into(),
             statistics: client.statistics(),
             greeting: AtomicU64::new(0),
-            other_servers: AtomicBool::new(false),
+            other_servers: Arc::default(),
         }
     }
 
@@ -114,7 +118,7 @@ impl ClientTelemetry {
             inbox_prefix: self.inbox_prefix.clone(),
             statistics: self.statistics.clone(),
             greeting: AtomicU64::new(0),
-            other_servers: AtomicBool::new(self.other_servers.load(Ordering::Relaxed)),
+            other_servers: self.other_servers.clone(),
         }
     }
 
@@ -143,16 +147,16 @@ impl ClientTelemetry {
     ) -> ClientSpan {
         let may_carry = self.server_reads_headers(client) && self.fits(client, &call, headers.as_ref(), payload);
         if !may_carry {
-            return self.send_bare(client, call, name, subject, headers.as_ref());
+            return self.send_bare(client, call, name, subject, headers.as_ref(), payload);
         }
         let operation = self.operation(client, name, subject);
-        let id = message_id(headers.as_ref());
+        let told = self.told_of(headers.as_ref(), payload);
         let mut carrier = headers.take().unwrap_or_default();
         let span = self.core.send(
             call,
             &operation,
             Some(&mut HeaderInjector::new(&mut carrier).case(self.header_case)),
-            |message| set_message_id(message, id),
+            |message| told.set(message),
         );
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
@@ -167,10 +171,23 @@ impl ClientTelemetry {
         name: OperationName,
         subject: Option<&str>,
         headers: Option<&HeaderMap>,
+        payload: usize,
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject);
-        let id = message_id(headers);
-        self.core.send(call, &operation, None, |message| set_message_id(message, id))
+        let told = self.told_of(headers, payload);
+        self.core.send(call, &operation, None, |message| told.set(message))
+    }
+
+    /// What a message says of itself, as far as somebody wants to know.
+    fn told_of(&self, headers: Option<&HeaderMap>, payload: usize) -> Told {
+        let size = self.core.captures_sizes().then(|| i64::try_from(payload).ok()).flatten();
+        Told { id: message_id(headers), size }
+    }
+
+    /// Whether somebody wants to know of single messages that were asked for.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn tells_polls(&self) -> bool {
+        self.core.tells_polls()
     }
 
     /// Starts the span of the settlement of a message of which no more is known than, perhaps, its subject.
@@ -203,32 +220,33 @@ impl ClientTelemetry {
     /// An operation on a subject, as a sender knows it.
     fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
         let server = self.server(client);
-        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(subject, server))
+        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(name, subject, server))
     }
 
-    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, name: OperationName, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
         let mut destination = match subject {
             Some(subject) => Destination::named(subject),
             None => Destination::server(server.map(|(address, port)| (&**address, port))),
         };
-        if subject.is_some_and(|subject| self.is_temporary(subject)) {
+        if subject.is_some_and(|subject| is_temporary(subject, &self.inbox_prefix)) {
             destination = destination.temporary();
         }
         if let Some(name) = &self.name {
             destination = destination.with(attribute::MESSAGING_CLIENT_ID, name.clone());
         }
         if let Some((address, port)) = server {
+            // Behind a name there may be several; the convention has no peer for what asks the server for nothing.
+            let is_peer = address.parse::<IpAddr>().is_ok() && name != PROCESS && name != PROCESS_FETCHED;
+            if is_peer {
+                destination = destination
+                    .with(attribute::NETWORK_PEER_ADDRESS, address.clone())
+                    .with(attribute::NETWORK_PEER_PORT, i64::from(port));
+            }
             destination = destination
                 .with(attribute::SERVER_ADDRESS, address.clone())
                 .with(attribute::SERVER_PORT, i64::from(port));
         }
         destination
-    }
-
-    /// Inboxes go away with their client, and the subjects of acknowledgements with their message.
-    fn is_temporary(&self, subject: &str) -> bool {
-        let prefixes = ["_INBOX.", "$JS.ACK.", &self.inbox_prefix];
-        prefixes.iter().any(|prefix| !prefix.is_empty() && subject.starts_with(prefix))
     }
 
     /// The server of every operation, where there is only one that the client can be connected to.
@@ -319,11 +337,75 @@ pub(crate) struct Description {
     pub(crate) durable: Option<Arc<str>>,
     /// The JetStream stream.
     pub(crate) stream: Option<Arc<str>>,
+    /// Messages come because they were asked for.
+    pub(crate) pulled: bool,
+}
+
+/// What is known of a message's way to the application beyond the message itself.
+#[derive(Debug, Default)]
+pub(crate) struct Past<'a> {
+    pub(crate) domain: Option<&'a str>,
+    pub(crate) stream_sequence: Option<u64>,
+    pub(crate) consumer_sequence: Option<u64>,
+    /// The how-manieth delivery this is, counted from 1.
+    pub(crate) attempt: Option<u64>,
+    /// When the stream stored the message.
+    pub(crate) stored: Option<SystemTime>,
+    pub(crate) replayed: bool,
+    pub(crate) awaits_settlement: bool,
+}
+
+impl Past<'_> {
+    fn of_arrival<'a>(&self, arrival: Arrival<'a>) -> Arrival<'a> {
+        let mut arrival = arrival
+            .redelivered(self.attempt.is_some_and(|attempt| attempt > 1))
+            .replayed(self.replayed)
+            .awaits_settlement(self.awaits_settlement);
+        if let Some(stored) = self.stored {
+            arrival = arrival.sent(stored, Clock::Broker);
+        }
+        if let Some(attempt) = self.attempt {
+            arrival = arrival.attempt(attempt);
+        }
+        arrival
+    }
+
+    fn set(&self, message: &mut Attributes) {
+        let numbers = [
+            (ours::NATS_MESSAGE_STREAM_SEQUENCE, self.stream_sequence),
+            (ours::NATS_MESSAGE_CONSUMER_SEQUENCE, self.consumer_sequence),
+            (ours::NATS_MESSAGE_DELIVERY_COUNT, self.attempt),
+        ];
+        for (key, number) in numbers {
+            // One that does not fit is left out.
+            if let Some(number) = number.and_then(|number| i64::try_from(number).ok()) {
+                message.set(key, number);
+            }
+        }
+        if let Some(domain) = self.domain {
+            message.set(ours::NATS_DOMAIN, domain.to_owned());
+        }
+    }
+}
+
+/// What a message says of itself.
+struct Told {
+    id: Option<Arc<str>>,
+    size: Option<i64>,
+}
+
+impl Told {
+    fn set(&self, message: &mut Attributes) {
+        set_message_id(message, self.id.as_ref());
+        if let Some(size) = self.size {
+            message.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
+        }
+    }
 }
 
 impl Source {
     pub(crate) fn new(telemetry: Arc<ClientTelemetry>, description: Description) -> Self {
-        let Description { subject, group, durable, stream } = &description;
+        let Description { subject, group, durable, stream, pulled: _ } = &description;
         // NATS allows no spaces in any of them.
         let key = [subject, group, durable, stream].map(|part| part.as_deref().unwrap_or_default()).join(" ").into();
         Self { telemetry, description, key }
@@ -343,13 +425,13 @@ impl Source {
     ) -> Arc<Operation> {
         let server = self.telemetry.server(client);
         let key = [subject.unwrap_or_default(), &self.key, at(server)];
-        self.telemetry.core.operation(name, &key, || self.describe(subject, server))
+        self.telemetry.core.operation(name, &key, || self.describe(name, subject, server))
     }
 
-    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
-        let Description { subject: subscribed, group, durable, stream } = &self.description;
+    fn describe(&self, name: OperationName, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+        let Description { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
         let exact = subscribed.as_deref().filter(|subscribed| !has_wildcards(subscribed));
-        let mut destination = self.telemetry.describe(subject.or(exact), server);
+        let mut destination = self.telemetry.describe(name, subject.or(exact), server);
         if let Some(template) = self.template() {
             destination = destination.template(template.clone());
         }
@@ -366,41 +448,57 @@ impl Source {
         destination
     }
 
-    /// Notes that a message is handed to the application. `attributes` adds what only its kind has.
-    pub(crate) fn hand_out(
+    /// Notes that a message is handed to the application. `past` is asked for what only its kind has.
+    pub(crate) fn hand_out<'a>(
         self: &Arc<Self>,
         client: &async_nats::Client,
-        message: &async_nats::Message,
-        attributes: impl FnOnce(&mut Attributes),
+        message: &'a async_nats::Message,
+        past: impl FnOnce() -> Past<'a>,
     ) -> Option<Delivery> {
         // The client's own signals: no responders, heartbeats.
         if message.status.is_some() {
             return None;
         }
         let call = self.telemetry.call_on_message()?;
-        let operation = self.operation(client, PROCESS, Some(&message.subject));
+        let name = if self.description.pulled { PROCESS_FETCHED } else { PROCESS };
+        let operation = self.operation(client, name, Some(&message.subject));
         let extractor = message.headers.as_ref().map(HeaderExtractor::new);
         let headers = extractor.as_ref().map(|headers| headers as &dyn Extractor);
-        let process = self.telemetry.core.hand_out(call, operation, Arrival::new(headers), |attributes_of| {
-            set_message_id(attributes_of, message_id(message.headers.as_ref()));
-            attributes(attributes_of);
+        let past = past();
+        let told = self.telemetry.told_of(message.headers.as_ref(), message.payload.len());
+        let arrival = past.of_arrival(Arrival::new(headers));
+        let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
+            told.set(attributes);
+            past.set(attributes);
         });
-        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone() })
+        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id })
     }
 
-    /// Starts the span of a receive operation that has had its answer.
+    /// Starts the span of a receive operation that has had its answer; `batch` is how many messages, where it could have
+    /// been any number.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn fetched(
+    pub(crate) fn received(
         &self,
         client: &async_nats::Client,
         call: Call,
-        messages: i64,
+        batch: Option<i64>,
         creations: Vec<SpanContext>,
     ) -> ClientSpan {
         let operation = self.operation(client, FETCH, None);
         self.telemetry.core.receive_linked(call, &operation, creations.into_iter(), |attributes| {
-            attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, messages);
+            if let Some(messages) = batch {
+                attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, messages);
+            }
         })
+    }
+
+    /// Tells of the wait for one message.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, message: &Delivery) {
+        let operation = self.operation(client, FETCH, None);
+        self.telemetry.core.polled(call, &operation, &message.process, |attributes| {
+            set_message_id(attributes, message.id.as_ref());
+        });
     }
 }
 
@@ -409,6 +507,8 @@ impl Source {
 pub(crate) struct Delivery {
     process: AssertUnwindSafe<Arc<ProcessSpan>>,
     source: Arc<Source>,
+    /// The message's id, which its settlement tells too.
+    id: Option<Arc<str>>,
 }
 
 impl Delivery {
@@ -426,13 +526,19 @@ impl Delivery {
         subject: Option<&str>,
     ) -> ClientSpan {
         let operation = self.source.operation(client, name, subject);
-        self.source.telemetry.core.settle(call, &operation, Settles::Message(&self.process), iter::empty(), |_| ())
+        self.source.telemetry.core.settle(
+            call,
+            &operation,
+            Settles::Message(&self.process),
+            iter::empty(),
+            |attributes| set_message_id(attributes, self.id.as_ref()),
+        )
     }
 }
 
 impl Clone for Delivery {
     fn clone(&self) -> Self {
-        Self { process: AssertUnwindSafe(self.process.0.clone()), source: self.source.clone() }
+        Self { process: AssertUnwindSafe(self.process.0.clone()), source: self.source.clone(), id: self.id.clone() }
     }
 }
 
@@ -452,17 +558,23 @@ fn is_api(subject: &str) -> bool {
     })
 }
 
-fn message_id(headers: Option<&HeaderMap>) -> Option<String> {
-    Some(headers?.get_last(NATS_MESSAGE_ID)?.as_str().to_owned())
+/// Inboxes go away with their client, and the subjects of acknowledgements with their message.
+pub(crate) fn is_temporary(subject: &str, inbox_prefix: &str) -> bool {
+    let prefixes = ["_INBOX.", "$JS.ACK.", inbox_prefix];
+    prefixes.iter().any(|prefix| !prefix.is_empty() && subject.starts_with(prefix))
 }
 
-fn set_message_id(message: &mut Attributes, id: Option<String>) {
+fn message_id(headers: Option<&HeaderMap>) -> Option<Arc<str>> {
+    Some(headers?.get_last(NATS_MESSAGE_ID)?.as_str().into())
+}
+
+fn set_message_id(message: &mut Attributes, id: Option<&Arc<str>>) {
     if let Some(id) = id {
-        message.set(attribute::MESSAGING_MESSAGE_ID, id);
+        message.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
     }
 }
 
-fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
+pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
     let telemetry = Telemetry::new(scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")), SYSTEM);
     if let Some(instrumentation) = instrumentation {
         // A new one has none that could be given back.

@@ -261,6 +261,11 @@ impl ProcessSpan {
         }
     }
 
+    /// The message is settled, if it is, where nobody here sees it: letting go of it says nothing from now on.
+    pub fn settles_elsewhere(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
     fn finish(&self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
         let Current { context, ours } = self.current();
         if self.ended.swap(true, Ordering::AcqRel) {

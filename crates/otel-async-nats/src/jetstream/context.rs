@@ -619,9 +619,10 @@ impl IntoFuture for PublishAckFuture {
             match &result {
                 Ok(ack) => {
                     if span.is_recording() {
-                        let sequence = i64::try_from(ack.sequence).unwrap_or(i64::MAX);
                         span.set(ours::NATS_STREAM_NAME, ack.stream.clone());
-                        span.set(ours::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
+                        if let Ok(sequence) = i64::try_from(ack.sequence) {
+                            span.set(ours::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
+                        }
                         if !ack.domain.is_empty() {
                             span.set(ours::NATS_DOMAIN, ack.domain.clone());
                         }

@@ -1,9 +1,13 @@
 //! What a JetStream message's reply subject says of it.
 
-use std::{io, str::FromStr};
+use std::{io, str::FromStr, time::SystemTime};
 
-use async_nats::{datetime, jetstream::message::Info};
-use otel_messaging::{adapter::Attributes, semconv::ours};
+use async_nats::{
+    datetime::{self, DateTime},
+    jetstream::message::Info,
+};
+
+use crate::telemetry::Past;
 
 /// Reads `$JS.ACK.…`, as the client does: its own reader wants a whole message of its own.
 pub(super) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
@@ -37,16 +41,24 @@ where
     Ok(token.parse()?)
 }
 
-/// What each delivery of a message has of its own.
-pub(super) fn describe(reply: Option<&str>, message: &mut Attributes) {
-    let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return };
-    let sequence = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
-    message.set(ours::NATS_MESSAGE_STREAM_SEQUENCE, sequence(info.stream_sequence));
-    message.set(ours::NATS_MESSAGE_CONSUMER_SEQUENCE, sequence(info.consumer_sequence));
-    message.set(ours::NATS_MESSAGE_DELIVERY_COUNT, info.delivered);
-    if let Some(domain) = info.domain {
-        message.set(ours::NATS_DOMAIN, domain.to_owned());
-    }
+/// What the reply subject says of a message's past; nothing where it is none of JetStream's.
+pub(super) fn past(reply: Option<&str>) -> (Past<'_>, Option<DateTime>) {
+    let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return Default::default() };
+    let past = Past {
+        domain: info.domain,
+        stream_sequence: Some(info.stream_sequence),
+        consumer_sequence: Some(info.consumer_sequence),
+        attempt: u64::try_from(info.delivered).ok().filter(|attempt| *attempt > 0),
+        stored: since_1970(info.published),
+        ..Past::default()
+    };
+    (past, Some(info.published))
+}
+
+/// Where a system's time begins later than the client's, the conversion would panic.
+fn since_1970(time: DateTime) -> Option<SystemTime> {
+    let begin = datetime::from_nanos(0).ok()?;
+    (time >= begin).then(|| time.into())
 }
 
 #[cfg(test)]

@@ -133,8 +133,9 @@ impl From<Message> for crate::Message {
 }
 
 impl From<Message> for async_nats::jetstream::Message {
-    /// The message alone; its process span ends unless another part of it lives on.
+    /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
     fn from(Message { message, context }: Message) -> Self {
+        leave(message.delivery());
         Self { message: message.into(), context: context.into_inner() }
     }
 }
@@ -168,8 +169,10 @@ impl Acker {
         &self.inner
     }
 
-    /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on.
+    /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. How it
+    /// is settled nobody sees then.
     pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
+        leave(self.delivery.as_ref());
         self.inner
     }
 
@@ -217,6 +220,13 @@ impl Acker {
 impl fmt::Debug for Acker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acker").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+/// What can settle the message is given away.
+fn leave(delivery: Option<&Delivery>) {
+    if let Some(delivery) = delivery {
+        delivery.process().settles_elsewhere();
     }
 }
 

@@ -12,7 +12,11 @@ use async_nats::service::endpoint;
 use futures_core::Stream;
 use otel_messaging::adapter::waiting;
 
-use crate::{Client, Message, service::Request, telemetry::Source};
+use crate::{
+    Client, Message,
+    service::Request,
+    telemetry::{Past, Source},
+};
 
 pub use async_nats::service::endpoint::*;
 
@@ -57,7 +61,7 @@ impl Stream for Endpoint {
         next.map(|request| {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
-                    let delivery = self.source.hand_out(self.client.get_ref(), &message, |_| ());
+                    let delivery = self.source.hand_out(self.client.get_ref(), &message, Past::default);
                     Message::new(message, delivery)
                 })
             })

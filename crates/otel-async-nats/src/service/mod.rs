@@ -398,7 +398,7 @@ impl Request {
             let span = if headers.is_some() {
                 telemetry.send(client, call, RESPOND, reply, &mut headers, length(&response))
             } else {
-                telemetry.send_bare(client, call, RESPOND, reply, None)
+                telemetry.send_bare(client, call, RESPOND, reply, None, length(&response))
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
             report(Some(span), &result);

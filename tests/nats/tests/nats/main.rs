@@ -59,6 +59,16 @@ pub(crate) fn at_server() -> String {
     format!("  server.address = {host:?}\n  server.port = {port}\n")
 }
 
+/// What the spans say of it that ask the server for something, where its address is one of the network.
+pub(crate) fn at_peer() -> String {
+    let (_, address) = server().url.rsplit_once('/').expect("a URL");
+    let (host, port) = address.rsplit_once(':').expect("with a port");
+    match host.parse::<std::net::IpAddr>() {
+        Ok(_) => format!("  network.peer.address = {host:?}\n  network.peer.port = {port}\n"),
+        Err(_) => String::new(),
+    }
+}
+
 /// The next item of a stream, which has to come.
 pub(crate) async fn next<S: futures::Stream + Unpin>(stream: &mut S) -> S::Item {
     timeout(support::DEADLINE, stream.next()).await.expect("in time").expect("one more")

@@ -14,7 +14,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, describe};
 
-use crate::{at_server, connect, durable, header, next, stream_of, unique};
+use crate::{at_peer, at_server, connect, durable, header, next, stream_of, unique};
 
 /// The span of a publish without a parent, which every test here has first.
 fn publish_span(subject: &str, shown: &str, extra: &str) -> String {
@@ -30,7 +30,8 @@ publish{shown}
 {extra}  messaging.operation.name = \"publish\"
   messaging.operation.type = \"send\"
   messaging.system = \"nats\"
-{}",
+{}{}",
+        at_peer(),
         at_server()
     )
 }
@@ -180,6 +181,7 @@ fn delivery(stream: &str, sequence: u64, subject: &str, more: &[String]) -> Vec<
         format!("messaging.nats.message.stream_sequence = {sequence}"),
         format!("messaging.nats.message.consumer_sequence = {sequence}"),
         "messaging.nats.message.delivery_count = 1".to_owned(),
+        "otel_messaging.delivery.attempt = 1".to_owned(),
     ];
     attributes.extend_from_slice(more);
     attributes
@@ -222,13 +224,14 @@ async fn a_pull_consumers_messages_have_process_spans_and_asking_for_them_has_no
     drop(message);
 
     let durable = "messaging.destination.subscription.name = \"shipping\"".to_owned();
+    let dropped = "otel_messaging.settlement.outcome = \"dropped\"".to_owned();
     assert_eq!(
         sdk.described(),
         stored(&name, &subject, 1)
             + &process_span(
                 &format!(" {subject}"),
                 &format!("publish {subject}"),
-                &delivery(&name, 1, &subject, &[durable])
+                &delivery(&name, 1, &subject, &[durable, dropped])
             )
     );
 }
@@ -272,11 +275,12 @@ async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
   messaging.operation.name = \"fetch\"
   messaging.operation.type = \"receive\"
   messaging.system = \"nats\"
-{}",
+{}{}",
             stored(&name, &subject, 1),
             stored(&name, &subject, 2),
             linked[0],
             linked[1],
+            at_peer(),
             at_server()
         )
     );
@@ -347,6 +351,7 @@ async fn ordered_and_push_consumers_hand_out_the_same() {
     let durable = [
         "messaging.consumer.group.name = \"workers\"".to_owned(),
         "messaging.destination.subscription.name = \"shipping\"".to_owned(),
+        "otel_messaging.settlement.outcome = \"dropped\"".to_owned(),
     ];
     let of_group = process_span(&shown, &publish, &delivery(&name, 1, &subject, &durable));
     assert_eq!(sdk.described(), stored(&name, &subject, 1) + &alone + &alone + &of_group);
@@ -407,7 +412,8 @@ respond
   messaging.operation.name = \"respond\"
   messaging.operation.type = \"send\"
   messaging.system = \"nats\"
-{}",
+{}{}",
+        at_peer(),
         at_server()
     );
     let expected =

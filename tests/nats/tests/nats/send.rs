@@ -14,7 +14,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, describe};
 
-use crate::{at_server, connect, durable, end, header, next, server, stream_of, traceparent, unique, within};
+use crate::{at_peer, at_server, connect, durable, end, header, next, server, stream_of, traceparent, unique, within};
 
 fn user_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -47,7 +47,8 @@ publish {subject}
   messaging.operation.name = \"publish\"
   messaging.operation.type = \"send\"
   messaging.system = \"nats\"
-{}",
+{}{}",
+        at_peer(),
         at_server()
     )
 }
@@ -173,8 +174,9 @@ async fn a_request_ends_with_its_reply_and_links_the_context_in_it() {
   messaging.operation.name = \"request\"
   messaging.operation.type = \"send\"
   messaging.system = \"nats\"
-{}",
+{}{}",
             context_of(&responder).span_id(),
+            at_peer(),
             at_server()
         )
     );
@@ -254,7 +256,8 @@ publish {subject}
   messaging.operation.name = \"publish\"
   messaging.operation.type = \"send\"
   messaging.system = \"nats\"
-{}",
+{}{}",
+            at_peer(),
             at_server()
         )
     };
@@ -322,7 +325,8 @@ publish
   messaging.operation.name = \"publish\"
   messaging.operation.type = \"send\"
   messaging.system = \"nats\"
-{}",
+{}{}",
+            at_peer(),
             at_server()
         )
     );

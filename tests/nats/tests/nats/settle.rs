@@ -7,7 +7,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, attribute, describe};
 
-use crate::{at_server, connect, durable, next, stream_of, unique};
+use crate::{at_peer, at_server, connect, durable, next, stream_of, unique};
 
 struct Consumed {
     context: jetstream::Context,
@@ -32,7 +32,7 @@ async fn consume(sdk: &Sdk, count: usize) -> Consumed {
 /// A settle span and, before it, the process span that it is a child of.
 fn settled(consumed: &Consumed, sequence: u64, operation: &str, outcome: &str) -> String {
     let Consumed { subject, name, .. } = consumed;
-    let at = at_server();
+    let (peer, at) = (at_peer(), at_server());
     format!(
         "\
 process {subject}
@@ -50,6 +50,7 @@ process {subject}
   messaging.operation.name = \"process\"
   messaging.operation.type = \"process\"
   messaging.system = \"nats\"
+  otel_messaging.delivery.attempt = 1
   otel_messaging.settlement.outcome = \"{outcome}\"
 {at}{operation} {subject}
   kind CLIENT
@@ -63,7 +64,7 @@ process {subject}
   messaging.operation.name = \"{operation}\"
   messaging.operation.type = \"settle\"
   messaging.system = \"nats\"
-  otel_messaging.settlement.outcome = \"{outcome}\"
+{peer}  otel_messaging.settlement.outcome = \"{outcome}\"
 {at}"
     )
 }

@@ -9,10 +9,14 @@ use std::{
     sync::Arc,
 };
 
+use async_nats::datetime::DateTime;
+use otel_messaging::adapter::Call;
+
 use crate::{
     Client,
+    error::ErrorType,
     jetstream::{Context, Message, info},
-    telemetry::{Description, Source},
+    telemetry::{Description, Past, Source},
 };
 
 pub use async_nats::jetstream::consumer::*;
@@ -114,29 +118,81 @@ impl<T: IntoConsumerConfig + fmt::Debug> fmt::Debug for Consumer<T> {
 pub(crate) struct Feed {
     source: Arc<Source>,
     client: Arc<Client>,
+    pulled: bool,
+    /// Each message has to be settled by itself.
+    awaits_settlement: bool,
+    /// What was stored before is a replay.
+    began: Option<DateTime>,
 }
 
 impl Feed {
     pub(crate) fn new(client: Arc<Client>, consumer: &Info) -> Self {
-        let Info { stream_name, config, .. } = consumer;
+        let Info { stream_name, config, created, .. } = consumer;
+        let pulled = config.deliver_subject.is_none();
         let description = Description {
             subject: filter(config).map(Arc::from),
             group: config.deliver_group.as_deref().map(Arc::from),
             durable: config.durable_name.as_deref().map(Arc::from),
             stream: Some(stream_name.as_str().into()),
+            pulled,
         };
-        Self { source: Arc::new(Source::new(client.telemetry().clone(), description)), client }
+        Self {
+            source: Arc::new(Source::new(client.telemetry().clone(), description)),
+            client,
+            pulled,
+            // Of all up to one that is acknowledged, the earlier ones are settled without a word.
+            awaits_settlement: config.ack_policy == AckPolicy::Explicit,
+            began: (config.deliver_policy != DeliverPolicy::New).then_some(*created),
+        }
     }
 
     /// Hands a message to the application.
     pub(crate) fn hand_out(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
-        let delivery = self.source.hand_out(self.client.get_ref(), &message, |attributes| {
-            info::describe(message.reply.as_deref(), attributes);
+        let delivery = self.source.hand_out(self.client.get_ref(), &message, || {
+            let (past, stored) = info::past(message.reply.as_deref());
+            let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
+            // Without a subject to acknowledge by there is nothing to settle.
+            Past { replayed, awaits_settlement: self.awaits_settlement && stored.is_some(), ..past }
         });
         Message {
             message: crate::Message::new(message, delivery),
             context: Context::with_shared(context, self.client.clone()),
+        }
+    }
+}
+
+impl Feed {
+    /// The application asks a stream for its next message: notes since when, if somebody wants to know.
+    fn asks(&self, asked: &mut Option<Call>) {
+        if self.pulled && asked.is_none() && self.client.telemetry().tells_polls() {
+            *asked = self.client.telemetry().call_on_message();
+        }
+    }
+
+    /// What a stream gave when it was asked.
+    fn came<E: ErrorType + fmt::Display>(
+        &self,
+        asked: Option<Call>,
+        result: Result<async_nats::jetstream::Message, E>,
+    ) -> Result<Message, E> {
+        match result {
+            Ok(message) => {
+                let message = self.hand_out(message);
+                if let (Some(call), Some(delivery)) = (asked, message.message.delivery()) {
+                    self.source.polled(self.client.get_ref(), call, delivery);
+                }
+                Ok(message)
+            }
+            Err(error) => {
+                // A failure is told of whoever else wants to know.
+                let call = asked.or_else(|| self.pulled.then(|| self.client.telemetry().call_on_message()).flatten());
+                if let Some(call) = call {
+                    let span = self.source.received(self.client.get_ref(), call, None, Vec::new());
+                    span.fail(error.error_type(), &error);
+                }
+                Err(error)
+            }
         }
     }
 }
@@ -148,6 +204,14 @@ macro_rules! messages {
         pub struct $name {
             inner: $inner,
             feed: Feed,
+            /// Since when the next message is asked for.
+            asked: Option<Call>,
+        }
+
+        impl $name {
+            fn new(inner: $inner, feed: Feed) -> Self {
+                Self { inner, feed, asked: None }
+            }
         }
 
         impl $name {
@@ -167,8 +231,10 @@ macro_rules! messages {
 
             fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
                 otel_messaging::adapter::waiting();
-                let next = Pin::new(&mut self.inner).poll_next(cx);
-                next.map(|item| item.map(|result| result.map(|message| self.feed.hand_out(message))))
+                let this = &mut *self;
+                this.feed.asks(&mut this.asked);
+                let next = Pin::new(&mut this.inner).poll_next(cx);
+                next.map(|item| item.map(|result| this.feed.came(this.asked.take(), result)))
             }
 
             fn size_hint(&self) -> (usize, Option<usize>) {

@@ -40,7 +40,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub async fn messages(&self) -> Result<Stream, StreamError> {
-        Ok(Stream { inner: self.inner.messages().await?, feed: self.feed() })
+        Ok(Stream::new(self.inner.messages().await?, self.feed()))
     }
 
     /// As [`messages`](Self::messages), with options.
@@ -76,7 +76,7 @@ impl Consumer<OrderedConfig> {
     /// The client's.
     pub async fn messages(self) -> Result<Ordered, StreamError> {
         let feed = self.feed();
-        Ok(Ordered { inner: self.inner.messages().await?, feed })
+        Ok(Ordered::new(self.inner.messages().await?, feed))
     }
 }
 
@@ -117,9 +117,9 @@ impl Fetch {
         let client = &feed.client;
         match result {
             Ok(()) if messages == 0 => (),
-            Ok(()) => feed.source.fetched(client.get_ref(), call, messages, creations).succeed(),
+            Ok(()) => feed.source.received(client.get_ref(), call, Some(messages), creations).succeed(),
             Err(error) => {
-                feed.source.fetched(client.get_ref(), call, messages, creations).fail(error.error_type(), error);
+                feed.source.received(client.get_ref(), call, Some(messages), creations).fail(error.error_type(), error);
             }
         }
     }
@@ -370,7 +370,7 @@ impl StreamBuilder<'_> {
     ///
     /// The client's.
     pub async fn messages(self) -> Result<Stream, StreamError> {
-        Ok(Stream { inner: self.inner.messages().await?, feed: self.consumer.feed() })
+        Ok(Stream::new(self.inner.messages().await?, self.consumer.feed()))
     }
 }
 

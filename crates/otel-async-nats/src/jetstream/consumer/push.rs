@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_nats::jetstream::consumer::{self, StreamError};
+use otel_messaging::adapter::Call;
 
 use crate::jetstream::{
     Message,
@@ -33,7 +34,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub async fn messages(&self) -> Result<Messages, StreamError> {
-        Ok(Messages { inner: self.inner.messages().await?, feed: self.feed() })
+        Ok(Messages::new(self.inner.messages().await?, self.feed()))
     }
 }
 
@@ -45,6 +46,6 @@ impl Consumer<OrderedConfig> {
     /// The client's.
     pub async fn messages(self) -> Result<Ordered, StreamError> {
         let feed = self.feed();
-        Ok(Ordered { inner: self.inner.messages().await?, feed })
+        Ok(Ordered::new(self.inner.messages().await?, feed))
     }
 }

@@ -1,0 +1,82 @@
+//! Messages that are made now and sent later.
+
+use std::{fmt, sync::Arc};
+
+use opentelemetry::propagation::Injector;
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Destination, OperationName, Telemetry},
+};
+
+use crate::telemetry::{core, is_temporary};
+
+const CREATE: OperationName = OperationName::create("create");
+
+/// Makes the spans of messages that are stored now and sent later, as from an outbox.
+///
+/// The headers it writes are stored with the message. A publish that is given them leaves them as they are and links the
+/// creation, and so does who receives the message.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use otel_async_nats::otel::Creator;
+///
+/// let creator = Creator::default();
+/// // Stored in the same transaction as the order.
+/// let mut headers: HashMap<String, String> = HashMap::new();
+/// creator.create("orders.new", &mut headers);
+/// ```
+///
+/// and later, in whatever process:
+///
+/// ```no_run
+/// # use std::collections::HashMap;
+/// use otel_async_nats::{Client, HeaderMap};
+///
+/// # async fn run(client: Client, stored: HashMap<String, String>) -> Result<(), otel_async_nats::Error> {
+/// let mut headers = HeaderMap::new();
+/// for (name, value) in stored {
+///     headers.insert(name, value);
+/// }
+/// client.publish_with_headers("orders.new", headers, "four apples".into()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Creator(Arc<Telemetry>);
+
+impl Creator {
+    /// Reports to this instrumentation.
+    #[must_use]
+    pub fn new(instrumentation: Instrumentation) -> Self {
+        Self(core(Some(instrumentation)))
+    }
+
+    /// Makes the span `create {subject}`, child of what is current, and writes its context into `headers`: a
+    /// [`HeaderInjector`](crate::otel::HeaderInjector), or whatever is stored with the message. Where telemetry is off,
+    /// nothing is written.
+    ///
+    /// Source: "Create" of the messaging spans convention.
+    pub fn create(&self, subject: &str, headers: &mut dyn Injector) {
+        let Some(call) = self.0.call() else { return };
+        let operation = self.0.operation(CREATE, &[subject], || {
+            let destination = Destination::named(subject);
+            if is_temporary(subject, "") { destination.temporary() } else { destination }
+        });
+        self.0.create(call, &operation, headers, |_| ());
+    }
+}
+
+impl Default for Creator {
+    /// Reports to OpenTelemetry's globals.
+    fn default() -> Self {
+        Self(core(None))
+    }
+}
+
+impl fmt::Debug for Creator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Creator").finish_non_exhaustive()
+    }
+}
