@@ -120,10 +120,12 @@ impl<'a> Arrival<'a> {
 /// Clocks of two machines differ by less than this; a message from further ahead was stamped with something else.
 const SKEW: Duration = Duration::from_secs(60);
 
-/// A message from the near future is new. One from before 1970, from 1970's first second or from the far future says
-/// nothing.
+/// Nobody sent a message in 1970: that is a zero, or seconds taken for milliseconds.
+const FIRST_YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// A message from the near future is new. One from 1970 or before, or from the far future, says nothing.
 fn age(sent: SystemTime, now: SystemTime) -> Option<Duration> {
-    let stamped = sent.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since >= Duration::from_secs(1));
+    let stamped = sent.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since >= FIRST_YEAR);
     match now.duration_since(sent) {
         _ if !stamped => None,
         Ok(age) => Some(age),

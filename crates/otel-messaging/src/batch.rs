@@ -14,7 +14,8 @@ use crate::{
 /// Runs a handler for several messages inside one process span, which links the creation context of each of them.
 ///
 /// What is the same for all messages stands on the span, the rest on each link; `messaging.batch.message_count` counts
-/// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links). The span is a child of the span that is
+/// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links), but for those that a
+/// [`filter`](crate::InstrumentationBuilder::filter) turned off. The span is a child of the span that is
 /// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
 /// of theirs are children of the batch's.
 ///
@@ -41,7 +42,9 @@ where
 }
 
 fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
-    let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).collect();
+    // Those that a filter turned off are not told of here either.
+    let told = |span: &&Arc<ProcessSpan>| !span.operation().off;
+    let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
     let first = *spans.first()?;
     let each: Vec<_> = spans.iter().map(|span| span.start_attributes()).collect();
     let (head, rest) = each.split_first()?;

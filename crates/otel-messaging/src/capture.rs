@@ -11,8 +11,11 @@ pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
 /// How much of a header's value is captured, in bytes.
 const VALUE_LIMIT: usize = 256;
 
-/// How many headers of one message are captured.
+/// How many headers of one message are captured, and how many values of one header.
 const COUNT_LIMIT: usize = 32;
+
+/// The longest name of a header that is looked at, in bytes.
+const NAME_LIMIT: usize = 256;
 
 /// Which headers become attributes, and in which form.
 #[derive(Clone, Default)]
@@ -31,8 +34,12 @@ impl Capture {
         }
         let mut captured = 0;
         for name in headers.keys() {
-            let wanted = self.headers.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
-            if !wanted || propagator.owns(name) || captured == COUNT_LIMIT {
+            if captured == COUNT_LIMIT {
+                break;
+            }
+            let wanted = name.len() <= NAME_LIMIT
+                && self.headers.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
+            if !wanted || propagator.owns(name) {
                 continue;
             }
             let key = format!("{}.{}", ours::HEADER, name.to_ascii_lowercase());
@@ -41,7 +48,8 @@ impl Capture {
                 continue;
             }
             let values = headers.get_all(name).unwrap_or_default();
-            let values: Vec<StringValue> = values.into_iter().filter_map(|value| self.shown(name, value)).collect();
+            let values = values.into_iter().take(COUNT_LIMIT);
+            let values: Vec<StringValue> = values.filter_map(|value| self.shown(name, value)).collect();
             if !values.is_empty() {
                 attributes.0.push(KeyValue::new(key, Value::Array(Array::String(values))));
                 captured += 1;

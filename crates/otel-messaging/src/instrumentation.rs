@@ -186,8 +186,9 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Takes an event for each failure to this provider: `messaging.{send,receive,process,settle}.exception`.
-    /// Default: none, because OpenTelemetry for Rust has no global logger provider.
+    /// Takes an event for each failure to this provider: `messaging.{send,receive,process,settle}.exception`. A message that
+    /// is only created asks nobody and cannot fail. Default: none, because OpenTelemetry for Rust has no global logger
+    /// provider.
     ///
     /// Source: "Exceptions" of the messaging convention.
     pub fn logger_provider<P, L>(mut self, provider: P) -> Self
@@ -252,8 +253,20 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Sets how many distinct destination names may appear in span names and metrics; further ones are left out there
-    /// and stay on the span as its attribute. Default: 1,000.
+    /// Sets how many distinct destination names may appear in span names and metrics; further ones, and those longer than
+    /// 1,024 bytes, are left out there and stay on the span as its attribute. Default: 1,000.
+    ///
+    /// It bounds what a metrics backend has to keep, whatever names arrive. A metric has at most
+    ///
+    /// > (limit + 1) × operations × (1 + error types) × servers × groups
+    ///
+    /// series: `operations` are the names that the client's adapter has for what the metric measures (`publish` and
+    /// `request`, `ack` and `nack`), `error types` those of the broker and of the handlers, `servers` the brokers whose address
+    /// is known, `groups` the consumer groups or subscriptions. `otel_messaging.deliveries` has a series for each outcome
+    /// instead of each error type, `otel_messaging.queue_time` one for each clock. One producer that cannot fail, of 100,000
+    /// names: 1,001 series. A name with a template takes two places, for the template stands in the metrics and the name is
+    /// kept beside it. The SDK has a limit of its own behind this: 2,000 series for each instrument unless a view says
+    /// otherwise.
     pub fn destination_limit(mut self, limit: usize) -> Self {
         self.settings.bound = Arc::new(Bound::new(limit));
         self
@@ -269,7 +282,8 @@ impl InstrumentationBuilder {
 
 /// What is told beyond the usual. All of it is off by default.
 impl InstrumentationBuilder {
-    /// Sees each operation when its span starts, and may add attributes. It must not block: it runs where the client does.
+    /// Sees each operation when its span starts, for a message when it is handed out, and may add attributes; one that is
+    /// there already is replaced, on the span, not on metrics. It must not block: it runs where the client does.
     pub fn on_operation(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
         self.settings.hook = Some(Arc::new(hook));
         self
@@ -287,7 +301,7 @@ impl InstrumentationBuilder {
 
     /// Puts headers whose names match one of these patterns on send and process spans, as
     /// `otel_messaging.header.{name}`. A `*` stands for any text, and case does not matter. Headers that carry contexts are
-    /// never among them. At most 32 headers of a message.
+    /// never among them, nor names longer than 256 bytes. At most 32 headers of a message, and 32 values of each.
     pub fn capture_headers<P: Into<Box<str>>>(mut self, patterns: impl IntoIterator<Item = P>) -> Self {
         self.settings.capture.headers = patterns.into_iter().map(Into::into).collect();
         self

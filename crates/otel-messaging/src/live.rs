@@ -13,7 +13,7 @@ use opentelemetry::{
     global::{self, BoxedSpan, BoxedTracer},
     otel_debug,
     propagation::Extractor,
-    trace::{Span, SpanBuilder, SpanContext, TraceContextExt, Tracer, TracerProvider},
+    trace::{Span, SpanBuilder, SpanContext, TraceContextExt, TraceState, Tracer, TracerProvider},
 };
 
 use crate::{
@@ -173,6 +173,17 @@ impl Live {
         // Another thread may have been first; both found the same provider.
         let _ = self.tracer.set(tracer);
         Some(span)
+    }
+
+    /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
+    /// span is which one it is.
+    pub(crate) fn linked(&self, headers: &dyn Extractor) -> SpanContext {
+        let (_, named) = self.extract(Context::new(), headers);
+        if !self.settings.untrusted {
+            return named;
+        }
+        let (trace, span) = (named.trace_id(), named.span_id());
+        SpanContext::new(trace, span, named.trace_flags(), named.is_remote(), TraceState::NONE)
     }
 
     /// What the headers say, on top of `context`; and the span they named, or none.

@@ -44,21 +44,24 @@ impl Instruments {
                 .with_boundaries(boundaries.to_vec())
                 .build()
         };
+        // The convention's own descriptions: services in several languages then describe one instrument alike.
         let messages =
             |name, description| meter.u64_counter(name).with_unit("{message}").with_description(description).build();
         Self {
             operation_duration: seconds(
                 metric::CLIENT_OPERATION_DURATION,
-                "How long sending, receiving and settling took.",
+                "Duration of messaging operation initiated by a producer or consumer client.",
                 &DURATIONS,
             ),
-            process_duration: seconds(
-                metric::PROCESS_DURATION,
-                "How long messages, or batches of them, were worked on.",
-                &DURATIONS,
+            process_duration: seconds(metric::PROCESS_DURATION, "Duration of processing operation.", &DURATIONS),
+            sent: messages(
+                metric::CLIENT_SENT_MESSAGES,
+                "Number of messages producer attempted to send to the broker.",
             ),
-            sent: messages(metric::CLIENT_SENT_MESSAGES, "Messages that were sent, or failed to be."),
-            consumed: messages(metric::CLIENT_CONSUMED_MESSAGES, "Messages that were handed to the application."),
+            consumed: messages(
+                metric::CLIENT_CONSUMED_MESSAGES,
+                "Number of messages that were delivered to the application.",
+            ),
             queue_time: seconds(
                 ours::QUEUE_TIME,
                 "How long messages were under way when they were handed out.",

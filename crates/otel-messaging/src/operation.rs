@@ -108,7 +108,7 @@ impl OperationType {
 
 /// Attributes of one span, with room for those that come late.
 ///
-/// Keys are expected to be set once: nothing looks for an earlier value.
+/// An adapter sets each key once: nothing looks for an earlier value. What a user's hook sets replaces it.
 #[derive(Debug, Clone, Default)]
 pub struct Attributes(pub(crate) Vec<KeyValue>);
 
@@ -117,6 +117,19 @@ impl Attributes {
     pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         // Not `push`, which makes it on the stack and then copies it.
         self.0.extend(iter::once_with(|| KeyValue::new(key, value)));
+    }
+
+    /// Makes those from `at` on replace earlier ones of the same key.
+    fn replace_from(&mut self, mut at: usize) {
+        while let Some(added) = self.0.get(at) {
+            match self.0[..at].iter().position(|earlier| earlier.key == added.key) {
+                Some(earlier) => {
+                    self.0.swap(earlier, at);
+                    self.0.remove(at);
+                }
+                None => at += 1,
+            }
+        }
     }
 }
 
@@ -333,7 +346,9 @@ impl Operation {
         let mut attributes = Attributes(attributes);
         message(&mut attributes);
         if let Some(hook) = &self.live.settings().hook {
+            let own = attributes.0.len();
             shield(|| hook(self, &mut attributes));
+            attributes.replace_from(own);
         }
         attributes
     }
@@ -384,6 +399,9 @@ pub fn is_uuid(name: &str) -> bool {
         })
 }
 
+/// The longest name that may be kept and shown, in bytes. Those of Kafka and AMQP are shorter.
+const LONGEST: usize = 1_024;
+
 /// Which destination names may be kept and shown: the first so many that were seen.
 ///
 /// It belongs to the [`Instrumentation`](crate::Instrumentation), so that all clients that share one share the bound.
@@ -399,6 +417,9 @@ impl Bound {
     }
 
     fn admits(&self, name: &str) -> bool {
+        if name.len() > LONGEST {
+            return false;
+        }
         {
             let admitted = self.admitted.read().unwrap_or_else(PoisonError::into_inner);
             if admitted.contains(name) {

@@ -13,8 +13,9 @@ use std::{
 
 use opentelemetry::{
     Context, KeyValue, SpanId,
+    baggage::{BaggageExt, KeyValueMetadata},
     global::BoxedSpan,
-    trace::{Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt, TraceState},
+    trace::{Link, Span, SpanBuilder, SpanContext, SpanRef, Status, TraceContextExt},
 };
 
 use crate::{
@@ -72,16 +73,37 @@ struct Rules {
     awaits_settlement: bool,
 }
 
-/// What is current for a handler, and whether the span in it is ours.
+/// What is current for a handler, and whose the span in it is.
 struct Current {
     context: Context,
-    ours: bool,
+    span: Whose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// This message's, or this batch's.
+    Own,
+    /// That of the batch which the message belongs to.
+    Batch,
+    /// There is none: what is in the context was there before.
+    Nobodys,
+}
+
+impl Current {
+    /// The span, where it is this one's to change.
+    fn own(&self) -> Option<SpanRef<'_>> {
+        (self.span == Whose::Own).then(|| self.context.span())
+    }
 }
 
 impl ProcessSpan {
     #[inline]
     pub(crate) fn new(call: Call, operation: Arc<Operation>, arrival: Arrival<'_>, attributes: Attributes) -> Self {
-        let Call { at: start, parent, may_look, .. } = call;
+        let Call { at: start, mut parent, may_look, marked, .. } = call;
+        if marked {
+            // They are another message's.
+            parent = parent.with_value(Marks::default());
+        }
         let (base, ambient) = if parent.span().span_context().is_valid() {
             (parent.with_remote_span_context(SpanContext::NONE), Some(parent))
         } else {
@@ -90,10 +112,7 @@ impl ProcessSpan {
         let settings = operation.live.settings();
         let (base, creation) = match arrival.headers {
             None => (base, SpanContext::NONE),
-            Some(headers) if settings.untrusted => {
-                let (_, creation) = operation.live.extract(Context::new(), headers);
-                (base, without_state(&creation))
-            }
+            Some(headers) if settings.untrusted => (base, operation.live.linked(headers)),
             Some(headers) => operation.live.extract(base, headers),
         };
         let rules = Rules {
@@ -126,8 +145,8 @@ impl ProcessSpan {
             })
             .flatten();
         let current = match span {
-            Some(span) => Current { context: parent.with_span(span), ours: true },
-            None => Current { context: parent.clone(), ours: false },
+            Some(span) => Current { context: parent.with_span(span), span: Whose::Own },
+            None => Current { context: parent.clone(), span: Whose::Nobodys },
         };
         Self {
             may_look: first.may_look,
@@ -147,14 +166,15 @@ impl ProcessSpan {
 
     /// Gives a message that has no span of its own yet to a batch.
     pub(crate) fn claim(&self, batch: &Context) {
-        if self.context.set(Current { context: batch.clone(), ours: false }).is_ok() {
+        if self.context.set(Current { context: batch.clone(), span: Whose::Batch }).is_ok() {
             self.ended.store(true, Ordering::Release);
         }
     }
 
-    /// The span that was active when the message was handed out.
-    pub(crate) fn ambient(&self) -> Option<SpanId> {
-        self.ambient.as_ref().map(|ambient| ambient.span().span_context().span_id())
+    /// The span that was active when the message was handed out, if the message's is to be its child.
+    pub(crate) fn child_of(&self) -> Option<SpanId> {
+        let ambient = self.ambient.as_ref().filter(|_| !self.operation.off && !self.rules.starts_anew)?;
+        (!self.continues_creation()).then(|| ambient.span().span_context().span_id())
     }
 
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
@@ -185,11 +205,25 @@ impl ProcessSpan {
         self.context.get_or_init(|| {
             let attributes = mem::take(&mut *self.attributes.lock().unwrap_or_else(PoisonError::into_inner));
             match self.start_span(attributes) {
-                Some(span) => Current { context: self.base.with_span(span), ours: true },
-                // Without a tracer the sender's context is handed on.
-                None => Current { context: self.base.clone(), ours: false },
+                Some(span) => Current { context: self.base.with_span(span), span: Whose::Own },
+                None => Current { context: self.without_span(), span: Whose::Nobodys },
             }
         })
+    }
+
+    /// What is current for the handler of a message that has no span, for want of a tracer or by a filter: the span that
+    /// would have been its parent stays current, or else the sender's context is handed on.
+    fn without_span(&self) -> Context {
+        match &self.ambient {
+            Some(ambient) if !self.continues_creation() => {
+                let baggage = self.base.baggage();
+                let entries = baggage.iter().map(|(key, (value, metadata))| {
+                    KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
+                });
+                ambient.with_baggage(entries)
+            }
+            _ => self.base.clone(),
+        }
     }
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
@@ -208,7 +242,7 @@ impl ProcessSpan {
     pub(crate) fn again(&self) -> Attached {
         let current = Context::current();
         let own = self.current();
-        let own = own.ours.then(|| own.context.span().span_context().clone());
+        let own = (own.span != Whose::Nobodys).then(|| own.context.span().span_context().clone());
         let again = self.creation().cloned().into_iter().chain(own).collect();
         let marks = current.get::<Marks>().cloned().unwrap_or_default();
         let marks = Marks { processed: self.identity(), again, ..marks };
@@ -255,9 +289,11 @@ impl ProcessSpan {
     /// For messages that are settled together with others; a single one is noted by
     /// [`ClientSpan::settled`](crate::adapter::ClientSpan::settled).
     pub fn settled(&self, outcome: Settlement) {
-        let Current { context, ours } = self.current();
-        if !self.settled.swap(true, Ordering::AcqRel) && *ours && !self.ended.load(Ordering::Acquire) {
-            context.span().set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
+        let own = self.current().own();
+        if let (false, Some(span)) = (self.settled.swap(true, Ordering::AcqRel), own)
+            && !self.ended.load(Ordering::Acquire)
+        {
+            span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
     }
 
@@ -267,20 +303,19 @@ impl ProcessSpan {
     }
 
     fn finish(&self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
-        let Current { context, ours } = self.current();
+        let span = self.current().own();
         if self.ended.swap(true, Ordering::AcqRel) {
             return;
         }
-        let span = context.span();
         if let Some((error_type, error)) = &error {
-            let recording = *ours && span.is_recording();
-            let own = ours.then(|| span.span_context());
-            if let Some(message) = self.failed(error_type, *error, recording, own) {
+            let recording = span.as_ref().is_some_and(SpanRef::is_recording);
+            let message = self.failed(error_type, *error, recording, span.as_ref().map(SpanRef::span_context));
+            if let (Some(message), Some(span)) = (message, &span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()));
                 span.set_status(Status::error(message));
             }
         }
-        if *ours {
+        if let Some(span) = span {
             shield(|| span.end());
         }
         self.measure(error.as_ref().map(|(error_type, _)| &**error_type));
@@ -319,13 +354,24 @@ impl ProcessSpan {
         if !self.rules.awaits_settlement || self.settled.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Some(Current { context, ours: true }) = self.context.get()
+        if let Some(span) = self.context.get().and_then(Current::own)
             && !self.ended.load(Ordering::Acquire)
         {
-            context.span().set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
+            span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
         }
         if let Some(instruments) = self.operation.live.instruments().filter(|_| !self.operation.off) {
             metrics::deliveries(instruments, &self.operation.series, Settlement::Dropped.as_str(), 1);
+        }
+    }
+
+    /// Whether the span is a child of what the sender left, rather than of what was active at the hand-out.
+    fn continues_creation(&self) -> bool {
+        let settings = self.operation.live.settings();
+        match settings.correlation {
+            _ if self.rules.starts_anew || settings.untrusted => false,
+            Correlation::Link => false,
+            Correlation::ParentIfNoAmbient | Correlation::Auto(_) => self.ambient.is_none(),
+            Correlation::Parent => self.creation().is_some(),
         }
     }
 
@@ -333,14 +379,8 @@ impl ProcessSpan {
         if self.operation.off {
             return None;
         }
-        let settings = self.operation.live.settings();
         let creation = self.creation();
-        let by_creation = match settings.correlation {
-            _ if self.rules.starts_anew || settings.untrusted => false,
-            Correlation::Link => false,
-            Correlation::ParentIfNoAmbient | Correlation::Auto(_) => self.ambient.is_none(),
-            Correlation::Parent => creation.is_some(),
-        };
+        let by_creation = self.continues_creation();
         let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.rules.starts_anew);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
@@ -411,17 +451,6 @@ impl Drop for ProcessSpan {
         }
         self.measure(panicked);
     }
-}
-
-/// What an untrusted sender may say of a span: which one it is.
-fn without_state(context: &SpanContext) -> SpanContext {
-    SpanContext::new(
-        context.trace_id(),
-        context.span_id(),
-        context.trace_flags(),
-        context.is_remote(),
-        TraceState::default(),
-    )
 }
 
 impl fmt::Debug for ProcessSpan {

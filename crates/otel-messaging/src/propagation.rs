@@ -20,7 +20,8 @@ pub enum Propagation {
     #[default]
     Global,
     /// By W3C trace context and baggage, written here: the same headers as those of the SDK's propagators, for a fraction
-    /// of the cost, and independent of what is installed globally.
+    /// of the cost, and independent of what is installed globally. Where the SDK is laxer than W3C, W3C is followed: a
+    /// `traceparent` with capital letters, signs or a dash too many is none, and `%` in baggage is encoded.
     W3c,
     /// Not at all: nothing is written and nothing is read. Sends are CLIENT spans then.
     Off,
@@ -47,6 +48,7 @@ impl From<Propagation> for Propagator {
 pub(crate) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
+const W3C: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
 impl Propagator {
     /// Whether there is one that knows any header.
@@ -58,16 +60,14 @@ impl Propagator {
         }
     }
 
-    /// Whether this header is for it to write.
+    /// Whether this header carries contexts: those of W3C, of this propagator, and of the one that is installed globally.
     pub(crate) fn owns(&self, header: &str) -> bool {
         let same = |field: &str| field.eq_ignore_ascii_case(header);
-        match self {
-            Self::W3c => [TRACEPARENT, TRACESTATE, BAGGAGE].into_iter().any(same),
-            Self::Off => false,
-            Self::Global | Self::Explicit(_) => {
-                self.with(|propagator| propagator.fields().any(same)).unwrap_or_default()
-            }
-        }
+        let field_of = |propagator: &Self| propagator.with(|propagator| propagator.fields().any(same));
+        W3C.into_iter().any(same)
+            || field_of(&Self::Global).unwrap_or_default()
+            // One that panics instead of naming its headers may own any.
+            || matches!(self, Self::Explicit(_)) && field_of(self).unwrap_or(true)
     }
 
     /// Writes a context. `replace`: one that is there goes whole, so that a tracestate does not outlive its traceparent.
@@ -75,7 +75,7 @@ impl Propagator {
         match self {
             Self::W3c => {
                 if replace {
-                    [TRACEPARENT, TRACESTATE, BAGGAGE].into_iter().for_each(|field| headers.set(field, String::new()));
+                    W3C.into_iter().for_each(|field| headers.set(field, String::new()));
                 }
                 inject_w3c(context, headers);
             }
@@ -231,32 +231,30 @@ fn baggage_header(baggage: &Baggage) -> String {
         if !text.is_empty() {
             text.push(',');
         }
-        encode(name.as_str().trim(), &mut text);
+        encode(name.as_str().trim(), b"", &mut text);
         text.push('=');
-        encode(value.as_str().trim(), &mut text);
+        encode(value.as_str().trim(), b"", &mut text);
         let metadata = metadata.as_str().trim();
         if !metadata.is_empty() {
             text.push(';');
-            text.push_str(metadata);
+            // Several properties, with space around them.
+            encode(metadata, b" ;=", &mut text);
         }
     }
     text
 }
 
-fn encode(text: &str, to: &mut String) {
+/// Percent-encoded, but for `plain`. The SDK leaves `%` and `\` as they are, and all of the metadata: another value would
+/// arrive than was sent, and a comma in the metadata would begin an entry.
+fn encode(text: &str, plain: &[u8], to: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
-        match byte {
-            b'"' | b';' | b',' | b'=' => (),
-            0x21..=0x7e => {
-                to.push(char::from(byte));
-                continue;
-            }
-            _ => (),
+        let special = matches!(byte, b'"' | b'%' | b',' | b';' | b'=' | b'\\') || !byte.is_ascii_graphic();
+        if special && !plain.contains(&byte) {
+            to.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
+        } else {
+            to.push(char::from(byte));
         }
-        to.push('%');
-        to.push(char::from(HEX[usize::from(byte >> 4)]));
-        to.push(char::from(HEX[usize::from(byte & 15)]));
     }
 }
 

@@ -60,7 +60,14 @@ pub struct Call {
     pub(crate) may_look: MayLook,
     processed: Option<Identity>,
     /// The context has marks, of which those for a send are asked later.
-    marked: bool,
+    pub(crate) marked: bool,
+}
+
+impl Call {
+    /// The message that is sent again: what the send of it links.
+    fn again(&self) -> &[SpanContext] {
+        self.parent.get::<Marks>().filter(|_| self.marked).map(|marks| &marks.again[..]).unwrap_or_default()
+    }
 }
 
 /// The headers of a message about to be sent: written to and, for a context that it carries already, read from.
@@ -195,11 +202,9 @@ impl Telemetry {
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let writes = headers.is_some() && live.propagates();
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
-        let again =
-            call.parent.get::<Marks>().filter(|_| call.marked).map(|marks| &marks.again[..]).unwrap_or_default();
-        let links = carried.iter().map(|(context, _)| context);
-        let links =
-            links.chain(again.iter().filter(|again| carried.as_ref().is_none_or(|(carried, _)| carried != *again)));
+        let carried = carried.as_ref().map(|(context, _)| context);
+        let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
+        let links = carried.into_iter().chain(call.again().iter().filter(|again| !same(again)));
         let span = begin(&call, &call.parent, operation, kind, links.cloned(), |all| {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
@@ -220,7 +225,8 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) {
         let live = &operation.live;
-        let span = begin(&call, &call.parent, operation, SpanKind::Producer, iter::empty(), attributes);
+        let links = call.again().iter().cloned();
+        let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         if live.propagates() {
             inject(&call, &span, &live.settings().propagator, headers, false);
         }
@@ -319,7 +325,7 @@ impl Telemetry {
         if !span.is_recording() {
             return;
         }
-        let (_, reply) = self.live().extract(Context::new(), headers);
+        let reply = self.live().linked(headers);
         if reply.is_valid() {
             span.link(reply);
         }
@@ -336,14 +342,18 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
         let live = &operation.live;
-        let all = operation.attributes(|all| {
-            attributes(all);
-            arrival.attributes(all);
-            if let Some(headers) = arrival.headers {
-                let settings = live.settings();
-                settings.capture.capture(headers, &settings.propagator, all);
-            }
-        });
+        let all = if operation.off {
+            Attributes::default()
+        } else {
+            operation.attributes(|all| {
+                attributes(all);
+                arrival.attributes(all);
+                if let Some(headers) = arrival.headers {
+                    let settings = live.settings();
+                    settings.capture.capture(headers, &settings.propagator, all);
+                }
+            })
+        };
         if let Some(instruments) = live.instruments().filter(|_| !operation.off) {
             let partition = live.settings().metric_partition.then(|| partition(&all)).flatten();
             let particulars = Particulars { error_type: None, more: partition.as_slice() };
@@ -353,7 +363,7 @@ impl Telemetry {
             }
         }
         let span = Arc::new(ProcessSpan::new(call, operation, arrival, all));
-        if let Some(ambient) = span.ambient() {
+        if let Some(ambient) = span.child_of() {
             self.loops.handed_out_in(ambient);
         }
         if let Some(hand) = &span.hand {
@@ -438,10 +448,15 @@ fn begin(
     span
 }
 
-/// Writes the context of a span into headers, or that of its parent where there is no span.
+/// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
+/// stays where there is neither.
 fn inject(call: &Call, span: &ClientSpan, propagator: &Propagator, headers: &mut dyn Injector, replace: bool) {
     let own = span.span_context().map(|span| call.parent.with_remote_span_context(span.clone()));
-    propagator.inject(own.as_ref().unwrap_or(&call.parent), headers, replace);
+    let context = own.as_ref().unwrap_or(&call.parent);
+    if replace && !context.span().span_context().is_valid() {
+        return;
+    }
+    propagator.inject(context, headers, replace);
 }
 
 fn partition(attributes: &Attributes) -> Option<KeyValue> {
