@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_batch_is_one_span_with_a_link_and_the_own_attributes_of_each_message() {
+fn p03_a_batch_is_one_span_with_a_link_and_the_own_attributes_of_each_message() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     for id in ["1", "2"] {

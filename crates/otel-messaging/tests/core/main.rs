@@ -7,11 +7,13 @@ mod queue;
 
 mod batch;
 mod carried;
+mod correlation;
 mod destinations;
 mod hostile_sdk;
 mod metrics;
 mod process;
 mod process_each;
+mod republish;
 mod send;
 mod sequential;
 mod vocabulary;

@@ -5,21 +5,20 @@ use std::{
 
 use futures::{FutureExt, future};
 use opentelemetry::{
-    Context, KeyValue,
-    baggage::BaggageExt,
+    Context,
     trace::{Status, TraceContextExt, Tracer},
 };
 use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::{
-    Correlation, Instrumentation, MessageExt,
-    adapter::Settlement,
+    Instrumentation, MessageExt,
+    adapter::{Destination, Settlement},
     semconv::{attribute, ours},
 };
 use support::{Sdk, attribute as value_of};
 
 use crate::{
     block_on,
-    queue::{HeaderMap, Queue},
+    queue::{HeaderMap, PULL, Queue},
 };
 
 #[derive(Debug)]
@@ -64,59 +63,8 @@ process orders
     );
 }
 
-/// Sends one message under `request`, receives it under `loop` or in no span, and says who its parent and links are.
-fn relations(correlation: Correlation, ambient: bool) -> (String, Vec<String>) {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().correlation(correlation).build());
-    queue.push("1").unwrap();
-    let loop_span = sdk.app_span("loop");
-    {
-        let _attached = ambient.then(|| loop_span.clone().attach());
-        drop(queue.pop());
-    }
-    loop_span.span().end();
-    let text = sdk.described();
-    let process = text.split("process orders\n").nth(1).unwrap();
-    let parent = process.lines().nth(2).unwrap().trim().to_owned();
-    let links = process.lines().filter_map(|line| line.strip_prefix("  link ")).map(str::to_owned);
-    (parent, links.take_while(|line| !line.starts_with("kind")).collect())
-}
-
 #[test]
-fn the_policy_decides_about_parents_and_every_message_is_linked() {
-    use Correlation::{Link, Parent, ParentIfNoAmbient};
-    let creation = || vec!["push orders".to_owned()];
-    assert_eq!(relations(Link, false), ("root".to_owned(), creation()));
-    assert_eq!(relations(Link, true), ("parent loop".to_owned(), creation()));
-    assert_eq!(relations(ParentIfNoAmbient, false), ("parent push orders".to_owned(), creation()));
-    assert_eq!(relations(ParentIfNoAmbient, true), ("parent loop".to_owned(), creation()));
-    assert_eq!(relations(Parent, false), ("parent push orders".to_owned(), creation()));
-    let both = vec!["push orders".to_owned(), "loop".to_owned()];
-    assert_eq!(relations(Parent, true), ("parent push orders".to_owned(), both));
-}
-
-#[test]
-fn baggage_arrives_in_every_mode_and_stays_with_its_message() {
-    for correlation in [Correlation::Link, Correlation::ParentIfNoAmbient, Correlation::Parent] {
-        for ambient in [false, true] {
-            let sdk = Sdk::new();
-            let mut queue = Queue::new(sdk.instrumentation_builder().correlation(correlation).build());
-            {
-                let _current = Context::new().with_baggage([KeyValue::new("tenant.id", "7")]).attach();
-                queue.push("1").unwrap();
-            }
-            queue.push("2").unwrap();
-            let _ambient = ambient.then(|| sdk.app_span("loop").attach());
-            let tenant = || Context::current().baggage().get("tenant.id").map(ToString::to_string);
-            let first = queue.pop().unwrap();
-            first.in_scope(|| assert_eq!(tenant().as_deref(), Some("7")));
-            queue.pop().unwrap().in_scope(|| assert_eq!(tenant(), None));
-        }
-    }
-}
-
-#[test]
-fn a_handler_runs_inside_the_span_and_ends_it() {
+fn p06_a_handler_runs_inside_the_span_and_ends_it() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
@@ -165,6 +113,48 @@ fn a_span_ends_once_whatever_is_called_after() {
     let spans = sdk.spans();
     assert_eq!(spans.len(), 2);
     assert_eq!(spans[1].status, Status::Unset);
+}
+
+#[test]
+fn p04_a_loop_that_breaks_off_leaves_no_span_open() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    queue.push("2").unwrap();
+    let first_of = |queue: &mut Queue| -> Result<String, String> {
+        while let Some(message) = queue.pop() {
+            if message.id == "1" {
+                continue;
+            }
+            return Err(message.id.clone());
+        }
+        Ok(String::new())
+    };
+    assert_eq!(first_of(&mut queue), Err("2".to_owned()));
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 4, "{}", sdk.described());
+    // What nobody reported is no error.
+    assert!(spans.iter().all(|span| span.status == Status::Unset));
+    assert!(spans[2].end_time <= spans[3].start_time, "the first ended at its drop, not with the loop");
+}
+
+#[test]
+fn p05_a_poll_that_finds_nothing_has_no_span_and_none_starts_before_its_message_is_there() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().receive_spans(true).build());
+    let polled = queue.telemetry.call().expect("there is a tracer");
+    assert!(queue.pop().is_none());
+    assert_eq!(sdk.spans().len(), 0);
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let operation = queue.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
+    queue.telemetry.polled(polled, &operation, message.process_span().unwrap(), |_| ());
+    drop(message);
+    let spans = sdk.spans();
+    let [pull, push, process] = &spans[..] else { panic!("{}", sdk.described()) };
+    assert_eq!((&*pull.name, &*push.name, &*process.name), ("pull orders", "push orders", "process orders"));
+    assert!(process.start_time >= push.end_time, "the process span waits for the message");
+    assert_eq!(pull.links[0].span_context.span_id(), push.span_context.span_id());
 }
 
 #[test]
@@ -269,7 +259,7 @@ fn a_sampled_out_trace_stays_sampled_out_and_whole() {
 }
 
 #[test]
-fn a_malformed_context_is_ignored_and_the_message_is_a_root() {
+fn p11_a_malformed_context_is_ignored_and_the_message_is_a_root() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     let long = "0".repeat(65_536);

@@ -18,6 +18,7 @@ use otel_messaging::{
 pub(crate) const PUSH: OperationName = OperationName::send("push");
 pub(crate) const PROCESS: OperationName = OperationName::process("process").of(PULL);
 pub(crate) const PULL: OperationName = OperationName::receive("pull");
+pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -120,16 +121,35 @@ impl Queue {
         Ok(())
     }
 
+    /// The headers of a message that is pushed later.
+    pub(crate) fn create(&self) -> HeaderMap {
+        let mut headers = HeaderMap::default();
+        if let Some(call) = self.telemetry.call() {
+            let operation = self.telemetry.operation(CREATE, &["orders"], || Destination::named("orders"));
+            self.telemetry.create(call, &operation, &mut headers, |_| ());
+        }
+        headers
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Message> {
         self.pop_from("orders")
     }
 
     pub(crate) fn pop_from(&mut self, destination: &str) -> Option<Message> {
+        self.pop_as(destination, |arrival| arrival)
+    }
+
+    /// A message with a past.
+    pub(crate) fn pop_as(
+        &mut self,
+        destination: &str,
+        past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>,
+    ) -> Option<Message> {
         waiting();
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));
-            self.telemetry.hand_out(call, operation, Arrival::new(Some(&headers)), |attributes| {
+            self.telemetry.hand_out(call, operation, past(Arrival::new(Some(&headers))), |attributes| {
                 attributes.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
             })
         });

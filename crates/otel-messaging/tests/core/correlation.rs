@@ -1,0 +1,397 @@
+//! How process spans relate to their messages: policies, pasts, trust.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use opentelemetry::{
+    Context, KeyValue, SpanId, TraceId,
+    baggage::BaggageExt,
+    trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceState, Tracer},
+};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData};
+use otel_messaging::{
+    Auto, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+    adapter::{Arrival, Clock},
+    process_batch,
+};
+use support::{Sdk, w3c};
+
+use crate::{
+    block_on,
+    queue::{HeaderMap, Queue},
+};
+
+/// Every policy, ambient span or none, context in the message, past of the message; single and batch.
+///
+/// `some` is a context, sampled or unsampled, `none` is no header or a malformed one. `late` is an hour and more under way,
+/// the second attempt, a redelivery, dead-lettered or replayed.
+const TABLE: &str = "
+    shape  | policy             | ambient | context | past  | parent   | links
+    single | Link               | no      | none    | any   | root     |
+    single | Link               | no      | some    | any   | root     | creation
+    single | Link               | yes     | none    | any   | ambient  |
+    single | Link               | yes     | some    | any   | ambient  | creation
+    single | ParentIfNoAmbient  | no      | none    | any   | root     |
+    single | ParentIfNoAmbient  | no      | some    | any   | creation | creation
+    single | ParentIfNoAmbient  | yes     | none    | any   | ambient  |
+    single | ParentIfNoAmbient  | yes     | some    | any   | ambient  | creation
+    single | Parent             | no      | none    | any   | root     |
+    single | Parent             | no      | some    | any   | creation | creation
+    single | Parent             | yes     | none    | any   | ambient  |
+    single | Parent             | yes     | some    | any   | creation | creation ambient
+    single | Auto               | no      | none    | any   | root     |
+    single | Auto               | no      | some    | usual | creation | creation
+    single | Auto               | no      | some    | late  | root     | creation
+    single | Auto               | yes     | none    | usual | ambient  |
+    single | Auto               | yes     | none    | late  | root     | ambient
+    single | Auto               | yes     | some    | usual | ambient  | creation
+    single | Auto               | yes     | some    | late  | root     | creation ambient
+    single | untrusted Parent   | no      | none    | any   | root     |
+    single | untrusted Parent   | no      | some    | any   | root     | creation
+    single | untrusted Parent   | yes     | none    | any   | ambient  |
+    single | untrusted Parent   | yes     | some    | any   | ambient  | creation
+    batch  | any                | no      | none    | any   | root     |
+    batch  | any                | no      | some    | any   | root     | creation
+    batch  | any                | yes     | none    | any   | ambient  |
+    batch  | any                | yes     | some    | any   | ambient  | creation
+";
+
+const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+const SHAPES: [&str; 2] = ["single", "batch"];
+const POLICIES: [&str; 5] = ["Link", "ParentIfNoAmbient", "Parent", "Auto", "untrusted Parent"];
+const AMBIENTS: [&str; 2] = ["no", "yes"];
+const CONTEXTS: [(&str, &str, Option<&str>); 4] = [
+    ("none", "absent", None),
+    ("none", "malformed", Some("00-zz-zz-01")),
+    ("some", "sampled", Some(SAMPLED)),
+    ("some", "unsampled", Some(UNSAMPLED)),
+];
+const PASTS: [(&str, &str); 6] = [
+    ("usual", "first delivery, just sent"),
+    ("late", "old"),
+    ("late", "second attempt"),
+    ("late", "redelivered"),
+    ("late", "dead-lettered"),
+    ("late", "replayed"),
+];
+
+fn arrival<'a>(past: &str, arrival: Arrival<'a>) -> Arrival<'a> {
+    let now = SystemTime::now();
+    match past {
+        "old" => arrival.sent(now - Duration::from_secs(3_601), Clock::LogAppendTime),
+        "second attempt" => arrival.attempt(2),
+        "redelivered" => arrival.redelivered(true),
+        "dead-lettered" => arrival.dead_lettered(true),
+        "replayed" => arrival.replayed(true),
+        _ => arrival.sent(now - Duration::from_secs(3_000), Clock::LogAppendTime).attempt(1),
+    }
+}
+
+fn by_policy(builder: InstrumentationBuilder, policy: &str) -> InstrumentationBuilder {
+    match policy {
+        "Link" => builder.correlation(Correlation::Link),
+        "ParentIfNoAmbient" => builder,
+        "Parent" => builder.correlation(Correlation::Parent),
+        "Auto" => builder.correlation(Correlation::Auto(Auto::default())),
+        "untrusted Parent" => builder.correlation(Correlation::Parent).untrusted_source(true),
+        other => panic!("no policy {other}"),
+    }
+}
+
+/// Parent and links of the process span, as words.
+fn relations(shape: &str, policy: &str, ambient: bool, header: Option<&str>, past: &str) -> (String, String) {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(by_policy(sdk.instrumentation_builder(), policy).build());
+    let headers = header.into_iter().fold(HeaderMap::default(), |headers, header| headers.with("traceparent", header));
+    queue.messages.push_back((headers, "1".to_owned()));
+    let active = sdk.app_span("loop");
+    {
+        let _attached = ambient.then(|| active.clone().attach());
+        let message = queue.pop_as("orders", |a| arrival(past, a)).unwrap();
+        match shape {
+            "batch" => block_on(process_batch(&[message], async {})),
+            _ => message.in_scope(|| ()),
+        }
+    }
+    let active = active.span().span_context().clone();
+    let spans = sdk.spans();
+    let [process] = &spans[..] else { panic!("{}", sdk.described()) };
+
+    let word = |id: SpanId| match id.to_string().as_str() {
+        "00f067aa0ba902b7" => "creation",
+        _ if id == SpanId::INVALID => "root",
+        _ if id == active.span_id() => "ambient",
+        other => panic!("related to {other}"),
+    };
+    let parent = word(process.parent_span_id);
+    let trace = process.span_context.trace_id();
+    assert_eq!(parent == "ambient", trace == active.trace_id());
+    assert_eq!(parent == "creation", trace.to_string() == "4bf92f3577b34da6a3ce929d0e0e4736");
+    let links: Vec<_> = process.links.iter().map(|link| word(link.span_context.span_id())).collect();
+    if let Some(link) = process.links.iter().find(|link| word(link.span_context.span_id()) == "creation") {
+        assert_eq!(link.span_context.is_sampled(), header == Some(SAMPLED), "a link says what the sender said");
+    }
+    (parent.to_owned(), links.join(" "))
+}
+
+#[test]
+fn p01_p02_p09_a_policy_decides_about_parents_and_the_creation_context_is_always_linked() {
+    let rows: Vec<[&str; 7]> = TABLE
+        .lines()
+        .filter(|line| line.contains('|') && !line.contains("shape"))
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().try_into().expect("seven columns"))
+        .collect();
+    let fits = |cell: &str, value: &str| cell == "any" || cell == value;
+    let mut used = vec![false; rows.len()];
+    for shape in SHAPES {
+        for policy in POLICIES {
+            for ambient in AMBIENTS {
+                for (context, described, header) in CONTEXTS {
+                    for (past, told) in PASTS {
+                        let case = [shape, policy, ambient, context, past];
+                        let found: Vec<_> = rows
+                            .iter()
+                            .enumerate()
+                            .filter(|(_, row)| row.iter().zip(case).all(|(cell, value)| fits(cell, value)))
+                            .collect();
+                        let [(at, [.., parent, links])] = found[..] else { panic!("{case:?}: {found:?}") };
+                        used[at] = true;
+                        assert_eq!(
+                            relations(shape, policy, ambient == "yes", header, told),
+                            ((*parent).to_owned(), (*links).to_owned()),
+                            "{case:?}, {described}, {told}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    assert!(used.into_iter().all(|used| used), "a row that stands for nothing");
+}
+
+/// Whether this policy gives a message with this past a trace of its own.
+fn anew(auto: Auto, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().correlation(Correlation::Auto(auto)).build());
+    queue.push("1").unwrap();
+    drop(queue.pop_as("orders", past));
+    sdk.spans()[1].parent_span_id == SpanId::INVALID
+}
+
+#[test]
+fn p09_auto_starts_anew_beyond_its_thresholds_and_only_there() {
+    let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
+    let auto = Auto::default().max_age(Duration::from_secs(600));
+    assert!(!anew(auto, |a| a.sent(ago(590), Clock::Broker)));
+    assert!(anew(auto, |a| a.sent(ago(610), Clock::Broker)));
+    // A time that cannot be is no reason.
+    assert!(!anew(auto, |a| a.sent(SystemTime::UNIX_EPOCH, Clock::CreateTime)));
+    assert!(!anew(auto, |a| a.sent(ago(0) + Duration::from_secs(1 << 33), Clock::CreateTime)));
+
+    let auto = Auto::default().max_attempts(3);
+    assert!(!anew(auto, |a| a.attempt(3)));
+    assert!(anew(auto, |a| a.attempt(4)));
+    assert!(anew(auto, |a| a.attempt(u64::MAX)));
+    assert!(!anew(auto, |a| a.redelivered(true)), "it counts as the second");
+    assert!(!anew(Auto::default(), |a| a.attempt(0)));
+
+    assert!(anew(Auto::default(), |a| a.dead_lettered(true)));
+    assert!(!anew(Auto::default().follow_dead_letters(true), |a| a.dead_lettered(true)));
+    assert!(anew(Auto::default(), |a| a.replayed(true)));
+    assert!(!anew(Auto::default().follow_replays(true), |a| a.replayed(true)));
+}
+
+fn tenant() -> Option<String> {
+    Context::current().baggage().get("tenant.id").map(ToString::to_string)
+}
+
+#[test]
+fn p10_baggage_arrives_in_every_mode_and_stays_with_its_message() {
+    for policy in ["Link", "ParentIfNoAmbient", "Parent", "Auto"] {
+        for ambient in [false, true] {
+            for (spans, wanted) in [(true, true), (true, false), (false, true)] {
+                let sdk = Sdk::new();
+                let builder = by_policy(sdk.instrumentation_builder(), policy).filter(move |_| wanted);
+                let builder = if spans { builder } else { builder.without_spans() };
+                let mut queue = Queue::new(builder.build());
+                let with = HeaderMap::default().with("baggage", "tenant.id=7;secret").with("traceparent", SAMPLED);
+                let without = HeaderMap::default().with("traceparent", SAMPLED);
+                for headers in [with.clone(), without, with, HeaderMap::default()] {
+                    queue.messages.push_back((headers, "1".to_owned()));
+                }
+                let active = sdk.app_span("loop");
+                let _ambient = ambient.then(|| active.clone().attach());
+                for expected in [Some("7"), None, Some("7"), None] {
+                    let message = queue.pop_as("orders", |a| a.redelivered(true)).unwrap();
+                    message.in_scope(|| assert_eq!(tenant().as_deref(), expected, "{policy} {ambient} {spans}"));
+                    assert_eq!(message.otel_context().baggage().len(), usize::from(expected.is_some()));
+                    assert_eq!(tenant(), None, "it leaked out of the handler");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn baggage_of_the_loop_stays_where_the_message_brings_none() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let _loop = Context::new().with_baggage([KeyValue::new("tenant.id", "loop")]).attach();
+    queue.pop().unwrap().in_scope(|| assert_eq!(tenant().as_deref(), Some("loop")));
+}
+
+#[test]
+fn an_untrusted_source_is_linked_and_says_nothing_more() {
+    for spans in [true, false] {
+        let sdk = Sdk::new();
+        let builder = sdk.instrumentation_builder().correlation(Correlation::Parent).untrusted_source(true);
+        let mut queue = Queue::new(if spans { builder } else { builder.without_spans() }.build());
+        let theirs = HeaderMap::default()
+            .with("traceparent", SAMPLED)
+            .with("tracestate", "spoofed=1")
+            .with("baggage", "tenant.id=admin");
+        queue.messages.push_back((theirs.clone(), "1".to_owned()));
+        let message = queue.pop().unwrap();
+        assert_eq!(message.headers, theirs, "the user sees what came");
+        message.in_scope(|| {
+            assert_eq!(tenant(), None);
+            queue.push_with(HeaderMap::default(), "2").unwrap();
+        });
+        let (sent, _) = queue.messages.pop_front().unwrap();
+        assert_eq!(sent.0.keys().collect::<Vec<_>>(), if spans { vec!["traceparent"] } else { vec![] });
+        drop(message);
+        if let [process, push] = &sdk.spans()[..] {
+            let link = &process.links[0].span_context;
+            assert_eq!(link.span_id().to_string(), "00f067aa0ba902b7");
+            assert_eq!(link.trace_state().header(), "");
+            assert_ne!(process.span_context.trace_id(), link.trace_id());
+            assert_eq!(push.parent_span_id, process.span_context.span_id());
+        } else {
+            assert!(!spans, "{}", sdk.described());
+        }
+    }
+}
+
+#[test]
+fn without_a_span_of_its_own_a_handler_stays_in_the_span_that_was_active() {
+    for filtered in [true, false] {
+        let sdk = Sdk::new();
+        let builder = sdk.instrumentation_builder();
+        let builder = if filtered { builder.filter(|_| false) } else { builder.without_spans() };
+        let mut queue = Queue::new(builder.build());
+        let tracer = sdk.tracer();
+        let parent_of = |name: &'static str, work: &dyn Fn()| -> SpanData {
+            work();
+            sdk.spans().into_iter().find(|span| span.name == name).expect("made")
+        };
+        let active = sdk.app_span("request");
+        for headers in [HeaderMap::default(), HeaderMap::default().with("traceparent", SAMPLED)] {
+            queue.messages.push_back((headers, "1".to_owned()));
+        }
+        let (bare, told) = {
+            let _attached = active.clone().attach();
+            (queue.pop().unwrap(), queue.pop().unwrap())
+        };
+        for (name, message) in [("of bare", &bare), ("of told", &told)] {
+            let made = parent_of(name, &|| message.in_scope(|| drop(tracer.start(name))));
+            assert_eq!(made.parent_span_id, active.span().span_context().span_id(), "{name}");
+        }
+        // And where none was active, what the sender left is handed on.
+        queue.messages.push_back((told.headers.clone(), "2".to_owned()));
+        let handed_on = queue.pop().unwrap();
+        let made = parent_of("handed on", &|| handed_on.in_scope(|| drop(tracer.start("handed on"))));
+        assert_eq!(made.parent_span_id.to_string(), "00f067aa0ba902b7");
+    }
+}
+
+#[test]
+fn p25_flags_stay_as_they_came() {
+    let sdk = Sdk::with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.messages.push_back((HeaderMap::default().with("traceparent", UNSAMPLED), "1".to_owned()));
+    queue.pop().unwrap().in_scope(|| queue.push("2")).unwrap();
+    let sent = &queue.messages[0].0.0["traceparent"];
+    assert!(sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && sent.ends_with("-00"), "{sent}");
+    assert_eq!(sdk.spans().len(), 0);
+    // Only linked, it is another trace: the consumer's own sampler decides.
+    let mut queue = Queue::new(sdk.instrumentation_builder().correlation(Correlation::Link).build());
+    queue.messages.push_back((HeaderMap::default().with("traceparent", UNSAMPLED), "1".to_owned()));
+    drop(queue.pop());
+    assert_eq!(sdk.spans().len(), 1);
+}
+
+/// A sampler that notes what it is shown.
+#[derive(Debug, Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl ShouldSample for Notes {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let mut keys: Vec<_> = attributes.iter().map(|one| one.key.as_str().rsplit_once("ing.").unwrap().1).collect();
+        keys.sort_unstable();
+        self.0.lock().unwrap().push(format!("{name} {kind:?} {} links, {}", links.len(), keys.join(" ")));
+        SamplingResult {
+            decision: SamplingDecision::RecordAndSample,
+            attributes: Vec::new(),
+            trace_state: TraceState::default(),
+        }
+    }
+}
+
+#[test]
+fn p25_samplers_see_attributes_and_links() {
+    let notes = Notes::default();
+    let provider = SdkTracerProvider::builder().with_sampler(notes.clone()).build();
+    let mut queue = Queue::new(Instrumentation::builder().tracer_provider(provider).propagator(w3c()).build());
+    queue.push_with(HeaderMap::default().with("traceparent", SAMPLED), "1").unwrap();
+    let message = queue.pop_as("orders", |a| a.attempt(2).redelivered(true)).unwrap();
+    message.in_scope(|| ());
+    message.ack();
+    block_on(process_batch(&[message], async {}));
+    let of_message = "delivery.attempt delivery.redelivered destination.name message.id";
+    assert_eq!(
+        *notes.0.lock().unwrap(),
+        [
+            "push orders Client 1 links, destination.name operation.name operation.type system".to_owned(),
+            format!("process orders Consumer 1 links, {of_message} operation.name operation.type system"),
+            "ack orders Client 0 links, destination.name operation.name operation.type system".to_owned(),
+            // The message's own span is open, and has its attributes.
+            "process orders Consumer 1 links, batch.message_count destination.name operation.name operation.type system"
+                .to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn a_message_s_marks_do_not_reach_the_next_one() {
+    // Handed out where another message's context was attached: a forward is of the one that is worked on.
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    queue.push("2").unwrap();
+    let (first, second) = {
+        let first = queue.pop().unwrap();
+        let _attached = first.otel_context().attach();
+        let second = first.republish(|| queue.pop().unwrap());
+        (first, second)
+    };
+    second.in_scope(|| queue.push_with(second.headers.clone(), "3")).unwrap();
+    assert_ne!(queue.messages[0].0, second.headers, "a forward, which is replaced");
+    drop((first, second));
+    let spans = sdk.spans();
+    let forward = spans.iter().filter(|span| span.name == "push orders").nth(2).unwrap();
+    let links: Vec<&SpanContext> = forward.links.iter().map(|link| &link.span_context).collect();
+    assert_eq!(links.len(), 1, "of the message itself alone: {}", sdk.described());
+}

@@ -1,0 +1,120 @@
+//! A message that is sent again.
+
+use opentelemetry::trace::TraceContextExt;
+use otel_messaging::{MessageExt, process_batch};
+use support::Sdk;
+
+use crate::{
+    block_on,
+    queue::{HeaderMap, Queue},
+};
+
+fn links(span: &opentelemetry_sdk::trace::SpanData) -> Vec<opentelemetry::SpanId> {
+    span.links.iter().map(|link| link.span_context.span_id()).collect()
+}
+
+#[test]
+fn p07_p08_a_republished_message_has_a_new_context_that_links_where_it_came_from_and_what_failed() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    assert_eq!(message.in_scope(|| Err::<(), _>("declined")), Err("declined"));
+    message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+    let spans = sdk.spans();
+    let [push, process, again] = &spans[..] else { panic!("{}", sdk.described()) };
+    assert_eq!(links(again), [push.span_context.span_id(), process.span_context.span_id()]);
+    let headers = &queue.messages[0].0.0;
+    assert_eq!(headers.len(), 1);
+    assert!(headers["traceparent"].contains(&again.span_context.span_id().to_string()));
+    // It ends with the closure.
+    queue.push("2").unwrap();
+    assert_eq!(links(&sdk.spans()[3]).len(), 0);
+}
+
+#[test]
+fn p07_nothing_accumulates_over_a_hundred_rounds() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push_with(HeaderMap::default().with("colour", "green").with("baggage", "tenant.id=7"), "1").unwrap();
+    for round in 0..100 {
+        let message = queue.pop().unwrap();
+        message.fail(&"declined");
+        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        drop(message);
+        let spans = sdk.spans();
+        let again = spans.iter().rev().find(|span| span.name == "push orders").unwrap();
+        assert_eq!(again.links.len(), 2, "round {round}");
+        let (headers, _) = &queue.messages[0];
+        assert_eq!(headers.0.keys().filter(|key| *key != "baggage").count(), 2, "round {round}: {headers:?}");
+        assert_eq!(headers.0["colour"], "green");
+    }
+}
+
+#[test]
+fn a_message_of_a_batch_links_the_batch_that_failed() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let messages = [queue.pop().unwrap()];
+    assert_eq!(block_on(process_batch(&messages, async { Err::<(), _>("no disk") })), Err("no disk"));
+    messages[0].republish(|| queue.push_with(messages[0].headers.clone(), "1")).unwrap();
+    let spans = sdk.spans();
+    let [push, batch, again] = &spans[..] else { panic!("{}", sdk.described()) };
+    assert_eq!(links(again), [push.span_context.span_id(), batch.span_context.span_id()]);
+}
+
+#[test]
+fn from_an_untrusted_source_each_is_linked_once() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().untrusted_source(true).build());
+    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = HeaderMap::default().with("traceparent", theirs).with("tracestate", "theirs=1");
+    queue.messages.push_back((headers, "1".to_owned()));
+    let message = queue.pop().unwrap();
+    message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+    let spans = sdk.spans();
+    let again = spans.iter().find(|span| span.name == "push orders").unwrap();
+    assert_eq!(again.links.len(), 2, "{}", sdk.described());
+}
+
+#[test]
+fn a_created_message_that_is_a_retry_links_too_and_its_send_leaves_it() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let stored = message.republish(|| queue.create());
+    queue.push_with(stored.clone(), "1").unwrap();
+    assert_eq!(queue.messages[0].0, stored, "kept");
+    drop(message);
+    let spans = sdk.spans();
+    let [push, process, create, sent] = &spans[..] else { panic!("{}", sdk.described()) };
+    assert_eq!(create.name, "create orders");
+    assert_eq!(create.span_kind, opentelemetry::trace::SpanKind::Producer);
+    assert_eq!(links(create), [push.span_context.span_id(), process.span_context.span_id()]);
+    assert_eq!(links(sent), [create.span_context.span_id()]);
+    assert_eq!(sent.span_kind, opentelemetry::trace::SpanKind::Client);
+}
+
+#[test]
+fn without_spans_the_context_that_came_is_handed_on() {
+    let sdk = Sdk::new();
+    let theirs = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    for filtered in [true, false] {
+        let builder = sdk.instrumentation_builder();
+        let builder = if filtered { builder.filter(|_| false) } else { builder.without_spans() };
+        let mut queue = Queue::new(builder.build());
+        queue.messages.push_back((theirs.clone(), "1".to_owned()));
+        let message = queue.pop().unwrap();
+        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        message.in_scope(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        message.in_scope(|| queue.push("1")).unwrap();
+        assert_eq!(queue.create(), HeaderMap::default(), "nothing is current, nothing is written");
+        for (headers, _) in &queue.messages {
+            assert_eq!(headers, &theirs);
+        }
+    }
+    assert_eq!(sdk.spans().len(), 0);
+    assert!(!opentelemetry::Context::current().has_active_span());
+}
