@@ -9,11 +9,11 @@ use opentelemetry::{
 };
 use otel_async_nats::{
     Client, Subscriber, jetstream,
-    otel::{Correlation, MessageExt, process_batch},
+    otel::{MessageExt, process_batch},
 };
 use support::{Sdk, describe};
 
-use crate::{connect, connect_with, durable, end, header, next, stream_of, traceparent, unique, within};
+use crate::{connect, durable, end, header, next, stream_of, traceparent, unique, within};
 
 const FOREIGN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -41,7 +41,7 @@ fn relations(spans: &[opentelemetry_sdk::trace::SpanData], name: &str) -> Vec<St
 }
 
 #[tokio::test]
-async fn one_request_is_one_trace_and_its_baggage_arrives() {
+async fn p02_p10_one_request_is_one_trace_and_its_baggage_arrives() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let (subject, mut subscriber) = subscribed(&client).await;
@@ -65,29 +65,6 @@ async fn one_request_is_one_trace_and_its_baggage_arrives() {
     assert_eq!(relations(&spans, &sent), ["parent request"]);
     assert_eq!(relations(&spans, &format!("process {subject}")), [format!("parent {sent}"), format!("link {sent}")]);
     assert_eq!(relations(&spans, &format!("publish {onward}")), [format!("parent process {subject}")]);
-}
-
-#[tokio::test]
-async fn the_policy_decides_between_creation_and_ambient() {
-    let cases = [
-        (Correlation::Link, ["parent batch job", "link sent"].as_slice()),
-        (Correlation::ParentIfNoAmbient, &["parent batch job", "link sent"]),
-        (Correlation::Parent, &["parent sent", "link sent", "link batch job"]),
-    ];
-    for (correlation, expected) in cases {
-        let sdk = Sdk::new();
-        let client = connect_with(sdk.instrumentation_builder().correlation(correlation).build()).await;
-        let (subject, mut subscriber) = subscribed(&client).await;
-        client.publish(subject.clone(), "1".into()).await.unwrap();
-        let ambient = sdk.app_span("batch job");
-        // A stream hands out within its poll, so that is where the ambient span has to be current.
-        let message = futures::future::poll_fn(|cx| within(&ambient, || subscriber.poll_next_unpin(cx))).await;
-        drop(message);
-        end(&ambient);
-        let expected: Vec<_> =
-            expected.iter().map(|line| line.replace("sent", &format!("publish {subject}"))).collect();
-        assert_eq!(relations(&sdk.spans(), &format!("process {subject}")), expected, "{correlation:?}");
-    }
 }
 
 #[tokio::test]
@@ -154,7 +131,7 @@ async fn what_was_injected_by_hand_is_replaced_whole() {
 }
 
 #[tokio::test]
-async fn a_batch_has_one_span_that_links_its_messages() {
+async fn p03_a_batch_has_one_span_that_links_its_messages() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (stream, name) = stream_of(&context).await;
@@ -190,7 +167,7 @@ async fn a_batch_has_one_span_that_links_its_messages() {
 }
 
 #[tokio::test]
-async fn clones_and_parts_share_one_span() {
+async fn p04_clones_and_parts_share_one_span() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let (subject, mut subscriber) = subscribed(&client).await;

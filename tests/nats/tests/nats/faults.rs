@@ -78,7 +78,7 @@ async fn no_stream_listens() {
 }
 
 #[tokio::test]
-async fn the_stream_refuses() {
+async fn p21_the_stream_refuses() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (_stream, name) = stream_of(&context).await;
@@ -186,7 +186,7 @@ async fn a_message_that_would_be_too_large_with_a_context_goes_without() {
 
 /// nats-server itself refuses this client when it is configured so.
 #[tokio::test]
-async fn a_server_without_headers_gets_none() {
+async fn p27_a_server_without_headers_gets_none() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = tokio::spawn(async move {

@@ -3,13 +3,19 @@
 mod cancellation;
 mod carriers;
 mod correlation;
+mod create;
 mod faults;
 mod hostile_headers;
+mod metrics;
+mod policies;
 mod raw_tcp;
 mod receive;
+mod republish;
 mod send;
 mod sequential;
+mod servers;
 mod settle;
+mod user_code;
 
 use std::{
     process,

@@ -129,7 +129,7 @@ async fn wildcards_are_the_template_and_a_queue_group_is_the_consumer_group() {
 }
 
 #[tokio::test]
-async fn an_inbox_is_temporary() {
+async fn p17_an_inbox_is_temporary() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let inbox = client.new_inbox();
@@ -291,7 +291,7 @@ async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
 }
 
 #[tokio::test]
-async fn an_empty_fetch_has_no_span_and_every_kind_of_batch_is_a_fetch() {
+async fn p05_an_empty_fetch_has_no_span_and_every_kind_of_batch_is_a_fetch() {
     let sdk = Sdk::new();
     let Stored { stream, name, .. } = store(&sdk, 3).await;
     let filter = format!("{name}.>");
@@ -367,13 +367,15 @@ async fn a_redelivery_is_counted() {
     first.ack_with(jetstream::AckKind::Nak(None)).await.unwrap();
     drop(first);
     drop(next(&mut messages).await.unwrap());
-    let counts: Vec<_> = sdk
-        .spans()
-        .iter()
-        .filter(|span| span.name.starts_with("process"))
-        .map(|span| support::attribute(span, "messaging.nats.message.delivery_count").unwrap().to_string())
-        .collect();
-    assert_eq!(counts, ["1", "2"]);
+    let spans = sdk.spans();
+    let told = |key| {
+        let processes = spans.iter().filter(|span| span.name.starts_with("process"));
+        processes.map(|span| support::attribute(span, key).map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    let [one, two, yes] = ["1", "2", "true"].map(|text| Some(text.to_owned()));
+    assert_eq!(told("messaging.nats.message.delivery_count"), [one.clone(), two.clone()]);
+    assert_eq!(told("otel_messaging.delivery.attempt"), [one, two]);
+    assert_eq!(told("otel_messaging.delivery.redelivered"), [None, yes]);
 }
 
 #[tokio::test]

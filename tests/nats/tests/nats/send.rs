@@ -4,13 +4,14 @@ use std::future::poll_fn;
 
 use async_nats::HeaderMap;
 use futures::SinkExt;
-use opentelemetry::{KeyValue, baggage::BaggageExt};
+use opentelemetry::{KeyValue, baggage::BaggageExt, context::FutureExt};
 use otel_async_nats::{
     Client, ConnectOptions, Request,
     client::traits,
     jetstream::{self, message::PublishMessage},
     message::OutboundMessage,
-    otel::HeaderCase,
+    otel::{HeaderCase, MessageExt},
+    service::ServiceExt,
 };
 use support::{Sdk, describe};
 
@@ -133,7 +134,7 @@ async fn every_way_to_publish_sends_what_it_was_given_and_makes_one_span() {
 }
 
 #[tokio::test]
-async fn a_request_ends_with_its_reply_and_links_the_context_in_it() {
+async fn p16_a_request_ends_with_its_reply_and_links_the_context_in_it() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let subject = unique("stock");
@@ -217,7 +218,7 @@ async fn every_way_to_request_makes_one_span() {
 }
 
 #[tokio::test]
-async fn a_jetstream_publish_ends_with_the_acknowledgement_and_says_where_the_message_is() {
+async fn p21_a_jetstream_publish_ends_with_the_acknowledgement_and_says_where_the_message_is() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let context = jetstream::new(client);
@@ -280,7 +281,7 @@ publish {subject}
 }
 
 #[tokio::test]
-async fn names_of_headers_are_written_as_told() {
+async fn p13_names_of_headers_are_written_as_told() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().with_instrumentation(sdk.instrumentation());
     let canonical: Client = options.with_header_case(HeaderCase::Canonical).connect(&server().url).await.unwrap();
@@ -301,7 +302,7 @@ async fn names_of_headers_are_written_as_told() {
 }
 
 #[tokio::test]
-async fn what_is_only_for_now_stays_out_of_names() {
+async fn p17_what_is_only_for_now_stays_out_of_names() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().custom_inbox_prefix("MINE").with_instrumentation(sdk.instrumentation());
     let client = options.connect(&server().url).await.unwrap();
@@ -372,4 +373,86 @@ async fn the_jetstream_api_makes_no_spans() {
 fn context_of(context: &opentelemetry::Context) -> opentelemetry::trace::SpanContext {
     use opentelemetry::trace::TraceContextExt;
     context.span().span_context().clone()
+}
+
+/// What a request of one trace learns, and what it sends afterwards, belongs to no other's.
+#[tokio::test]
+async fn p16_requests_of_many_traces_keep_apart() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (stock, onward) = (unique("stock"), unique("onward"));
+    let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
+    let mut endpoint = service.endpoint(&stock).await.unwrap();
+    let answering = async {
+        for _ in 0..8 {
+            let request = next(&mut endpoint).await;
+            // The headers make the answer carry a context.
+            request.process(request.respond_with_headers(Ok("four".into()), user_headers())).await.unwrap();
+        }
+    };
+    let requests: Vec<_> = (0..8).map(|_| sdk.app_span("request")).collect();
+    let asking = futures::future::join_all(requests.iter().map(|request| {
+        let asking = async {
+            let reply = client.request(stock.clone(), "apples?".into()).await.unwrap();
+            assert!(header(&reply.headers, "traceparent").is_some());
+            assert!(reply.process_span().is_none(), "a reply is nobody's work");
+            client.publish(onward.clone(), reply.payload).await.unwrap();
+        };
+        asking.with_context(request.clone())
+    }));
+    futures::join!(asking, answering);
+    requests.iter().for_each(end);
+
+    let spans = sdk.spans();
+    for request in &requests {
+        let of_trace =
+            |span: &&opentelemetry_sdk::trace::SpanData| span.span_context.trace_id() == context_of(request).trace_id();
+        let mut names: Vec<_> = spans.iter().filter(of_trace).map(|span| span.name.to_string()).collect();
+        names.sort();
+        let mut expected = [
+            format!("process {stock}"),
+            format!("publish {onward}"),
+            "request".into(),
+            format!("request {stock}"),
+            "respond".into(),
+        ];
+        expected.sort();
+        assert_eq!(names, expected);
+        let onward = spans.iter().filter(of_trace).find(|span| span.name.ends_with(&onward)).unwrap();
+        assert_eq!(onward.parent_span_id, context_of(request).span_id());
+    }
+    assert_eq!(spans.len(), 8 * 5);
+}
+
+/// A stored message that is read by its number is no delivery: who reads it stays in its own trace.
+#[tokio::test]
+async fn p15_reading_what_is_stored_moves_nobody_to_its_writers_trace() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let name = unique("S");
+    let config = jetstream::stream::Config {
+        name: name.clone(),
+        subjects: vec![format!("{name}.>")],
+        allow_direct: true,
+        ..Default::default()
+    };
+    let stream = context.create_stream(config).await.unwrap();
+    let writer = sdk.app_span("writer");
+    within(&writer, || context.publish(format!("{name}.paid"), "1".into())).await.unwrap().await.unwrap();
+    end(&writer);
+    let reader = sdk.app_span("reader");
+    async {
+        let stored = stream.direct_get(1).await.unwrap();
+        assert!(stored.headers.get("traceparent").is_some());
+        assert_eq!(stream.get_raw_message(1).await.unwrap().payload, stored.payload);
+        context.publish(format!("{name}.read"), stored.payload).await.unwrap().await.unwrap();
+    }
+    .with_context(reader.clone())
+    .await;
+    end(&reader);
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 4, "reading has no span: {}", describe(&spans));
+    let onward = spans.iter().find(|span| span.name == format!("publish {name}.read")).unwrap();
+    assert_eq!(onward.parent_span_id, context_of(&reader).span_id());
+    assert_eq!(onward.links.len(), 0);
 }

@@ -1,8 +1,16 @@
 //! Acknowledgements: spans of their own, children of the message's processing.
 
+use std::time::Duration;
+
 use async_nats::jetstream::AckKind;
+use brokers::Nats;
 use otel_async_nats::{
-    jetstream::{self, consumer::pull, message::Acker},
+    ConnectOptions,
+    jetstream::{
+        self,
+        consumer::{AckPolicy, pull},
+        message::Acker,
+    },
     otel::MessageExt,
 };
 use support::{Sdk, attribute, describe};
@@ -76,7 +84,7 @@ async fn each_way_to_settle_has_its_span_and_progress_has_none() {
     let mut expected = String::new();
     let kinds = [
         (AckKind::Ack, "ack", "ack"),
-        (AckKind::Nak(Some(std::time::Duration::from_secs(60))), "nak", "nack"),
+        (AckKind::Nak(Some(Duration::from_secs(60))), "nak", "nack"),
         (AckKind::Term, "term", "term"),
         (AckKind::Next, "ack", "ack"),
     ];
@@ -138,7 +146,7 @@ async fn an_acker_carries_the_process_span() {
 }
 
 #[tokio::test]
-async fn settling_after_the_end_is_a_child_of_the_ended_span() {
+async fn p22_settling_after_the_end_is_a_child_of_the_ended_span() {
     let sdk = Sdk::new();
     let mut consumed = consume(&sdk, 1).await;
     let message = next(&mut consumed.messages).await.unwrap();
@@ -199,4 +207,58 @@ async fn acker_reply(consumed: &Consumed) -> Option<async_nats::Subject> {
     let other = durable(stream, "other").await.into_inner();
     let message = next(&mut other.messages().await.unwrap()).await.unwrap();
     message.message.reply
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_a_double_ack_is_a_failure() {
+    let mut server = Nats::own().unwrap_or_else(|missing| panic!("{missing}"));
+    let sdk = Sdk::new();
+    let options = ConnectOptions::new().with_instrumentation(sdk.instrumentation());
+    let context = jetstream::new(options.connect(&server.url).await.unwrap());
+    let (stream, name) = stream_of(&context).await;
+    context.get_ref().publish(format!("{name}.paid"), "".into()).await.unwrap().await.unwrap();
+    let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
+    let mut message = next(&mut messages).await.unwrap();
+    server.kill();
+    message.context.set_timeout(Duration::from_millis(50));
+    let error = message.double_ack().await.unwrap_err();
+    drop(message);
+    let spans = sdk.spans();
+    let [process, ack] = &spans[..] else { panic!("{}", describe(&spans)) };
+    assert_eq!(attribute(ack, "error.type").unwrap().to_string(), "timed_out");
+    assert_eq!(ack.status, opentelemetry::trace::Status::error(error.to_string()));
+    assert_eq!(attribute(ack, "otel_messaging.settlement.outcome"), None);
+    assert_eq!(process.status, opentelemetry::trace::Status::Unset, "the work was done");
+}
+
+#[tokio::test]
+async fn only_what_has_to_be_settled_one_by_one_can_be_dropped() {
+    let outcome_of = async |ack_policy| {
+        let sdk = Sdk::new();
+        let context = jetstream::new(connect(&sdk).await);
+        let (stream, name) = stream_of(&context).await;
+        let config = pull::Config { ack_policy, ..Default::default() };
+        let mut messages = stream.create_consumer(config).await.unwrap().messages().await.unwrap();
+        context.get_ref().publish(format!("{name}.paid"), "".into()).await.unwrap().await.unwrap();
+        drop(next(&mut messages).await.unwrap());
+        let process = sdk.spans().pop().unwrap();
+        attribute(&process, "otel_messaging.settlement.outcome").map(ToString::to_string)
+    };
+    assert_eq!(outcome_of(AckPolicy::Explicit).await.as_deref(), Some("dropped"));
+    assert_eq!(outcome_of(AckPolicy::All).await, None, "a later one may settle it");
+    assert_eq!(outcome_of(AckPolicy::None).await, None);
+}
+
+#[tokio::test]
+async fn what_is_settled_by_raw_types_is_not_called_dropped() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 2).await;
+    let raw: async_nats::jetstream::Message = next(&mut consumed.messages).await.unwrap().into();
+    raw.ack().await.unwrap();
+    let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
+    drop(message);
+    acker.into_inner().ack().await.unwrap();
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 2, "{}", describe(&spans));
+    assert!(spans.iter().all(|process| attribute(process, "otel_messaging.settlement.outcome").is_none()));
 }

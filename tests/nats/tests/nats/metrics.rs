@@ -1,0 +1,261 @@
+//! What is measured.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use otel_async_nats::{
+    ConnectOptions,
+    jetstream::{
+        self, AckKind,
+        consumer::{pull::MessagesErrorKind, push},
+    },
+    otel::{Instrumentation, MessageExt},
+};
+use support::{Sdk, attribute, describe};
+
+use crate::{connect_with, durable, next, server, stream_of, unique, within};
+
+/// What was measured, in short: what every line says of the system and the server is left out, and prefixes of names.
+fn measured(sdk: &Sdk) -> Vec<String> {
+    let (_, address) = server().url.rsplit_once('/').unwrap();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let everywhere = [
+        "messaging.system = \"nats\"".to_owned(),
+        format!("server.address = {host:?}"),
+        format!("server.port = {port}"),
+    ];
+    let short = |line: &str| {
+        let (metric, rest) = line.split_once("] {").expect("a series");
+        let (attributes, count) = rest.rsplit_once("} ").expect("a series");
+        let all: Vec<_> = attributes.split(", ").collect();
+        assert!(everywhere.iter().all(|one| all.contains(&one.as_str())), "{line}");
+        let own = all.into_iter().filter(|one| !everywhere.iter().any(|everywhere| everywhere == one));
+        let own: Vec<_> = own
+            .map(|one| {
+                let prefixes = ["messaging.operation.name = ", "messaging.destination.", "otel_messaging.settlement."];
+                prefixes.iter().find_map(|prefix| one.strip_prefix(prefix)).unwrap_or(one)
+            })
+            .collect();
+        format!("{metric}] {{{}}} {count}", own.join(", "))
+    };
+    let mut lines: Vec<_> = sdk.measured().lines().map(short).collect();
+    lines.sort();
+    lines
+}
+
+#[track_caller]
+fn assert_measured(sdk: &Sdk, expected: &[String]) {
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(measured(sdk).join("\n"), expected.join("\n"));
+}
+
+#[tokio::test]
+async fn p19_p28_each_delivery_is_counted_once_and_its_time_in_the_stream_is_measured() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
+    let (stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    let consumer = durable(&stream, "shipping").await;
+    for _ in 0..4 {
+        context.publish(subject.clone(), "1".into()).await.unwrap().await.unwrap();
+    }
+    let mut batch = consumer.fetch().max_messages(4).messages().await.unwrap();
+    let [acked, refused, given_up, dropped] = [
+        next(&mut batch).await.unwrap(),
+        next(&mut batch).await.unwrap(),
+        next(&mut batch).await.unwrap(),
+        next(&mut batch).await.unwrap(),
+    ];
+    assert!(batch.next().await.is_none());
+    acked.double_ack().await.unwrap();
+    refused.ack_with(AckKind::Nak(Some(Duration::from_secs(60)))).await.unwrap();
+    given_up.ack_with(AckKind::Progress).await.unwrap();
+    let (_message, acker) = given_up.split();
+    acker.ack_with(AckKind::Term).await.unwrap();
+    dropped.in_scope(|| ());
+    drop((acked, refused, _message, acker, dropped));
+
+    let to = format!("name = \"{subject}\"");
+    let by = "subscription.name = \"shipping\"";
+    let expected = [
+        format!("messaging.client.consumed.messages [{{message}}] {{{to}, {by}, \"fetch\"}} 4"),
+        format!("messaging.client.operation.duration [s] {{{to}, \"publish\", messaging.operation.type = \"send\"}} 4"),
+        format!(
+            "messaging.client.operation.duration [s] {{{to}, {by}, \"ack\", messaging.operation.type = \"settle\"}} 1"
+        ),
+        format!(
+            "messaging.client.operation.duration [s] {{{to}, {by}, \"nak\", messaging.operation.type = \"settle\"}} 1"
+        ),
+        format!(
+            "messaging.client.operation.duration [s] {{{to}, {by}, \"term\", messaging.operation.type = \"settle\"}} 1"
+        ),
+        format!(
+            "messaging.client.operation.duration [s] {{{by}, \"fetch\", messaging.operation.type = \"receive\"}} 1"
+        ),
+        format!("messaging.client.sent.messages [{{message}}] {{{to}, \"publish\"}} 4"),
+        format!("messaging.process.duration [s] {{{to}, {by}, \"process\"}} 4"),
+        format!("otel_messaging.deliveries [{{message}}] {{{to}, {by}, \"ack\", outcome = \"ack\"}} 1"),
+        format!("otel_messaging.deliveries [{{message}}] {{{to}, {by}, \"fetch\", outcome = \"dropped\"}} 1"),
+        format!("otel_messaging.deliveries [{{message}}] {{{to}, {by}, \"nak\", outcome = \"nack\"}} 1"),
+        format!("otel_messaging.deliveries [{{message}}] {{{to}, {by}, \"term\", outcome = \"term\"}} 1"),
+        format!("otel_messaging.queue_time [s] {{{to}, {by}, \"fetch\", otel_messaging.clock = \"broker\"}} 4"),
+    ];
+    assert_measured(&sdk, &expected);
+}
+
+#[tokio::test]
+async fn what_is_pushed_counts_as_processed_and_core_nats_knows_no_time() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.all_signals_builder().without_spans().build()).await;
+    let subject = unique("orders");
+    let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
+    client.publish(subject.clone(), "1".into()).await.unwrap();
+    next(&mut subscriber).await.end();
+    let to = format!("name = \"{subject}\"");
+    let expected = [
+        format!("messaging.client.consumed.messages [{{message}}] {{{to}, \"process\"}} 1"),
+        format!("messaging.client.operation.duration [s] {{{to}, \"publish\", messaging.operation.type = \"send\"}} 1"),
+        format!("messaging.client.sent.messages [{{message}}] {{{to}, \"publish\"}} 1"),
+        format!("messaging.process.duration [s] {{{to}, \"process\"}} 1"),
+    ];
+    assert_measured(&sdk, &expected);
+    assert_eq!(sdk.described(), "", "metrics without spans");
+
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
+    let (stream, name) = stream_of(&context).await;
+    let config = push::Config {
+        deliver_subject: unique("deliver"),
+        ack_policy: jetstream::consumer::AckPolicy::None,
+        ..Default::default()
+    };
+    let mut messages = stream.create_consumer(config).await.unwrap().messages().await.unwrap();
+    context.get_ref().publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
+    drop(next(&mut messages).await.unwrap());
+    let to = format!("name = \"{name}.paid\"");
+    let expected = [
+        format!("messaging.client.consumed.messages [{{message}}] {{{to}, \"process\"}} 1"),
+        format!("messaging.process.duration [s] {{{to}, \"process\"}} 1"),
+        format!("otel_messaging.queue_time [s] {{{to}, \"process\", otel_messaging.clock = \"broker\"}} 1"),
+    ];
+    assert_measured(&sdk, &expected);
+    // Nothing is dropped that nobody has to settle.
+    let process = sdk.spans().pop().unwrap();
+    assert_eq!(attribute(&process, "otel_messaging.settlement.outcome"), None);
+}
+
+#[tokio::test]
+async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for() {
+    for receive_spans in [false, true] {
+        let sdk = Sdk::new();
+        let builder = sdk.all_signals_builder().receive_spans(receive_spans);
+        let context = jetstream::new(connect_with(builder.build()).await);
+        let (stream, name) = stream_of(&context).await;
+        let subject = format!("{name}.paid");
+        let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
+        let ambient = sdk.app_span("loop");
+        let waiting = futures::future::poll_fn(|cx| within(&ambient, || messages.poll_next_unpin(cx)));
+        let publish = async { context.publish(subject, "1".into()).await.unwrap().await.unwrap() };
+        let (message, _) = futures::join!(waiting, publish);
+        let message = message.unwrap().unwrap();
+        message.ack().await.unwrap();
+        crate::end(&ambient);
+        drop(message);
+        let waits: Vec<_> = measured(&sdk).into_iter().filter(|line| line.contains("\"receive\"")).collect();
+        let by = "subscription.name = \"shipping\"";
+        let expected = format!(
+            "messaging.client.operation.duration [s] {{{by}, \"fetch\", messaging.operation.type = \"receive\"}} 1"
+        );
+        assert_eq!(waits, [expected]);
+        let spans = sdk.spans();
+        let fetches: Vec<_> = spans.iter().filter(|span| span.name.starts_with("fetch")).collect();
+        assert_eq!(fetches.len(), usize::from(receive_spans), "{}", describe(&spans));
+        if let [fetch] = fetches[..] {
+            let publish = spans.iter().find(|span| span.name.starts_with("publish")).unwrap();
+            let loop_span = spans.iter().find(|span| span.name == "loop").unwrap();
+            assert_eq!(fetch.parent_span_id, loop_span.span_context.span_id());
+            assert!(fetch.start_time <= publish.start_time, "it begins with the wait");
+            assert_eq!(
+                fetch.links.iter().map(|link| link.span_context.span_id()).collect::<Vec<_>>(),
+                [publish.span_context.span_id()]
+            );
+            assert_eq!(attribute(fetch, "messaging.batch.message_count"), None, "it is no batch");
+        }
+    }
+}
+
+#[tokio::test]
+async fn p17_inboxes_and_acknowledgements_make_no_series() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.all_signals_builder().build()).await;
+    for _ in 0..3 {
+        client.publish(client.new_inbox(), "1".into()).await.unwrap();
+        client.publish(format!("$JS.ACK.S.C.1.1.1.{}.0", unique("1")), "".into()).await.unwrap();
+    }
+    let expected = [
+        "messaging.client.operation.duration [s] {\"publish\", messaging.operation.type = \"send\"} 6",
+        "messaging.client.sent.messages [{message}] {\"publish\"} 6",
+    ];
+    assert_eq!(measured(&sdk), expected);
+    assert!(sdk.spans().iter().all(|span| span.name == "publish"));
+}
+
+#[tokio::test]
+async fn failures_have_events_and_their_type_on_the_series() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.all_signals_builder().build()).await;
+    let subject = unique("stock");
+    client.request(subject.clone(), "1".into()).await.unwrap_err();
+    let to = format!("name = \"{subject}\"");
+    let expected = [
+        format!(
+            "messaging.client.operation.duration [s] {{error.type = \"no_responders\", {to}, \"request\", messaging.operation.type = \"send\"}} 1"
+        ),
+        format!("messaging.client.sent.messages [{{message}}] {{error.type = \"no_responders\", {to}, \"request\"}} 1"),
+    ];
+    assert_measured(&sdk, &expected);
+    let events = sdk.events();
+    assert!(events.starts_with(&format!("WARN messaging.send.exception in request {subject} ")), "{events}");
+
+    let context = jetstream::new(client);
+    let (stream, _) = stream_of(&context).await;
+    let consumer = durable(&stream, "shipping").await;
+    let mut messages = consumer.messages().await.unwrap();
+    stream.delete_consumer("shipping").await.unwrap();
+    let error = next(&mut messages).await.unwrap_err();
+    let fetch = sdk.spans().pop().unwrap();
+    let expected = match error.kind() {
+        MessagesErrorKind::ConsumerDeleted => "consumer_deleted",
+        // The first request came after it was gone.
+        MessagesErrorKind::NoResponders => "no_responders",
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(attribute(&fetch, "error.type").unwrap().to_string(), expected);
+    assert_eq!(fetch.status, opentelemetry::trace::Status::error(error.to_string()));
+    assert!(fetch.name.starts_with("fetch"), "{}", fetch.name);
+    assert!(sdk.events().contains("WARN messaging.receive.exception in fetch"), "{}", sdk.events());
+}
+
+#[tokio::test]
+async fn p26_sizes_and_headers_are_told_when_asked_for() {
+    let sdk = Sdk::new();
+    let told: Instrumentation =
+        sdk.instrumentation_builder().capture_sizes(true).capture_headers(["*"]).capture_limit(3).build();
+    let options = ConnectOptions::new().with_instrumentation(told);
+    let client = options.connect(&server().url).await.unwrap();
+    let subject = unique("orders");
+    let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Colour", "green");
+    client.publish_with_headers(subject.clone(), headers, "four apples".into()).await.unwrap();
+    drop(next(&mut subscriber).await);
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 2);
+    for span in &spans {
+        assert_eq!(attribute(span, "messaging.message.body.size"), Some(&opentelemetry::Value::I64(11)));
+        assert_eq!(attribute(span, "otel_messaging.header.colour").unwrap().to_string(), "[\"gre\"]");
+        let headers = span.attributes.iter().filter(|one| one.key.as_str().starts_with("otel_messaging.header"));
+        assert_eq!(headers.count(), 1, "contexts are never told: {}", describe(&spans));
+    }
+}
