@@ -6,9 +6,11 @@ use std::future::Future;
 mod queue;
 
 mod batch;
+mod capture;
 mod carried;
 mod correlation;
 mod destinations;
+mod hooks;
 mod hostile_sdk;
 mod metrics;
 mod process;

@@ -1,0 +1,177 @@
+//! Filters, hooks, names for errors, and operations that somebody else tells of.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use opentelemetry::{Context, trace::TraceContextExt};
+use otel_messaging::{MessageExt, OperationType, adapter::Settlement, process_batch, suppressed};
+use support::{Sdk, attribute as value_of};
+
+use crate::{
+    block_on,
+    queue::{HeaderMap, Queue},
+};
+
+const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
+    let sdk = Sdk::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asked_of = asked.clone();
+    let builder = sdk.all_signals_builder().filter(move |operation| {
+        asked_of.fetch_add(1, Ordering::Relaxed);
+        operation.destination() != Some("secrets")
+    });
+    let mut queue = Queue::new(builder.capture_headers(["*"]).on_operation(|_, _| panic!("not asked")).build());
+    let request = sdk.app_span("request");
+    let _current = request.clone().attach();
+    for _ in 0..3 {
+        queue.push_to("secrets", HeaderMap::default(), "1", |_| ()).unwrap();
+    }
+    queue.capacity = 3;
+    queue.push_to("secrets", HeaderMap::default(), "1", |_| ()).unwrap_err();
+    let current = request.span().span_context().span_id().to_string();
+    assert!(queue.messages[0].0.0["traceparent"].contains(&current), "the caller's context goes on");
+    let message = queue.pop_as("secrets", |a| a.awaits_settlement(true)).unwrap();
+    assert_eq!(message.in_scope(|| Err::<(), _>("declined")), Err("declined"));
+    drop(message);
+    drop(queue.pop_from("secrets"));
+    block_on(process_batch(&[queue.pop_from("secrets").unwrap()], async {}));
+    assert_eq!((sdk.spans().len(), sdk.measured(), sdk.events()), (0, String::new(), String::new()));
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "once for each operation on a destination");
+}
+
+#[test]
+fn a_batch_tells_of_the_messages_that_a_filter_leaves() {
+    let sdk = Sdk::new();
+    let builder = sdk.all_signals_builder().filter(|operation| operation.destination() != Some("secrets"));
+    let mut queue = Queue::new(builder.build());
+    for destination in ["secrets", "orders", "orders"] {
+        queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
+    }
+    let messages = ["secrets", "orders", "orders"].map(|destination| queue.pop_from(destination).unwrap());
+    block_on(process_batch(&messages, async {}));
+    let spans = sdk.spans();
+    let batch = spans.last().unwrap();
+    assert_eq!(batch.name, "process orders");
+    assert_eq!(value_of(batch, "messaging.batch.message_count"), Some(&2.into()));
+    assert_eq!(batch.links.len(), 2);
+}
+
+#[test]
+fn a_hook_sees_each_operation_and_its_attributes_are_on_the_span() {
+    let sdk = Sdk::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = seen.clone();
+    let builder = sdk.all_signals_builder().on_operation(move |operation, attributes| {
+        let destination = operation.destination().unwrap_or("-");
+        notes.lock().unwrap().push(format!("{} {} {destination}", operation.system(), operation.name()));
+        attributes.set("team", "checkout");
+        if operation.kind() == OperationType::Process {
+            attributes.set("messaging.message.id", "hidden");
+        }
+    });
+    let mut queue = Queue::new(builder.build());
+    let _stored = queue.create();
+    queue.push("1").unwrap();
+    queue.pull()[0].ack();
+    assert_eq!(
+        *seen.lock().unwrap(),
+        ["queue create orders", "queue push orders", "queue process orders", "queue pull orders", "queue ack orders"]
+    );
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 5);
+    for span in &spans {
+        assert_eq!(value_of(span, "team").unwrap().as_str(), "checkout");
+    }
+    let process = spans.iter().find(|span| span.name == "process orders").unwrap();
+    assert_eq!(value_of(process, "messaging.message.id").unwrap().as_str(), "hidden", "replaced, not twice");
+    assert!(!sdk.measured().contains("checkout"), "metrics stay as they are");
+}
+
+#[test]
+fn a_user_names_the_errors_of_handlers() {
+    let sdk = Sdk::new();
+    let builder = sdk.all_signals_builder().error_type(|type_name, error| {
+        assert_eq!(type_name, "&str");
+        (error.to_string() == "declined").then_some(Cow::Borrowed("declined_card"))
+    });
+    let mut queue = Queue::new(builder.build());
+    for _ in 0..4 {
+        queue.push("1").unwrap();
+    }
+    queue.pop().unwrap().fail(&"declined");
+    assert_eq!(queue.pop().unwrap().in_scope(|| Err::<(), _>("declined")), Err("declined"));
+    assert_eq!(block_on(process_batch(&[queue.pop().unwrap()], async { Err::<(), _>("declined") })), Err("declined"));
+    queue.pop().unwrap().fail(&"no disk");
+    let named: Vec<_> = sdk.spans()[4..].iter().map(|span| value_of(span, "error.type").unwrap().to_string()).collect();
+    assert_eq!(named, ["declined_card", "declined_card", "declined_card", "&str"]);
+    let measured = sdk.measured();
+    assert!(measured.contains(r#"{error.type = "declined_card", messaging.destination.name = "orders""#), "{measured}");
+    assert_eq!(sdk.events().matches("exception.type=String(Owned(\"declined_card\"))").count(), 3, "{}", sdk.events());
+}
+
+#[test]
+fn what_somebody_else_tells_of_is_left_alone() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let request = sdk.app_span("request");
+    for outer in [suppressed(&request), request.clone().with_telemetry_suppressed()] {
+        let _outer = outer.attach();
+        assert!(queue.telemetry.call().is_none());
+        queue.push("1").unwrap();
+        assert_eq!(queue.create(), HeaderMap::default());
+        assert_eq!(queue.messages[0].0, HeaderMap::default());
+        let message = queue.pop().unwrap();
+        assert!(message.process_span().is_none());
+        // Spans of the application's own go on, in what is current.
+        let current = Context::current().span().span_context().clone();
+        message.in_scope(|| assert_eq!(Context::current().span().span_context(), &current));
+        assert_eq!(message.otel_context().span().span_context(), &current);
+        message.republish(|| message.ack());
+        message.end();
+        message.fail(&"declined");
+    }
+    assert!(queue.telemetry.call().is_some(), "only there");
+    assert_eq!((sdk.spans().len(), sdk.measured(), sdk.events()), (0, String::new(), String::new()));
+}
+
+#[test]
+fn suppression_inside_a_handler_spares_what_is_done_there_and_no_more() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.messages.push_back((HeaderMap::default().with("traceparent", SENT), "1".to_owned()));
+    let message = queue.pop().unwrap();
+    message.in_scope(|| {
+        {
+            let _outer = suppressed(&Context::current()).attach();
+            queue.push("told elsewhere").unwrap();
+        }
+        queue.push_with(message.headers.clone(), "forward").unwrap();
+    });
+    message.settle(Settlement::Nack);
+    drop(message);
+    let names: Vec<_> = sdk.spans().into_iter().map(|span| span.name.into_owned()).collect();
+    assert_eq!(names, ["process orders", "push orders", "ack orders"]);
+    assert_ne!(queue.messages[1].0.0["traceparent"], SENT, "the forward is still known as one");
+}
+
+#[test]
+fn p23_each_client_has_its_own_rules() {
+    let (first, second) = (Sdk::new(), Sdk::new());
+    let shared = first.instrumentation_builder().build();
+    let consumer = shared.to_builder().tracer_provider(second.provider()).max_links(0).build();
+    let (mut one, mut other) = (Queue::new(shared), Queue::new(consumer));
+    one.push("1").unwrap();
+    other.push("1").unwrap();
+    assert_eq!((first.spans().len(), second.spans().len()), (1, 1));
+    block_on(process_batch(&[other.pop().unwrap()], async {}));
+    block_on(process_batch(&[one.pop().unwrap()], async {}));
+    assert_eq!((first.spans()[1].links.len(), second.spans()[1].links.len()), (1, 0));
+}
