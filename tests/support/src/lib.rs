@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conventions::Convention;
 use opentelemetry::{
     Context, InstrumentationScope, KeyValue, SpanId, Value,
     global::BoxedTracer,
@@ -166,6 +167,21 @@ fn check(span: &SpanData) {
     if span.attributes.iter().any(|attribute| attribute.key.as_str().starts_with("messaging.")) {
         let failed = matches!(span.status, Status::Error { .. });
         assert_eq!(keys.contains("error.type"), failed, "{}: error.type and the status disagree", span.name);
+        let linked = span.links.iter().flat_map(|link| &link.attributes).map(|attribute| attribute.key.as_str());
+        keys.into_iter().chain(linked).for_each(|key| known(&span.name, key));
+    }
+}
+
+/// One of the registries knows an attribute; those that begin with `app.` are what a test's own hook adds.
+///
+/// # Panics
+///
+/// When none does.
+pub(crate) fn known(of: &str, attribute: &str) {
+    if !attribute.starts_with("app.")
+        && let Err(unknown) = Convention::get().knows(attribute)
+    {
+        panic!("{of}: {unknown}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use conventions::Convention;
 use opentelemetry::{KeyValue, trace::SpanContext};
 use opentelemetry_sdk::{
     logs::{InMemoryLogExporter, SdkLoggerProvider},
@@ -13,7 +14,7 @@ use opentelemetry_sdk::{
 };
 use otel_messaging::InstrumentationBuilder;
 
-use crate::{attributes, name_of};
+use crate::{attributes, known, name_of};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
@@ -54,6 +55,9 @@ impl Signals {
         let mut text = String::new();
         for log in logs {
             let record = &log.record;
+            let event = record.event_name().unwrap_or("-");
+            assert!(Convention::get().event(event).is_some(), "the convention knows no event {event}");
+            record.attributes_iter().for_each(|(key, _)| known(event, key.as_str()));
             let severity = record.severity_text().unwrap_or("-");
             let span = record.trace_context().map_or_else(
                 || "no span".to_owned(),
@@ -70,7 +74,7 @@ impl Signals {
             );
             let mut told: Vec<_> = record.attributes_iter().map(|(key, value)| format!("{key}={value:?}")).collect();
             told.sort();
-            text += &format!("{severity} {} in {span} {}\n", record.event_name().unwrap_or("-"), told.join(" "));
+            text += &format!("{severity} {event} in {span} {}\n", told.join(" "));
         }
         text
     }
@@ -80,7 +84,9 @@ fn lines(metrics: &ResourceMetrics) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for scope in metrics.scope_metrics() {
         for metric in scope.metrics() {
+            assert!(Convention::get().metric(metric.name()).is_some(), "neither registry knows {}", metric.name());
             let mut line = |attributes_of: Vec<&KeyValue>, count: u64| {
+                attributes_of.iter().for_each(|attribute| known(metric.name(), attribute.key.as_str()));
                 let attributes = attributes(attributes_of).join(", ");
                 lines.insert(format!("{} [{}] {{{attributes}}} {count}", metric.name(), metric.unit()));
             };

@@ -1,0 +1,124 @@
+//! Our registry, as far as the checks read it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::{Attribute, Convention, Level, Metric, Source, Type};
+
+#[derive(Deserialize)]
+struct File {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    metric_name: Option<String>,
+    instrument: Option<String>,
+    unit: Option<String>,
+    #[serde(default)]
+    stability: String,
+    #[serde(default)]
+    attributes: Vec<Entry>,
+}
+
+/// An attribute that is defined, or one that is referenced.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Defined {
+        id: String,
+        #[serde(rename = "type")]
+        value: Value,
+        stability: String,
+    },
+    Referenced {
+        r#ref: String,
+        requirement_level: Requirement,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Plain(String),
+    Members { members: Vec<Member> },
+}
+
+#[derive(Deserialize)]
+struct Member {
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Requirement {
+    Plain(String),
+    /// The level, and when it applies.
+    When(BTreeMap<String, String>),
+}
+
+/// Adds what the registry defines.
+///
+/// Its groups of attributes named `otel_messaging.{span}` are what such spans have on every system.
+pub(crate) fn add_to(convention: &mut Convention) {
+    let files = [
+        include_str!("../../../registry/attributes.yaml"),
+        include_str!("../../../registry/spans.yaml"),
+        include_str!("../../../registry/metrics.yaml"),
+    ];
+    for file in files {
+        let File { groups } = serde_saphyr::from_str(file).expect("the registry is as its reader expects it");
+        groups.into_iter().for_each(|group| add(convention, group));
+    }
+}
+
+fn add(convention: &mut Convention, group: Group) {
+    let mut levels = BTreeMap::new();
+    for entry in group.attributes {
+        match entry {
+            Entry::Defined { id, value, stability } => {
+                let value = match value {
+                    Value::Plain(name) => Type::parse(&name),
+                    Value::Members { members } => Type::OneOf(members.into_iter().map(|it| it.value).collect()),
+                };
+                let attribute = Attribute { value, stability, source: Source::Ours };
+                let known = convention.attributes.insert(id.clone(), attribute);
+                assert!(known.is_none(), "{id} is defined twice");
+            }
+            Entry::Referenced { r#ref, requirement_level } => {
+                let level = match &requirement_level {
+                    Requirement::Plain(level) => level,
+                    Requirement::When(when) => when.keys().next().expect("a level"),
+                };
+                levels.insert(r#ref, Level::parse(level));
+            }
+        }
+    }
+    let span = |system: &str, name: &str| (system.to_owned(), name.to_owned());
+    match (group.kind.as_str(), group.id.strip_prefix("otel_messaging."), group.metric_name) {
+        ("span", ..) => {
+            let name = group.id.strip_prefix("span.messaging.nats.").expect("spans of ours are those of NATS");
+            convention.spans.insert(span("nats", name), levels);
+        }
+        ("metric", _, Some(name)) => {
+            let metric = Metric {
+                histogram: group.instrument.as_deref() == Some("histogram"),
+                unit: group.unit.expect("a metric has a unit"),
+                boundaries: Vec::new(),
+                attributes: levels,
+                stability: group.stability,
+                source: Source::Ours,
+            };
+            convention.metrics.insert(name, metric);
+        }
+        ("attribute_group", Some(name), _) => {
+            convention.spans.insert(span("*", name), levels);
+        }
+        ("attribute_group", None, _) => (),
+        (other, ..) => panic!("{} is of a type that no check knows: {other}", group.id),
+    }
+}
