@@ -55,7 +55,7 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
         .zip(&each)
         .filter_map(|(span, attributes)| {
             let own = attributes.iter().filter(|one| !common.contains(one)).cloned().collect();
-            Some(Link::new(span.creation()?.clone(), own, 0))
+            Some(Link::new(span.creation()?, own, 0))
         })
         .take(first.max_links())
         .collect();

@@ -20,6 +20,7 @@ use crate::{
     exceptions::Exceptions,
     instrumentation::{Instrumentation, Meters, Settings, Tracers},
     metrics::Instruments,
+    propagation::named,
     shield::shield,
 };
 
@@ -178,7 +179,7 @@ impl Live {
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
     /// span is which one it is.
     pub(crate) fn linked(&self, headers: &dyn Extractor) -> SpanContext {
-        let (_, named) = self.extract(Context::new(), headers);
+        let named = named(&self.extract(Context::new(), headers)).unwrap_or(SpanContext::NONE);
         if !self.settings.untrusted {
             return named;
         }
@@ -186,8 +187,8 @@ impl Live {
         SpanContext::new(trace, span, named.trace_flags(), named.is_remote(), TraceState::NONE)
     }
 
-    /// What the headers say, on top of `context`; and the span they named, or none.
-    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor) -> (Context, SpanContext) {
+    /// What the headers say, on top of `context`: the span they name is the context's then.
+    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor) -> Context {
         self.settings.propagator.extract(context, headers, || {
             otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
         })
@@ -195,6 +196,6 @@ impl Live {
 }
 
 fn since_1970(time: SystemTime) -> u64 {
-    let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    u64::try_from(millis).unwrap_or(u64::MAX)
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()))
 }

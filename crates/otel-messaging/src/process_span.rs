@@ -27,6 +27,7 @@ use crate::{
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation, OperationType},
     policy::Correlation,
+    propagation::named,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     sequential::{self, Hand},
     shield::shield,
@@ -50,7 +51,8 @@ pub struct ProcessSpan {
     base: Context,
     /// The context at the hand-out, if a span was active in it.
     ambient: Option<Context>,
-    creation: SpanContext,
+    /// What an untrusted sender named, which nothing continues.
+    untrusted: Option<Box<SpanContext>>,
     /// What the span will start with.
     attributes: Mutex<Attributes>,
     /// What is current for the handler, once somebody asked or a batch claimed the message; it stays after the end, for
@@ -110,10 +112,10 @@ impl ProcessSpan {
             (parent, None)
         };
         let settings = operation.live.settings();
-        let (base, creation) = match arrival.headers {
-            None => (base, SpanContext::NONE),
-            Some(headers) if settings.untrusted => (base, operation.live.linked(headers)),
-            Some(headers) => operation.live.extract(base, headers),
+        let (base, untrusted) = match arrival.headers {
+            None => (base, None),
+            Some(headers) if settings.untrusted => (base, Some(Box::new(operation.live.linked(headers)))),
+            Some(headers) => (operation.live.extract(base, headers), None),
         };
         let rules = Rules {
             starts_anew: settings.correlation.starts_anew(|| arrival.past(start)),
@@ -125,7 +127,7 @@ impl ProcessSpan {
             start,
             base,
             ambient,
-            creation,
+            untrusted,
             attributes: Mutex::new(attributes),
             context: OnceLock::new(),
             ended: AtomicBool::new(false),
@@ -152,9 +154,9 @@ impl ProcessSpan {
             may_look: first.may_look,
             operation,
             start,
-            base: parent,
+            base: Context::new(),
             ambient: None,
-            creation: SpanContext::NONE,
+            untrusted: None,
             attributes: Mutex::default(),
             context: OnceLock::from(current),
             ended: AtomicBool::new(false),
@@ -192,8 +194,11 @@ impl ProcessSpan {
     }
 
     /// The context that the sender left in the message, if there was a valid one.
-    pub fn creation(&self) -> Option<&SpanContext> {
-        self.creation.is_valid().then_some(&self.creation)
+    pub fn creation(&self) -> Option<SpanContext> {
+        match &self.untrusted {
+            None => named(&self.base),
+            Some(untrusted) => untrusted.is_valid().then(|| (**untrusted).clone()),
+        }
     }
 
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
@@ -243,14 +248,14 @@ impl ProcessSpan {
         let current = Context::current();
         let own = self.current();
         let own = (own.span != Whose::Nobodys).then(|| own.context.span().span_context().clone());
-        let again = self.creation().cloned().into_iter().chain(own).collect();
+        let again = self.creation().into_iter().chain(own).collect();
         let marks = current.get::<Marks>().cloned().unwrap_or_default();
         let marks = Marks { processed: self.identity(), again, ..marks };
         Attached::new(current.with_value(marks), self.identity())
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
-        self.creation().map(Identity::of)
+        self.creation().as_ref().map(Identity::of)
     }
 
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
@@ -303,10 +308,10 @@ impl ProcessSpan {
     }
 
     fn finish(&self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
-        let span = self.current().own();
-        if self.ended.swap(true, Ordering::AcqRel) {
+        if self.has_ended() {
             return;
         }
+        let span = self.current().own();
         if let Some((error_type, error)) = &error {
             let recording = span.as_ref().is_some_and(SpanRef::is_recording);
             let message = self.failed(error_type, *error, recording, span.as_ref().map(SpanRef::span_context));
@@ -319,6 +324,20 @@ impl ProcessSpan {
             shield(|| span.end());
         }
         self.measure(error.as_ref().map(|(error_type, _)| &**error_type));
+    }
+
+    /// Whether it ended before; from now on it has. Of two threads that end a span at once the span itself takes the first;
+    /// only where more than a span is told need they know of each other.
+    fn has_ended(&self) -> bool {
+        let live = &self.operation.live;
+        if live.instruments().is_some() || live.exceptions.is_some() {
+            return self.ended.swap(true, Ordering::AcqRel);
+        }
+        let ended = self.ended.load(Ordering::Acquire);
+        if !ended {
+            self.ended.store(true, Ordering::Release);
+        }
+        ended
     }
 
     /// Tells of a failure in an event; gives what the error says where the span is to say it too.
@@ -391,7 +410,7 @@ impl ProcessSpan {
             let mut links = Vec::new();
             if let Some(creation) = creation {
                 links.reserve_exact(1 + usize::from(ambient.is_some()));
-                links.push(Link::with_context(creation.clone()));
+                links.push(Link::with_context(creation));
             }
             links.extend(ambient.map(Link::with_context));
             Self::builder(&self.operation, self.start, attributes, links)
@@ -457,7 +476,7 @@ impl fmt::Debug for ProcessSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessSpan")
             .field("operation", &self.operation.span_name)
-            .field("creation", &self.creation)
+            .field("creation", &self.creation())
             .finish_non_exhaustive()
     }
 }

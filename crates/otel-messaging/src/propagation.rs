@@ -91,55 +91,40 @@ impl Propagator {
         }
     }
 
-    /// What the headers say, on top of `context`; and the span they named, or none. `malformed` is called for a
+    /// What the headers say, on top of `context`: the span they name is the context's then. `malformed` is called for a
     /// `traceparent` that says nothing.
-    pub(crate) fn extract(
-        &self,
-        context: Context,
-        headers: &dyn Extractor,
-        malformed: impl FnOnce(),
-    ) -> (Context, SpanContext) {
+    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, malformed: impl FnOnce()) -> Context {
         match self {
             Self::W3c => {
-                let creation = span_context(headers);
                 let context = match baggage(headers) {
                     Some(baggage) => context.with_baggage(baggage),
                     None => context,
                 };
-                match creation {
-                    Some(creation) => (context.with_remote_span_context(creation.clone()), creation),
+                match span_context(headers) {
+                    Some(creation) => context.with_remote_span_context(creation),
                     None => {
                         if headers.get(TRACEPARENT).is_some() {
                             malformed();
                         }
-                        (context, SpanContext::NONE)
+                        context
                     }
                 }
             }
-            Self::Off => (context, SpanContext::NONE),
-            Self::Global | Self::Explicit(_) => self.extract_by(context, headers, malformed),
-        }
-    }
-
-    fn extract_by(
-        &self,
-        mut context: Context,
-        headers: &dyn Extractor,
-        malformed: impl FnOnce(),
-    ) -> (Context, SpanContext) {
-        let mut creation = SpanContext::NONE;
-        self.with(|propagator| {
-            let extracted = propagator.extract_with_context(&context, headers);
-            let found = extracted.span();
-            let found = found.span_context();
-            if found.is_valid() && found.is_remote() {
-                creation = found.clone();
-            } else if propagator.fields().any(|field| field == TRACEPARENT) && headers.get(TRACEPARENT).is_some() {
-                malformed();
+            Self::Off => context,
+            Self::Global | Self::Explicit(_) => {
+                let extracted = self.with(|propagator| {
+                    let extracted = propagator.extract_with_context(&context, headers);
+                    if named(&extracted).is_none()
+                        && propagator.fields().any(|field| field == TRACEPARENT)
+                        && headers.get(TRACEPARENT).is_some()
+                    {
+                        malformed();
+                    }
+                    extracted
+                });
+                extracted.unwrap_or(context)
             }
-            context = extracted;
-        });
-        (context, creation)
+        }
     }
 
     /// Runs `with` on a propagator of others; `None` where none is installed, or where it panicked.
@@ -159,6 +144,13 @@ impl Propagator {
             Self::W3c | Self::Off => None,
         }
     }
+}
+
+/// The span that the headers named which a context was extracted from.
+pub(crate) fn named(context: &Context) -> Option<SpanContext> {
+    let span = context.span();
+    let named = span.span_context();
+    (named.is_valid() && named.is_remote()).then(|| named.clone())
 }
 
 fn inject_w3c(context: &Context, headers: &mut dyn Injector) {

@@ -25,7 +25,7 @@ use crate::{
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     policy::CarriedContext,
     process_span::ProcessSpan,
-    propagation::Propagator,
+    propagation::{Propagator, named},
     semconv::attribute,
 };
 
@@ -236,10 +236,7 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
         let live = self.live();
-        let (_, carried) = live.extract(Context::new(), headers);
-        if !carried.is_valid() {
-            return None;
-        }
+        let carried = named(&live.extract(Context::new(), headers))?;
         let keep = match live.settings().carried_context {
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
@@ -286,7 +283,7 @@ impl Telemetry {
         messages: impl Iterator<Item = &'a Arc<ProcessSpan>>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let creations = messages.filter_map(|message| message.creation().cloned());
+        let creations = messages.filter_map(|message| message.creation());
         self.receive_linked(call, operation, creations, attributes)
     }
 

@@ -109,7 +109,7 @@ impl Fetch {
 
     fn received(&mut self, message: &Message) {
         self.messages += 1;
-        self.creations.extend(message.message.delivery().and_then(|delivery| delivery.process().creation().cloned()));
+        self.creations.extend(message.message.delivery().and_then(|delivery| delivery.process().creation()));
     }
 
     fn end<E: ErrorType + fmt::Display>(self, feed: &Feed, result: Result<(), &E>) {
