@@ -63,6 +63,10 @@ fn since_1970(time: DateTime) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const AT: &str = "1790230470084404000";
@@ -96,6 +100,47 @@ mod tests {
         for reply in ["_INBOX.x", "$JS.ACK.a.b.1.2.3.4", "$JS.ACK.a.b.c.d.e.f.g.h", "$JS.ACK.s.c.1.x.3.4.5", "$JS.ACK."]
         {
             assert!(parse(reply).is_err(), "{reply}");
+        }
+    }
+
+    /// What is written as the server writes it, with the numbers that it could write.
+    fn written() -> impl Strategy<Value = (Vec<String>, i64, u64, u64, i64, u64)> {
+        // Three that only newer servers write: domain, account, and whatever they will think of.
+        let more = proptest::collection::vec("[^. ]{1,12}", 3);
+        let more = prop_oneof![Just(Vec::new()), more];
+        (more, any::<i64>(), any::<u64>(), any::<u64>(), any::<i64>(), any::<u64>())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_no_acknowledgement_subject_is_an_error_or_nothing(reply in ".*", tokens in "(\\PC{0,4}\\.){0,14}") {
+            let _ = past(Some(&reply));
+            let _ = past(Some(&format!("$JS.ACK.{tokens}")));
+            prop_assert!(reply.starts_with("$JS.ACK.") || parse(&reply).is_err());
+        }
+
+        #[test]
+        fn what_the_server_writes_is_read_as_it_is(
+            (more, delivered, stream_sequence, consumer_sequence, published, pending) in written()
+        ) {
+            let (before, after) = match &more[..] {
+                [domain, account, more] => (format!("{domain}.{account}."), format!(".{more}")),
+                _ => Default::default(),
+            };
+            let numbers = format!("{delivered}.{stream_sequence}.{consumer_sequence}.{published}.{pending}");
+            let reply = format!("$JS.ACK.{before}S.C.{numbers}{after}");
+            let info = parse(&reply).unwrap();
+            prop_assert_eq!((info.stream, info.consumer, info.token), ("S", "C", more.get(2).map(String::as_str)));
+            prop_assert_eq!(info.domain, more.first().map(String::as_str).filter(|domain| *domain != "_"));
+            prop_assert_eq!((info.stream_sequence, info.consumer_sequence), (stream_sequence, consumer_sequence));
+            prop_assert_eq!((info.delivered, info.pending), (delivered, pending));
+
+            let (past, at) = past(Some(&reply));
+            prop_assert_eq!(at, Some(info.published));
+            prop_assert_eq!(past.attempt, u64::try_from(delivered).ok().filter(|attempt| *attempt > 0));
+            let nanoseconds = u64::try_from(published).ok();
+            let stored = nanoseconds.map(|since| SystemTime::UNIX_EPOCH + Duration::from_nanos(since));
+            prop_assert_eq!(past.stored, stored);
         }
     }
 }
