@@ -7,5 +7,7 @@ mod faults;
 mod hostile_headers;
 mod receive;
 mod send;
+mod sequential;
 mod settle;
 mod types;
+mod ways;
