@@ -8,4 +8,6 @@ mod faults;
 mod hostile_headers;
 mod receive;
 mod send;
+mod sequential;
 mod settle;
+mod ways;

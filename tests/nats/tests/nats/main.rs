@@ -17,6 +17,7 @@ mod sequential;
 mod servers;
 mod settle;
 mod user_code;
+mod ways;
 
 use std::{
     process,

@@ -1,0 +1,240 @@
+//! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, future::join3};
+use opentelemetry::{Context, SpanId, trace::TraceContextExt};
+use opentelemetry_sdk::trace::SpanData;
+use otel_rdkafka::{
+    consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext, StreamConsumer},
+    message::BorrowedMessage,
+    otel::{MessageExt, sequential, sequential_blocking},
+    producer::{BaseProducer, BaseRecord, Producer},
+    util::AsyncRuntime,
+};
+use support::{Sdk, attribute as value_of, eventually};
+use tokio::time::timeout;
+
+use crate::broker::Test;
+
+const MESSAGES: usize = 20;
+
+fn current() -> SpanId {
+    Context::current().span().span_context().span_id()
+}
+
+fn id_of(message: &impl MessageExt) -> SpanId {
+    message.otel_context().span().span_context().span_id()
+}
+
+/// A topic with messages in it, each with a trace of its own.
+fn full(sdk: &Sdk, messages: usize) -> Test {
+    let test = Test::with_sdk(sdk.clone());
+    let producer = producer(&test);
+    for _ in 0..messages {
+        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    test
+}
+
+fn producer(test: &Test) -> BaseProducer {
+    let producer: BaseProducer = test.config().create().unwrap();
+    producer.with_instrumentation(test.sdk.instrumentation())
+}
+
+fn base_consumer(test: &Test) -> BaseConsumer {
+    let consumer: BaseConsumer = test.consumer_config().create().unwrap();
+    consumer.subscribe(&[&test.topic]).unwrap();
+    consumer.with_instrumentation(test.sdk.instrumentation())
+}
+
+fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
+    let mut message = None;
+    eventually("a message", || {
+        message = consumer.poll(Duration::from_millis(100)).map(Result::unwrap);
+        message.is_some()
+    });
+    message.unwrap()
+}
+
+/// Smol's executor and timer for rdkafka's own tasks.
+#[derive(Debug)]
+struct Smol;
+
+impl AsyncRuntime for Smol {
+    type Delay = futures::future::Map<smol::Timer, fn(Instant)>;
+
+    fn spawn<T: Future<Output = ()> + Send + 'static>(task: T) {
+        smol::spawn(task).detach();
+    }
+
+    fn delay_for(duration: Duration) -> Self::Delay {
+        smol::Timer::after(duration).map(drop)
+    }
+}
+
+/// Two loops and a heartbeat in one task: what is sent for a message is its child, and a heartbeat is nobody's.
+async fn keep_apart<R: AsyncRuntime + 'static>(sdk: &Sdk) {
+    let topics = [full(sdk, MESSAGES), full(sdk, MESSAGES)];
+    let [left_to, right_to, beats_to] = [(); 3].map(|()| Test::with_sdk(sdk.clone()));
+    let producer = producer(&beats_to);
+    let send = |to: &Test| producer.send(BaseRecord::<(), str>::to(&to.topic).payload("paid")).unwrap();
+    let working = Cell::new(2);
+    let work = async |from: &Test, to: &Test| {
+        let consumer: StreamConsumer<DefaultConsumerContext, R> = from.consumer_config().create().unwrap();
+        let consumer = consumer.with_instrumentation(sdk.instrumentation());
+        consumer.subscribe(&[&from.topic]).unwrap();
+        sequential(async {
+            for _ in 0..MESSAGES {
+                let message = consumer.recv().await.unwrap();
+                R::delay_for(Duration::from_millis(1)).await;
+                send(to);
+                R::delay_for(Duration::from_millis(1)).await;
+                consumer.commit_message(&message, CommitMode::Async).unwrap();
+            }
+        })
+        .await;
+        working.set(working.get() - 1);
+    };
+    let heartbeat = async {
+        while working.get() > 0 {
+            send(&beats_to);
+            R::delay_for(Duration::from_millis(1)).await;
+        }
+    };
+    join3(work(&topics[0], &left_to), heartbeat, work(&topics[1], &right_to)).await;
+    producer.flush(Duration::from_secs(10)).unwrap();
+
+    let spans = sdk.spans();
+    let named = |name: String| -> Vec<&SpanData> { spans.iter().filter(|span| span.name == name).collect() };
+    for (from, to) in [(&topics[0], &left_to), (&topics[1], &right_to)] {
+        let process: Vec<_> =
+            named(format!("process {}", from.topic)).iter().map(|span| span.span_context.span_id()).collect();
+        assert_eq!(process.len(), MESSAGES);
+        for name in [format!("send {}", to.topic), format!("commit {}", from.topic)] {
+            let parents: Vec<_> = named(name).iter().map(|span| span.parent_span_id).collect();
+            assert_eq!(parents, process);
+        }
+    }
+    let beats = named(format!("send {}", beats_to.topic));
+    assert!(beats.len() > MESSAGES && beats.iter().all(|span| span.parent_span_id == SpanId::INVALID));
+}
+
+#[tokio::test]
+async fn two_loops_and_a_heartbeat_in_one_task_keep_apart_on_tokio() {
+    timeout(2 * support::DEADLINE, keep_apart::<otel_rdkafka::util::TokioRuntime>(&Sdk::new())).await.unwrap();
+}
+
+#[test]
+fn two_loops_and_a_heartbeat_in_one_task_keep_apart_on_smol() {
+    smol::block_on(keep_apart::<Smol>(&Sdk::new()));
+}
+
+#[test]
+fn a_poll_loop_sends_inside_the_message_in_hand_and_a_timer_beside_it_does_not() {
+    let sdk = Sdk::new();
+    let (from, to, beats) = (full(&sdk, MESSAGES), Test::with_sdk(sdk.clone()), Test::with_sdk(sdk.clone()));
+    let producer = producer(&to);
+    let send = |to: &Test| producer.send(BaseRecord::<(), str>::to(&to.topic).payload("paid")).unwrap();
+    let consumer = base_consumer(&from);
+    sequential_blocking(|| {
+        let mut left = MESSAGES;
+        while left > 0 {
+            // A poll that finds nothing leaves nothing current: so does the timer that is served in between.
+            if let Some(message) = consumer.poll(Duration::from_millis(50)) {
+                let message = message.unwrap();
+                send(&to);
+                consumer.commit_message(&message, CommitMode::Async).unwrap();
+                left -= 1;
+            }
+            send(&beats);
+        }
+    });
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let spans = sdk.spans();
+    let of = |name: String| spans.iter().filter(move |span| span.name == name);
+    let process: Vec<_> = of(format!("process {}", from.topic)).map(|span| span.span_context.span_id()).collect();
+    let parents: Vec<_> = of(format!("send {}", to.topic)).map(|span| span.parent_span_id).collect();
+    assert_eq!((parents.len(), parents), (MESSAGES, process));
+    assert!(of(format!("send {}", beats.topic)).all(|span| span.parent_span_id == SpanId::INVALID));
+    assert!(of(format!("send {}", beats.topic)).count() >= MESSAGES);
+}
+
+#[test]
+fn in_a_poll_loop_a_kept_message_and_one_that_moved_to_another_thread_are_not_current() {
+    let sdk = Sdk::new();
+    let test = full(&sdk, 4);
+    let consumer = base_consumer(&test);
+    sequential_blocking(|| {
+        let kept = next(&consumer);
+        assert_eq!(current(), id_of(&kept));
+        let second = next(&consumer);
+        assert_eq!(current(), SpanId::INVALID, "two are alive");
+        drop(kept);
+        assert_eq!(current(), id_of(&second));
+        drop(second);
+        assert_eq!(current(), SpanId::INVALID);
+
+        // A copy that owns its data is a part of the message, wherever it is.
+        let detached = next(&consumer).detach();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                assert_eq!(current(), SpanId::INVALID, "a thread inherits nothing");
+                detached.in_scope(|| assert_eq!(current(), id_of(&detached)));
+                assert_eq!(current(), SpanId::INVALID);
+            });
+        });
+        let last = next(&consumer);
+        assert_eq!(current(), id_of(&last));
+    });
+    assert_eq!(current(), SpanId::INVALID);
+    assert_eq!(sdk.spans().len(), 8);
+}
+
+#[test]
+fn a_poll_loop_that_panics_ends_its_message_and_leaves_nothing_current() {
+    let sdk = Sdk::new();
+    let test = full(&sdk, 1);
+    let consumer = base_consumer(&test);
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        sequential_blocking(|| {
+            let _message = next(&consumer);
+            panic!("a handler's bug");
+        });
+    }));
+    assert!(panics.is_err());
+    assert_eq!(current(), SpanId::INVALID);
+    assert_eq!(value_of(&test.span("process orders"), "error.type").unwrap().as_str(), "panic");
+}
+
+#[tokio::test]
+async fn a_loop_that_is_cancelled_ends_its_message_and_the_next_one_is_not_lost() {
+    let sdk = Sdk::new();
+    let test = full(&sdk, 2);
+    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
+    let consumer = consumer.with_instrumentation(sdk.instrumentation());
+    consumer.subscribe(&[&test.topic]).unwrap();
+    let (in_hand, has_one) = tokio::sync::oneshot::channel();
+    let cancelled = sequential(async {
+        let _message = consumer.recv().await.unwrap();
+        in_hand.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    tokio::select! {
+        () = cancelled => unreachable!("it never ends"),
+        received = has_one => received.unwrap(),
+    }
+    assert_eq!(current(), SpanId::INVALID);
+    assert_eq!(sdk.spans().len(), 3, "two sends and the message that was dropped");
+    let second = timeout(support::DEADLINE, sequential(async { consumer.recv().await.unwrap() })).await.unwrap();
+    assert_eq!(current(), SpanId::INVALID, "it left its loop");
+    drop(second);
+    assert_eq!(sdk.spans().len(), 4);
+}
