@@ -11,7 +11,7 @@ missing=$(brokers check --missing) || exit
 left_out=
 for broker in $missing; do left_out="$left_out $broker-tests"; done
 # These need all of them.
-[ -z "$missing" ] || left_out="$left_out pipeline-tests pattern-tests brokers"
+[ -z "$missing" ] || left_out="$left_out pipeline-tests pattern-tests switch-tests brokers"
 
 excludes=
 for package in $left_out; do excludes="$excludes --exclude $package"; done

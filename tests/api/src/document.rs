@@ -3,15 +3,15 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde_json::Value;
+use support::cargo;
 
 use crate::{PAIRS, Result, rustdoc::Document, surface::Crates};
 
 /// Versions of the format that were read and understood. Others are tried.
-const KNOWN_FORMATS: std::ops::RangeInclusive<u32> = 57..=57;
+const KNOWN_FORMATS: &str = "57";
 
 /// The workspace as `cargo metadata` describes it.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl Workspace {
     pub(crate) fn document(&self) -> Result<Crates> {
         let mut command = cargo();
         command
-            .args(["doc", "--quiet", "--no-deps"])
+            // With this one, dependencies have the features that they have in the rest of `make test`, and are there already.
+            .args(["doc", "--quiet", "--no-deps", "-p", "demo"])
             .env("RUSTDOC", Path::new(env!("CARGO_MANIFEST_DIR")).join("rustdoc.sh"))
             .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json --cap-lints allow");
         if let Some(rustdoc) = env::var_os("RUSTDOC") {
@@ -67,29 +68,27 @@ impl Workspace {
 
 fn read(path: &Path) -> Result<Document> {
     let text = fs::read(path).map_err(|error| format!("rustdoc wrote no {}: {error}", path.display()))?;
-    serde_json::from_slice(&text).map_err(|error| {
-        let format = serde_json::from_slice::<Value>(&text).map(|document| document["format_version"].to_string());
+    parse(&text)
+}
+
+fn parse(text: &[u8]) -> Result<Document> {
+    serde_json::from_slice(text).map_err(|error| {
+        let format = serde_json::from_slice::<Value>(text).map(|document| document["format_version"].to_string());
         format!(
-            "{}: rustdoc's JSON format {} is not understood ({error}); known are {} to {}: see tests/api/src/rustdoc.rs",
-            path.display(),
+            "rustdoc's JSON format {} is not understood ({error}); {KNOWN_FORMATS} are: see tests/api/src/rustdoc.rs",
             format.as_deref().unwrap_or("without a version"),
-            KNOWN_FORMATS.start(),
-            KNOWN_FORMATS.end(),
         )
         .into()
     })
 }
 
-/// A cargo as a shell would start it: what `cargo test` says about this package would make it compile again what depends on
-/// it.
-fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    for (name, _) in env::vars_os() {
-        let name_bytes = name.as_encoded_bytes();
-        if [&b"CARGO_MANIFEST_"[..], b"CARGO_PKG_"].iter().any(|prefix| name_bytes.starts_with(prefix)) {
-            command.env_remove(name);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_format_is_named() {
+        let error = parse(br#"{"format_version": 999, "root": 0, "index": []}"#).unwrap_err().to_string();
+        assert!(error.starts_with("rustdoc's JSON format 999 is not understood"), "{error}");
     }
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    command
 }

@@ -23,7 +23,10 @@ use otel_messaging::{Instrumentation, InstrumentationBuilder};
 
 use crate::signals::Signals;
 
+mod cargo;
 mod signals;
+
+pub use crate::cargo::cargo;
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);
