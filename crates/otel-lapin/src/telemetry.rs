@@ -136,7 +136,7 @@ impl Broker {
             }
             let destination = self.of_queue(Destination::named(name_of), queue);
             // The convention has no routing key on settle spans.
-            if matches!(name, ACK | NACK | REJECT) {
+            if [ACK, NACK, REJECT].contains(&name) {
                 self.with_server(destination)
             } else {
                 self.with_routing_key(destination, routing_key)
