@@ -74,7 +74,7 @@ async fn a_client_works_without_an_sdk_and_follows_one_that_comes_later() {
     let mut subscriber = client.subscribe("orders").await.unwrap();
     let message = round_trip(&client, &mut subscriber).await;
     assert_eq!(sampled_flag(message.headers.as_ref().unwrap()), "00");
-    let creation = message.process_span().unwrap().creation().unwrap().clone();
+    let creation = message.process_span().unwrap().creation().unwrap();
     let processing = message.otel_context().span().span_context().clone();
     assert_eq!((processing.trace_id(), processing.is_sampled()), (creation.trace_id(), false));
     assert!(context.with_instrumentation(out.instrumentation()).publish("s.2", "".into()).await.unwrap().await.is_ok());

@@ -106,7 +106,7 @@ async fn relation(policy: &str, message: &str, active: bool) -> String {
         assert_eq!(arrived.baggage().get("tenant.id").map(ToString::to_string), carried.then(|| "7".to_owned()));
     }
     let creations: Vec<SpanContext> =
-        handed_out.iter().filter_map(|message| message.process_span()?.creation().cloned()).collect();
+        handed_out.iter().filter_map(|message| message.process_span()?.creation()).collect();
     drop(handed_out);
     end(&ambient);
 

@@ -9,7 +9,7 @@ use otel_async_nats::{
     jetstream::{
         self,
         consumer::{AckPolicy, pull},
-        message::Acker,
+        message::{Acker, PublishMessage},
     },
     otel::MessageExt,
 };
@@ -261,4 +261,18 @@ async fn what_is_settled_by_raw_types_is_not_called_dropped() {
     let spans = sdk.spans();
     assert_eq!(spans.len(), 2, "{}", describe(&spans));
     assert!(spans.iter().all(|process| attribute(process, "otel_messaging.settlement.outcome").is_none()));
+}
+
+#[tokio::test]
+async fn a_settlement_tells_which_message_it_was() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 0).await;
+    let message = || PublishMessage::build().message_id("id-17");
+    consumed.context.get_ref().send_publish(consumed.subject.clone(), message()).await.unwrap().await.unwrap();
+    let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
+    acker.ack().await.unwrap();
+    drop((message, acker));
+    let ids: Vec<_> =
+        sdk.spans().iter().map(|span| attribute(span, "messaging.message.id").unwrap().to_string()).collect();
+    assert_eq!(ids, ["id-17", "id-17"]);
 }

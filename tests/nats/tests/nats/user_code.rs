@@ -140,7 +140,7 @@ async fn an_operation_that_is_filtered_out_hands_contexts_on_and_tells_nothing()
     let wanted = move |operation: &otel_async_nats::otel::Operation| operation.destination() != Some(&name);
     let hook = |operation: &otel_async_nats::otel::Operation, attributes: &mut otel_async_nats::otel::Attributes| {
         if operation.kind() == OperationType::Send {
-            attributes.set("shop.team", "fruit");
+            attributes.set("team", "fruit");
         }
     };
     let client = connect_with(sdk.all_signals_builder().filter(wanted).on_operation(hook).build()).await;
@@ -159,5 +159,5 @@ async fn an_operation_that_is_filtered_out_hands_contexts_on_and_tells_nothing()
     end(&request);
     let spans = sdk.spans();
     let publish = spans.iter().find(|span| span.name == format!("publish {loud}")).expect("this one is wanted");
-    assert_eq!(support::attribute(publish, "shop.team").unwrap().to_string(), "fruit", "{}", describe(&spans));
+    assert_eq!(support::attribute(publish, "team").unwrap().to_string(), "fruit", "{}", describe(&spans));
 }
