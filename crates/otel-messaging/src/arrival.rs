@@ -92,7 +92,9 @@ impl<'a> Arrival<'a> {
     }
 
     pub(crate) fn attributes(&self, attributes: &mut Attributes) {
-        if let Some(attempt) = self.attempt.and_then(|attempt| i64::try_from(attempt).ok()) {
+        if let Some(attempt) =
+            self.attempt.and_then(|attempt| i64::try_from(attempt).ok()).filter(|&attempt| attempt > 0)
+        {
             attributes.set(ours::DELIVERY_ATTEMPT, attempt);
         }
         if self.redelivered {

@@ -12,6 +12,7 @@ use opentelemetry::{
 
 use crate::{
     arrival::Clock,
+    instrumentation::Settings,
     operation::{OperationName, OperationType},
     semconv::{attribute, metric, ours},
     shield::shield,
@@ -140,6 +141,14 @@ impl Particulars<'_> {
         let all: Vec<_> = attributes.iter().chain(self.more).cloned().chain(error).collect();
         measure(&all);
     }
+}
+
+/// The partition among these attributes, where metrics are to tell it.
+pub(crate) fn partition(settings: &Settings, attributes: &[KeyValue]) -> Option<KeyValue> {
+    if !settings.metric_partition {
+        return None;
+    }
+    attributes.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_PARTITION_ID).cloned()
 }
 
 /// Sends, receives, settles; of a send also its messages.

@@ -62,6 +62,8 @@ pub struct ProcessSpan {
     ended: AtomicBool,
     settled: AtomicBool,
     rules: Rules,
+    /// Where its metrics tell it; most do not.
+    pub(crate) partition: Option<Box<KeyValue>>,
     /// The loop that has the message in hand.
     pub(crate) hand: Option<Arc<Hand>>,
 }
@@ -133,6 +135,7 @@ impl ProcessSpan {
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             rules,
+            partition: None,
             hand: sequential::here(),
         }
     }
@@ -141,6 +144,7 @@ impl ProcessSpan {
     pub(crate) fn of_batch(first: &Self, operation: Arc<Operation>, attributes: Attributes, links: Vec<Link>) -> Self {
         let parent = Context::current();
         let start = SystemTime::now();
+        let partition = metrics::partition(operation.live.settings(), &attributes.0);
         let span = (!operation.off)
             .then(|| {
                 operation.live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links))
@@ -162,6 +166,7 @@ impl ProcessSpan {
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             rules: Rules::default(),
+            partition: partition.map(Box::new),
             hand: None,
         }
     }
@@ -363,7 +368,8 @@ impl ProcessSpan {
     fn measure(&self, error_type: Option<&str>) {
         if let Some(instruments) = self.operation.live.instruments().filter(|_| !self.operation.off) {
             let took = between(self.start, SystemTime::now());
-            let particulars = Particulars { error_type, more: &[] };
+            let more = self.partition.as_deref().map_or(&[][..], std::slice::from_ref);
+            let particulars = Particulars { error_type, more };
             metrics::processed(instruments, &self.operation.series, took, &particulars);
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, KeyValue, SpanId, otel_warn,
+    Context, InstrumentationScope, SpanId, otel_warn,
     propagation::{Extractor, Injector},
     trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
@@ -26,7 +26,6 @@ use crate::{
     policy::CarriedContext,
     process_span::ProcessSpan,
     propagation::{Propagator, named},
-    semconv::attribute,
 };
 
 /// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.
@@ -351,15 +350,17 @@ impl Telemetry {
                 }
             })
         };
+        let partition = metrics::partition(live.settings(), &all.0);
         if let Some(instruments) = live.instruments().filter(|_| !operation.off) {
-            let partition = live.settings().metric_partition.then(|| partition(&all)).flatten();
             let particulars = Particulars { error_type: None, more: partition.as_slice() };
             metrics::consumed(instruments, &operation.series, &particulars);
             if let Some((time, clock)) = arrival.queue_time(call.at) {
                 metrics::queue_time(instruments, &operation.series, time, clock);
             }
         }
-        let span = Arc::new(ProcessSpan::new(call, operation, arrival, all));
+        let mut span = ProcessSpan::new(call, operation, arrival, all);
+        span.partition = partition.map(Box::new);
+        let span = Arc::new(span);
         if let Some(ambient) = span.child_of() {
             self.loops.handed_out_in(ambient);
         }
@@ -411,7 +412,7 @@ fn begin(
         return ClientSpan::new(None, operation, call.at);
     }
     let live = &operation.live;
-    let wants_partition = live.settings().metric_partition;
+    let settings = live.settings();
     let mut found = None;
     let mut attributes = Some(attributes);
     let span = live.start(call.may_look, parent, || {
@@ -423,9 +424,7 @@ fn begin(
                 attributes(all);
             }
         });
-        if wants_partition {
-            found = partition(&all);
-        }
+        found = metrics::partition(settings, &all.0);
         builder.attributes = Some(all.0);
         let links: Vec<Link> = links.map(Link::with_context).collect();
         if !links.is_empty() {
@@ -433,10 +432,10 @@ fn begin(
         }
         builder
     });
-    if let (true, Some(attributes)) = (wants_partition, attributes) {
+    if let (true, Some(attributes)) = (settings.metric_partition, attributes) {
         let mut all = Attributes::default();
         attributes(&mut all);
-        found = partition(&all);
+        found = metrics::partition(settings, &all.0);
     }
     let mut span = ClientSpan::new(span, operation, call.at);
     if let Some(partition) = found {
@@ -454,10 +453,6 @@ fn inject(call: &Call, span: &ClientSpan, propagator: &Propagator, headers: &mut
         return;
     }
     propagator.inject(context, headers, replace);
-}
-
-fn partition(attributes: &Attributes) -> Option<KeyValue> {
-    attributes.0.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_PARTITION_ID).cloned()
 }
 
 /// Notices a span that is held open around a consumer's loop: every message then becomes a part of it.

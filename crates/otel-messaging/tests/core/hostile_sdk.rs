@@ -1,20 +1,34 @@
-//! A sampler, a processor and a propagator that panic: the message goes through and arrives.
+//! Whatever of somebody else's panics, the message goes through and arrives, and no thread unwinds.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    borrow::Cow,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use opentelemetry::{
-    Context,
+    Context, InstrumentationScope, KeyValue, TraceId,
+    logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity},
+    metrics::{Meter, MeterProvider},
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+    trace::{Link, SpanKind},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
-    trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
+    logs::{SdkLogRecord, SdkLoggerProvider},
+    trace::{SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter, SpanProcessor},
 };
-use otel_messaging::{Instrumentation, MessageExt};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, MessageExt, adapter::Destination, process_batch};
+use support::{Sdk, w3c};
 
-use crate::queue::{HeaderMap, PUSH, Queue};
+use crate::{
+    block_on,
+    queue::{HeaderMap, PUSH, Queue},
+};
 
-#[derive(Debug)]
+/// One for every trait of OpenTelemetry's that somebody may implement.
+#[derive(Debug, Clone, Copy)]
 struct Panics {
     on_start: bool,
 }
@@ -33,8 +47,28 @@ impl SpanProcessor for Panics {
         Ok(())
     }
 
-    fn shutdown_with_timeout(&self, _: std::time::Duration) -> OTelSdkResult {
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
+    }
+}
+
+impl SpanExporter for Panics {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        panic!("an exporter's bug");
+    }
+}
+
+impl ShouldSample for Panics {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        _: &str,
+        _: &SpanKind,
+        _: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        panic!("a sampler's bug");
     }
 }
 
@@ -48,30 +82,122 @@ impl TextMapPropagator for Panics {
     }
 
     fn fields(&self) -> FieldIter<'_> {
-        FieldIter::new(&[])
+        // A propagator that names its headers is asked for more than that.
+        static FIELDS: std::sync::LazyLock<[String; 1]> = std::sync::LazyLock::new(|| ["x-vendor".to_owned()]);
+        assert!(self.on_start, "a propagator's bug");
+        FieldIter::new(&*FIELDS)
     }
 }
 
-#[test]
-fn no_message_is_lost_and_no_thread_unwinds() {
-    for on_start in [false, true] {
-        let provider = SdkTracerProvider::builder().with_span_processor(Panics { on_start }).build();
-        let instrumentation =
-            Instrumentation::builder().tracer_provider(provider).propagator(Panics { on_start }).build();
-        let mut queue = Queue::new(instrumentation);
-        queue.push_with(HeaderMap::default().with("colour", "green"), "1").unwrap();
-        assert_eq!(queue.messages[0], (HeaderMap::default().with("colour", "green"), "1".to_owned()));
-        let message = queue.pop().unwrap();
-        assert_eq!(message.in_scope(|| Ok::<_, String>(message.id.clone())).unwrap(), "1");
-        message.ack();
-        drop(message);
-
-        // In a drop that is part of an unwinding a second panic would abort the process.
-        let operation = queue.telemetry.operation(PUSH, &[], || otel_messaging::adapter::Destination::named("orders"));
-        let unwound = catch_unwind(AssertUnwindSafe(|| {
-            let _span = queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ());
-            panic!("a client's bug");
-        }));
-        assert!(unwound.is_err());
+impl MeterProvider for Panics {
+    fn meter_with_scope(&self, _: InstrumentationScope) -> Meter {
+        panic!("a meter provider's bug");
     }
+}
+
+impl LoggerProvider for Panics {
+    type Logger = Self;
+
+    fn logger_with_scope(&self, _: InstrumentationScope) -> Self {
+        assert!(!self.on_start, "a logger provider's bug");
+        *self
+    }
+}
+
+impl Logger for Panics {
+    type LogRecord = SdkLogRecord;
+
+    fn create_log_record(&self) -> SdkLogRecord {
+        let provider = SdkLoggerProvider::builder().build();
+        let mut record = provider.logger("a logger's").create_log_record();
+        record.set_body(AnyValue::from("a logger's"));
+        record
+    }
+
+    fn emit(&self, _: SdkLogRecord) {
+        panic!("a logger's bug");
+    }
+
+    fn event_enabled(&self, _: Severity, _: &str, _: Option<&str>) -> bool {
+        true
+    }
+}
+
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("an error's bug")
+    }
+}
+
+/// Everything a message goes through, and that it does.
+fn goes_through(what: &str, builder: InstrumentationBuilder) {
+    let mut queue = Queue::new(builder.capture_headers(["*"]).build());
+    let headers = || HeaderMap::default().with("colour", "green");
+    for id in ["1", "2", "3"] {
+        queue.push_with(headers(), id).unwrap_or_else(|full| panic!("{what}: {full}"));
+    }
+    let own = queue.messages.iter().map(|(headers, id)| (headers.0["colour"].as_str(), id.as_str()));
+    assert_eq!(own.collect::<Vec<_>>(), [("green", "1"), ("green", "2"), ("green", "3")], "{what}");
+    assert!(queue.create().0.len() <= 3, "{what}");
+
+    let message = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
+    assert_eq!(message.in_scope(|| Ok::<_, String>(message.id.clone())).unwrap(), "1", "{what}");
+    message.republish(|| queue.push_with(message.headers.clone(), "4")).unwrap();
+    message.ack();
+    drop(message);
+    let failed = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
+    assert!(block_on(failed.process(async { Err::<(), _>(Unspeakable) })).is_err(), "{what}");
+    drop(failed);
+    let batch = [queue.pop().unwrap(), queue.pop().unwrap()];
+    assert_eq!(block_on(process_batch(&batch, async { Err::<(), _>("no disk") })), Err("no disk"), "{what}");
+    assert_eq!(batch.each_ref().map(|message| &*message.id), ["3", "4"], "{what}");
+    queue.capacity = 0;
+    assert_eq!(queue.push("5"), Err("the queue is full"), "{what}");
+
+    // In a drop that is part of an unwinding a second panic would abort the process.
+    let operation = queue.telemetry.operation(PUSH, &[], || Destination::named("orders"));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _span = queue.telemetry.call().map(|call| queue.telemetry.send(call, &operation, None, |_| ()));
+        let _batch = batch;
+        panic!("a client's bug");
+    }));
+    assert!(unwound.is_err());
+}
+
+#[test]
+fn p11_no_message_is_lost_and_no_thread_unwinds() {
+    let provider = SdkTracerProvider::builder;
+    let traced = |provider: SdkTracerProvider| Instrumentation::builder().tracer_provider(provider);
+    for on_start in [false, true] {
+        let panics = Panics { on_start };
+        goes_through("processor", traced(provider().with_span_processor(panics).build()).propagator(w3c()));
+        goes_through("propagator", traced(provider().build()).propagator(panics));
+        goes_through("logger", Sdk::new().instrumentation_builder().logger_provider(panics));
+    }
+    let panics = Panics { on_start: true };
+    goes_through("exporter", traced(provider().with_simple_exporter(panics).build()).propagator(w3c()));
+    goes_through("sampler", traced(provider().with_sampler(panics).build()).propagator(w3c()));
+    goes_through("meter provider", Sdk::new().instrumentation_builder().meter_provider(panics));
+}
+
+#[test]
+fn p11_a_user_s_function_that_panics_costs_what_it_was_asked_for_and_no_more() {
+    let kept = |what: &str, configure: fn(InstrumentationBuilder) -> InstrumentationBuilder| {
+        let sdk = Sdk::new();
+        goes_through(what, configure(sdk.all_signals_builder()));
+        let text = sdk.described();
+        assert_eq!(text.matches("push orders\n  kind").count(), 6, "{what}: {text}");
+        assert_eq!(sdk.events().lines().count(), 4, "{what}: {}", sdk.events());
+        assert!(sdk.measured().contains("messaging.process.duration"), "{what}");
+        text
+    };
+    kept("hook", |b| b.on_operation(|_, _| panic!("a hook's bug")));
+    kept("filter", |b| b.filter(|_| panic!("a filter's bug")));
+    kept("template", |b| b.destination_template(|_| panic!("a template's bug")));
+    let text = kept("error type", |b| b.error_type(|_, _| -> Option<Cow<'static, str>> { panic!("a namer's bug") }));
+    assert!(text.contains("error.type = \"&str\""), "the type's name stands in: {text}");
+    let text = kept("redactor", |b| b.redact(|_, _| panic!("a redactor's bug")));
+    assert!(!text.contains("green"), "what could not be redacted is not shown: {text}");
 }

@@ -10,6 +10,7 @@ mod capture;
 mod carried;
 mod correlation;
 mod destinations;
+mod events;
 mod hooks;
 mod hostile_sdk;
 mod metrics;
@@ -19,6 +20,7 @@ mod republish;
 mod send;
 mod sequential;
 mod vocabulary;
+mod w3c;
 
 /// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.
 fn block_on<F: Future>(future: F) -> F::Output {

@@ -1,9 +1,252 @@
 //! What is measured, and when.
 
-use otel_messaging::MessageExt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::{
+    metrics::{
+        InMemoryMetricExporter, PeriodicReader, SdkMeterProvider,
+        data::{AggregatedMetrics, Metric, MetricData},
+    },
+    trace::Sampler,
+};
+use otel_messaging::{
+    Instrumentation, InstrumentationBuilder, MessageExt,
+    adapter::{Arrival, Clock, Destination, Settlement, Settles},
+    process_batch,
+    semconv::attribute,
+};
 use support::Sdk;
 
-use crate::queue::Queue;
+use crate::{
+    block_on,
+    queue::{ACK, HeaderMap, PROCESS, PULL, PUSH, Queue},
+};
+
+/// Instrument, kind, unit, description: the convention's own, and ours.
+const INSTRUMENTS: &str = "
+    messaging.client.consumed.messages  counter   {message} Number of messages that were delivered to the application.
+    messaging.client.operation.duration histogram s         Duration of messaging operation initiated by a producer or consumer client.
+    messaging.client.sent.messages      counter   {message} Number of messages producer attempted to send to the broker.
+    messaging.process.duration          histogram s         Duration of processing operation.
+    otel_messaging.deliveries           counter   {message} Messages by what became of them at the broker.
+    otel_messaging.queue_time           histogram s         How long messages were under way when they were handed out.
+";
+
+/// The convention's boundaries for durations, and ours for times in queues.
+const DURATIONS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const QUEUE_TIMES: [f64; 14] =
+    [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0];
+
+/// The convention's table "Metrics" (1.44.0), and ours: R is on every series, C where its condition holds, r recommended,
+/// - never.
+const ATTRIBUTES: &str = "
+    attribute                                operation sent consumed process deliveries queue_time
+    error.type                               C         C    C        C       -          -
+    messaging.consumer.group.name            C         -    C        C       C          C
+    messaging.destination.name               C         C    C        C       C          C
+    messaging.destination.partition.id       r         r    r        r       -          -
+    messaging.destination.subscription.name  C         -    C        C       C          C
+    messaging.destination.template           C         C    C        C       C          C
+    messaging.operation.name                 R         R    R        R       R          R
+    messaging.operation.type                 C         -    -        -       -          -
+    messaging.system                         R         R    R        R       R          R
+    server.address                           C         C    C        C       C          C
+    server.port                              r         r    r        r       r          r
+    otel_messaging.settlement.outcome        -         -    -        -       R          -
+    otel_messaging.clock                     -         -    -        -       -          R
+";
+
+const METRICS: [&str; 6] = [
+    "messaging.client.operation.duration",
+    "messaging.client.sent.messages",
+    "messaging.client.consumed.messages",
+    "messaging.process.duration",
+    "otel_messaging.deliveries",
+    "otel_messaging.queue_time",
+];
+
+/// The SDK's own view of what was measured.
+struct Meters {
+    provider: SdkMeterProvider,
+    exporter: InMemoryMetricExporter,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let exporter = InMemoryMetricExporter::default();
+        let reader = PeriodicReader::builder(exporter.clone()).with_interval(Duration::from_secs(86_400)).build();
+        Self { provider: SdkMeterProvider::builder().with_reader(reader).build(), exporter }
+    }
+
+    fn each(&self, mut see: impl FnMut(&Metric)) {
+        self.exporter.reset();
+        self.provider.force_flush().unwrap();
+        for collected in self.exporter.get_finished_metrics().unwrap() {
+            collected.scope_metrics().flat_map(|scope| scope.metrics()).for_each(&mut see);
+        }
+    }
+
+    /// Name, attributes, and sum of each series.
+    fn series(&self) -> Vec<(String, BTreeMap<String, String>, f64)> {
+        let mut series = Vec::new();
+        self.each(|metric| {
+            let named = |attributes: Vec<&KeyValue>| -> BTreeMap<_, _> {
+                attributes.into_iter().map(|one| (one.key.to_string(), one.value.to_string())).collect()
+            };
+            match metric.data() {
+                AggregatedMetrics::U64(MetricData::Sum(sum)) => series.extend(sum.data_points().map(|point| {
+                    (metric.name().to_owned(), named(point.attributes().collect()), point.value() as f64)
+                })),
+                AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                    series.extend(histogram.data_points().map(|point| {
+                        assert_eq!(point.count(), point.bucket_counts().sum::<u64>());
+                        (metric.name().to_owned(), named(point.attributes().collect()), point.sum())
+                    }));
+                }
+                other => panic!("{}: {other:?}", metric.name()),
+            }
+        });
+        series
+    }
+}
+
+/// Everything there is, once well and once badly.
+fn everything(queue: &mut Queue) {
+    let consumer = |destination: &str| {
+        Destination::named(destination)
+            .with(attribute::MESSAGING_CONSUMER_GROUP_NAME, "billing")
+            .with(attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, "durable")
+            .with(attribute::MESSAGING_CLIENT_ID, "not on metrics")
+            .with(attribute::SERVER_ADDRESS, "localhost")
+            .with(attribute::SERVER_PORT, 4222)
+    };
+    let telemetry = queue.telemetry.clone();
+    let sent = SystemTime::now() - Duration::from_secs(2);
+    for destination in ["orders", "refunds.1"] {
+        let producer = || {
+            let described = Destination::named(destination).with(attribute::SERVER_ADDRESS, "localhost");
+            described.with(attribute::SERVER_PORT, 4222)
+        };
+        for failed in [false, true] {
+            let call = || telemetry.call().unwrap();
+            let push = telemetry.operation(PUSH, &[destination], producer);
+            let mut send = telemetry.send(call(), &push, None, |_| ());
+            send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
+            let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
+            let arrival = Arrival::new(None).sent(sent, Clock::CreateTime).awaits_settlement(true);
+            let message = telemetry.hand_out(call(), process, arrival, |attributes| {
+                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
+            });
+            let pull = telemetry.operation(PULL, &[destination], || consumer(destination));
+            let receive = telemetry.receive(call(), &pull, [&message].into_iter(), |attributes| {
+                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
+            });
+            let ack = telemetry.operation(ACK, &[destination], || consumer(destination));
+            let settle = telemetry.settle(call(), &ack, Settles::Message(&message), std::iter::empty(), |attributes| {
+                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
+            });
+            if failed {
+                send.fail("queue_full", "full");
+                receive.fail("not-found", "none");
+                settle.fail("closed", "closed");
+                message.fail("declined", "declined");
+            } else {
+                send.succeed();
+                receive.succeed();
+                settle.settled(Settlement::Ack);
+                message.end();
+            }
+        }
+    }
+}
+
+fn templates(builder: InstrumentationBuilder) -> InstrumentationBuilder {
+    builder.destination_template(|name| name.starts_with("refunds.").then(|| "refunds.{id}".to_owned()))
+}
+
+#[test]
+fn instruments_are_those_of_the_convention_and_two_of_ours() {
+    let meters = Meters::new();
+    let builder = Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans();
+    everything(&mut Queue::new(builder.build()));
+    let mut found = BTreeSet::new();
+    meters.each(|metric| {
+        let kind = match metric.data() {
+            AggregatedMetrics::U64(MetricData::Sum(sum)) if sum.is_monotonic() => "counter",
+            AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                let expected = if metric.name() == "otel_messaging.queue_time" { QUEUE_TIMES } else { DURATIONS };
+                histogram.data_points().for_each(|point| assert_eq!(point.bounds().collect::<Vec<_>>(), expected));
+                "histogram"
+            }
+            other => panic!("{}: {other:?}", metric.name()),
+        };
+        found.insert(format!("{} {kind} {} {}", metric.name(), metric.unit(), metric.description()));
+    });
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected: BTreeSet<_> = INSTRUMENTS.lines().map(words).filter(|line| !line.is_empty()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn each_series_has_the_attributes_of_its_metric_and_no_others() {
+    let meters = Meters::new();
+    let builder = templates(Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans());
+    everything(&mut Queue::new(builder.metric_partition(true).build()));
+    let table: BTreeMap<&str, Vec<&str>> = ATTRIBUTES
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|row| row.len() == 7 && row[0] != "attribute")
+        .map(|row| (row[0], row[1..].to_vec()))
+        .collect();
+    assert_eq!(table.len(), 13);
+    let mut seen = BTreeSet::new();
+    for (name, attributes, _) in meters.series() {
+        let column = METRICS.iter().position(|metric| *metric == name).unwrap();
+        for (attribute, levels) in &table {
+            let there = attributes.contains_key(*attribute);
+            match levels[column] {
+                "R" => assert!(there, "{name}: no {attribute}"),
+                "-" => assert!(!there, "{name}: {attribute}"),
+                _ => (),
+            }
+            if there {
+                seen.insert((column, *attribute));
+            }
+        }
+        assert!(attributes.keys().all(|key| table.contains_key(&**key)), "{name}: {attributes:?}");
+        let named = attributes.contains_key("messaging.destination.name");
+        assert_ne!(named, attributes.contains_key("messaging.destination.template"), "{name}: {attributes:?}");
+    }
+    // Whatever may be there was, but for a message that cannot fail to be handed out.
+    for (attribute, levels) in &table {
+        for (column, level) in levels.iter().enumerate() {
+            let possible = *level != "-" && (*attribute, METRICS[column]) != ("error.type", METRICS[2]);
+            assert_eq!(seen.contains(&(column, attribute)), possible, "{attribute} of {}", METRICS[column]);
+        }
+    }
+}
+
+#[test]
+fn a_partition_and_a_server_that_only_the_answer_tells_are_measured_where_they_are_wanted() {
+    for wanted in [false, true] {
+        let sdk = Sdk::new();
+        let queue = Queue::new(sdk.all_signals_builder().metric_partition(wanted).build());
+        let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+        let mut send = queue.telemetry.send(queue.telemetry.call().unwrap(), &push, None, |_| ());
+        send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
+        send.set(attribute::SERVER_ADDRESS, "broker-2");
+        send.set(attribute::MESSAGING_MESSAGE_ID, "17");
+        send.succeed();
+        let measured = sdk.measured();
+        assert_eq!(measured.matches("messaging.destination.partition.id = \"3\"").count(), if wanted { 2 } else { 0 });
+        assert_eq!(measured.matches("server.address = \"broker-2\"").count(), 2, "{measured}");
+        assert!(!measured.contains("17"), "{measured}");
+    }
+}
 
 #[test]
 fn each_operation_is_measured_once() {
@@ -35,4 +278,268 @@ otel_messaging.deliveries [{message}] {orders, messaging.operation.name = "ack",
 "#
         .trim_start()
     );
+}
+
+#[test]
+fn metrics_are_the_same_whatever_becomes_of_spans() {
+    let measured = |sdk: &Sdk, builder: InstrumentationBuilder| {
+        everything(&mut Queue::new(templates(builder).build()));
+        sdk.measured()
+    };
+    let usual = Sdk::new();
+    let expected = measured(&usual, usual.all_signals_builder());
+    assert!(expected.lines().count() > 20, "{expected}");
+    let out = Sdk::with_sampler(Sampler::AlwaysOff);
+    assert_eq!(measured(&out, out.all_signals_builder()), expected, "sampled out");
+    assert_eq!(out.spans().len(), 0);
+    let off = Sdk::new();
+    assert_eq!(measured(&off, off.all_signals_builder().without_spans()), expected, "no tracer");
+    assert_eq!(off.spans().len(), 0);
+    let partitioned = |builder: InstrumentationBuilder, sdk: &Sdk| measured(sdk, builder.metric_partition(true));
+    let (on, off) = (Sdk::new(), Sdk::new());
+    assert_eq!(
+        partitioned(on.all_signals_builder(), &on),
+        partitioned(off.all_signals_builder().without_spans(), &off),
+        "attributes of the start that metrics have too"
+    );
+}
+
+#[test]
+fn spans_are_the_same_whatever_becomes_of_metrics() {
+    let spans = |sdk: &Sdk, builder: InstrumentationBuilder| {
+        let mut queue = Queue::new(builder.build());
+        queue.push("1").unwrap();
+        queue.pull()[0].ack();
+        sdk.described()
+    };
+    let (with, without) = (Sdk::new(), Sdk::new());
+    let expected = spans(&with, with.all_signals_builder());
+    assert_eq!(spans(&without, without.all_signals_builder().without_metrics()), expected);
+    assert_eq!(without.measured(), "");
+}
+
+fn count(sdk: &Sdk, metric: &str, containing: &str) -> u64 {
+    let measured = sdk.measured();
+    let lines = measured.lines().filter(|line| line.starts_with(metric) && line.contains(containing));
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn p28_a_message_is_consumed_once_however_many_spans_tell_of_it() {
+    for receive_spans in [false, true] {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.all_signals_builder().receive_spans(receive_spans).build());
+        for _ in 0..3 {
+            queue.push("1").unwrap();
+        }
+        assert!(queue.telemetry.tells_polls());
+        let polled = queue.telemetry.call().unwrap();
+        let message = queue.pop().unwrap();
+        let operation = queue.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
+        queue.telemetry.polled(polled, &operation, message.process_span().unwrap(), |_| ());
+        message.in_scope(|| ());
+        message.in_scope(|| ());
+        message.clone().ack();
+        drop(message);
+        block_on(process_batch(&queue.pull(), async {}));
+        assert_eq!(count(&sdk, "messaging.client.consumed.messages", "\"pull\""), 3);
+        assert_eq!(count(&sdk, "messaging.client.consumed.messages", ""), 3, "under one name only");
+        assert_eq!(count(&sdk, "messaging.client.operation.duration", "\"pull\""), 2);
+        assert_eq!(count(&sdk, "messaging.process.duration", ""), 2, "one message, one batch");
+        assert_eq!(
+            sdk.spans().iter().filter(|span| span.name == "pull orders").count(),
+            1 + usize::from(receive_spans)
+        );
+    }
+}
+
+#[test]
+fn polls_need_not_be_told_where_nobody_wants_to_know() {
+    let sdk = Sdk::new();
+    assert!(!Queue::new(sdk.instrumentation_builder().without_metrics().build()).telemetry.tells_polls());
+    let builder = sdk.instrumentation_builder().without_metrics();
+    assert!(Queue::new(builder.receive_spans(true).build()).telemetry.tells_polls());
+}
+
+#[test]
+fn p03_a_batch_is_worked_on_once_and_its_messages_are_not() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    for id in ["1", "2", "3"] {
+        queue.push(id).unwrap();
+    }
+    let messages = queue.pull();
+    assert_eq!(block_on(process_batch(&messages, async { Err::<(), _>("no disk") })), Err("no disk"));
+    messages.iter().for_each(MessageExt::end);
+    drop(messages);
+    assert_eq!(count(&sdk, "messaging.process.duration", "error.type = \"&str\""), 1);
+    assert_eq!(count(&sdk, "messaging.process.duration", ""), 1);
+    assert_eq!(sdk.events().lines().count(), 1, "{}", sdk.events());
+}
+
+#[test]
+fn a_message_is_settled_once_or_dropped() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let outcome = |queue: &mut Queue, work: &dyn Fn(&crate::queue::Message)| {
+        queue.push("1").unwrap();
+        let before = sdk.measured();
+        work(&queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap());
+        let after = sdk.measured();
+        let new = after.lines().filter(|line| line.starts_with("otel_messaging.deliveries") && !before.contains(line));
+        let words = new.map(|line| line.rsplit("outcome = ").next().unwrap().split('"').nth(1).unwrap().to_owned());
+        let process = sdk.spans().into_iter().rfind(|span| span.name == "process orders").unwrap();
+        let noted = support::attribute(&process, "otel_messaging.settlement.outcome").map(ToString::to_string);
+        (words.collect::<Vec<_>>().join(" "), noted)
+    };
+    let noted = |word: &str| Some(word.to_owned());
+    assert_eq!(outcome(&mut queue, &|m| m.ack()), ("ack".to_owned(), noted("ack")));
+    assert_eq!(outcome(&mut queue, &|m| m.settle(Settlement::Requeue)), ("requeue".to_owned(), noted("requeue")));
+    assert_eq!(outcome(&mut queue, &|_| ()), ("dropped".to_owned(), noted("dropped")), "never looked at");
+    assert_eq!(outcome(&mut queue, &|m| drop(m.otel_context())), ("dropped".to_owned(), noted("dropped")));
+    // What is known only after the end is not on the ended span.
+    let ended = |m: &crate::queue::Message| m.in_scope(|| ());
+    assert_eq!(outcome(&mut queue, &ended), ("dropped".to_owned(), None));
+    let ended_and_settled = |m: &crate::queue::Message| {
+        m.in_scope(|| ());
+        m.settle(Settlement::Term);
+    };
+    assert_eq!(outcome(&mut queue, &ended_and_settled), ("term".to_owned(), None));
+    let twice = |m: &crate::queue::Message| {
+        m.settle(Settlement::Reject);
+        m.settle(Settlement::AlreadySettled);
+    };
+    assert_eq!(outcome(&mut queue, &twice), ("already_settled reject".to_owned(), noted("reject")));
+    let together = |m: &crate::queue::Message| m.process_span().unwrap().settled(Settlement::Commit);
+    assert_eq!(outcome(&mut queue, &together), (String::new(), noted("commit")), "counted with the others");
+
+    // A settle that failed settles nothing.
+    queue.push("1").unwrap();
+    let message = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
+    let ack = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
+    let settles = Settles::Message(message.process_span().unwrap());
+    let failed = queue.telemetry.settle(queue.telemetry.call().unwrap(), &ack, settles, std::iter::empty(), |_| ());
+    failed.fail("closed", "the connection is closed");
+    let dropped = count(&sdk, "otel_messaging.deliveries", "\"dropped\"");
+    drop(message);
+    assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"dropped\""), dropped + 1);
+
+    // Several at once, and those of a batch.
+    let before = count(&sdk, "otel_messaging.deliveries", "\"nack\"");
+    let call = queue.telemetry.call().unwrap();
+    let several = queue.telemetry.settle(call, &ack, Settles::Unknown, std::iter::empty(), |_| ());
+    several.messages(5).settled(Settlement::Nack);
+    assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"nack\""), before + 5);
+    for _ in 0..3 {
+        queue.push("1").unwrap();
+    }
+    let batch: Vec<_> = (0..3).map(|_| queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap()).collect();
+    block_on(process_batch(&batch, async {}));
+    batch[0].ack();
+    drop(batch);
+    assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"dropped\""), dropped + 3);
+}
+
+#[test]
+fn a_message_that_need_not_be_settled_is_not_dropped() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    queue.push("1").unwrap();
+    drop(queue.pop());
+    assert!(!sdk.measured().contains("deliveries"));
+    assert!(!sdk.described().contains("settlement"));
+}
+
+/// The queue times that were recorded of a message that says it was sent then: their sum, and by which clock.
+fn queue_time(at: SystemTime, clock: Clock) -> Option<(f64, String)> {
+    let meters = Meters::new();
+    let builder = Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans();
+    let mut queue = Queue::new(builder.build());
+    queue.push("1").unwrap();
+    drop(queue.pop_as("orders", |a| a.sent(at, clock)));
+    let recorded = meters.series().into_iter().find(|(name, ..)| name == "otel_messaging.queue_time");
+    recorded.map(|(_, attributes, sum)| (sum, attributes["otel_messaging.clock"].clone()))
+}
+
+#[test]
+fn a_queue_time_is_right_or_left_out() {
+    let now = SystemTime::now();
+    let seconds = Duration::from_secs;
+    for (clock, name) in [
+        (Clock::CreateTime, "create_time"),
+        (Clock::LogAppendTime, "log_append_time"),
+        (Clock::Broker, "broker"),
+        (Clock::Header, "header"),
+    ] {
+        let (sum, of) = queue_time(now - seconds(10), clock).unwrap();
+        assert!((10.0..20.0).contains(&sum), "{sum}");
+        assert_eq!(of, name);
+    }
+    let time = |at| queue_time(at, Clock::CreateTime).map(|(sum, _)| sum);
+    // Two machines' clocks differ: what seems to come from the near future has just been sent.
+    assert_eq!(time(now + seconds(30)), Some(0.0));
+    assert_eq!(time(now + seconds(3_600)), None, "the far future");
+    // Milliseconds taken for seconds.
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(SystemTime::UNIX_EPOCH.checked_add(since * 1_000).and_then(time), None);
+    // Seconds taken for milliseconds, and a zero: both 1970.
+    assert_eq!(time(SystemTime::UNIX_EPOCH + since / 1_000), None);
+    assert_eq!(time(SystemTime::UNIX_EPOCH), None);
+    assert_eq!(time(SystemTime::UNIX_EPOCH - seconds(1)), None, "before 1970: a negative number");
+    let farthest = (0..63).rev().map(|bit| seconds(1 << bit));
+    let (past, future) = (
+        farthest.clone().find_map(|by| SystemTime::UNIX_EPOCH.checked_sub(by)).unwrap(),
+        farthest.clone().find_map(|by| SystemTime::UNIX_EPOCH.checked_add(by)).unwrap(),
+    );
+    assert_eq!((time(past), time(future)), (None, None), "as far as the clock's type goes");
+    // Old is old.
+    assert!(time(now - seconds(86_400 * 365)).unwrap() >= 86_400.0 * 365.0);
+}
+
+#[test]
+fn an_attempt_that_is_no_number_is_left_out() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    let mut attempt = |number| {
+        queue.push("1").unwrap();
+        drop(queue.pop_as("orders", |a| a.attempt(number)));
+        let process = sdk.spans().into_iter().rfind(|span| span.name == "process orders").unwrap();
+        support::attribute(&process, "otel_messaging.delivery.attempt").map(ToString::to_string)
+    };
+    assert_eq!(attempt(3).as_deref(), Some("3"));
+    assert_eq!(attempt(u64::MAX), None);
+    assert_eq!(attempt(0), None, "counted from 1");
+}
+
+#[test]
+fn a_clock_that_was_set_back_gives_no_duration() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.all_signals_builder().without_spans().build());
+    let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let send = queue.telemetry.send(queue.telemetry.call().unwrap(), &push, None, |_| ());
+    send.ended_at(SystemTime::now() - Duration::from_secs(60)).succeed();
+    assert_eq!(count(&sdk, "messaging.client.sent.messages", ""), 1);
+    assert!(!sdk.measured().contains("duration"), "{}", sdk.measured());
+}
+
+#[test]
+fn the_number_of_series_is_bounded_whatever_names_come() {
+    let meters = Meters::new();
+    let builder = Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans();
+    let mut queue = Queue::new(builder.build());
+    for name in 0..100_000 {
+        let name = format!("orders.{name}");
+        queue.push_to(&name, HeaderMap::default(), "1", |_| ()).unwrap();
+        drop(queue.pop_from(&name));
+    }
+    let series = meters.series();
+    let of = |metric: &'static str| series.iter().filter(move |(name, ..)| name == metric);
+    // (limit + 1) × operations, of which each of these measures one.
+    for metric in METRICS.into_iter().take(4) {
+        assert_eq!(of(metric).count(), 1_001, "{metric}");
+    }
+    let total = |metric| of(metric).map(|(.., sum)| sum).sum::<f64>();
+    assert_eq!((total(METRICS[1]), total(METRICS[2])), (100_000.0, 100_000.0), "none is lost");
+    let unnamed = of(METRICS[1]).find(|(_, attributes, _)| !attributes.contains_key("messaging.destination.name"));
+    assert_eq!(unnamed.unwrap().2, 99_000.0);
 }

@@ -1,0 +1,81 @@
+//! Log events for what failed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use opentelemetry_sdk::trace::Sampler;
+use otel_messaging::{
+    MessageExt,
+    adapter::{Destination, OperationName, Settles},
+};
+use support::Sdk;
+
+use crate::queue::{ACK, PULL, PUSH, Queue};
+
+/// One failure of each operation.
+fn fail_everything(queue: &mut Queue) {
+    let telemetry = queue.telemetry.clone();
+    let call = || telemetry.call().unwrap();
+    let operation = |name: OperationName| telemetry.operation(name, &["orders"], || Destination::named("orders"));
+    telemetry.send(call(), &operation(PUSH), None, |_| ()).fail("nack", "the broker refused");
+    telemetry.receive(call(), &operation(PULL), std::iter::empty(), |_| ()).fail("not-found", "no such queue");
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    message.fail(&"declined");
+    let settles = Settles::Message(message.process_span().unwrap());
+    telemetry.settle(call(), &operation(ACK), settles, std::iter::empty(), |_| ()).fail("closed", "it is closed");
+    queue.push("2").unwrap();
+    let message = queue.pop().unwrap();
+    let boom = || -> () { panic!("a bug of the handler's") };
+    assert!(catch_unwind(AssertUnwindSafe(|| message.in_scope(boom))).is_err());
+}
+
+fn expected(spans: bool) -> String {
+    [
+        ("WARN", "send", "push orders", "the broker refused", "nack"),
+        ("WARN", "receive", "pull orders", "no such queue", "not-found"),
+        ("ERROR", "process", "process orders", "declined", "&str"),
+        ("WARN", "settle", "ack orders", "it is closed", "closed"),
+        ("ERROR", "process", "process orders", "panicked", "panic"),
+    ]
+    .map(|(severity, operation, span, message, kind)| {
+        let span = if spans { span } else { "no span" };
+        let text = |text: &str| format!("String(Owned({text:?}))");
+        let (message, kind) = (text(message), text(kind));
+        format!(
+            "{severity} messaging.{operation}.exception in {span} exception.message={message} exception.type={kind}\n"
+        )
+    })
+    .concat()
+}
+
+#[test]
+fn each_failure_is_an_event_of_its_span() {
+    let sdk = Sdk::new();
+    fail_everything(&mut Queue::new(sdk.all_signals_builder().build()));
+    assert_eq!(sdk.events(), expected(true));
+}
+
+#[test]
+fn failures_are_events_without_spans_and_metrics_too() {
+    let sdk = Sdk::new();
+    fail_everything(&mut Queue::new(sdk.all_signals_builder().without_spans().without_metrics().build()));
+    assert_eq!(sdk.events(), expected(false));
+    assert_eq!(sdk.spans().len(), 0);
+    let out = Sdk::with_sampler(Sampler::AlwaysOff);
+    fail_everything(&mut Queue::new(out.all_signals_builder().build()));
+    assert_eq!(out.events().lines().count(), 5, "sampled out: {}", out.events());
+}
+
+#[test]
+fn there_are_none_without_a_logger_provider_and_none_for_what_went_well() {
+    let sdk = Sdk::new();
+    fail_everything(&mut Queue::new(sdk.instrumentation()));
+    assert_eq!(sdk.events(), "");
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    queue.push("1").unwrap();
+    let _stored = queue.create();
+    let message = &queue.pull()[0];
+    message.in_scope(|| Ok::<_, String>(())).unwrap();
+    message.ack();
+    assert_eq!(sdk.events(), "");
+}
