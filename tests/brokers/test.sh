@@ -19,6 +19,8 @@ for package in $left_out; do excludes="$excludes --exclude $package"; done
 # shellcheck disable=SC2086 # lists of words
 brokers run -- $cargo test --workspace --no-fail-fast $excludes
 status=$?
+# What is measured has to be the same through bound instruments.
+$cargo test -q -p otel-messaging --features bound-instruments --test core metrics || status=1
 
 if [ -n "$missing" ]; then
     {

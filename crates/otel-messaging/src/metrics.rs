@@ -1,10 +1,14 @@
 //! The measurements of operations: the four of the convention, and two of ours.
 
+#[cfg(feature = "bound-instruments")]
+use std::sync::OnceLock;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+#[cfg(feature = "bound-instruments")]
+use opentelemetry::metrics::{BoundCounter, BoundHistogram};
 use opentelemetry::{
     KeyValue, Value,
     metrics::{Counter, Histogram, Meter},
@@ -80,6 +84,18 @@ pub(crate) struct Series {
     pub(crate) duration: Box<[KeyValue]>,
     /// Of the counters; process operations count what came by the name of the operation that brought it.
     pub(crate) messages: Box<[KeyValue]>,
+    /// Only of operations that are kept: binding costs more than one measurement.
+    #[cfg(feature = "bound-instruments")]
+    bound: Option<Box<Bound>>,
+}
+
+/// The instruments with an operation's attributes, made when it is first measured. Each operation has one duration, and is
+/// counted by one counter.
+#[cfg(feature = "bound-instruments")]
+#[derive(Debug, Default)]
+struct Bound {
+    duration: OnceLock<BoundHistogram<f64>>,
+    messages: OnceLock<BoundCounter<u64>>,
 }
 
 /// What of an operation's attributes its measurements have too: names that few operations differ in.
@@ -91,6 +107,15 @@ const SHARED: [&str; 4] = [
 ];
 
 impl Series {
+    /// Of an operation that is measured again and again.
+    pub(crate) fn kept(self) -> Self {
+        #[cfg(feature = "bound-instruments")]
+        let this = Self { bound: Some(Box::default()), ..self };
+        #[cfg(not(feature = "bound-instruments"))]
+        let this = self;
+        this
+    }
+
     /// `destination` is its name, its template, and whether they are within the bound.
     pub(crate) fn new(
         system: &'static str,
@@ -119,7 +144,32 @@ impl Series {
         Self {
             duration: named(name.name, name.kind != OperationType::Process),
             messages: named(name.brought_by(), false),
+            #[cfg(feature = "bound-instruments")]
+            bound: None,
         }
+    }
+
+    fn count(&self, counter: &Counter<u64>, of: &Particulars<'_>) {
+        #[cfg(feature = "bound-instruments")]
+        if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
+            shield(|| bound.messages.get_or_init(|| counter.bind(&self.messages)).add(1));
+            return;
+        }
+        of.with(&self.messages, |attributes| {
+            shield(|| counter.add(1, attributes));
+        });
+    }
+
+    fn record(&self, histogram: &Histogram<f64>, took: Option<Duration>, of: &Particulars<'_>) {
+        let Some(took) = took.map(|took| took.as_secs_f64()) else { return };
+        #[cfg(feature = "bound-instruments")]
+        if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
+            shield(|| bound.duration.get_or_init(|| histogram.bind(&self.duration)).record(took));
+            return;
+        }
+        of.with(&self.duration, |attributes| {
+            shield(|| histogram.record(took, attributes));
+        });
     }
 }
 
@@ -132,9 +182,13 @@ pub(crate) struct Particulars<'a> {
 }
 
 impl Particulars<'_> {
+    fn add_nothing(&self) -> bool {
+        self.error_type.is_none() && self.more.is_empty()
+    }
+
     /// Measures with these attributes and the given ones; the usual case copies nothing.
     fn with(&self, attributes: &[KeyValue], measure: impl FnOnce(&[KeyValue])) {
-        if self.error_type.is_none() && self.more.is_empty() {
+        if self.add_nothing() {
             return measure(attributes);
         }
         let error = self.error_type.map(|error| KeyValue::new(attribute::ERROR_TYPE, error.to_owned()));
@@ -153,31 +207,20 @@ pub(crate) fn partition(settings: &Settings, attributes: &[KeyValue]) -> Option<
 
 /// Sends, receives, settles; of a send also its messages.
 pub(crate) fn operation(instruments: &Instruments, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
-    record(&instruments.operation_duration, series, took, of);
+    series.record(&instruments.operation_duration, took, of);
 }
 
 pub(crate) fn sent(instruments: &Instruments, series: &Series, of: &Particulars<'_>) {
-    of.with(&series.messages, |attributes| {
-        shield(|| instruments.sent.add(1, attributes));
-    });
+    series.count(&instruments.sent, of);
 }
 
 pub(crate) fn processed(instruments: &Instruments, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
-    record(&instruments.process_duration, series, took, of);
-}
-
-fn record(histogram: &Histogram<f64>, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
-    let Some(took) = took else { return };
-    of.with(&series.duration, |attributes| {
-        shield(|| histogram.record(took.as_secs_f64(), attributes));
-    });
+    series.record(&instruments.process_duration, took, of);
 }
 
 /// A message that is handed out.
 pub(crate) fn consumed(instruments: &Instruments, series: &Series, of: &Particulars<'_>) {
-    of.with(&series.messages, |attributes| {
-        shield(|| instruments.consumed.add(1, attributes));
-    });
+    series.count(&instruments.consumed, of);
 }
 
 pub(crate) fn queue_time(instruments: &Instruments, series: &Series, time: Duration, clock: Clock) {

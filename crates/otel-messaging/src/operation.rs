@@ -285,6 +285,7 @@ impl Operation {
             (attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str().into()),
         ];
         let series = Series::new(system, name, (destination.as_ref(), template.as_ref(), bounded), &own);
+        let series = if kept { series.kept() } else { series };
         attributes.extend(destination.clone().map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
         attributes
             .extend(template.clone().map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
