@@ -68,6 +68,20 @@ pub(crate) struct ClientTelemetry {
     other_servers: Arc<AtomicBool>,
 }
 
+/// How many bytes a message has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Length {
+    pub(crate) body: usize,
+    /// In headers that the client adds by itself.
+    pub(crate) added: usize,
+}
+
+impl From<usize> for Length {
+    fn from(body: usize) -> Self {
+        Self { body, added: 0 }
+    }
+}
+
 /// What is known of a client only while it is built.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Built {
@@ -143,14 +157,16 @@ impl ClientTelemetry {
         name: OperationName,
         subject: Option<&str>,
         headers: &mut Option<HeaderMap>,
-        payload: usize,
+        length: impl Into<Length>,
     ) -> ClientSpan {
-        let may_carry = self.server_reads_headers(client) && self.fits(client, &call, headers.as_ref(), payload);
+        let length = length.into();
+        let may_carry =
+            self.server_reads_headers(client) && self.fits(client, &call, headers.as_ref(), length.body + length.added);
         if !may_carry {
-            return self.send_bare(client, call, name, subject, headers.as_ref(), payload);
+            return self.send_bare(client, call, name, subject, headers.as_ref(), length.body);
         }
         let operation = self.operation(client, name, subject);
-        let told = self.told_of(headers.as_ref(), payload);
+        let told = self.told_of(headers.as_ref(), length.body);
         let mut carrier = headers.take().unwrap_or_default();
         let span = self.core.send(
             call,
@@ -171,16 +187,16 @@ impl ClientTelemetry {
         name: OperationName,
         subject: Option<&str>,
         headers: Option<&HeaderMap>,
-        payload: usize,
+        body: usize,
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject);
-        let told = self.told_of(headers, payload);
+        let told = self.told_of(headers, body);
         self.core.send(call, &operation, None, |message| told.set(message))
     }
 
     /// What a message says of itself, as far as somebody wants to know.
-    fn told_of(&self, headers: Option<&HeaderMap>, payload: usize) -> Told {
-        let size = self.core.captures_sizes().then(|| i64::try_from(payload).ok()).flatten();
+    fn told_of(&self, headers: Option<&HeaderMap>, body: usize) -> Told {
+        let size = self.core.captures_sizes().then(|| i64::try_from(body).ok()).flatten();
         Told { id: message_id(headers), size }
     }
 
@@ -474,17 +490,18 @@ impl Source {
         Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id })
     }
 
-    /// Starts the span of a receive operation that has had its answer; `batch` is how many messages, where it could have
-    /// been any number.
+    /// Starts the span of a receive operation that has had its answer; `subject` is that of all messages, `batch` how many
+    /// they are, where it could have been any number.
     #[cfg(feature = "jetstream")]
     pub(crate) fn received(
         &self,
         client: &async_nats::Client,
         call: Call,
+        subject: Option<&str>,
         batch: Option<i64>,
         creations: Vec<SpanContext>,
     ) -> ClientSpan {
-        let operation = self.operation(client, FETCH, None);
+        let operation = self.operation(client, FETCH, subject);
         self.telemetry.core.receive_linked(call, &operation, creations.into_iter(), |attributes| {
             if let Some(messages) = batch {
                 attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, messages);
@@ -494,8 +511,8 @@ impl Source {
 
     /// Tells of the wait for one message.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, message: &Delivery) {
-        let operation = self.operation(client, FETCH, None);
+    pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, subject: &str, message: &Delivery) {
+        let operation = self.operation(client, FETCH, Some(subject));
         self.telemetry.core.polled(call, &operation, &message.process, |attributes| {
             set_message_id(attributes, message.id.as_ref());
         });

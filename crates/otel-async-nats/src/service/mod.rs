@@ -23,7 +23,7 @@ use crate::{
     Client, Message,
     service::endpoint::Endpoint,
     subscriber::subscription,
-    telemetry::{RESPOND, report},
+    telemetry::{Length, RESPOND, report},
 };
 
 pub use async_nats::service::*;
@@ -398,7 +398,7 @@ impl Request {
             let span = if headers.is_some() {
                 telemetry.send(client, call, RESPOND, reply, &mut headers, length(&response))
             } else {
-                telemetry.send_bare(client, call, RESPOND, reply, None, length(&response))
+                telemetry.send_bare(client, call, RESPOND, reply, None, length(&response).body)
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
             report(Some(span), &result);
@@ -418,14 +418,15 @@ impl Request {
     }
 }
 
-/// How long the answer is, with the headers that the client adds to an error.
-fn length(response: &Result<Bytes, error::Error>) -> usize {
+/// How long the answer is, and the headers that the client adds to an error.
+fn length(response: &Result<Bytes, error::Error>) -> Length {
     match response {
-        Ok(payload) => payload.len(),
+        Ok(payload) => payload.len().into(),
         Err(error) => {
             // The longest code there is, and what stands around names and values.
             const REST: usize = 20 + 8;
-            NATS_SERVICE_ERROR.len() + NATS_SERVICE_ERROR_CODE.len() + error.status.len() + REST
+            let added = NATS_SERVICE_ERROR.len() + NATS_SERVICE_ERROR_CODE.len() + error.status.len() + REST;
+            Length { body: 0, added }
         }
     }
 }

@@ -301,3 +301,18 @@ async fn a_fetch_fails() {
     assert_eq!(attribute(&spans[0], "messaging.batch.message_count").unwrap().to_string(), "0");
     assert_eq!(spans[0].status, Status::error(error.to_string()));
 }
+
+/// Nobody asked for spans of such waits, or measures them; a failure is told all the same.
+#[tokio::test]
+async fn a_wait_for_a_message_fails() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, _) = stream_of(&context).await;
+    let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
+    stream.delete_consumer("shipping").await.unwrap();
+    let error = next(&mut messages).await.unwrap_err();
+    let spans = sdk.spans();
+    assert_eq!(spans.len(), 1, "{}", describe(&spans));
+    assert_eq!((spans[0].span_kind.clone(), &spans[0].status), (SpanKind::Client, &Status::error(error.to_string())));
+    assert!(spans[0].name.starts_with("fetch"));
+}

@@ -10,6 +10,7 @@ use otel_async_nats::{
         consumer::{pull::MessagesErrorKind, push},
     },
     otel::{Instrumentation, MessageExt},
+    service::{self, ServiceExt},
 };
 use support::{Sdk, attribute, describe};
 
@@ -91,7 +92,7 @@ async fn p19_p28_each_delivery_is_counted_once_and_its_time_in_the_stream_is_mea
             "messaging.client.operation.duration [s] {{{to}, {by}, \"term\", messaging.operation.type = \"settle\"}} 1"
         ),
         format!(
-            "messaging.client.operation.duration [s] {{{by}, \"fetch\", messaging.operation.type = \"receive\"}} 1"
+            "messaging.client.operation.duration [s] {{{to}, {by}, \"fetch\", messaging.operation.type = \"receive\"}} 1"
         ),
         format!("messaging.client.sent.messages [{{message}}] {{{to}, \"publish\"}} 4"),
         format!("messaging.process.duration [s] {{{to}, {by}, \"process\"}} 4"),
@@ -156,6 +157,7 @@ async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for(
         let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
         let ambient = sdk.app_span("loop");
         let waiting = futures::future::poll_fn(|cx| within(&ambient, || messages.poll_next_unpin(cx)));
+        let to = format!("name = \"{subject}\"");
         let publish = async { context.publish(subject, "1".into()).await.unwrap().await.unwrap() };
         let (message, _) = futures::join!(waiting, publish);
         let message = message.unwrap().unwrap();
@@ -165,7 +167,7 @@ async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for(
         let waits: Vec<_> = measured(&sdk).into_iter().filter(|line| line.contains("\"receive\"")).collect();
         let by = "subscription.name = \"shipping\"";
         let expected = format!(
-            "messaging.client.operation.duration [s] {{{by}, \"fetch\", messaging.operation.type = \"receive\"}} 1"
+            "messaging.client.operation.duration [s] {{{to}, {by}, \"fetch\", messaging.operation.type = \"receive\"}} 1"
         );
         assert_eq!(waits, [expected]);
         let spans = sdk.spans();
@@ -257,5 +259,26 @@ async fn p26_sizes_and_headers_are_told_when_asked_for() {
         assert_eq!(attribute(span, "otel_messaging.header.colour").unwrap().to_string(), "[\"gre\"]");
         let headers = span.attributes.iter().filter(|one| one.key.as_str().starts_with("otel_messaging.header"));
         assert_eq!(headers.count(), 1, "contexts are never told: {}", describe(&spans));
+    }
+}
+
+#[tokio::test]
+async fn the_size_of_an_answer_is_that_of_its_body() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.instrumentation_builder().capture_sizes(true).build()).await;
+    let stock = unique("stock");
+    let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
+    let mut endpoint = service.endpoint(&stock).await.unwrap();
+    for (answer, size) in
+        [(Ok("four".into()), 4), (Err(service::error::Error { code: 404, status: "none".to_owned() }), 0)]
+    {
+        let (reply, ()) = futures::join!(client.request(stock.clone(), "apples?".into()), async {
+            next(&mut endpoint).await.respond(answer).await.unwrap();
+        });
+        assert_eq!(reply.unwrap().payload.len(), size);
+        let spans = sdk.spans();
+        let respond = spans.iter().rfind(|span| span.name == "respond").unwrap();
+        let told = attribute(respond, "messaging.message.body.size").map(ToString::to_string);
+        assert_eq!(told, Some(size.to_string()));
     }
 }

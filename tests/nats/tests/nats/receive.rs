@@ -252,16 +252,11 @@ async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
     let publishes: Vec<_> = spans.iter().filter(|span| span.name.starts_with("publish")).collect();
     let linked: Vec<_> = fetch.links.iter().map(|link| link.span_context.span_id()).collect();
     assert_eq!(linked, publishes.iter().map(|span| span.span_context.span_id()).collect::<Vec<_>>());
-    let (server, port) = {
-        let at = at_server();
-        let mut parts = at.lines().map(|line| line.split(" = ").nth(1).unwrap().trim_matches('"').to_owned());
-        (parts.next().unwrap(), parts.next().unwrap())
-    };
     assert_eq!(
         describe(&spans[..2]) + &describe(std::slice::from_ref(fetch)),
         format!(
             "\
-{}{}fetch {server}:{port}
+{}{}fetch {subject}
   kind CLIENT
   scope otel-async-nats https://opentelemetry.io/schemas/1.44.0
   root
@@ -270,6 +265,7 @@ async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
   status unset
   messaging.batch.message_count = 2
   messaging.client.id = \"shop\"
+  messaging.destination.name = \"{subject}\"
   messaging.destination.subscription.name = \"shipping\"
   messaging.nats.stream.name = \"{name}\"
   messaging.operation.name = \"fetch\"
@@ -288,6 +284,23 @@ async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
     assert_eq!(processed, 2, "each message also has its process span");
     let first = spans.iter().find(|span| span.name.starts_with("process")).unwrap();
     assert!(fetch.start_time <= first.start_time && fetch.end_time >= first.end_time);
+}
+
+#[tokio::test]
+async fn a_fetch_of_several_subjects_names_none() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    for subject in ["paid", "sent", "paid"] {
+        context.get_ref().publish(format!("{name}.{subject}"), "".into()).await.unwrap().await.unwrap();
+    }
+    let batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
+    assert_eq!(batch.count().await, 3);
+    let fetch = sdk.spans().into_iter().find(|span| span.name.starts_with("fetch")).unwrap();
+    let at = at_server();
+    let server: Vec<_> = at.lines().map(|line| line.split(" = ").nth(1).unwrap().trim_matches('"')).collect();
+    assert_eq!(fetch.name, format!("fetch {}", server.join(":")));
+    assert_eq!(support::attribute(&fetch, "messaging.destination.name"), None);
 }
 
 #[tokio::test]

@@ -180,7 +180,7 @@ impl Feed {
             Ok(message) => {
                 let message = self.hand_out(message);
                 if let (Some(call), Some(delivery)) = (asked, message.message.delivery()) {
-                    self.source.polled(self.client.get_ref(), call, delivery);
+                    self.source.polled(self.client.get_ref(), call, &message.message.subject, delivery);
                 }
                 Ok(message)
             }
@@ -188,7 +188,7 @@ impl Feed {
                 // A failure is told of whoever else wants to know.
                 let call = asked.or_else(|| self.pulled.then(|| self.client.telemetry().call_on_message()).flatten());
                 if let Some(call) = call {
-                    let span = self.source.received(self.client.get_ref(), call, None, Vec::new());
+                    let span = self.source.received(self.client.get_ref(), call, None, None, Vec::new());
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)

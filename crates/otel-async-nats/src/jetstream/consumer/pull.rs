@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::consumer::{self, StreamError};
+use async_nats::{
+    Subject,
+    jetstream::consumer::{self, StreamError},
+};
 use opentelemetry::trace::SpanContext;
 use otel_messaging::adapter::{Call, waiting};
 
@@ -34,7 +37,8 @@ messages! {
 }
 
 impl Consumer<Config> {
-    /// The messages, asked for in the background. Each has a process span, `process {subject}`; asking makes none.
+    /// The messages, asked for in the background. Each has a process span, `process {subject}`; the wait for it is measured,
+    /// and has a span `fetch` where it failed, or where `receive_spans` asks for one.
     ///
     /// # Errors
     ///
@@ -83,7 +87,8 @@ impl Consumer<OrderedConfig> {
 /// A batch of messages, which ends: [`async_nats::jetstream::consumer::pull::Batch`].
 ///
 /// The span `fetch {filter}` begins when the batch is asked for, ends with it, and links its messages, each of which has
-/// its process span too. There is none for an empty batch.
+/// its process span too. There is none for an empty batch. Without a filter it is named after the subject that all
+/// messages have.
 pub struct Batch {
     inner: consumer::pull::Batch,
     receive: Receive,
@@ -100,27 +105,35 @@ struct Fetch {
     call: Call,
     messages: i64,
     creations: Vec<SpanContext>,
+    /// That of the first message, as long as all have it.
+    subject: Option<Subject>,
 }
 
 impl Fetch {
     fn new(call: Call) -> Self {
-        Self { call, messages: 0, creations: Vec::new() }
+        Self { call, messages: 0, creations: Vec::new(), subject: None }
     }
 
     fn received(&mut self, message: &Message) {
+        let subject = &message.message.subject;
+        if self.messages == 0 {
+            self.subject = Some(subject.clone());
+        } else if self.subject.as_ref() != Some(subject) {
+            self.subject = None;
+        }
         self.messages += 1;
         self.creations.extend(message.message.delivery().and_then(|delivery| delivery.process().creation()));
     }
 
     fn end<E: ErrorType + fmt::Display>(self, feed: &Feed, result: Result<(), &E>) {
-        let Self { call, messages, creations } = self;
-        let client = &feed.client;
+        let Self { call, messages, creations, subject } = self;
+        if result.is_ok() && messages == 0 {
+            return;
+        }
+        let span = feed.source.received(feed.client.get_ref(), call, subject.as_deref(), Some(messages), creations);
         match result {
-            Ok(()) if messages == 0 => (),
-            Ok(()) => feed.source.received(client.get_ref(), call, Some(messages), creations).succeed(),
-            Err(error) => {
-                feed.source.received(client.get_ref(), call, Some(messages), creations).fail(error.error_type(), error);
-            }
+            Ok(()) => span.succeed(),
+            Err(error) => span.fail(error.error_type(), error),
         }
     }
 }
@@ -364,7 +377,8 @@ builder! {
 }
 
 impl StreamBuilder<'_> {
-    /// The messages, asked for in the background. Each has a process span, `process {subject}`; asking makes none.
+    /// The messages, asked for in the background. Each has a process span, `process {subject}`; the wait for it is measured,
+    /// and has a span `fetch` where it failed, or where `receive_spans` asks for one.
     ///
     /// # Errors
     ///
