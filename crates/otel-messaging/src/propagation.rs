@@ -1,6 +1,14 @@
 //! How contexts are written into headers and read from them.
 
-use std::{str::FromStr, sync::Arc};
+use std::{
+    hash::Hasher,
+    ptr,
+    str::FromStr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
@@ -48,6 +56,7 @@ impl From<Propagation> for Propagator {
 pub(crate) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
+const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
 const W3C: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
 impl Propagator {
@@ -81,6 +90,15 @@ impl Propagator {
             }
             Self::Off => (),
             Self::Global | Self::Explicit(_) => {
+                if let Some(Recognized { baggage }) = self.recognized()
+                    && (!baggage || context.baggage().is_empty())
+                {
+                    if replace {
+                        let fields = if baggage { &W3C[..] } else { &TRACE_CONTEXT };
+                        fields.iter().for_each(|field| headers.set(field, String::new()));
+                    }
+                    return inject_span(context, headers);
+                }
                 self.with(|propagator| {
                     if replace {
                         propagator.fields().for_each(|field| headers.set(field, String::new()));
@@ -112,6 +130,12 @@ impl Propagator {
             }
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
+                if let Some(Recognized { baggage }) = self.recognized()
+                    && (!baggage || headers.get(BAGGAGE).is_none())
+                    && let Some(creation) = span_context(headers)
+                {
+                    return context.with_remote_span_context(creation);
+                }
                 let extracted = self.with(|propagator| {
                     let extracted = propagator.extract_with_context(&context, headers);
                     if named(&extracted).is_none()
@@ -125,6 +149,11 @@ impl Propagator {
                 extracted.unwrap_or(context)
             }
         }
+    }
+
+    /// What the SDK's own propagators do for a span is done here, for a fraction of the cost.
+    fn recognized(&self) -> Option<Recognized> {
+        matches!(self, Self::Global).then(recognized).flatten()
     }
 
     /// Runs `with` on a propagator of others; `None` where none is installed, or where it panicked.
@@ -153,16 +182,98 @@ pub(crate) fn named(context: &Context) -> Option<SpanContext> {
     (named.is_valid() && named.is_remote()).then(|| named.clone())
 }
 
+/// The SDK's propagators, known by what they say of themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Recognized {
+    /// That of baggage is among them.
+    baggage: bool,
+}
+
+/// What is installed globally, if it is the SDK's propagator of W3C trace context, alone or with that of baggage.
+///
+/// The first propagator that is met is asked what it is, once. From then on it is known by its address; one that replaces
+/// it is not, and does its work itself.
+fn recognized() -> Option<Recognized> {
+    static FIRST: OnceLock<(Address, Option<Recognized>)> = OnceLock::new();
+    // Once it was replaced, its address may be anybody's.
+    static REPLACED: AtomicBool = AtomicBool::new(false);
+    if REPLACED.load(Ordering::Relaxed) {
+        return None;
+    }
+    global::get_text_map_propagator(|propagator| {
+        let (address, recognized) = match FIRST.get() {
+            Some(first) => first,
+            None => {
+                // The no-op one is not the one to wait for.
+                shield(|| propagator.fields().next()).flatten()?;
+                let recognized = shield(|| recognize(&format!("{propagator:?}"))).flatten();
+                FIRST.get_or_init(|| (Address::of(propagator), recognized))
+            }
+        };
+        if *address != Address::of(propagator) {
+            REPLACED.store(true, Ordering::Relaxed);
+            return None;
+        }
+        *recognized
+    })
+}
+
+/// By the `Debug` form, in which a type names itself and all it consists of.
+fn recognize(debug: &str) -> Option<Recognized> {
+    const TRACE: &str = "TraceContextPropagator { _private: () }";
+    const BAGGAGE: &str = "BaggagePropagator { _private: () }";
+    let parts = match debug.strip_prefix("TextMapCompositePropagator { propagators: [") {
+        Some(parts) => parts.split_once("], fields: [")?.0,
+        None => debug,
+    };
+    let both = [[TRACE, BAGGAGE], [BAGGAGE, TRACE]].map(|both| both.join(", "));
+    let baggage = both.iter().any(|both| both == parts);
+    (baggage || parts == TRACE).then_some(Recognized { baggage })
+}
+
+/// Where a propagator is, and by which table its methods are called: what a reference to it consists of. A type without
+/// size has no place of its own, but a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Address([usize; 2]);
+
+impl Address {
+    fn of(propagator: &dyn TextMapPropagator) -> Self {
+        let mut address = Self::default();
+        ptr::hash(propagator, &mut address);
+        address
+    }
+}
+
+/// The only safe way to see both is to have them hashed.
+impl Hasher for Address {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_usize(byte.into()));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        let [one, two] = self.0;
+        self.0 = [two.rotate_left(7) ^ one.rotate_left(31), word];
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
 fn inject_w3c(context: &Context, headers: &mut dyn Injector) {
+    inject_span(context, headers);
+    let baggage = context.baggage();
+    if !baggage.is_empty() {
+        headers.set(BAGGAGE, baggage_header(baggage));
+    }
+}
+
+fn inject_span(context: &Context, headers: &mut dyn Injector) {
     let span = context.span();
     let span = span.span_context();
     if span.is_valid() {
         headers.set(TRACEPARENT, traceparent(span));
         headers.set(TRACESTATE, span.trace_state().header());
-    }
-    let baggage = context.baggage();
-    if !baggage.is_empty() {
-        headers.set(BAGGAGE, baggage_header(baggage));
     }
 }
 
@@ -178,27 +289,40 @@ fn traceparent(span: &SpanContext) -> String {
     write(3, &span.trace_id().to_bytes());
     write(36, &span.span_id().to_bytes());
     write(53, &[(span.trace_flags() & TraceFlags::SAMPLED).to_u8()]);
-    text.iter().map(|&byte| char::from(byte)).collect()
+    // It is ASCII.
+    String::from_utf8(text.to_vec()).unwrap_or_default()
 }
 
 /// The context in `traceparent` and `tracestate`, if it is valid.
 fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
-    let text = headers.get(TRACEPARENT)?.trim();
-    let mut parts = text.split('-');
-    let mut number = |digits: usize| {
-        let part = parts.next()?;
-        let hex = part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        hex.then(|| u128::from_str_radix(part, 16).ok())?
-    };
-    let (version, trace, span, flags) = (number(2)?, number(32)?, number(16)?, number(2)?);
+    let text = headers.get(TRACEPARENT)?.trim().as_bytes();
+    let (parts, more) = text.split_at_checked(55)?;
+    if [2, 35, 52].iter().any(|&dash| parts[dash] != b'-') {
+        return None;
+    }
+    let (version, flags) = (hex(&parts[..2])?, hex(&parts[53..])?);
+    let trace = u128::from(hex(&parts[3..19])?) << 64 | u128::from(hex(&parts[19..35])?);
+    let span = hex(&parts[36..52])?;
     // Later versions may have more parts; version 0 has these, and 255 is none.
-    if version == 0xff || version == 0 && parts.next().is_some() {
+    if version == 0xff || !more.is_empty() && (version == 0 || more[0] != b'-') {
         return None;
     }
     let flags = TraceFlags::new(u8::try_from(flags).ok()?) & TraceFlags::SAMPLED;
     let state = headers.get(TRACESTATE).and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
-    let span = SpanContext::new(TraceId::from(trace), SpanId::from(u64::try_from(span).ok()?), flags, true, state);
+    let span = SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state);
     span.is_valid().then_some(span)
+}
+
+/// A number of at most 16 digits, in lower case.
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(digit))
+    })
 }
 
 /// What W3C baggage allows: bytes in a header, and entries.
