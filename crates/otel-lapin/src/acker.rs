@@ -81,7 +81,8 @@ impl Acker {
         let traced = self.handed.as_ref().and_then(|handed| Some((handed, handed.broker.telemetry.call()?)));
         async move {
             let Some((handed, call)) = traced else { return settle.await };
-            let settling = Settling::message(call, name, handed, multiple);
+            // One that was used settles nothing, and nobody else's message either.
+            let settling = Settling::message(call, name, handed, multiple && self.usable());
             let result = settle.await;
             settling.end(&result, outcome);
             result
@@ -106,9 +107,12 @@ impl Acker {
         &self.inner
     }
 
-    /// lapin's own. The process span goes with the wrapper.
+    /// lapin's own. The process span goes with the wrapper, and who settles the message then is not seen.
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
+        if let Some(handed) = &self.handed {
+            handed.span.settles_elsewhere();
+        }
         self.inner
     }
 

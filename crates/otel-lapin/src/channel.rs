@@ -25,7 +25,7 @@ use crate::{
     publisher_confirm::PublisherConfirm,
     publishes::Publishes,
     settle::{Handed, Settling},
-    telemetry::{ACK, Broker, GET, NACK, Place, REJECT, delivery_attributes, message_attributes},
+    telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, delivery_attributes, message_attributes},
 };
 
 /// [`lapin::Channel`], whose messages are traced.
@@ -111,7 +111,7 @@ impl Channel {
             let has_room = broker.has_room(&properties, &call);
             let mut outgoing = Outgoing::new(&properties, confirms && (options.mandatory || options.immediate));
             let span = broker.telemetry.send(call, &operation, has_room.then_some(&mut outgoing as _), |attributes| {
-                message_attributes(attributes, &properties);
+                message_attributes(attributes, &properties, payload, broker);
             });
             let (headers, injected) = outgoing.finish();
             (span, headers, injected)
@@ -195,13 +195,12 @@ impl Channel {
                         queue,
                     });
                     let operation = broker.at(GET, &place);
-                    let handed = broker
-                        .telemetry
-                        .call()
-                        .map(|call| Handed::out(call, &delivery, broker, place, (!options.no_ack).then_some(ledger)));
+                    let handed = broker.telemetry.call().map(|call| {
+                        Handed::out(call, PROCESS_GOT, &delivery, broker, place, (!options.no_ack).then_some(ledger))
+                    });
                     let messages = handed.iter().map(|handed| &handed.span);
                     let span = broker.telemetry.receive(call, &operation, messages, |attributes| {
-                        delivery_attributes(attributes, &delivery);
+                        delivery_attributes(attributes, &delivery, broker);
                     });
                     span.succeed();
                     Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, handed), message_count }))

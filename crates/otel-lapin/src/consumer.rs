@@ -19,7 +19,7 @@ use crate::{
     ledger::Ledger,
     message::{Delivery, DeliveryResult},
     settle::Handed,
-    telemetry::{Broker, Place},
+    telemetry::{Broker, PROCESS, Place},
 };
 
 /// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
@@ -59,7 +59,7 @@ impl Source {
     pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
         let handed = self.broker.telemetry.call().map(|call| {
             let place = self.place_of(&delivery);
-            Handed::out(call, &delivery, &self.broker, place, self.ledger.as_ref())
+            Handed::out(call, PROCESS, &delivery, &self.broker, place, self.ledger.as_ref())
         });
         Delivery::new(delivery, handed)
     }

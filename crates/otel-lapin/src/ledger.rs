@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use lapin::types::DeliveryTag;
+use lapin::types::{DeliveryTag, ShortString};
 use opentelemetry::trace::SpanContext;
+use otel_messaging::adapter::Unsettled;
 
 use crate::{settle::Handed, telemetry::Place};
 
@@ -27,19 +28,32 @@ struct State {
     era: Option<lapin::Acker>,
 }
 
-/// One message, by value: it may be gone before it is settled.
+/// One message, which may be gone before it is settled.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) message: Weak<Handed>,
     pub(crate) place: Arc<Place>,
-    /// The context of its process span, once the message is gone.
-    context: Option<SpanContext>,
+    /// What is left of it, once the message is gone.
+    pub(crate) remains: Option<Arc<Remains>>,
+}
+
+/// What a message leaves that is gone before it is settled.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    /// The context of its process span.
+    pub(crate) context: SpanContext,
+    pub(crate) message_id: Option<ShortString>,
+    pub(crate) conversation_id: Option<ShortString>,
+    /// Counts as dropped, unless somebody settles it by its tag.
+    pub(crate) unsettled: Option<Unsettled>,
 }
 
 impl Entry {
-    /// The context of the message's process span.
-    pub(crate) fn context(&self) -> Option<SpanContext> {
-        self.message.upgrade().map(|message| message.span_context()).or_else(|| self.context.clone())
+    /// The message counts as dropped no more.
+    pub(crate) fn discharge(&self) {
+        if let Some(unsettled) = self.remains.as_ref().and_then(|remains| remains.unsettled.as_ref()) {
+            unsettled.discharge();
+        }
     }
 }
 
@@ -48,10 +62,13 @@ impl Ledger {
     pub(crate) fn enter(&self, message: &Arc<Handed>, acker: &lapin::Acker) {
         let mut state = self.state();
         state.era.get_or_insert_with(|| acker.clone());
-        let entry = Entry { message: Arc::downgrade(message), place: message.place.clone(), context: None };
+        let entry = Entry { message: Arc::downgrade(message), place: message.place.clone(), remains: None };
         state.entries.insert(message.tag, entry);
-        if state.entries.len() > LIMIT {
-            state.entries.pop_first();
+        if state.entries.len() > LIMIT
+            && let Some((_, forgotten)) = state.entries.pop_first()
+        {
+            // It may be settled all the same: nobody will know.
+            forgotten.discharge();
         }
     }
 
@@ -76,27 +93,35 @@ impl Ledger {
 
     /// All messages are to be delivered again, under other tags.
     pub(crate) fn clear(&self) {
-        *self.state() = State::default();
+        // What is dropped is counted, when no lock is held.
+        let _cleared = mem::take(&mut *self.state());
     }
 
-    /// A message goes before it is settled: its context stays. `context` is asked only then, and outside the lock.
-    pub(crate) fn outlive(&self, tag: DeliveryTag, message: *const Handed, context: impl FnOnce() -> SpanContext) {
+    /// A message goes before it is settled. `remains` is asked only then, and outside the lock.
+    pub(crate) fn outlive(&self, tag: DeliveryTag, message: *const Handed, remains: impl FnOnce() -> Remains) {
         let is_it = |entry: &&mut Entry| entry.message.as_ptr() == message;
         if self.state().entries.get_mut(&tag).filter(is_it).is_none() {
             return;
         }
-        let context = context();
+        let remains = Arc::new(remains());
         if let Some(entry) = self.state().entries.get_mut(&tag).filter(is_it) {
-            entry.context = Some(context);
+            entry.remains = Some(remains.clone());
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if state.era.as_ref().is_some_and(lapin::Acker::poisoned) {
-            *state = State::default();
+            let past = mem::take(&mut *state);
+            drop(state);
+            drop(past);
+            state = self.lock();
         }
         state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,10 +6,12 @@ mod channel;
 mod connection;
 mod connection_builder;
 mod consumer;
+mod creator;
 mod error;
 mod headers;
 mod incoming;
 mod ledger;
+mod lineage;
 mod publisher_confirm;
 mod publishes;
 mod settle;
@@ -32,11 +34,12 @@ pub use crate::{
 pub mod otel {
     pub use lapin as raw;
     pub use otel_messaging::{
-        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
-        ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
+        Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt,
+        Outcome, ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
     };
 
     pub use crate::{
+        creator::Creator,
         headers::{HeaderExtractor, HeaderInjector},
         incoming::Incoming,
     };

@@ -8,15 +8,16 @@ use lapin::{
 };
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use otel_messaging::{
-    adapter::{Arrival, Call, ClientSpan, OperationName, ProcessSpan, Settlement, Settles},
+    adapter::{Arrival, Attributes, Call, ClientSpan, Operation, OperationName, ProcessSpan, Settlement, Settles},
     semconv::attribute,
 };
 
 use crate::{
     error::error_type,
     headers::HeaderExtractor,
-    ledger::{Entry, Ledger},
-    telemetry::{Broker, PROCESS, Place, delivery_attributes, delivery_tag, ids},
+    ledger::{Entry, Ledger, Remains},
+    lineage,
+    telemetry::{Broker, Place, delivery_attributes, delivery_tag, ids},
 };
 
 /// What a message carries that was handed to the application: its process span, and what its settlement tells.
@@ -33,9 +34,10 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// Hands a message out.
+    /// Hands a message out. `process` says what brought it.
     pub(crate) fn out(
         call: Call,
+        process: OperationName,
         delivery: &lapin::message::Delivery,
         broker: &Arc<Broker>,
         place: Arc<Place>,
@@ -44,9 +46,10 @@ impl Handed {
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref().map(HeaderExtractor::new);
         let headers = headers.as_ref().map(|headers| headers as _);
-        let operation = broker.at(PROCESS, &place);
-        let span = broker.telemetry.hand_out(call, operation, Arrival::new(headers), |attributes| {
-            delivery_attributes(attributes, delivery);
+        let operation = broker.at(process, &place);
+        let arrival = lineage::tell(Arrival::new(headers), delivery).awaits_settlement(ledger.is_some());
+        let span = broker.telemetry.hand_out(call, operation, arrival, |attributes| {
+            delivery_attributes(attributes, delivery, broker);
         });
         let handed = Arc::new(Self {
             span,
@@ -72,7 +75,12 @@ impl Handed {
 impl Drop for Handed {
     fn drop(&mut self) {
         if let Some(ledger) = &self.ledger {
-            ledger.outlive(self.tag, self, || self.span_context());
+            ledger.outlive(self.tag, self, || Remains {
+                context: self.span_context(),
+                message_id: self.message_id.clone(),
+                conversation_id: self.conversation_id.clone(),
+                unsettled: self.span.unsettled(),
+            });
         }
     }
 }
@@ -114,12 +122,15 @@ impl<'a> Settling<'a> {
         let span = match entry.as_ref().and_then(|entry| entry.message.upgrade()) {
             Some(message) => of_message(call, name, &message),
             None => {
-                let context = entry.as_ref().and_then(Entry::context);
-                let settles = context.as_ref().map_or(Settles::Unknown, Settles::Context);
+                let remains = entry.as_ref().and_then(|entry| entry.remains.as_ref());
+                let settles = remains.map_or(Settles::Unknown, |remains| Settles::Context(&remains.context));
                 let nowhere = Place::default();
                 let place = entry.as_ref().map_or(&nowhere, |entry| &entry.place);
                 broker.telemetry.settle(call, &broker.at(name, place), settles, iter::empty(), |attributes| {
                     delivery_tag(attributes, tag);
+                    if let Some(remains) = remains {
+                        ids(attributes, remains.message_id.as_ref(), remains.conversation_id.as_ref());
+                    }
                 })
             }
         };
@@ -129,14 +140,10 @@ impl<'a> Settling<'a> {
     fn all_until(call: Call, name: OperationName, tag: DeliveryTag, broker: &Broker, ledger: &'a Ledger) -> Self {
         let known = ledger.find_until(tag);
         let operation = broker.at(name, &common_place(&known));
-        let links = known.iter().filter_map(|(_, entry)| entry.context());
-        let span = broker.telemetry.settle(call, &operation, Settles::Unknown, links, |attributes| {
+        let messages = known.iter().map(|(tag, entry)| linked(*tag, entry, &operation));
+        let span = broker.telemetry.settle_batch(call, &operation, messages, |attributes| {
             if tag != 0 {
                 delivery_tag(attributes, tag);
-            }
-            if !known.is_empty() {
-                let count = i64::try_from(known.len()).unwrap_or(i64::MAX);
-                attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
             }
         });
         Self { span, messages: Messages::Known(ledger, known) }
@@ -161,6 +168,7 @@ impl<'a> Settling<'a> {
             Messages::Known(ledger, known) => {
                 for (tag, entry) in &known {
                     ledger.forget(*tag, entry.message.as_ptr());
+                    entry.discharge();
                     if let Some(message) = entry.message.upgrade() {
                         message.span.settled(outcome);
                     }
@@ -182,6 +190,28 @@ fn of_message(call: Call, name: OperationName, message: &Handed) -> ClientSpan {
         delivery_tag(attributes, message.tag);
         ids(attributes, message.message_id.as_ref(), message.conversation_id.as_ref());
     })
+}
+
+/// One of several messages, as the span of their settlement links it.
+fn linked(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
+    let mut own = Attributes::default();
+    let message = entry.message.upgrade();
+    let (context, message_id, conversation_id) = match (&message, &entry.remains) {
+        (Some(message), _) => {
+            (Some(message.span_context()), message.message_id.as_ref(), message.conversation_id.as_ref())
+        }
+        (None, Some(remains)) => {
+            (Some(remains.context.clone()), remains.message_id.as_ref(), remains.conversation_id.as_ref())
+        }
+        (None, None) => (None, None, None),
+    };
+    delivery_tag(&mut own, tag);
+    ids(&mut own, message_id, conversation_id);
+    let destination = entry.place.name();
+    if operation.destination() != Some(&*destination) {
+        own.set(attribute::MESSAGING_DESTINATION_NAME, destination);
+    }
+    (context, own)
 }
 
 /// What is the same for all of them.

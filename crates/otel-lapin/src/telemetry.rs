@@ -14,14 +14,18 @@ use lapin::{
 use otel_messaging::{
     Instrumentation,
     adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
-    semconv::{attribute, ours},
+    semconv::attribute,
 };
 
 use crate::headers::{added_size, content_header_size};
 
+pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
 pub(crate) const GET: OperationName = OperationName::receive("get");
+/// Of a message that was pushed.
 pub(crate) const PROCESS: OperationName = OperationName::process("process");
+/// Of a message that was asked for.
+pub(crate) const PROCESS_GOT: OperationName = PROCESS.of(GET);
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 pub(crate) const NACK: OperationName = OperationName::settle("nack");
 pub(crate) const REJECT: OperationName = OperationName::settle("reject");
@@ -56,6 +60,14 @@ pub(crate) struct Place {
     pub(crate) exchange: ShortString,
     pub(crate) routing_key: ShortString,
     pub(crate) queue: ShortString,
+}
+
+impl Place {
+    /// `{exchange}:{routing key}:{queue}`: without what is empty, and without a routing key that is the queue's name.
+    pub(crate) fn name(&self) -> String {
+        let (exchange, routing_key, queue) = (self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str());
+        joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
+    }
 }
 
 /// The host and port that a URI names.
@@ -114,14 +126,25 @@ impl Broker {
     /// A publish to this exchange with this routing key.
     pub(crate) fn publish(&self, exchange: &str, routing_key: &str) -> Arc<Operation> {
         self.telemetry.operation(PUBLISH, &[exchange, routing_key], || {
-            let name = match (exchange, routing_key) {
-                ("", "") => "amq.default".to_owned(),
-                _ => joined([exchange, routing_key]),
-            };
-            // The default exchange routes to the queue of that name.
-            let queue = if exchange.is_empty() { routing_key } else { "" };
-            self.with_routing_key(self.of_queue(Destination::named(name), queue), routing_key)
+            self.with_routing_key(self.exchange(exchange, routing_key), routing_key)
         })
+    }
+
+    /// The making of a message that is to be published there later.
+    pub(crate) fn create(&self, exchange: &str, routing_key: &str) -> Arc<Operation> {
+        // The convention has no routing key on create spans.
+        self.telemetry
+            .operation(CREATE, &[exchange, routing_key], || self.with_server(self.exchange(exchange, routing_key)))
+    }
+
+    fn exchange(&self, exchange: &str, routing_key: &str) -> Destination {
+        let name = match (exchange, routing_key) {
+            ("", "") => "amq.default".to_owned(),
+            _ => joined([exchange, routing_key]),
+        };
+        // The default exchange routes to the queue of that name.
+        let queue = if exchange.is_empty() { routing_key } else { "" };
+        self.of_queue(Destination::named(name), queue)
     }
 
     /// Something done with messages from there.
@@ -129,8 +152,7 @@ impl Broker {
         let (exchange, routing_key, queue) =
             (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
         self.telemetry.operation(name, &[exchange, routing_key, queue], || {
-            let shown_key = if routing_key == queue { "" } else { routing_key };
-            let name_of = joined([exchange, shown_key, queue]);
+            let name_of = place.name();
             if name_of.is_empty() {
                 return self.with_server(Destination::server(self.address()));
             }
@@ -196,8 +218,16 @@ fn joined<const N: usize>(parts: [&str; N]) -> String {
 }
 
 /// What one message adds to its operation's attributes.
-pub(crate) fn message_attributes(attributes: &mut Attributes, properties: &BasicProperties) {
+pub(crate) fn message_attributes(
+    attributes: &mut Attributes,
+    properties: &BasicProperties,
+    payload: &[u8],
+    broker: &Broker,
+) {
     ids(attributes, properties.message_id().as_ref(), properties.correlation_id().as_ref());
+    if broker.telemetry.captures_sizes() {
+        attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, i64::try_from(payload.len()).unwrap_or(i64::MAX));
+    }
 }
 
 pub(crate) fn ids(attributes: &mut Attributes, message: Option<&ShortString>, conversation: Option<&ShortString>) {
@@ -210,12 +240,9 @@ pub(crate) fn ids(attributes: &mut Attributes, message: Option<&ShortString>, co
 }
 
 /// What a delivered message adds.
-pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin::message::Delivery) {
+pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin::message::Delivery, broker: &Broker) {
     delivery_tag(attributes, delivery.delivery_tag);
-    message_attributes(attributes, &delivery.properties);
-    if delivery.redelivered {
-        attributes.set(ours::DELIVERY_REDELIVERED, true);
-    }
+    message_attributes(attributes, &delivery.properties, &delivery.data, broker);
 }
 
 pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {

@@ -111,7 +111,7 @@ pub use crate::{
     client_span::{ClientSpan, Settlement},
     handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
-    process_span::ProcessSpan,
+    process_span::{ProcessSpan, Unsettled},
     sequential::waiting,
     telemetry::{Call, Headers, Injected, Settles, Telemetry},
 };

@@ -46,17 +46,12 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let told = |span: &&Arc<ProcessSpan>| !span.operation().off;
     let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
     let first = *spans.first()?;
-    let each: Vec<_> = spans.iter().map(|span| span.start_attributes()).collect();
-    let (head, rest) = each.split_first()?;
-    let common: Vec<_> = head.iter().filter(|one| rest.iter().all(|other| other.contains(one))).cloned().collect();
-
+    let mut each: Vec<_> = spans.iter().map(|span| span.start_attributes()).collect();
+    let common = take_common(&mut each);
     let links = spans
         .iter()
-        .zip(&each)
-        .filter_map(|(span, attributes)| {
-            let own = attributes.iter().filter(|one| !common.contains(one)).cloned().collect();
-            Some(Link::new(span.creation()?, own, 0))
-        })
+        .zip(each)
+        .filter_map(|(span, own)| Some(Link::new(span.creation()?, own, 0)))
         .take(first.max_links())
         .collect();
     let operation = if spans.iter().all(|span| span.operation().span_name == first.operation().span_name) {
@@ -74,4 +69,12 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
         span.claim(batch.context());
     }
     Some(batch)
+}
+
+/// Takes out what is the same for all, and leaves each what it alone has.
+pub(crate) fn take_common(each: &mut [Vec<KeyValue>]) -> Vec<KeyValue> {
+    let Some((head, rest)) = each.split_first() else { return Vec::new() };
+    let common: Vec<_> = head.iter().filter(|one| rest.iter().all(|other| other.contains(one))).cloned().collect();
+    each.iter_mut().for_each(|own| own.retain(|one| !common.contains(one)));
+    common
 }

@@ -231,6 +231,9 @@ pub(crate) fn queue_time(instruments: &Instruments, series: &Series, time: Durat
 }
 
 pub(crate) fn deliveries(instruments: &Instruments, series: &Series, outcome: &'static str, messages: u64) {
+    if messages == 0 {
+        return;
+    }
     let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome)];
     Particulars { error_type: None, more: &outcome }.with(&series.messages, |attributes| {
         shield(|| instruments.deliveries.add(messages, attributes));

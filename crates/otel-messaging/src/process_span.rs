@@ -374,6 +374,15 @@ impl ProcessSpan {
         }
     }
 
+    /// Has the message's settlement outlive the message, where something else can settle it still: its number, for
+    /// example. `None` where nothing is awaited any more.
+    ///
+    /// The process span says nothing of the settlement then: it ends before.
+    pub fn unsettled(&self) -> Option<Unsettled> {
+        let awaited = self.rules.awaits_settlement && !self.settled.swap(true, Ordering::AcqRel);
+        awaited.then(|| Unsettled { operation: self.operation.clone(), discharged: AtomicBool::new(false) })
+    }
+
     /// The last part of the message is gone and nobody settled it.
     fn dropped(&self) {
         if !self.rules.awaits_settlement || self.settled.swap(true, Ordering::AcqRel) {
@@ -384,9 +393,7 @@ impl ProcessSpan {
         {
             span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
         }
-        if let Some(instruments) = self.operation.live.instruments().filter(|_| !self.operation.off) {
-            metrics::deliveries(instruments, &self.operation.series, Settlement::Dropped.as_str(), 1);
-        }
+        count_dropped(&self.operation);
     }
 
     /// Whether the span is a child of what the sender left, rather than of what was active at the hand-out.
@@ -430,6 +437,41 @@ impl ProcessSpan {
         builder.attributes = Some(attributes.0);
         builder.links = (!links.is_empty()).then_some(links);
         builder
+    }
+}
+
+/// A message that was let go of and can still be settled. When this is dropped before it is
+/// [`discharge`](Self::discharge)d, the message counts as dropped.
+#[must_use]
+pub struct Unsettled {
+    operation: Arc<Operation>,
+    discharged: AtomicBool,
+}
+
+impl Unsettled {
+    /// The message is settled, or nobody will ever know.
+    pub fn discharge(&self) {
+        self.discharged.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !*self.discharged.get_mut() {
+            count_dropped(&self.operation);
+        }
+    }
+}
+
+impl fmt::Debug for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsettled").field("discharged", &self.discharged).finish_non_exhaustive()
+    }
+}
+
+fn count_dropped(operation: &Operation) {
+    if let Some(instruments) = operation.live.instruments().filter(|_| !operation.off) {
+        metrics::deliveries(instruments, &operation.series, Settlement::Dropped.as_str(), 1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an adapter holds for each client, and the operations it describes with it.
 
 use std::{
+    cell::Cell,
     fmt, iter,
     sync::{
         Arc, OnceLock,
@@ -17,6 +18,7 @@ use opentelemetry::{
 
 use crate::{
     arrival::Arrival,
+    batch::take_common,
     client_span::ClientSpan,
     instrumentation::Instrumentation,
     live::{Live, MayLook},
@@ -94,7 +96,7 @@ pub enum Settles<'a> {
     Message(&'a Arc<ProcessSpan>),
     /// One that is known only by the context of its process span.
     Context(&'a SpanContext),
-    /// Nothing is known of it, or it is about many: the settle span is a child of what is current.
+    /// Nothing is known of it: the settle span is a child of what is current.
     Unknown,
 }
 
@@ -204,7 +206,7 @@ impl Telemetry {
         let carried = carried.as_ref().map(|(context, _)| context);
         let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
         let links = carried.into_iter().chain(call.again().iter().filter(|again| !same(again)));
-        let span = begin(&call, &call.parent, operation, kind, links.cloned(), |all| {
+        let span = begin(&call, &call.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
@@ -295,7 +297,7 @@ impl Telemetry {
         creations: impl Iterator<Item = SpanContext>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let links = creations.take(operation.live.settings().max_links);
+        let links = creations.take(operation.live.settings().max_links).map(Link::with_context);
         begin(&call, &call.parent, operation, SpanKind::Client, links, attributes)
     }
 
@@ -386,12 +388,45 @@ impl Telemetry {
             Settles::Context(context) => call.parent.with_remote_span_context(context.clone()),
             Settles::Unknown => call.parent.clone(),
         };
-        let links = links.take(operation.live.settings().max_links);
+        let links = links.take(operation.live.settings().max_links).map(Link::with_context);
         let span = begin(&call, &parent, operation, SpanKind::Client, links, attributes);
         match settles {
             Settles::Message(message) => span.of(message.clone()),
             _ => span,
         }
+    }
+
+    /// Starts the span of a settle operation that is about several messages, a child of what is current.
+    ///
+    /// `messages` are known by the contexts of their process spans, as far as there are any, and what each adds to the
+    /// operation's attributes: what is the same for all goes to the span, the rest to each link. They are asked for only
+    /// where somebody sees it. `messaging.batch.message_count` counts them all, also beyond
+    /// [`max_links`](crate::InstrumentationBuilder::max_links).
+    ///
+    /// Source: "Batch processing" in the trace structure of the messaging spans convention.
+    pub fn settle_batch(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
+        let count = messages.len();
+        let max_links = operation.live.settings().max_links;
+        // What is on the span decides what is on the links, and is asked for before them.
+        let links = Cell::new(Vec::new());
+        let taken = iter::once_with(|| links.take()).flatten();
+        let span = begin(&call, &call.parent, operation, SpanKind::Client, taken, |all| {
+            attributes(all);
+            let (contexts, mut each): (Vec<_>, Vec<_>) = messages.map(|(context, own)| (context, own.0)).unzip();
+            all.0.extend(take_common(&mut each));
+            let linked = contexts.into_iter().zip(each).filter_map(|(context, own)| Some(Link::new(context?, own, 0)));
+            links.set(linked.take(max_links).collect());
+            if count > 0 {
+                all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        });
+        span.messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 }
 
@@ -405,7 +440,7 @@ fn begin(
     parent: &Context,
     operation: &Arc<Operation>,
     kind: SpanKind,
-    links: impl Iterator<Item = SpanContext>,
+    links: impl Iterator<Item = Link>,
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
     if operation.off {
@@ -426,7 +461,7 @@ fn begin(
         });
         found = metrics::partition(settings, &all.0);
         builder.attributes = Some(all.0);
-        let links: Vec<Link> = links.map(Link::with_context).collect();
+        let links: Vec<_> = links.collect();
         if !links.is_empty() {
             builder.links = Some(links);
         }

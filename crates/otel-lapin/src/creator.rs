@@ -1,0 +1,45 @@
+//! Messages that are stored now and sent later.
+
+use opentelemetry::propagation::Injector;
+use otel_messaging::Instrumentation;
+
+use crate::telemetry::Broker;
+
+/// Makes the spans of messages that are stored now and sent later, as from an outbox.
+///
+/// The headers that it writes are stored with the message and given to
+/// [`basic_publish`](crate::Channel::basic_publish) with its properties, in another process or on another day: the publish
+/// leaves them as they are and links the create span. Consumers are related to the create span then.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use otel_lapin::otel::Creator;
+///
+/// // What to store beside the message: any carrier of OpenTelemetry's, or a `HeaderInjector` on a table.
+/// let mut headers = HashMap::new();
+/// Creator::default().create("orders", "new", &mut headers);
+/// ```
+///
+/// Source: "Trace structure" and "Context propagation" of the messaging spans convention.
+#[derive(Debug, Default)]
+pub struct Creator {
+    broker: Broker,
+}
+
+impl Creator {
+    /// Reports by this instrumentation; the default one follows OpenTelemetry's globals.
+    #[must_use]
+    pub fn new(instrumentation: Instrumentation) -> Self {
+        Self { broker: Broker::default().instrumented(instrumentation) }
+    }
+
+    /// Makes the span of a message that will be published to this exchange with this routing key: a child of the current
+    /// span. Writes its context into the headers to store; they replace what is there by those names.
+    pub fn create(&self, exchange: &str, routing_key: &str, headers: &mut dyn Injector) {
+        if let Some(call) = self.broker.telemetry.call() {
+            let operation = self.broker.create(exchange, routing_key);
+            self.broker.telemetry.create(call, &operation, headers, |_| ());
+        }
+    }
+}
