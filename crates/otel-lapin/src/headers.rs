@@ -323,9 +323,106 @@ fn value_size(value: &AMQPValue) -> usize {
     }
 }
 
+/// Header tables of every kind, for tests.
+#[cfg(test)]
+pub(crate) mod arbitrary {
+    use lapin::types::{ByteArray, DecimalValue, FieldArray, LongString};
+    use proptest::prelude::*;
+
+    use super::{AMQPValue, Entries, FieldTable, ShortString};
+
+    /// Up to the 255 bytes that a name may have; often one that means something.
+    pub(crate) fn name() -> impl Strategy<Value = ShortString> {
+        let any = prop_oneof![
+            4 => "(?i)(traceparent|tracestate|baggage|x-death|x-delivery-count)",
+            4 => ".{0,20}",
+            1 => "[a-z\u{e4}]{100,255}",
+        ];
+        any.prop_filter_map("too long", |name| ShortString::try_new(name).ok())
+    }
+
+    pub(crate) fn value() -> impl Strategy<Value = AMQPValue> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(AMQPValue::Boolean),
+            any::<i8>().prop_map(AMQPValue::ShortShortInt),
+            any::<u8>().prop_map(AMQPValue::ShortShortUInt),
+            any::<i16>().prop_map(AMQPValue::ShortInt),
+            any::<u16>().prop_map(AMQPValue::ShortUInt),
+            any::<i32>().prop_map(AMQPValue::LongInt),
+            any::<u32>().prop_map(AMQPValue::LongUInt),
+            any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<f64>().prop_filter("equals itself", |n| !n.is_nan()).prop_map(AMQPValue::Double),
+            (any::<u8>(), any::<u32>())
+                .prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
+            any::<u64>().prop_map(AMQPValue::Timestamp),
+            name().prop_map(AMQPValue::ShortString),
+            "(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|rejected|.{0,60})"
+                .prop_map(|text: String| AMQPValue::LongString(text.into())),
+            prop::collection::vec(any::<u8>(), 0..600).prop_map(|bytes| AMQPValue::LongString(LongString::from(bytes))),
+            prop::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| AMQPValue::ByteArray(ByteArray::from(bytes))),
+            Just(AMQPValue::Void),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(|all| AMQPValue::FieldArray(FieldArray::from(all))),
+                prop::collection::btree_map(name(), inner, 0..4)
+                    .prop_map(|entries: Entries| AMQPValue::FieldTable(entries.into())),
+            ]
+        })
+    }
+
+    pub(crate) fn table() -> impl Strategy<Value = FieldTable> {
+        prop::collection::btree_map(name(), value(), 0..8).prop_map(FieldTable::from)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn injecting_changes_what_it_names_and_nothing_else(
+            given in arbitrary::table(),
+            written in prop::collection::vec(("(?i)(traceparent|tracestate|baggage)|.{0,9}|[a-z]{250,260}", ".{0,30}"), 0..6),
+        ) {
+            let mut headers = given.clone();
+            let properties = BasicProperties::default().with_headers(given.clone());
+            let mut outgoing = Outgoing::new(&properties, true);
+            for (key, value) in &written {
+                HeaderInjector::new(&mut headers).set(key, value.clone());
+                outgoing.set(key, value.clone());
+                let expected = ShortString::try_new(key.as_str()).ok().map(|_| value.as_str());
+                let expected = expected.filter(|value| !value.is_empty());
+                let extractor = HeaderExtractor::new(&headers);
+                prop_assert_eq!(extractor.get(key), expected);
+                prop_assert_eq!(outgoing.get(key), expected);
+            }
+            let named = |name: &ShortString| written.iter().any(|(key, _)| name.as_str().eq_ignore_ascii_case(key));
+            for (name, value) in given.inner().iter().filter(|(name, _)| !named(name)) {
+                prop_assert_eq!(headers.inner().get(name), Some(value));
+            }
+            prop_assert!(headers.inner().keys().all(|name| named(name) || given.inner().contains_key(name)));
+            // What is sent is the same, and what comes back is what was given.
+            let (sent, injected) = outgoing.finish();
+            prop_assert_eq!(sent.as_ref().unwrap_or(&given), &headers);
+            let sent = sent.map_or_else(|| properties.clone(), |sent| properties.clone().with_headers(sent));
+            prop_assert_eq!(injected.map(|injected| injected.undo(&sent)), Some(properties));
+        }
+
+        #[test]
+        fn whatever_arrives_can_be_read(headers in arbitrary::table(), key in ".{0,20}") {
+            let extractor = HeaderExtractor::new(&headers);
+            prop_assert_eq!(extractor.keys().len(), headers.inner().len());
+            for name in extractor.keys() {
+                let found = extractor.get(name);
+                prop_assert!(found.is_none_or(|found| headers.inner().values().any(|value| text(value) == Some(found))));
+            }
+            let _ = extractor.get(&key);
+        }
+    }
 
     fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
         BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()

@@ -101,3 +101,125 @@ fn text(value: &AMQPValue) -> Option<&[u8]> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lapin::types::{DecimalValue, ShortString};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::headers::arbitrary;
+
+    fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
+        BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
+    }
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn death(reason: AMQPValue, count: AMQPValue) -> AMQPValue {
+        AMQPValue::FieldTable(table([("reason", reason), ("count", count), ("queue", long("orders"))]))
+    }
+
+    fn deaths<const N: usize>(deaths: [AMQPValue; N]) -> (&'static str, AMQPValue) {
+        (DEATH, AMQPValue::FieldArray(deaths.to_vec().into()))
+    }
+
+    #[test]
+    fn the_attempt_is_counted_by_whoever_counts_it() {
+        let two = || AMQPValue::LongLongInt(2);
+        let cases = [
+            // What the headers say, whether it was redelivered, the attempt, whether it is a dead letter.
+            (table([]), false, None, false),
+            (table([]), true, None, false),
+            (table([(DELIVERY_COUNT, two())]), true, Some(3), false),
+            (table([deaths([death(long("rejected"), two())])]), false, Some(3), true),
+            (table([deaths([death(long("rejected"), two())])]), true, Some(4), true),
+            // What only waited was not delivered.
+            (table([deaths([death(long("expired"), two())])]), false, None, true),
+            (table([deaths([death(long("expired"), two()), death(long("rejected"), two())])]), false, Some(3), true),
+            (table([deaths([death(long("delivery_limit"), two())])]), false, Some(3), true),
+            // The quorum queue knows better.
+            (table([(DELIVERY_COUNT, two()), deaths([death(long("rejected"), two())])]), false, Some(3), true),
+        ];
+        for (headers, redelivered, attempt, dead_lettered) in cases {
+            let past = Past::of(&headers);
+            assert_eq!((past.attempt(redelivered), past.dead_lettered), (attempt, dead_lettered), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn every_integer_is_a_count_and_nothing_else() {
+        let counts = [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+        ];
+        for value in counts {
+            assert_eq!(count(&value), Some(7), "{value:?}");
+        }
+        let others = [
+            AMQPValue::ShortShortInt(-1),
+            AMQPValue::ShortInt(-1),
+            AMQPValue::LongInt(-1),
+            AMQPValue::LongLongInt(i64::MIN),
+            AMQPValue::Boolean(true),
+            AMQPValue::Float(7.0),
+            AMQPValue::Double(7.0),
+            AMQPValue::DecimalValue(DecimalValue { scale: 0, value: 7 }),
+            AMQPValue::Timestamp(7),
+            long("7"),
+            AMQPValue::Void,
+        ];
+        for value in others {
+            assert_eq!(count(&value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn other_shapes_say_nothing() {
+        let shapes = [
+            table([(DEATH, long("rejected"))]),
+            table([(DEATH, AMQPValue::FieldTable(table([("reason", long("rejected"))])))]),
+            table([deaths([])]),
+            table([deaths([long("rejected"), AMQPValue::Void])]),
+            table([(DELIVERY_COUNT, AMQPValue::LongLongInt(-1))]),
+        ];
+        for headers in shapes {
+            assert_eq!(Past::of(&headers), Past::default(), "{headers:?}");
+        }
+        // A dead letter without a count, or with one that cannot be, is one all the same.
+        for count in [AMQPValue::Void, AMQPValue::LongLongInt(-5)] {
+            let past = Past::of(&table([deaths([death(long("rejected"), count)])]));
+            assert_eq!((past.attempt(false), past.dead_lettered), (None, true));
+        }
+        assert_eq!(time(u64::MAX), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_headers_are_it_says_something_possible(
+            headers in arbitrary::table(),
+            came_back in arbitrary::value(),
+            deaths in prop::collection::vec((arbitrary::value(), arbitrary::value()), 0..8),
+            redelivered: bool,
+            sent: u64,
+        ) {
+            let mut headers = headers;
+            headers.insert(DELIVERY_COUNT.into(), came_back);
+            let deaths: Vec<_> = deaths.into_iter().map(|(reason, count)| death(reason, count)).collect();
+            headers.insert(DEATH.into(), AMQPValue::FieldArray(deaths.clone().into()));
+            let past = Past::of(&headers);
+            prop_assert!(past.attempt(redelivered).is_none_or(|attempt| attempt >= 1));
+            prop_assert_eq!(past.dead_lettered, !deaths.is_empty());
+            let _ = time(sent);
+        }
+    }
+}

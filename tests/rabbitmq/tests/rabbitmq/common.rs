@@ -69,6 +69,13 @@ impl Rabbit {
         Self { sdk, connection, channel, raw, _raw_connection: raw_connection }
     }
 
+    /// With spans, metrics and events.
+    pub(crate) async fn with_all_signals() -> Self {
+        let sdk = Sdk::new();
+        let instrumentation = sdk.all_signals_builder().build();
+        Self::with(sdk, instrumentation).await
+    }
+
     /// With publisher confirms.
     pub(crate) async fn confirming() -> Self {
         let rabbit = Self::new().await;
@@ -171,6 +178,18 @@ impl Rabbit {
     /// All spans that have ended, as text, with the broker's address as `HOST` and `PORT`.
     pub(crate) fn described(&self) -> String {
         normalised(&self.sdk.described())
+    }
+
+    /// What was measured so far by this metric: its attributes and the count, without what is the same for all.
+    pub(crate) fn measured(&self, metric: &str) -> Vec<String> {
+        let all = normalised(&self.sdk.measured());
+        let lines = all.lines().filter_map(|line| line.strip_prefix(metric)?.split_once("] "));
+        lines
+            .map(|(_, line)| {
+                line.replace(", messaging.system = \"rabbitmq\"", "")
+                    .replace(", server.address = HOST, server.port = PORT", "")
+            })
+            .collect()
     }
 
     /// Waits for so many spans and gives them as text.

@@ -54,7 +54,7 @@ async fn parent_is_always_the_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn link_is_a_trace_of_its_own() {
+async fn p01_link_is_a_trace_of_its_own() {
     let rabbit = with_correlation(Correlation::Link).await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish(&queue, b"1", BasicProperties::default()).await;
@@ -137,7 +137,7 @@ async fn a_forward_and_a_hand_written_injection_are_replaced_and_linked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_one_span_that_links_its_messages_and_parents_their_settlements() {
+async fn p03_a_batch_is_one_span_that_links_its_messages_and_parents_their_settlements() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     for number in 0..3 {

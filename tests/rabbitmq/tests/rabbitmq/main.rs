@@ -1,11 +1,17 @@
 //! What otel-lapin promises, on a real RabbitMQ.
 
+mod bystanders;
 mod cancellation;
 mod common;
 mod correlation;
+mod create;
 mod faults;
 mod hostile_headers;
+mod lineage;
+mod metrics;
+mod policies;
 mod receive;
+mod republish;
 mod send;
 mod sequential;
 mod settle;

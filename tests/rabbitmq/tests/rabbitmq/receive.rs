@@ -362,7 +362,7 @@ ack {queue}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_queue_has_no_span() {
+async fn p05_an_empty_queue_has_no_span() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let none = rabbit.channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();

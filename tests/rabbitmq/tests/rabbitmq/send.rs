@@ -172,7 +172,7 @@ async fn a_publish_to_nowhere_is_named_after_the_default_exchange() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_comes_back_failed_and_is_what_was_sent() {
+async fn p21_a_message_that_comes_back_failed_and_is_what_was_sent() {
     let rabbit = Rabbit::confirming().await;
     let nowhere = unique("nowhere");
     let foreign = long("00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
@@ -237,7 +237,7 @@ async fn a_message_that_comes_back_failed_and_is_what_was_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_message_failed() {
+async fn p21_a_refused_message_failed() {
     let rabbit = Rabbit::confirming().await;
     let limits = table([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", long("reject-publish"))]);
     let queue = rabbit.queue_with("small", limits).await;
@@ -376,7 +376,7 @@ async fn whichever_confirm_lapin_hands_a_message_to_the_span_of_its_own_publish_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn temporary_and_anonymous_destinations_stay_out_of_span_names() {
+async fn p18_temporary_and_anonymous_destinations_stay_out_of_span_names() {
     let rabbit = Rabbit::new().await;
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let replies = unique("replies");
@@ -407,7 +407,7 @@ async fn temporary_and_anonymous_destinations_stay_out_of_span_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routing_keys_beyond_the_bound_stay_out_of_span_names() {
+async fn p18_routing_keys_beyond_the_bound_stay_out_of_span_names() {
     let sdk = Sdk::new();
     let instrumentation = sdk.instrumentation_builder().destination_limit(2).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;

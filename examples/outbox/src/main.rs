@@ -1,0 +1,156 @@
+//! An outbox: an order is stored by one run of this program, sent by the next, received by a third, and is one trace.
+//!
+//! With a RabbitMQ on `localhost:5672`, or wherever `AMQP` says; orders wait in `outbox.jsonl`, or wherever `OUTBOX` says:
+//!
+//! ```text
+//! $ cargo run -p example-outbox -- store "four apples"
+//! …
+//!     Name         : create example-outbox
+//!     TraceId      : 8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10
+//!     SpanId       : 1c1b0c6d1f0e4d52
+//!     ParentSpanId : 5f0e8d3f5b8a4a17          the request
+//!     Kind         : Producer
+//! …
+//! $ cat outbox.jsonl
+//! {"headers":{"traceparent":"00-8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10-1c1b0c6d1f0e4d52-01","tracestate":""},"order":"four apples"}
+//! $ cargo run -p example-outbox -- send
+//! …
+//!     Name         : publish example-outbox
+//!     TraceId      : 4b7f5f2f7a8e6a5c9d1b2a3c4d5e6f70    a trace of its own: nobody waits for it
+//!     ParentSpanId : None (root span)
+//!     Kind         : Client                     the message keeps the context it was stored with
+//! …
+//!     Links:
+//!     Link #0
+//!     TraceId: 8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10
+//!     SpanId : 1c1b0c6d1f0e4d52                 the create
+//! $ cargo run -p example-outbox -- receive
+//! received four apples
+//! …
+//!     Name         : process example-outbox
+//!     TraceId      : 8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10
+//!     ParentSpanId : 1c1b0c6d1f0e4d52          the create
+//!     Kind         : Consumer
+//! …
+//! ```
+
+use std::{
+    collections::HashMap,
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    path::PathBuf,
+};
+
+use futures::StreamExt;
+use opentelemetry::{
+    Context, global,
+    propagation::Injector,
+    trace::{TraceContextExt, Tracer},
+};
+use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use otel_lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    otel::{Creator, HeaderInjector, MessageExt},
+    types::FieldTable,
+};
+use serde::{Deserialize, Serialize};
+
+const QUEUE: &str = "example-outbox";
+
+/// One line of the outbox.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    headers: HashMap<String, String>,
+    order: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let spans = install_opentelemetry();
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["store", order] => store(order)?,
+        ["send"] => send(&connected().await?).await?,
+        ["receive"] => receive(&connected().await?).await?,
+        _ => return Err("usage: example-outbox store ORDER | send | receive".into()),
+    }
+    spans.shutdown()?;
+    Ok(())
+}
+
+/// No broker is needed: the create span is the message's, and its context is stored with the order, in one write as in one
+/// transaction.
+fn store(order: &str) -> Result<(), Box<dyn Error>> {
+    let request = Context::current_with_span(global::tracer("shop").start("request"));
+    let mut headers = HashMap::new();
+    {
+        let _current = request.clone().attach();
+        Creator::default().create("", QUEUE, &mut headers);
+    }
+    let line = serde_json::to_string(&Stored { headers, order: order.to_owned() })?;
+    let mut outbox = File::options().create(true).append(true).open(outbox())?;
+    outbox.write_all((line + "\n").as_bytes())?;
+    outbox.sync_all()?;
+    request.span().end();
+    Ok(())
+}
+
+/// As without OpenTelemetry: the headers that were stored go with the message. What is confirmed leaves the outbox.
+async fn send(channel: &Channel) -> Result<(), Box<dyn Error>> {
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    loop {
+        let stored = match fs::read_to_string(outbox()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            stored => stored?,
+        };
+        let Some((line, rest)) = stored.split_once('\n') else { return Ok(()) };
+        let Stored { headers, order } = serde_json::from_str(line)?;
+        let mut table = FieldTable::default();
+        headers.into_iter().for_each(|(name, value)| HeaderInjector::new(&mut table).set(&name, value));
+        let properties = BasicProperties::default().with_headers(table);
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let confirm = channel.basic_publish("".into(), QUEUE.into(), options, order.as_bytes(), properties).await?;
+        let confirmation = confirm.await?;
+        if !confirmation.is_ack() || confirmation.take_message().is_some() {
+            return Err("not taken: it stays in the outbox".into());
+        }
+        // Replaced whole, so that a crash leaves one or the other.
+        let next = outbox().with_extension("next");
+        fs::write(&next, rest)?;
+        fs::rename(next, outbox())?;
+    }
+}
+
+/// The process span belongs to the trace in which the order was stored.
+async fn receive(channel: &Channel) -> Result<(), Box<dyn Error>> {
+    let consume = channel.basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+    if let Some(order) = consume.await?.next().await {
+        let order = order?;
+        order.in_scope(|| println!("received {}", String::from_utf8_lossy(&order.data)));
+        order.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}
+
+fn outbox() -> PathBuf {
+    env::var_os("OUTBOX").unwrap_or_else(|| "outbox.jsonl".into()).into()
+}
+
+async fn connected() -> otel_lapin::Result<Channel> {
+    let uri = env::var("AMQP").unwrap_or_else(|_| "amqp://localhost:5672".to_owned());
+    let channel = Connection::connect(&uri, ConnectionProperties::default()).await?.create_channel().await?;
+    channel.queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+    Ok(channel)
+}
+
+/// Once in a service; every client follows it. A real service exports in batches, by OTLP.
+fn install_opentelemetry() -> SdkTracerProvider {
+    let spans =
+        SdkTracerProvider::builder().with_simple_exporter(opentelemetry_stdout::SpanExporter::default()).build();
+    global::set_tracer_provider(spans.clone());
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    spans
+}

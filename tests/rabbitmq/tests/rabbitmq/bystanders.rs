@@ -1,0 +1,244 @@
+//! What others bring along: frameworks that tell of an operation themselves, filters, hooks, and code that panics.
+
+use std::{
+    panic,
+    sync::{Arc, Mutex},
+};
+
+use futures::StreamExt;
+use lapin::{
+    BasicProperties,
+    options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions},
+};
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
+};
+use otel_lapin::otel::{Instrumentation, MessageExt};
+use otel_messaging::suppressed;
+use support::{Sdk, attribute as value_of, eventually};
+
+use crate::common::{Rabbit, long, next, table};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_tells_of_is_left_alone() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    let outer = suppressed(&Context::current());
+    let work = async {
+        rabbit.publish(&queue, b"1", BasicProperties::default()).await;
+        let delivery = next(&mut rabbit.consume(&queue).await).await;
+        assert_eq!(delivery.properties, BasicProperties::default());
+        delivery.process(async {}).await;
+        assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+    };
+    opentelemetry::trace::FutureExt::with_context(work, outer).await;
+    assert_eq!((rabbit.described(), rabbit.sdk.measured()), (String::new(), String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_filter_does_not_want_is_carried_on_and_not_told() {
+    let sdk = Sdk::new();
+    let quiet = crate::common::unique("quiet");
+    let unwanted = quiet.clone();
+    let instrumentation =
+        sdk.all_signals_builder().filter(move |operation| operation.destination() != Some(&*unwanted)).build();
+    let rabbit = Rabbit::with(sdk, instrumentation).await;
+    let loud = rabbit.queue("loud").await;
+    rabbit.raw.queue_declare(quiet.as_str().into(), Default::default(), Default::default()).await.unwrap();
+    let request = rabbit.sdk.app_span("request");
+    for queue in [&quiet, &loud] {
+        let publish = {
+            let _current = request.clone().attach();
+            rabbit.channel.basic_publish(
+                "".into(),
+                queue.as_str().into(),
+                BasicPublishOptions::default(),
+                b"1",
+                BasicProperties::default(),
+            )
+        };
+        publish.await.unwrap();
+        let delivery = next(&mut rabbit.consume(queue).await).await;
+        assert!(delivery.properties.headers().as_ref().unwrap().inner().contains_key("traceparent"), "{queue}");
+        assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+    }
+    let spans = rabbit.sdk.wait_for(3);
+    let names: Vec<_> = spans.iter().map(|span| span.name.to_string()).collect();
+    assert_eq!(names, [format!("publish {loud}"), format!("process {loud}"), format!("ack {loud}")]);
+    assert!(!rabbit.sdk.measured().contains(&quiet));
+    rabbit.raw.queue_delete(quiet.as_str().into(), Default::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p26_headers_are_captured_by_name_capped_redacted_and_never_those_that_carry_contexts() {
+    let sdk = Sdk::new();
+    let instrumentation = sdk
+        .instrumentation_builder()
+        .capture_headers(["tenant", "x-*", "trace*"])
+        .capture_limit(4)
+        .redact(|name, value| (name != "x-password").then(|| value.to_owned()))
+        .on_operation(|operation, attributes| attributes.set("app.kind", operation.kind().as_str()))
+        .build();
+    let rabbit = Rabbit::with(sdk, instrumentation).await;
+    let queue = rabbit.queue("orders").await;
+    let headers = table([
+        ("Tenant", long("seven")),
+        ("x-password", long("secret")),
+        ("x-binary", lapin::types::AMQPValue::ByteArray(vec![0xff, 0xfe].into())),
+        ("other", long("not asked for")),
+    ]);
+    rabbit.publish(&queue, b"1", BasicProperties::default().with_headers(headers)).await;
+    let delivery = next(&mut rabbit.consume(&queue).await).await;
+    assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+    drop(delivery);
+    for span in rabbit.sdk.wait_for(3) {
+        let told: Vec<_> = span
+            .attributes
+            .iter()
+            .filter(|one| !one.key.as_str().starts_with("messaging.") && !one.key.as_str().starts_with("server."))
+            .map(|one| format!("{}={}", one.key, one.value))
+            .collect();
+        let kind = value_of(&span, "messaging.operation.type").unwrap();
+        let expected = match &*kind.as_str() {
+            "settle" => vec!["app.kind=settle".to_owned(), "otel_messaging.settlement.outcome=ack".to_owned()],
+            "process" => vec![
+                "app.kind=process".to_owned(),
+                "otel_messaging.header.tenant=[\"seve\"]".to_owned(),
+                "otel_messaging.settlement.outcome=ack".to_owned(),
+            ],
+            _ => vec!["app.kind=send".to_owned(), "otel_messaging.header.tenant=[\"seve\"]".to_owned()],
+        };
+        let mut told = told;
+        told.sort();
+        assert_eq!(told, expected, "{}", span.name);
+    }
+}
+
+/// A propagator that panics, both ways.
+#[derive(Debug)]
+struct Panics;
+
+impl TextMapPropagator for Panics {
+    fn inject_context(&self, _: &Context, injector: &mut dyn Injector) {
+        injector.set("half", "written".to_owned());
+        panic!("a propagator's own");
+    }
+
+    fn extract_with_context(&self, _: &Context, _: &dyn Extractor) -> Context {
+        panic!("a propagator's own");
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        static FIELDS: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| vec!["half".to_owned()]);
+        FieldIter::new(&FIELDS)
+    }
+}
+
+/// A processor that panics whenever it is called, once armed.
+#[derive(Debug, Default)]
+struct PanickingProcessor;
+
+impl SpanProcessor for PanickingProcessor {
+    fn on_start(&self, _: &mut Span, _: &Context) {
+        panic!("a processor's own");
+    }
+
+    fn on_end(&self, _: SpanData) {
+        panic!("a processor's own");
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: std::time::Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Each kind of code that is not ours, panicking.
+fn panicking() -> Vec<(&'static str, Instrumentation)> {
+    let builder = || Sdk::new().all_signals_builder();
+    let processor = SdkTracerProvider::builder().with_span_processor(PanickingProcessor).build();
+    vec![
+        ("a hook", builder().on_operation(|_, _| panic!("a hook's own")).build()),
+        ("a filter", builder().filter(|_| panic!("a filter's own")).build()),
+        ("a redactor", builder().capture_headers(["*"]).redact(|_, _| panic!("a redactor's own")).build()),
+        ("a template", builder().destination_template(|_| panic!("a template's own")).build()),
+        ("a propagator", builder().propagator(Panics).build()),
+        ("a processor", Instrumentation::builder().tracer_provider(processor).build()),
+    ]
+}
+
+/// Runs `work` without the panics' messages in the output of the tests.
+async fn quietly<T>(work: impl Future<Output = T>) -> T {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let expected = info.payload().downcast_ref::<&str>().is_some_and(|text| text.ends_with("'s own"));
+            if !expected {
+                usual(info);
+            }
+        }));
+    });
+    work.await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_panics_no_message_is_lost_and_lapins_threads_live() {
+    quietly(async {
+        for (what, instrumentation) in panicking() {
+            let rabbit = Rabbit::with(Sdk::new(), instrumentation).await;
+            rabbit.channel.confirm_select(Default::default()).await.unwrap();
+            let (queue, pulled) = (rabbit.queue("orders").await, rabbit.queue("pulled").await);
+            let handled = Arc::new(Mutex::new(Vec::new()));
+            // On lapin's own executor.
+            let delegated = rabbit.consume(&queue).await;
+            let seen = handled.clone();
+            delegated.set_delegate(move |delivery: otel_lapin::message::DeliveryResult| {
+                let seen = seen.clone();
+                async move {
+                    let delivery = delivery.unwrap().unwrap();
+                    assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+                    seen.lock().unwrap().push(delivery.data[0]);
+                }
+            });
+            let headers = table([("colour", long("green"))]);
+            for number in 0..5 {
+                for queue in [&queue, &pulled] {
+                    let properties = BasicProperties::default().with_headers(headers.clone());
+                    let options = BasicPublishOptions { mandatory: number % 2 == 0, immediate: false };
+                    let publish =
+                        rabbit.channel.basic_publish("".into(), queue.as_str().into(), options, &[number], properties);
+                    assert!(publish.await.unwrap().await.unwrap().is_ack(), "{what}");
+                }
+            }
+            eventually(what, || handled.lock().unwrap().len() == 5);
+            assert_eq!(*handled.lock().unwrap(), [0, 1, 2, 3, 4], "{what}");
+
+            let got =
+                rabbit.channel.basic_get(pulled.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
+            assert_eq!(got.data, [0], "{what}");
+            got.in_scope(|| ());
+            assert!(got.ack(BasicAckOptions::default()).await.unwrap(), "{what}");
+            let mut consumer = rabbit.consume(&pulled).await;
+            let rest: Vec<_> = consumer.by_ref().take(4).map(Result::unwrap).collect().await;
+            for (delivery, number) in rest.iter().zip(1..) {
+                assert_eq!(delivery.data, [number], "{what}");
+                assert_eq!(delivery.properties.headers().as_ref().unwrap().inner().get("colour"), Some(&long("green")));
+                delivery.process(async {}).await;
+            }
+            let last = rest[3].delivery_tag;
+            rabbit.channel.basic_ack(last, BasicAckOptions { multiple: true }).await.unwrap();
+            drop(rest);
+            rabbit.connection.close(200, "bye".into()).await.unwrap();
+        }
+    })
+    .await;
+}
