@@ -226,7 +226,7 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) {
         let live = &operation.live;
-        let links = call.again().iter().cloned();
+        let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         if live.propagates() {
             inject(&call, &span, &live.settings().propagator, headers, false);
