@@ -8,9 +8,9 @@ use lapin::{
 };
 use opentelemetry::trace::Status;
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::message::Delivery;
+use otel_lapin::{message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, ours};
-use support::attribute as value_of;
+use support::{Sdk, attribute as value_of};
 
 use crate::common::{Rabbit, SCOPE, named, next};
 
@@ -209,6 +209,13 @@ async fn several_at_once_are_one_span_that_links_and_counts_them() {
     let linked: Vec<_> = ack.links.iter().map(|link| link.span_context.span_id()).collect();
     let expected: Vec<_> = process[1..4].iter().map(|span| span.span_context.span_id()).collect();
     assert_eq!(linked, expected);
+    // What each alone has, stands on its link.
+    let tags: Vec<_> = ack
+        .links
+        .iter()
+        .map(|link| support::link_attribute(link, attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG).unwrap())
+        .collect();
+    assert_eq!(tags, ["2", "3", "4"]);
     assert_eq!(ack.parent_span_id, opentelemetry::SpanId::INVALID);
     assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), Some(&3.into()));
     assert_eq!(value_of(ack, attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG), Some(&4.into()));
@@ -245,23 +252,104 @@ async fn messages_of_several_destinations_share_what_they_have_in_common() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let exchange = rabbit.exchange("shop", &queue).await;
-    for key in ["a", "b"] {
-        let publish = rabbit.raw.basic_publish(
-            exchange.as_str().into(),
-            key.into(),
-            Default::default(),
-            b"1",
-            BasicProperties::default(),
-        );
+    for (number, key) in ["a", "b"].into_iter().enumerate() {
+        let properties = BasicProperties::default()
+            .with_message_id(number.to_string().into())
+            .with_correlation_id("conversation".into());
+        let publish =
+            rabbit.raw.basic_publish(exchange.as_str().into(), key.into(), Default::default(), b"1", properties);
         publish.await.unwrap().await.unwrap();
     }
     let mut consumer = rabbit.consume(&queue).await;
-    let first = next(&mut consumer).await;
+    // One that is gone, and one that is at hand.
+    drop(next(&mut consumer).await);
     let second = next(&mut consumer).await;
     rabbit.channel.basic_ack(second.delivery_tag, MULTIPLE).await.unwrap();
-    drop((first, second));
+    drop(second);
+    let described = rabbit.describe(3);
+    let link = |key: &str, number: u64| {
+        format!(
+            "  link process {exchange}:{key}:{queue} {{messaging.destination.name = \"{exchange}:{key}:{queue}\", \
+             messaging.message.id = \"{number}\", messaging.rabbitmq.message.delivery_tag = {}}}\n",
+            number + 1
+        )
+    };
+    let expected = format!(
+        "\
+ack {exchange}:{queue}
+  kind CLIENT
+  {SCOPE}
+  root
+{}{}  status unset
+  messaging.batch.message_count = 2
+  messaging.destination.name = \"{exchange}:{queue}\"
+  messaging.message.conversation_id = \"conversation\"
+  messaging.operation.name = \"ack\"
+  messaging.operation.type = \"settle\"
+  messaging.rabbitmq.message.delivery_tag = 2
+  messaging.system = \"rabbitmq\"
+  otel_messaging.settlement.outcome = \"ack\"
+  server.address = HOST
+  server.port = PORT
+",
+        link("a", 0),
+        link("b", 1)
+    );
+    assert!(described.ends_with(&expected), "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_can_be_linked_are_counted_all_the_same() {
+    let sdk = Sdk::new();
+    let instrumentation = sdk.all_signals_builder().max_links(2).build();
+    let rabbit = Rabbit::with(sdk, instrumentation).await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..5 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    for _ in 0..5 {
+        drop(next(&mut consumer).await);
+    }
+    rabbit.channel.basic_ack(0, MULTIPLE).await.unwrap();
+    let spans = rabbit.sdk.wait_for(6);
+    let ack = named(&spans, &format!("ack {queue}"))[0];
+    assert_eq!(ack.links.len(), 2);
+    assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), Some(&5.into()));
+    assert!(rabbit.measured("otel_messaging.deliveries").concat().ends_with(" 5"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p22_a_message_that_is_acknowledged_after_its_span_ended_has_both_spans_and_leaves_nothing_behind() {
+    let (rabbit, queue, deliveries) = deliveries(3).await;
+    for delivery in deliveries {
+        delivery.process(async {}).await;
+        assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+    }
+    let spans = rabbit.sdk.wait_for(6);
+    let process = named(&spans, &format!("process {queue}"));
+    for (number, ack) in named(&spans, &format!("ack {queue}")).into_iter().enumerate() {
+        assert_eq!(ack.parent_span_id, process[number].span_context.span_id());
+        assert!(process[number].end_time <= ack.start_time);
+        // Too late for the span that has ended.
+        assert_eq!((outcome(process[number]), outcome(ack)), ("none".to_owned(), "ack".to_owned()));
+    }
+    // Nothing is remembered of them.
+    rabbit.channel.basic_ack(0, MULTIPLE).await.unwrap();
+    let nothing = rabbit.sdk.wait_for(7).pop().unwrap();
+    assert_eq!((nothing.links.len(), value_of(&nothing, attribute::MESSAGING_BATCH_MESSAGE_COUNT)), (0, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acker_that_was_used_settles_nobody_elses_message() {
+    let (rabbit, queue, deliveries) = deliveries(2).await;
+    assert!(deliveries[1].ack(BasicAckOptions::default()).await.unwrap());
+    assert!(!deliveries[1].ack(MULTIPLE).await.unwrap());
+    assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
     let spans = rabbit.sdk.wait_for(3);
-    assert_eq!(named(&spans, &format!("ack {exchange}:{queue}")).len(), 1, "{}", rabbit.described());
+    let told: Vec<_> = named(&spans, &format!("ack {queue}")).into_iter().map(outcome).collect();
+    assert_eq!(told, ["ack", "already_settled", "ack"]);
+    assert!(spans.iter().all(|span| value_of(span, attribute::MESSAGING_BATCH_MESSAGE_COUNT).is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
