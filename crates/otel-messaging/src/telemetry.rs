@@ -28,6 +28,7 @@ use crate::{
     policy::CarriedContext,
     process_span::ProcessSpan,
     propagation::{Propagator, named},
+    semconv::attribute,
 };
 
 /// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.
