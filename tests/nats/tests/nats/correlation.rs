@@ -9,7 +9,7 @@ use opentelemetry::{
 };
 use otel_async_nats::{
     Client, Subscriber, jetstream,
-    otel::{MessageExt, process_batch},
+    otel::{MessageExt, process_batch, sequential},
 };
 use support::{Sdk, describe};
 
@@ -182,4 +182,27 @@ async fn p04_clones_and_parts_share_one_span() {
     let spans = sdk.spans();
     assert_eq!(spans.len(), 2);
     assert_eq!(spans[1].status, opentelemetry::trace::Status::error("sour"));
+}
+
+#[tokio::test]
+async fn p10_baggage_ends_with_its_message() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let (subject, mut subscriber) = subscribed(&client).await;
+    let tenant = Context::new().with_baggage([KeyValue::new("tenant.id", "7")]);
+    within(&tenant, || client.publish(subject.clone(), "1".into())).await.unwrap();
+    client.publish(subject.clone(), "2".into()).await.unwrap();
+    let mut seen = Vec::new();
+    sequential(async {
+        for _ in 0..2 {
+            let message = next(&mut subscriber).await;
+            let here = Context::current();
+            seen.push(here.baggage().get("tenant.id").map(ToString::to_string));
+            let inside = message.process(async { Ok::<_, String>(Context::current().baggage().len()) }).await;
+            assert_eq!(inside.unwrap(), here.baggage().len());
+        }
+    })
+    .await;
+    assert_eq!(seen, [Some("7".to_owned()), None]);
+    assert_eq!(Context::current().baggage().len(), 0);
 }
