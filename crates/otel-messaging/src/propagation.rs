@@ -390,3 +390,33 @@ fn decoded(text: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
+    use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+
+    use super::{Recognized, recognize};
+
+    fn known(propagator: &dyn TextMapPropagator) -> Option<Recognized> {
+        recognize(&format!("{propagator:?}"))
+    }
+
+    fn both(propagators: [Box<dyn TextMapPropagator + Send + Sync>; 2]) -> TextMapCompositePropagator {
+        TextMapCompositePropagator::new(propagators.into())
+    }
+
+    #[test]
+    fn the_sdks_propagators_of_w3c_are_known_and_no_others() {
+        let trace = || Box::new(TraceContextPropagator::new());
+        let baggage = || Box::new(BaggagePropagator::new());
+        assert_eq!(known(&*trace()), Some(Recognized { baggage: false }));
+        assert_eq!(known(&TextMapCompositePropagator::new(vec![trace()])), Some(Recognized { baggage: false }));
+        assert_eq!(known(&both([trace(), baggage()])), Some(Recognized { baggage: true }));
+        assert_eq!(known(&both([baggage(), trace()])), Some(Recognized { baggage: true }));
+        assert_eq!(known(&*baggage()), None);
+        assert_eq!(known(&both([trace(), trace()])), None);
+        assert_eq!(known(&both([trace(), Box::new(both([trace(), baggage()]))])), None);
+        assert_eq!(recognize("MyTraceContextPropagator { _private: () }"), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! The propagator that is installed globally does the work, whichever it is at the time: one test, in a process of its own.
+
+#[allow(dead_code, reason = "another test binary uses the rest of it")]
+mod queue;
+
+use opentelemetry::{
+    Context,
+    baggage::BaggageExt,
+    global,
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+    trace::TraceContextExt,
+};
+use otel_messaging::Instrumentation;
+use support::{Sdk, w3c};
+
+use crate::queue::{HeaderMap, Queue};
+
+/// Writes the trace's id into a header of its own.
+#[derive(Debug)]
+struct Own([String; 1]);
+
+impl TextMapPropagator for Own {
+    fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
+        headers.set("x-own", context.span().span_context().trace_id().to_string());
+    }
+
+    fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
+        context.clone()
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        FieldIter::new(&self.0)
+    }
+}
+
+#[test]
+fn what_is_installed_does_the_work_also_when_it_replaces_another() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(Instrumentation::builder().tracer_provider(sdk.provider()).build());
+    let mut sent = || -> HeaderMap {
+        queue.push("1").unwrap();
+        queue.messages.pop_front().unwrap().0
+    };
+    let names = |headers: &HeaderMap| headers.0.keys().cloned().collect::<Vec<_>>();
+
+    global::set_text_map_propagator(w3c());
+    assert_eq!(names(&sent()), ["traceparent"]);
+    {
+        let _baggage = Context::new().with_baggage([opentelemetry::KeyValue::new("tenant", "7")]).attach();
+        let headers = sent();
+        assert_eq!(names(&headers), ["baggage", "traceparent"]);
+        assert_eq!(headers.0["baggage"], "tenant=7");
+    }
+    global::set_text_map_propagator(Own(["x-own".to_owned()]));
+    assert_eq!(names(&sent()), ["x-own"]);
+    global::set_text_map_propagator(w3c());
+    assert_eq!(names(&sent()), ["traceparent"]);
+}
