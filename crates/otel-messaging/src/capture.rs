@@ -99,7 +99,39 @@ fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use opentelemetry::{Value, propagation::Extractor};
+
+    use super::{COUNT_LIMIT, Capture, matches};
+    use crate::{operation::Attributes, propagation::Propagator};
+
+    /// One header, as often as told.
+    struct Repeated(usize);
+
+    impl Extractor for Repeated {
+        fn get(&self, _: &str) -> Option<&str> {
+            Some("1")
+        }
+
+        fn keys(&self) -> Vec<&str> {
+            vec!["x-many"; self.0]
+        }
+
+        fn get_all(&self, _: &str) -> Option<Vec<&str>> {
+            Some(vec!["1"; self.0])
+        }
+    }
+
+    #[test]
+    fn a_header_that_comes_often_is_one_attribute_with_a_bounded_number_of_values() {
+        for (times, shown) in [(1, 1), (3, 3), (1_000, COUNT_LIMIT)] {
+            let capture = Capture { headers: vec!["x-*".into()], ..Capture::default() };
+            let mut attributes = Attributes::default();
+            capture.capture(&Repeated(times), &Propagator::Off, &mut attributes);
+            assert_eq!(attributes.0.len(), 1);
+            let Value::Array(opentelemetry::Array::String(values)) = &attributes.0[0].value else { panic!("no array") };
+            assert_eq!(values.len(), shown);
+        }
+    }
 
     #[test]
     fn a_star_stands_for_any_text() {

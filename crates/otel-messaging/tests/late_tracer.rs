@@ -3,10 +3,33 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use opentelemetry::global;
+use std::sync::LazyLock;
+
+use opentelemetry::{
+    Context, global,
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+};
+use otel_messaging::Propagation;
 use support::{Sdk, eventually, w3c};
 
 use crate::queue::{HeaderMap, Queue};
+
+/// A propagator with a header of its own.
+#[derive(Debug)]
+struct Vendor;
+
+impl TextMapPropagator for Vendor {
+    fn inject_context(&self, _: &Context, _: &mut dyn Injector) {}
+
+    fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
+        context.clone()
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        static FIELDS: LazyLock<[String; 1]> = LazyLock::new(|| ["x-vendor".to_owned()]);
+        FieldIter::new(&*FIELDS)
+    }
+}
 
 #[test]
 fn a_meter_alone_measures_from_the_first_message_and_a_tracer_is_found_when_it_comes() {
@@ -30,4 +53,13 @@ fn a_meter_alone_measures_from_the_first_message_and_a_tracer_is_found_when_it_c
         !sdk.spans().is_empty()
     });
     assert!(queue.messages.back().unwrap().0.0.contains_key("traceparent"));
+
+    // Headers of the propagator that is installed are never captured, also by a client that does not use it.
+    global::set_text_map_propagator(Vendor);
+    let builder = sdk.instrumentation_builder().propagation(Propagation::Off).capture_headers(["*"]);
+    let mut queue = Queue::new(builder.build());
+    let headers = HeaderMap::default().with("X-Vendor", "secret").with("x-tenant", "7");
+    queue.push_with(headers, "vendor").unwrap();
+    let text = sdk.described();
+    assert!(text.contains("otel_messaging.header.x-tenant") && !text.contains("secret"), "{text}");
 }

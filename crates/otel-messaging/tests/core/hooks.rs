@@ -28,7 +28,12 @@ fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
         asked_of.fetch_add(1, Ordering::Relaxed);
         operation.destination() != Some("secrets")
     });
-    let mut queue = Queue::new(builder.capture_headers(["*"]).on_operation(|_, _| panic!("not asked")).build());
+    let hooked = Arc::new(AtomicUsize::new(0));
+    let hooked_of = hooked.clone();
+    let builder = builder.capture_headers(["*"]).on_operation(move |_, _| {
+        hooked_of.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut queue = Queue::new(builder.build());
     let request = sdk.app_span("request");
     let _current = request.clone().attach();
     for _ in 0..3 {
@@ -44,6 +49,7 @@ fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
     drop(queue.pop_from("secrets"));
     block_on(process_batch(&[queue.pop_from("secrets").unwrap()], async {}));
     assert_eq!((sdk.spans().len(), sdk.measured(), sdk.events()), (0, String::new(), String::new()));
+    assert_eq!(hooked.load(Ordering::Relaxed), 0, "a hook sees what is told of");
     assert_eq!(asked.load(Ordering::Relaxed), 2, "once for each operation on a destination");
 }
 

@@ -249,6 +249,23 @@ fn a_partition_and_a_server_that_only_the_answer_tells_are_measured_where_they_a
 }
 
 #[test]
+fn a_batch_of_one_partition_tells_it() {
+    for (partitions, told) in [(["3", "3"], 1), (["3", "4"], 0)] {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.all_signals_builder().metric_partition(true).build());
+        let messages = partitions.map(|partition| {
+            queue.push("1").unwrap();
+            queue.pop_of_partition(partition).unwrap()
+        });
+        block_on(process_batch(&messages, async {}));
+        let measured = sdk.measured();
+        let process: Vec<_> = measured.lines().filter(|line| line.starts_with("messaging.process.duration")).collect();
+        assert_eq!(process.len(), 1, "{measured}");
+        assert_eq!(process[0].matches("partition.id = \"3\"").count(), told, "{measured}");
+    }
+}
+
+#[test]
 fn each_operation_is_measured_once() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().build());

@@ -139,6 +139,18 @@ impl Queue {
         self.pop_as(destination, |arrival| arrival)
     }
 
+    /// A message of a partition.
+    pub(crate) fn pop_of_partition(&mut self, partition: &str) -> Option<Message> {
+        let (headers, id) = self.messages.pop_front()?;
+        let process = self.telemetry.call().map(|call| {
+            let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
+            self.telemetry.hand_out(call, operation, Arrival::new(Some(&headers)), |attributes| {
+                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_owned());
+            })
+        });
+        Some(Message { headers, id, telemetry: self.telemetry.clone(), process })
+    }
+
     /// A message with a past.
     pub(crate) fn pop_as(
         &mut self,
