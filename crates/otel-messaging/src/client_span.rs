@@ -37,6 +37,8 @@ struct Told {
     messages: u64,
     /// Attributes of this one alone that metrics have too.
     more: Vec<KeyValue>,
+    /// It is known when it began.
+    timed: bool,
 }
 
 /// What became of a message at its broker: `otel_messaging.settlement.outcome`.
@@ -80,7 +82,8 @@ impl ClientSpan {
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
         let live = &operation.live;
         let told = !operation.off && (live.instruments().is_some() || live.exceptions.is_some());
-        let told = told.then(|| Told { operation: operation.clone(), start, messages: 1, more: Vec::new() });
+        let told =
+            told.then(|| Told { operation: operation.clone(), start, messages: 1, more: Vec::new(), timed: true });
         Self { span, told, ended_at: None, of: None }
     }
 
@@ -101,6 +104,14 @@ impl ClientSpan {
     pub fn messages(mut self, messages: u64) -> Self {
         if let Some(told) = &mut self.told {
             told.messages = messages;
+        }
+        self
+    }
+
+    /// Nobody knows when it began: no duration is measured.
+    pub fn untimed(mut self) -> Self {
+        if let Some(told) = &mut self.told {
+            told.timed = false;
         }
         self
     }
@@ -237,7 +248,7 @@ impl Told {
         let Some(instruments) = self.operation.live.instruments() else { return };
         let series = &self.operation.series;
         let particulars = Particulars { error_type, more: &self.more };
-        let took = between(self.start, ended_at.unwrap_or_else(SystemTime::now));
+        let took = if self.timed { between(self.start, ended_at.unwrap_or_else(SystemTime::now)) } else { None };
         match self.operation.name.kind {
             OperationType::Send => {
                 metrics::sent(instruments, series, &particulars);

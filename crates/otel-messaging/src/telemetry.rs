@@ -19,7 +19,7 @@ use opentelemetry::{
 use crate::{
     arrival::Arrival,
     batch::take_common,
-    client_span::ClientSpan,
+    client_span::{ClientSpan, Settlement},
     instrumentation::Instrumentation,
     live::{Live, MayLook},
     marks::{Identity, Marks, processed_here},
@@ -230,7 +230,7 @@ impl Telemetry {
         let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         if live.propagates() {
-            inject(&call, &span, &live.settings().propagator, headers, false);
+            inject(&call, &span, &live.settings().propagator, &mut Kept(headers), false);
         }
         span.succeed();
     }
@@ -313,9 +313,15 @@ impl Telemetry {
     ) {
         if operation.live.settings().receive_spans {
             self.receive(call, operation, iter::once(message), attributes).succeed();
-        } else {
-            ClientSpan::new(None, operation, call.at).succeed();
+            return;
         }
+        let mut poll = ClientSpan::new(None, operation, call.at);
+        if operation.live.settings().metric_partition {
+            let mut all = Attributes::default();
+            attributes(&mut all);
+            metrics::partition(operation.live.settings(), &all.0).into_iter().for_each(|partition| poll.measured_with(partition));
+        }
+        poll.succeed();
     }
 
     /// Links a span to the context that the answer to its message carries, if it carries one: a reply never moves the
@@ -428,6 +434,24 @@ impl Telemetry {
             }
         });
         span.messages(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
+    /// Counts messages that the client settled by itself, of which there is nothing more to tell.
+    pub fn settled(&self, operation: &Operation, outcome: Settlement, messages: u64) {
+        if let Some(instruments) = operation.live.instruments().filter(|_| !operation.off) {
+            metrics::deliveries(instruments, &operation.series, outcome.as_str(), messages);
+        }
+    }
+}
+
+/// Headers that are kept somewhere until the message is sent: what is empty is no header.
+struct Kept<'a>(&'a mut dyn Injector);
+
+impl Injector for Kept<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if !value.is_empty() {
+            self.0.set(key, value);
+        }
     }
 }
 
