@@ -114,9 +114,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
-        if let Err(error) = &result {
-            self.kafka.auto_commit_failed(offsets, error);
-        }
+        self.kafka.auto_committed(&result, offsets);
         self.user.commit_callback(result, offsets);
     }
 
@@ -133,7 +131,7 @@ where
     type DeliveryOpaque = Pending<C::DeliveryOpaque>;
 
     fn delivery(&self, delivery_result: &raw_message::DeliveryResult<'_>, pending: Self::DeliveryOpaque) {
-        let opaque = pending.delivered(delivery_result);
+        let opaque = pending.delivered(&self.kafka, delivery_result);
         let reported = BorrowedMessage::reported(delivery_result);
         match delivery_result {
             Ok(_) => self.user.delivery(&Ok(reported), opaque),

@@ -47,7 +47,7 @@ impl Injector for HeaderInjector<'_> {
     fn set(&mut self, key: &str, value: String) {
         native::remove(self.0, key);
         if !value.is_empty() {
-            native::add(self.0, key, value.as_bytes());
+            native::add(self.0, (key.as_bytes(), Some(value.as_bytes())));
         }
     }
 }
@@ -222,9 +222,11 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, option, prelude::*};
     use rdkafka::message::Header;
 
     use super::*;
+    use crate::lineage::Lineage;
 
     fn text(headers: Option<&OwnedHeaders>) -> Vec<(String, Option<String>)> {
         let all = headers.into_iter().flat_map(|headers| headers.iter());
@@ -305,5 +307,75 @@ mod tests {
         assert_eq!(late, [pair("tenant", Some("red")), pair("traceparent", Some("newer"))]);
         assert_eq!(written(Some(tenant()), &[("tracestate", "")]), text(Some(&tenant())));
         assert_eq!(written(None, &[("tracestate", "")]), []);
+    }
+
+    /// A name that anybody might write: any bytes but zero, which ends a name, or one of a context in any letter case.
+    fn any_name() -> impl Strategy<Value = Vec<u8>> {
+        let fields = prop::sample::select(vec!["traceparent", "tracestate", "baggage", "retry_topic-attempts"]);
+        let cased = (fields, any::<u64>()).prop_map(|(field, upper)| {
+            let turned = field.bytes().enumerate();
+            turned.map(|(at, byte)| if upper >> at & 1 == 1 { byte.to_ascii_uppercase() } else { byte }).collect()
+        });
+        prop_oneof![vec(1..=u8::MAX, 0..20), cased]
+    }
+
+    fn any_headers() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+        vec((any_name(), option::of(vec(any::<u8>(), 0..40))), 0..12)
+    }
+
+    fn list(all: &[(Vec<u8>, Option<Vec<u8>>)]) -> OwnedHeaders {
+        all.iter().fold(OwnedHeaders::new(), |mut list, (name, value)| {
+            native::add(&mut list, (name, value.as_deref()));
+            list
+        })
+    }
+
+    fn bytes(headers: &OwnedHeaders) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut all: Vec<_> = native::from_the_last(headers.as_borrowed())
+            .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+            .collect();
+        all.reverse();
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn p11_any_headers_can_be_read(all in any_headers(), key in ".*") {
+            let headers = list(&all);
+            prop_assert_eq!(bytes(&headers), all);
+            let extractor = HeaderExtractor(headers.as_borrowed());
+            extractor.keys();
+            for key in ["traceparent", "TRACESTATE", "baggage", &key] {
+                extractor.get(key);
+            }
+            Lineage::of(headers.as_borrowed());
+        }
+
+        #[test]
+        fn p07_p11_any_headers_stay_what_they_are_beside_ours_and_come_back(
+            all in any_headers(),
+            written in vec(("[Tt]race(parent|state)|baggage", ".{0,30}"), 0..5),
+        ) {
+            let mut headers = Some(list(&all));
+            let mut carrier = RecordHeaders::new(&mut headers);
+            for (key, value) in &written {
+                carrier.set(key, value.clone());
+            }
+            let undo = carrier.written();
+            let is = |name: &[u8]| written.iter().any(|(key, _)| key.as_bytes().eq_ignore_ascii_case(name));
+            let between = bytes(headers.as_ref().unwrap());
+            let kept: Vec<_> = between.iter().filter(|(name, _)| !is(name)).cloned().collect();
+            let own: Vec<_> = all.iter().filter(|(name, _)| !is(name)).cloned().collect();
+            prop_assert_eq!(kept, own);
+            for (key, _) in &written {
+                let found = between.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()));
+                let last = written.iter().rfind(|(other, _)| other.eq_ignore_ascii_case(key)).unwrap();
+                let found: Vec<_> = found.map(|(_, value)| value.as_deref()).collect();
+                let expected = Some(Some(last.1.as_bytes())).filter(|_| !last.1.is_empty());
+                prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            }
+            undo.undo(&mut headers);
+            prop_assert_eq!(bytes(headers.as_ref().unwrap()), all);
+        }
     }
 }

@@ -93,6 +93,6 @@ impl Incoming {
 }
 
 fn hand_out<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-    let process = kafka.call().map(|call| kafka.hand_out(call, &message));
+    let process = kafka.call().map(|call| kafka.hand_out(call, &message, None));
     BorrowedMessage::received(message, process)
 }

@@ -2,8 +2,10 @@
 
 mod cast;
 mod context;
+mod creator;
 mod headers;
 mod incoming;
+mod lineage;
 mod native;
 mod telemetry;
 
@@ -23,13 +25,15 @@ pub use rdkafka::{
 /// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.
 pub mod otel {
     pub use otel_messaging::{
-        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt, Outcome,
-        ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
+        Attributes, Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
+        Sequential, process_batch, sequential, sequential_blocking, suppressed,
     };
     pub use rdkafka as raw;
 
     pub use crate::{
         context::{Foreign, Traced},
+        creator::Creator,
         headers::{HeaderExtractor, HeaderInjector},
         incoming::Incoming,
     };

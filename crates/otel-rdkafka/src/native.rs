@@ -17,7 +17,7 @@ use rdkafka::{
 };
 
 /// A header as it is: a name of any bytes, a value that may be null.
-type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(crate) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 fn native(headers: &BorrowedHeaders) -> *mut RDKafkaHeaders {
     // `BorrowedHeaders` is rdkafka's name for the place where librdkafka's list stands.
@@ -47,15 +47,17 @@ pub(crate) fn from_the_last(headers: &BorrowedHeaders) -> impl Iterator<Item = H
 }
 
 /// Adds a header after the others.
-pub(crate) fn add(headers: &mut OwnedHeaders, name: &str, value: &[u8]) {
-    let (Ok(name_len), Ok(value_len)) = (isize::try_from(name.len()), isize::try_from(value.len())) else { return };
-    // SAFETY: the list is ours alone; librdkafka copies name and value, of the lengths given.
+pub(crate) fn add(headers: &mut OwnedHeaders, (name, value): Header<'_>) {
+    let pointer = value.map_or(ptr::null(), <[u8]>::as_ptr);
+    let value_len = isize::try_from(value.map_or(0, <[u8]>::len));
+    let (Ok(name_len), Ok(value_len)) = (isize::try_from(name.len()), value_len) else { return };
+    // SAFETY: the list is ours alone; librdkafka copies name and value, of the lengths given; a value may be null.
     unsafe {
         bindings::rd_kafka_header_add(
             native(headers.as_borrowed()),
             name.as_ptr().cast(),
             name_len,
-            value.as_ptr().cast::<c_void>(),
+            pointer.cast::<c_void>(),
             value_len,
         );
     }
@@ -144,6 +146,21 @@ pub(crate) fn configured(client: *mut RDKafka, name: &CStr) -> Option<String> {
     }
 }
 
+/// The id of the cluster, if a broker has told it: waits for nothing.
+pub(crate) fn cluster_id(client: *mut RDKafka) -> Option<String> {
+    // SAFETY: called with the pointer of a client that is alive. The text that comes back ends with a zero and is ours to
+    // free, with the function that librdkafka names for it.
+    unsafe {
+        let id = bindings::rd_kafka_clusterid(client, 0);
+        if id.is_null() {
+            return None;
+        }
+        let copy = CStr::from_ptr(id).to_str().ok().map(str::to_owned);
+        bindings::rd_kafka_mem_free(client, id.cast());
+        copy
+    }
+}
+
 /// librdkafka's name of an error code: `_MSG_TIMED_OUT`.
 pub(crate) fn error_name(code: RDKafkaErrorCode) -> Option<&'static str> {
     let code = RDKafkaRespErr::try_from(code as i32).ok()?;
@@ -186,7 +203,7 @@ mod tests {
     #[test]
     fn a_name_is_taken_away_in_any_case_and_the_others_stay_in_order() {
         let mut headers = three();
-        add(&mut headers, "tRACE", b"3");
+        add(&mut headers, (b"tRACE", Some(b"3")));
         remove(&mut headers, "trace");
         remove(&mut headers, "absent");
         assert_eq!(text(&headers), [("a".to_owned(), Some("1".to_owned())), ("a".to_owned(), None)]);
@@ -195,8 +212,8 @@ mod tests {
     #[test]
     fn what_was_appended_is_taken_away() {
         let mut headers = three();
-        add(&mut headers, "traceparent", b"00");
-        add(&mut headers, "baggage", b"");
+        add(&mut headers, (b"traceparent", Some(b"00")));
+        add(&mut headers, (b"baggage", Some(b"")));
         assert_eq!(headers.count(), 5);
         truncate(&mut headers, 3);
         assert_eq!(text(&headers), text(&three()));
@@ -207,8 +224,8 @@ mod tests {
     #[test]
     fn an_added_value_may_be_empty_and_hold_zeros() {
         let mut headers = OwnedHeaders::new();
-        add(&mut headers, "zero", b"a\0b");
-        add(&mut headers, "empty", b"");
+        add(&mut headers, (b"zero", Some(b"a\0b")));
+        add(&mut headers, (b"empty", Some(b"")));
         let all: Vec<_> = from_the_last(headers.as_borrowed()).collect();
         assert_eq!(all, [(&b"empty"[..], Some(&b""[..])), (b"zero", Some(b"a\0b"))]);
     }

@@ -1,24 +1,34 @@
 //! Which operations there are, what their destination is called, and what is known of a client.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ptr, str,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicPtr, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
+use opentelemetry::propagation::Injector;
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Destination, Operation, OperationName, ProcessSpan, Settlement, Settles,
-        Telemetry, scope,
+        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Settlement,
+        Settles, Telemetry, scope,
     },
     semconv::attribute,
 };
 use rdkafka::{
     TopicPartitionList,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, OwnedMessage},
+    message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, OwnedMessage, Timestamp},
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafka,
 };
 
-use crate::{error::error_type, headers::HeaderExtractor, native};
+use crate::{error::error_type, headers::HeaderExtractor, lineage::Lineage, native};
 
+const CREATE: OperationName = OperationName::create("create");
 const SEND: OperationName = OperationName::send("send");
 const POLL: OperationName = OperationName::receive("poll");
 const PROCESS: OperationName = OperationName::process("process").of(POLL);
@@ -29,6 +39,9 @@ const COMMIT: OperationName = OperationName::settle("commit");
 pub(crate) struct Kafka {
     pub(crate) telemetry: Telemetry,
     configured: OnceLock<Configured>,
+    /// The client whose context this is in, if it is in one; see [`Kafka::cluster`].
+    client: AtomicPtr<RDKafka>,
+    cluster: OnceLock<Option<Arc<str>>>,
 }
 
 /// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
@@ -42,7 +55,35 @@ struct Configured {
 impl Kafka {
     pub(crate) fn new() -> Self {
         let scope = scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        Self { telemetry: Telemetry::new(scope, "kafka"), configured: OnceLock::new() }
+        Self {
+            telemetry: Telemetry::new(scope, "kafka"),
+            configured: OnceLock::new(),
+            client: AtomicPtr::new(ptr::null_mut()),
+            cluster: OnceLock::new(),
+        }
+    }
+
+    /// This is in the context of that client, and in no other's.
+    pub(crate) fn belongs_to(&self, client: *mut RDKafka) {
+        self.learn(client);
+        self.client.store(client, Ordering::Release);
+    }
+
+    /// The id of the cluster: asked for once, when the first message has come or gone, and librdkafka has therefore heard
+    /// from a broker. Asking waits for nothing.
+    ///
+    /// The message, of this client's, proves that the client is alive.
+    pub(crate) fn cluster(&self, _: &BorrowedMessage<'_>) -> Option<&Arc<str>> {
+        let learned = self.cluster.get_or_init(|| {
+            let client = self.client.load(Ordering::Acquire);
+            (!client.is_null()).then(|| native::cluster_id(client)).flatten().map(Arc::from)
+        });
+        learned.as_ref()
+    }
+
+    /// The id of the cluster, if it is known by now.
+    pub(crate) fn known_cluster(&self) -> Option<&Arc<str>> {
+        self.cluster.get()?.as_ref()
     }
 
     /// Reads the configuration that the client was made with. Once, before its first message.
@@ -100,33 +141,83 @@ impl Kafka {
         self.operation(SEND, Some(topic))
     }
 
-    /// Notes that a message is handed to the application.
-    pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>) -> Arc<ProcessSpan> {
-        self.hand_out_any(call, message, message.headers())
+    /// Makes the span of a message that is sent later.
+    pub(crate) fn create(&self, call: Call, topic: &str, headers: &mut dyn Injector) {
+        let operation = self.operation(CREATE, Some(topic));
+        self.telemetry.create(call, &operation, headers, |_| ());
+    }
+
+    /// Notes that a message is handed to the application. `since` is when the wait for it began, where anybody wants to
+    /// know.
+    pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>, since: Option<Call>) -> Arc<ProcessSpan> {
+        let cluster = self.cluster(message);
+        let process = self.hand_out_any(call, message, message.headers(), cluster);
+        if let Some(since) = since.filter(|_| self.telemetry.tells_polls()) {
+            let operation = self.operation(POLL, Some(message.topic()));
+            self.telemetry.polled(since, &operation, &process, |attributes| {
+                about(attributes, message.partition(), Some(message.offset()));
+                of_cluster(attributes, cluster);
+                self.of_content(attributes, message.key(), message.payload());
+            });
+        }
+        process
     }
 
     /// Notes that a message which owns its data is handed to the application.
     pub(crate) fn hand_out_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.hand_out_any(call, message, message.headers().map(OwnedHeaders::as_borrowed))
+        self.hand_out_any(call, message, message.headers().map(OwnedHeaders::as_borrowed), None)
     }
 
-    fn hand_out_any(&self, call: Call, message: &impl Message, headers: Option<&BorrowedHeaders>) -> Arc<ProcessSpan> {
+    fn hand_out_any(
+        &self,
+        call: Call,
+        message: &impl Message,
+        headers: Option<&BorrowedHeaders>,
+        cluster: Option<&Arc<str>>,
+    ) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
+        let lineage = headers.map(Lineage::of).unwrap_or_default();
         let headers = headers.map(HeaderExtractor);
-        let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _));
+        let mut arrival =
+            Arrival::new(headers.as_ref().map(|headers| headers as _)).dead_lettered(lineage.dead_lettered);
+        if let Some((at, clock)) = sent_at(message.timestamp()) {
+            arrival = arrival.sent(at, clock);
+        }
+        if let Some(attempt) = lineage.attempt {
+            arrival = arrival.attempt(attempt);
+        }
         self.telemetry.hand_out(call, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
-            if message.payload().is_none() {
-                attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true);
-            }
+            of_cluster(attributes, cluster);
+            self.of_content(attributes, message.key(), message.payload());
         })
+    }
+
+    /// What is told of a message's own content.
+    pub(crate) fn of_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
+        match payload {
+            None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
+            Some(payload) if self.telemetry.captures_sizes() => {
+                let size = i64::try_from(payload.len()).unwrap_or(i64::MAX);
+                attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
+            }
+            Some(_) => (),
+        }
+        if self.telemetry.captures_key()
+            && let Some(key) = key.and_then(|key| str::from_utf8(key).ok())
+        {
+            attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key.to_owned());
+        }
     }
 
     /// Tells of a poll that failed. The end of a partition is no failure.
     pub(crate) fn poll_failed(&self, call: Option<Call>, error: &KafkaError) {
         if let (Some(call), false) = (call, matches!(error, KafkaError::PartitionEOF(_))) {
             let operation = self.operation(POLL, None);
-            self.telemetry.receive(call, &operation, std::iter::empty(), |_| ()).fail(error_type(error), error);
+            let span = self.telemetry.receive(call, &operation, std::iter::empty(), |attributes| {
+                of_cluster(attributes, self.known_cluster());
+            });
+            span.fail(error_type(error), error);
         }
     }
 
@@ -142,6 +233,7 @@ impl Kafka {
             let settles = process.map_or(Settles::Unknown, Settles::Message);
             self.telemetry.settle(call, &operation, settles, std::iter::empty(), |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
+                of_cluster(attributes, self.known_cluster());
             })
         });
         committed(span, commit())
@@ -157,27 +249,37 @@ impl Kafka {
         committed(span, commit())
     }
 
-    /// Tells of an automatic commit that failed. librdkafka says nothing of when it began, nor of those with nothing to
-    /// commit that they are none.
-    pub(crate) fn auto_commit_failed(&self, offsets: &TopicPartitionList, error: &KafkaError) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) {
-            return;
-        }
-        if let Some(call) = self.call() {
-            self.offsets_span(call, Some(offsets)).fail(error_type(error), error);
+    /// Tells of an automatic commit. librdkafka says nothing of when it began, nor of those with nothing to commit that
+    /// they are none.
+    pub(crate) fn auto_committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
+        let nothing =
+            result.as_ref().is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset));
+        let Some(call) = self.call().filter(|_| !nothing) else { return };
+        if result.is_err() || self.telemetry.spans_auto_commits() {
+            let span = self.offsets_span(call, Some(offsets)).untimed();
+            // The user gets it.
+            let _ = committed(Some(span), result.clone());
+        } else {
+            let operation = self.commit_operation(&offsets.elements());
+            self.telemetry.settled(&operation, Settlement::Commit, 1);
         }
     }
 
     fn offsets_span(&self, call: Call, offsets: Option<&TopicPartitionList>) -> ClientSpan {
         let elements = offsets.map(TopicPartitionList::elements).unwrap_or_default();
-        let topic = elements.first().map(|element| element.topic());
-        let topic = topic.filter(|topic| elements.iter().all(|element| element.topic() == *topic));
-        let operation = self.operation(COMMIT, topic);
+        let operation = self.commit_operation(&elements);
         self.telemetry.settle(call, &operation, Settles::Unknown, std::iter::empty(), |attributes| {
             if let [element] = &elements[..] {
                 about(attributes, element.partition(), None);
             }
+            of_cluster(attributes, self.known_cluster());
         })
+    }
+
+    /// On the topic that all of these offsets are of.
+    fn commit_operation(&self, elements: &[TopicPartitionListElem<'_>]) -> Arc<Operation> {
+        let topic = elements.first().map(TopicPartitionListElem::topic);
+        self.operation(COMMIT, topic.filter(|topic| elements.iter().all(|element| element.topic() == *topic)))
     }
 }
 
@@ -195,9 +297,27 @@ fn about(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
     if partition >= 0 {
         attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
     }
-    if let Some(offset) = offset {
+    // librdkafka has negative numbers for offsets that are none.
+    if let Some(offset) = offset.filter(|&offset| offset >= 0) {
         attributes.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
     }
+}
+
+pub(crate) fn of_cluster(attributes: &mut Attributes, cluster: Option<&Arc<str>>) {
+    if let Some(cluster) = cluster {
+        attributes.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
+    }
+}
+
+/// When a message was sent, or appended; `None` for a time that is none.
+fn sent_at(timestamp: Timestamp) -> Option<(SystemTime, Clock)> {
+    let (millis, clock) = match timestamp {
+        Timestamp::CreateTime(millis) => (millis, Clock::CreateTime),
+        Timestamp::LogAppendTime(millis) => (millis, Clock::LogAppendTime),
+        Timestamp::NotAvailable => return None,
+    };
+    let since = Duration::from_millis(u64::try_from(millis).ok()?);
+    Some((SystemTime::UNIX_EPOCH.checked_add(since)?, clock))
 }
 
 /// A partition as the string the convention wants; without an allocation for the numbers that most topics have.
@@ -224,7 +344,24 @@ static SMALL: [&str; 100] = [
 
 #[cfg(test)]
 mod tests {
-    use super::partition_id;
+    use std::time::{Duration, SystemTime};
+
+    use otel_messaging::adapter::Clock;
+    use rdkafka::Timestamp;
+
+    use super::{partition_id, sent_at};
+
+    #[test]
+    fn a_time_that_is_none_is_left_out() {
+        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        assert_eq!(sent_at(Timestamp::CreateTime(5)), Some((at(5), Clock::CreateTime)));
+        assert_eq!(sent_at(Timestamp::LogAppendTime(7)), Some((at(7), Clock::LogAppendTime)));
+        for none in [Timestamp::NotAvailable, Timestamp::CreateTime(-1), Timestamp::LogAppendTime(i64::MIN)] {
+            assert_eq!(sent_at(none), None);
+        }
+        // Whatever such a time is worth, it is no panic.
+        sent_at(Timestamp::CreateTime(i64::MAX));
+    }
 
     #[test]
     fn a_partition_is_its_number_as_text() {

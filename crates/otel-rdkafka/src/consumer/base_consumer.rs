@@ -105,7 +105,7 @@ fn hand_out<'a>(
     match result {
         Ok(message) => {
             // Now, and not when the wait began.
-            let process = kafka.call().map(|call| kafka.hand_out(call, &message));
+            let process = kafka.call().map(|now| kafka.hand_out(now, &message, call));
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {
@@ -132,7 +132,7 @@ impl<C: ConsumerContext> FromClientConfigAndContext<C> for BaseConsumer<C> {
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext> From<raw::BaseConsumer<Traced<C>>> for BaseConsumer<C> {
     fn from(raw: raw::BaseConsumer<Traced<C>>) -> Self {
-        raw.context().kafka().learn(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client().native_ptr());
         Self(raw)
     }
 }

@@ -72,7 +72,10 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
         let since = self.since.take();
         Poll::Ready(item.map(|result| match result {
             Ok(message) => {
-                let process = call.map(|call| kafka.hand_out(call, &message));
+                let process = call.map(|call| {
+                    let since = kafka.telemetry.tells_polls().then(|| since.unwrap_or_else(|| call.clone()));
+                    kafka.hand_out(call, &message, since)
+                });
                 Ok(BorrowedMessage::received(message, process))
             }
             Err(error) => {
@@ -175,7 +178,7 @@ where
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext, R> From<raw::StreamConsumer<Traced<C>, R>> for StreamConsumer<C, R> {
     fn from(raw: raw::StreamConsumer<Traced<C>, R>) -> Self {
-        raw.client().context().kafka().learn(raw.client().native_ptr());
+        raw.client().context().kafka().belongs_to(raw.client().native_ptr());
         Self(raw)
     }
 }

@@ -109,7 +109,7 @@ where
     C: ProducerContext<Part>,
 {
     fn from(raw: raw::BaseProducer<Traced<C>, Part>) -> Self {
-        raw.context().kafka().learn(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client().native_ptr());
         Self { raw }
     }
 }
@@ -215,7 +215,7 @@ where
     C: ProducerContext<Part> + 'static,
 {
     fn from(raw: raw::ThreadedProducer<Traced<C>, Part>) -> Self {
-        raw.context().kafka().learn(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client().native_ptr());
         Self { raw }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     error::error_type,
     headers::{RecordHeaders, Written},
     native,
-    telemetry::{Kafka, partition_id},
+    telemetry::{Kafka, of_cluster, partition_id},
 };
 
 /// The delivery opaque of a raw producer inside a wrapper: the user's, with the span of the send beside it.
@@ -38,6 +38,8 @@ pub(crate) struct Sent {
     written: Written,
     /// The span says the partition already.
     partition_told: bool,
+    /// And the cluster.
+    cluster_told: bool,
     /// The user sees the message of a successful report.
     seen: bool,
 }
@@ -62,10 +64,9 @@ impl Kafka {
     {
         let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
         let sent = call.map(|call| {
-            let body =
-                key.map_or(0, |key| key.to_bytes().len()) + payload.map_or(0, |payload| payload.to_bytes().len());
+            let content = (key.map(ToBytes::to_bytes), payload.map(ToBytes::to_bytes));
             let partition = partition.filter(|partition| *partition >= 0);
-            self.sent(call, topic, partition, payload.is_none(), body, &mut headers)
+            self.sent(call, topic, partition, content, &mut headers)
         });
         let delivery_opaque = Pending { user: delivery_opaque, sent };
         BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque }
@@ -76,23 +77,24 @@ impl Kafka {
         call: Call,
         topic: &str,
         partition: Option<i32>,
-        tombstone: bool,
-        body: usize,
+        (key, payload): (Option<&[u8]>, Option<&[u8]>),
         headers: &mut Option<OwnedHeaders>,
     ) -> Sent {
         let operation = self.send_operation(topic);
+        let body = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
         let fits = self.fits(&call, body, headers.as_ref());
+        let cluster = self.known_cluster();
         let mut headers = RecordHeaders::new(headers);
         let carrier = fits.then_some(&mut headers as &mut dyn Headers);
         let span = self.telemetry.send(call, &operation, carrier, |attributes| {
             if let Some(partition) = partition {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
             }
-            if tombstone {
-                attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true);
-            }
+            of_cluster(attributes, cluster);
+            self.of_content(attributes, key, payload);
         });
-        Sent { span, written: headers.written(), partition_told: partition.is_some(), seen: true }
+        let written = headers.written();
+        Sent { span, written, partition_told: partition.is_some(), cluster_told: cluster.is_some(), seen: true }
     }
 
     /// Whether a context can be written into a message without making it too large.
@@ -123,9 +125,9 @@ impl<D> Pending<D> {
     }
 
     /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
-    pub(crate) fn delivered(self, result: &DeliveryResult<'_>) -> D {
+    pub(crate) fn delivered(self, kafka: &Kafka, result: &DeliveryResult<'_>) -> D {
         if let Some(sent) = self.sent {
-            sent.delivered(result);
+            sent.delivered(kafka, result);
         }
         self.user
     }
@@ -141,18 +143,23 @@ impl<D> Pending<D> {
 }
 
 impl Sent {
-    fn delivered(self, result: &DeliveryResult<'_>) {
-        let Self { mut span, written, partition_told, seen } = self;
+    fn delivered(self, kafka: &Kafka, result: &DeliveryResult<'_>) {
+        let Self { mut span, written, partition_told, cluster_told, seen } = self;
         let (Ok(message) | Err((_, message))) = result;
-        if span.is_recording() {
-            // Negative where the broker said nothing: a failure, or `acks=0`.
-            let (partition, offset) = (message.partition(), message.offset());
-            if partition >= 0 && !partition_told {
-                span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
-            }
-            if offset >= 0 {
-                span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
-            }
+        // Negative where the broker said nothing: a failure, or `acks=0`.
+        let (partition, offset) = (message.partition(), message.offset());
+        if partition >= 0 && !partition_told {
+            span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
+        }
+        if offset >= 0 {
+            span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+        }
+        // Only of a broker that has answered is it known which cluster it is of.
+        if !cluster_told
+            && result.is_ok()
+            && let Some(cluster) = kafka.cluster(message)
+        {
+            span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
         }
         match result {
             Ok(_) => span.succeed(),

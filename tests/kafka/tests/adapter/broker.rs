@@ -24,8 +24,18 @@ fn bootstrap_servers() -> &'static str {
     &KAFKA.get_or_init(|| brokers::Kafka::start_real().unwrap_or_else(|missing| panic!("{missing}"))).bootstrap_servers
 }
 
-/// One test's topic of one partition, its group, and its SDK. In described spans the topic is `orders` and the group is
-/// `payment`.
+/// What the broker calls the cluster, as the raw client says.
+pub(crate) fn cluster_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        let client: AdminClient<_> =
+            ClientConfig::new().set("bootstrap.servers", bootstrap_servers()).create().unwrap();
+        client.inner().fetch_cluster_id(DEADLINE).unwrap()
+    })
+}
+
+/// One test's topic of one partition, its group, and its SDK. In described spans the topic is `orders`, the group is
+/// `payment` and the cluster is `harbour`.
 pub(crate) struct Test {
     pub(crate) sdk: Sdk,
     pub(crate) topic: String,
@@ -94,7 +104,16 @@ impl Test {
     }
 
     pub(crate) fn named(&self, spans: &[SpanData]) -> String {
-        describe(spans).replace(&self.topic, "orders").replace(&self.group, "payment")
+        self.plain(describe(spans))
+    }
+
+    /// What was measured so far.
+    pub(crate) fn measured(&self) -> String {
+        self.plain(self.sdk.measured())
+    }
+
+    fn plain(&self, text: String) -> String {
+        text.replace(&self.topic, "orders").replace(&self.group, "payment").replace(cluster_id(), "harbour")
     }
 
     /// The only span of this name.

@@ -29,6 +29,7 @@ const DELIVERED: &str = r#"send orders
   messaging.client.id = "shop"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.kafka.offset = 0
   messaging.operation.name = "send"
   messaging.operation.type = "send"

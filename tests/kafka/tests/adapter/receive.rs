@@ -31,6 +31,7 @@ const RECEIVED: &str = r#"send orders
   messaging.client.id = "shop"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.kafka.offset = 0
   messaging.operation.name = "send"
   messaging.operation.type = "send"
@@ -45,6 +46,7 @@ process orders
   messaging.consumer.group.name = "payment"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.kafka.offset = 0
   messaging.operation.name = "process"
   messaging.operation.type = "process"
@@ -111,7 +113,7 @@ fn poll_hands_out() {
 }
 
 #[test]
-fn a_process_span_starts_when_the_message_is_handed_out() {
+fn p05_a_process_span_starts_when_the_message_is_handed_out() {
     let test = Test::new();
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();
     let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
@@ -134,7 +136,7 @@ fn a_process_span_starts_when_the_message_is_handed_out() {
 }
 
 #[test]
-fn a_poll_that_finds_nothing_has_no_span() {
+fn p05_a_poll_that_finds_nothing_has_no_span() {
     let test = Test::new();
     let consumer = base_consumer(&test);
     assert!(consumer.poll(Duration::from_millis(300)).is_none());
@@ -254,6 +256,7 @@ fn a_tombstone_is_one() {
   messaging.consumer.group.name = "payment"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.kafka.message.tombstone = true
   messaging.kafka.offset = 0
   messaging.operation.name = "process"
@@ -306,7 +309,7 @@ async fn a_handlers_error_is_the_process_spans() {
 }
 
 #[tokio::test]
-async fn a_batch_is_one_span_with_links() {
+async fn p03_a_batch_is_one_span_with_links() {
     let test = Test::new();
     sent(&test, &["one", "two", "three"]);
     let consumer = stream_consumer(&test);
@@ -333,6 +336,7 @@ async fn a_batch_is_one_span_with_links() {
   messaging.consumer.group.name = "payment"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.operation.name = "process"
   messaging.operation.type = "process"
   messaging.system = "kafka"
@@ -362,7 +366,7 @@ async fn in_a_sequential_loop_the_message_in_hand_is_current() {
 }
 
 #[test]
-fn in_a_blocking_loop_the_message_in_hand_is_current() {
+fn p04_p06_in_a_blocking_loop_the_message_in_hand_is_current() {
     let test = Test::new();
     sent(&test, &["one", "two"]);
     let consumer = base_consumer(&test);

@@ -37,6 +37,7 @@ send orders
   messaging.client.id = "shop"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.kafka.offset = 0
   messaging.operation.name = "send"
   messaging.operation.type = "send"
@@ -299,6 +300,7 @@ fn a_chosen_partition_and_a_tombstone_are_known_at_the_start() {
   messaging.client.id = "shop"
   messaging.destination.name = "orders"
   messaging.destination.partition.id = "0"
+  messaging.kafka.cluster.id = "harbour"
   messaging.kafka.message.tombstone = true
   messaging.kafka.offset = 0
   messaging.operation.name = "send"
@@ -344,7 +346,7 @@ fn a_context_written_for_the_raw_client_works() {
     producer.send(BaseRecord::<(), str, _>::with_opaque_to(&test.topic, 5).payload("x")).unwrap();
     producer.flush(Duration::from_secs(10)).unwrap();
     assert_eq!(*seen.lock().unwrap(), [(5, None)]);
-    assert_eq!(test.span("send orders").attributes.len(), 7);
+    assert_eq!(test.span("send orders").attributes.len(), 8);
 }
 
 struct Fixed(LastPartition);

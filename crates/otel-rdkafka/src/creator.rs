@@ -1,0 +1,80 @@
+//! Messages that are made now and sent later.
+
+use std::{fmt, sync::Arc};
+
+use opentelemetry::propagation::Injector;
+use otel_messaging::Instrumentation;
+
+use crate::telemetry::Kafka;
+
+/// Makes the spans of messages that are stored now and sent later, as from an outbox.
+///
+/// The headers it writes are stored with the message. A send that is given them leaves them as they are and links the
+/// creation, and so does who receives the message.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use otel_rdkafka::otel::Creator;
+///
+/// let creator = Creator::default();
+/// // Stored in the same transaction as the order.
+/// let mut headers: HashMap<String, String> = HashMap::new();
+/// creator.create("orders", &mut headers);
+/// ```
+///
+/// and later, in whatever process:
+///
+/// ```no_run
+/// # use std::{collections::HashMap, time::Duration};
+/// use otel_rdkafka::{
+///     message::{Header, OwnedHeaders},
+///     producer::{FutureProducer, FutureRecord},
+/// };
+///
+/// # async fn relay(producer: FutureProducer, stored: HashMap<String, String>) -> Result<(), otel_rdkafka::error::KafkaError> {
+/// let mut headers = OwnedHeaders::new();
+/// for (key, value) in &stored {
+///     headers = headers.insert(Header { key, value: Some(value) });
+/// }
+/// let record = FutureRecord::to("orders").key("4711").payload("four apples").headers(headers);
+/// producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Creator(Arc<Kafka>);
+
+impl Creator {
+    /// Reports to this instrumentation.
+    #[must_use]
+    pub fn new(instrumentation: Instrumentation) -> Self {
+        let creator = Self::default();
+        creator.0.instrument(instrumentation);
+        creator
+    }
+
+    /// Makes the span `create {topic}`, child of what is current, and writes its context into `headers`: a
+    /// [`HeaderInjector`](crate::otel::HeaderInjector), or whatever is stored with the message. Where telemetry is off,
+    /// nothing is written.
+    ///
+    /// Source: "Create" of the messaging spans convention.
+    pub fn create(&self, topic: &str, headers: &mut dyn Injector) {
+        if let Some(call) = self.0.call() {
+            self.0.create(call, topic, headers);
+        }
+    }
+}
+
+impl Default for Creator {
+    /// Reports to OpenTelemetry's globals.
+    fn default() -> Self {
+        Self(Arc::new(Kafka::new()))
+    }
+}
+
+impl fmt::Debug for Creator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Creator").finish_non_exhaustive()
+    }
+}
