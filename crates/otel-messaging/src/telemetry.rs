@@ -319,7 +319,9 @@ impl Telemetry {
         if operation.live.settings().metric_partition {
             let mut all = Attributes::default();
             attributes(&mut all);
-            metrics::partition(operation.live.settings(), &all.0).into_iter().for_each(|partition| poll.measured_with(partition));
+            metrics::partition(operation.live.settings(), &all.0)
+                .into_iter()
+                .for_each(|partition| poll.measured_with(partition));
         }
         poll.succeed();
     }
