@@ -41,8 +41,7 @@ pub(crate) struct Marks {
 /// ```
 #[must_use]
 pub fn suppressed(context: &Context) -> Context {
-    let marks = context.get::<Marks>().cloned().unwrap_or_default();
-    context.with_value(Marks { suppressed: true, ..marks })
+    context.with_value(Marks { suppressed: true, ..Marks::default() })
 }
 
 thread_local! {
