@@ -51,8 +51,9 @@ impl<C: ConsumerContext> BaseConsumer<C> {
 
     /// Polls the consumer for a message; see `rdkafka::consumer::BaseConsumer::poll`.
     ///
-    /// The process span of the message starts when it is returned. A poll that fails has a `poll` span; one that finds
-    /// nothing, and the end of a partition, have none.
+    /// The process span of the message starts when it is returned. A poll that fails has a `poll` span, and one that
+    /// brings a message has where receive spans are asked for; one that finds nothing, and the end of a partition, have
+    /// none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         waiting();
         let kafka = self.kafka();

@@ -55,7 +55,8 @@ pub trait ConsumerContext: ClientContext + Sized {
     #[allow(unused_variables, reason = "named for those who implement it")]
     fn post_rebalance(&self, base_consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {}
 
-    /// Called after offsets were committed automatically.
+    /// Called after offsets were committed automatically. By then the commit is counted, as one delivery whatever it is
+    /// about; it has a span if it failed, or if that was asked for.
     #[allow(unused_variables, reason = "named for those who implement it")]
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {}
 
@@ -116,10 +117,12 @@ where
         timeout: T,
     ) -> KafkaResult<TopicPartitionList>;
 
-    /// Commits offsets. They name no message, so the `commit` span has no process span for a parent.
+    /// Commits offsets. They name no message, so the `commit` span has no process span for a parent and no links, and it
+    /// counts as one delivery.
     fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()>;
 
-    /// Commits the consumer's state. It names no message, so the `commit` span has no process span for a parent.
+    /// Commits the consumer's state. It names no message, so the `commit` span has no process span for a parent and no
+    /// links, and it counts as one delivery.
     fn commit_consumer_state(&self, mode: CommitMode) -> KafkaResult<()>;
 
     /// Commits the offset of a message. The `commit` span is a child of the message's process span and ends with the

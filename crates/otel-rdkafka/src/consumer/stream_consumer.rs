@@ -31,7 +31,7 @@ use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
 /// A stream of messages; see [`StreamConsumer::stream`].
 ///
 /// The process span of a message starts when it comes out of the stream. An error has a `poll` span, which began with the
-/// wait for it; the end of a partition has none.
+/// wait for it, and so has a message where receive spans are asked for; the end of a partition has none.
 pub struct MessageStream<'a, C: ConsumerContext> {
     raw: raw::MessageStream<'a, Traced<C>>,
     context: &'a Traced<C>,

@@ -91,7 +91,7 @@ where
     /// rdkafka's.
     fn init_transactions<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 
-    /// Begins a new transaction.
+    /// Begins a new transaction. It has no span; those of its messages tell of their delivery, not of the commit.
     ///
     /// # Errors
     ///
