@@ -1,11 +1,12 @@
 //! The tracer and the instruments of one client: found when a message passes, never frozen as no-ops.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use opentelemetry::{
@@ -92,16 +93,16 @@ impl Live {
             return None;
         }
         let now = SystemTime::now();
-        if !self.may_find_meter() && !self.may_find_tracer() {
-            let known = self.tracer.get().is_some() || self.instruments.get().is_some() || self.exceptions.is_some();
-            return (known || self.propagates()).then_some((now, MayLook(false)));
+        let looks = self.may_find_tracer();
+        let may_look = if looks { self.look(now) } else { MayLook(false) };
+        if !looks && self.may_find_meter() {
+            self.look_for_meter(now);
         }
-        let may_look = self.look(now);
         let something = may_look == MayLook(true)
             || self.tracer.get().is_some()
             || self.instruments.get().is_some()
             || self.exceptions.is_some()
-            || self.propagates.load(Ordering::Relaxed);
+            || if looks { self.propagates.load(Ordering::Relaxed) } else { self.propagates() };
         something.then_some((now, may_look))
     }
 
@@ -121,6 +122,24 @@ impl Live {
         }
         self.looked.store(millis, Ordering::Relaxed);
         MayLook(false)
+    }
+
+    /// Looks for a meter alone, as all clients do while there is none: the clock was read anyway, and no more is done than
+    /// to compare. Each thread looks once in a while; when one of them finds, all do.
+    fn look_for_meter(&self, now: SystemTime) {
+        thread_local! {
+            /// Between these it is too soon to look again. A clock that was set back is before both.
+            static LOOKED: Cell<Option<(SystemTime, SystemTime)>> = const { Cell::new(None) };
+        }
+        static FOUND: AtomicBool = AtomicBool::new(false);
+        let soon = |(from, until)| from <= now && now < until;
+        if FOUND.load(Ordering::Relaxed) || !LOOKED.get().is_some_and(soon) {
+            LOOKED.set(Some((now, now + Duration::from_millis(LOOK_EVERY))));
+            self.find_meter();
+            if self.instruments.get().is_some() {
+                FOUND.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The no-op provider has no size, and OpenTelemetry has no other way to ask.

@@ -313,16 +313,27 @@ fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
     span.is_valid().then_some(span)
 }
 
-/// A number of at most 16 digits, in lower case.
+/// What each byte is worth as a digit; [`NO_DIGIT`] for those that are none, capital letters among them.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = 0xff;
+
+/// A number of at most 16 digits. Each is looked at before the answer: in a good header all have to be.
 fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(digit))
-    })
+    let (mut number, mut seen) = (0, 0);
+    for &digit in digits {
+        let value = DIGITS[usize::from(digit)];
+        seen |= value;
+        number = number << 4 | u64::from(value & 0xf);
+    }
+    (seen <= 0xf).then_some(number)
 }
 
 /// What W3C baggage allows: bytes in a header, and entries.
