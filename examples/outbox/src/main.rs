@@ -1,35 +1,38 @@
 //! An outbox: an order is stored by one run of this program, sent by the next, received by a third, and is one trace.
 //!
-//! With a RabbitMQ on `localhost:5672`, or wherever `AMQP` says; orders wait in `outbox.jsonl`, or wherever `OUTBOX` says:
+//! With a RabbitMQ on `localhost:5672`, or wherever `AMQP` says. Orders wait in `outbox.jsonl`, or wherever `OUTBOX` says,
+//! for the queue `example-outbox`, or what `QUEUE` says:
 //!
 //! ```text
 //! $ cargo run -p example-outbox -- store "four apples"
 //! …
 //!     Name         : create example-outbox
-//!     TraceId      : 8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10
-//!     SpanId       : 1c1b0c6d1f0e4d52
-//!     ParentSpanId : 5f0e8d3f5b8a4a17          the request
+//!     TraceId      : 9115b69251fd12ca57ae5099dceec551
+//!     SpanId       : 4f7ed090496efa66
+//!     ParentSpanId : 69fbd65692580903          the request
 //!     Kind         : Producer
 //! …
 //! $ cat outbox.jsonl
-//! {"headers":{"traceparent":"00-8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10-1c1b0c6d1f0e4d52-01","tracestate":""},"order":"four apples"}
+//! {"headers":{"traceparent":"00-9115b69251fd12ca57ae5099dceec551-4f7ed090496efa66-01","tracestate":""},"order":"four apples"}
 //! $ cargo run -p example-outbox -- send
 //! …
 //!     Name         : publish example-outbox
-//!     TraceId      : 4b7f5f2f7a8e6a5c9d1b2a3c4d5e6f70    a trace of its own: nobody waits for it
+//!     TraceId      : 5050f7df293621c7be05b464e067c900          its own: who stored the order is long gone
+//!     SpanId       : f21cd0c221525936
 //!     ParentSpanId : None (root span)
-//!     Kind         : Client                     the message keeps the context it was stored with
+//!     Kind         : Client                    the message keeps the context that it was stored with
 //! …
 //!     Links:
 //!     Link #0
-//!     TraceId: 8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10
-//!     SpanId : 1c1b0c6d1f0e4d52                 the create
+//!     TraceId: 9115b69251fd12ca57ae5099dceec551
+//!     SpanId : 4f7ed090496efa66                the create
 //! $ cargo run -p example-outbox -- receive
 //! received four apples
 //! …
 //!     Name         : process example-outbox
-//!     TraceId      : 8a1f0f6f3c5a0f0b5d6a3b1f4f3f9f10
-//!     ParentSpanId : 1c1b0c6d1f0e4d52          the create
+//!     TraceId      : 9115b69251fd12ca57ae5099dceec551
+//!     SpanId       : 587fbfcde9fa8d4c
+//!     ParentSpanId : 4f7ed090496efa66          the create
 //!     Kind         : Consumer
 //! …
 //! ```
@@ -57,8 +60,6 @@ use otel_lapin::{
     types::FieldTable,
 };
 use serde::{Deserialize, Serialize};
-
-const QUEUE: &str = "example-outbox";
 
 /// One line of the outbox.
 #[derive(Serialize, Deserialize)]
@@ -88,7 +89,7 @@ fn store(order: &str) -> Result<(), Box<dyn Error>> {
     let mut headers = HashMap::new();
     {
         let _current = request.clone().attach();
-        Creator::default().create("", QUEUE, &mut headers);
+        Creator::default().create("", &queue(), &mut headers);
     }
     let line = serde_json::to_string(&Stored { headers, order: order.to_owned() })?;
     let mut outbox = File::options().create(true).append(true).open(outbox())?;
@@ -112,7 +113,7 @@ async fn send(channel: &Channel) -> Result<(), Box<dyn Error>> {
         headers.into_iter().for_each(|(name, value)| HeaderInjector::new(&mut table).set(&name, value));
         let properties = BasicProperties::default().with_headers(table);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let confirm = channel.basic_publish("".into(), QUEUE.into(), options, order.as_bytes(), properties).await?;
+        let confirm = channel.basic_publish("".into(), queue().into(), options, order.as_bytes(), properties).await?;
         let confirmation = confirm.await?;
         if !confirmation.is_ack() || confirmation.take_message().is_some() {
             return Err("not taken: it stays in the outbox".into());
@@ -126,13 +127,18 @@ async fn send(channel: &Channel) -> Result<(), Box<dyn Error>> {
 
 /// The process span belongs to the trace in which the order was stored.
 async fn receive(channel: &Channel) -> Result<(), Box<dyn Error>> {
-    let consume = channel.basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+    let consume =
+        channel.basic_consume(queue().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
     if let Some(order) = consume.await?.next().await {
         let order = order?;
         order.in_scope(|| println!("received {}", String::from_utf8_lossy(&order.data)));
         order.ack(BasicAckOptions::default()).await?;
     }
     Ok(())
+}
+
+fn queue() -> String {
+    env::var("QUEUE").unwrap_or_else(|_| "example-outbox".to_owned())
 }
 
 fn outbox() -> PathBuf {
@@ -142,7 +148,7 @@ fn outbox() -> PathBuf {
 async fn connected() -> otel_lapin::Result<Channel> {
     let uri = env::var("AMQP").unwrap_or_else(|_| "amqp://localhost:5672".to_owned());
     let channel = Connection::connect(&uri, ConnectionProperties::default()).await?.create_channel().await?;
-    channel.queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+    channel.queue_declare(queue().into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
     Ok(channel)
 }
 

@@ -7,12 +7,14 @@ use std::{
 };
 
 use brokers::RabbitMq;
+use otel_lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
 
 /// One run; what it printed.
-fn run(arguments: &[&str], uri: &str, outbox: &Path) -> String {
+fn run(arguments: &[&str], uri: &str, queue: &str, outbox: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_example-outbox"))
         .args(arguments)
         .env("AMQP", uri)
+        .env("QUEUE", queue)
         .env("OUTBOX", outbox)
         .output()
         .expect("the program starts");
@@ -34,29 +36,33 @@ fn value<'a>(block: &'a str, label: &str) -> Option<&'a str> {
     block.lines().rev().find_map(|line| line.trim_start().strip_prefix(label))
 }
 
-#[test]
-fn an_order_is_one_trace_across_three_runs() {
+#[tokio::test]
+async fn an_order_is_one_trace_across_three_runs() {
     let broker = RabbitMq::start().expect("RabbitMQ starts");
-    let outbox = env::temp_dir().join(format!("outbox-{}.jsonl", process::id()));
-    let stored = run(&["store", "four apples"], &broker.uri, &outbox);
+    let queue = format!("outbox-{}", process::id());
+    let outbox = env::temp_dir().join(format!("{queue}.jsonl"));
+    let stored = run(&["store", "four apples"], &broker.uri, &queue, &outbox);
     assert_eq!(fs::read_to_string(&outbox).unwrap().lines().count(), 1);
-    let sent = run(&["send"], &broker.uri, &outbox);
+    let sent = run(&["send"], &broker.uri, &queue, &outbox);
     assert_eq!(fs::read_to_string(&outbox).unwrap(), "");
-    let received = run(&["receive"], &broker.uri, &outbox);
+    let received = run(&["receive"], &broker.uri, &queue, &outbox);
     fs::remove_file(&outbox).unwrap();
+    let connection = Connection::connect(&broker.uri, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
 
-    let (create, request) = (span(&stored, "create example-outbox"), span(&stored, "request"));
+    let (create, request) = (span(&stored, &format!("create {queue}")), span(&stored, "request"));
     let (trace, id) = (value(create, "TraceId      : "), value(create, "SpanId       : "));
     assert_eq!(value(create, "ParentSpanId : "), value(request, "SpanId       : "));
     assert_eq!(value(create, "Kind         : "), Some("Producer"));
 
-    let publish = span(&sent, "publish example-outbox");
+    let publish = span(&sent, &format!("publish {queue}"));
     assert_eq!(value(publish, "ParentSpanId : "), Some("None (root span)"));
     assert_eq!(value(publish, "Kind         : "), Some("Client"));
     assert_eq!((value(publish, "TraceId: "), value(publish, "SpanId : ")), (trace, id), "linked to the create");
 
     assert!(received.contains("received four apples"), "{received}");
-    let process = span(&received, "process example-outbox");
+    let process = span(&received, &format!("process {queue}"));
     assert_eq!((value(process, "TraceId      : "), value(process, "ParentSpanId : ")), (trace, id));
     assert_eq!((value(process, "TraceId: "), value(process, "SpanId : ")), (trace, id), "and linked to it");
 }

@@ -89,6 +89,18 @@ async fn what_needs_no_settlement_is_never_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_away_is_settled_elsewhere() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    let raw = next(&mut rabbit.consume(&queue).await).await.into_inner();
+    assert!(raw.ack(BasicAckOptions::default()).await.unwrap());
+    rabbit.channel.close(200, "bye".into()).await.unwrap();
+    rabbit.channel.basic_ack(0, BasicAckOptions { multiple: true }).await.unwrap_err();
+    assert_eq!(rabbit.measured(DELIVERIES), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sizes_are_told_when_asked_for() {
     let sdk = support::Sdk::new();
     let instrumentation = sdk.instrumentation_builder().capture_sizes(true).build();
