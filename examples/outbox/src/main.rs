@@ -13,7 +13,7 @@
 //!     Kind         : Producer
 //! …
 //! $ cat outbox.jsonl
-//! {"headers":{"traceparent":"00-9115b69251fd12ca57ae5099dceec551-4f7ed090496efa66-01","tracestate":""},"order":"four apples"}
+//! {"headers":{"traceparent":"00-9115b69251fd12ca57ae5099dceec551-4f7ed090496efa66-01"},"order":"four apples"}
 //! $ cargo run -p example-outbox -- send
 //! …
 //!     Name         : publish example-outbox
