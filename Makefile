@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help brokers possible-brokers test upstream demo bench lint docs clean-brokers
+.PHONY: help brokers possible-brokers test upstream conformance demo bench lint docs clean-brokers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,9 @@ test: possible-brokers lint docs ## everything that has to pass; exits 1 also wh
 
 upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin"
 	@$(CARGO) run -q -p upstream -- $(ARGS)
+
+conformance: possible-brokers ## every operation on every broker, what it exports held against the semantic conventions
+	@$(CARGO) run -q -p conformance -- check
 
 demo: possible-brokers ## orders through three brokers, each as one trace
 	@$(CARGO) run -q -p demo

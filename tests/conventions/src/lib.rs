@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, sync::LazyLock};
 #[derive(Debug)]
 pub struct Convention {
     attributes: BTreeMap<String, Attribute>,
-    /// By system (`-` for those that have no column of their own) and span.
+    /// By system and span. `-` are systems that have no column of their own, `*` all of them; `rabbitmq+` comes on top.
     spans: BTreeMap<(String, String), BTreeMap<String, Level>>,
     metrics: BTreeMap<String, Metric>,
     events: BTreeMap<String, Event>,
@@ -129,7 +129,8 @@ impl Convention {
         let of = |system: &str| self.spans.get(&(system.to_owned(), span.to_owned()));
         let everywhere = of("*").into_iter().flatten();
         let own = of(system).or_else(|| of("-")).into_iter().flatten();
-        own.chain(everywhere).map(|(name, level)| (name.as_str(), *level)).collect()
+        let more = of(&format!("{system}+")).into_iter().flatten();
+        own.chain(everywhere).chain(more).map(|(name, level)| (name.as_str(), *level)).collect()
     }
 
     /// What is known of a metric.
@@ -223,6 +224,7 @@ mod tests {
         assert_eq!(convention.span("rabbitmq", "process.consumer")["messaging.destination.name"], Level::Required);
         // RabbitMQ has no column for it.
         assert_eq!(convention.span("rabbitmq", "create.producer"), convention.span("-", "create.producer"));
+        assert!(convention.span("rabbitmq", "send.client").contains_key("messaging.rabbitmq.destination.routing_key"));
         let fetch = convention.span("nats", "receive.client");
         assert_eq!(fetch["messaging.nats.stream.name"], Level::Recommended);
         let outcome = convention.attribute("otel_messaging.settlement.outcome").unwrap();

@@ -63,7 +63,8 @@ enum Requirement {
 
 /// Adds what the registry defines.
 ///
-/// Its groups of attributes named `otel_messaging.{span}` are what such spans have on every system.
+/// Its groups of attributes named `otel_messaging.{span}` are what such spans have on every system,
+/// `otel_messaging.rabbitmq.{span}` what they have on that one.
 pub(crate) fn add_to(convention: &mut Convention) {
     let files = [
         include_str!("../../../registry/attributes.yaml"),
@@ -116,7 +117,8 @@ fn add(convention: &mut Convention, group: Group) {
             convention.metrics.insert(name, metric);
         }
         ("attribute_group", Some(name), _) => {
-            convention.spans.insert(span("*", name), levels);
+            let one_system = name.strip_prefix("rabbitmq.").map(|name| span("rabbitmq+", name));
+            convention.spans.insert(one_system.unwrap_or_else(|| span("*", name)), levels);
         }
         ("attribute_group", None, _) => (),
         (other, ..) => panic!("{} is of a type that no check knows: {other}", group.id),

@@ -1,0 +1,843 @@
+//! Kafka.
+
+use std::{collections::HashMap, time::Duration};
+
+use opentelemetry::trace::FutureExt;
+use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
+use otel_rdkafka::{
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer, ConsumerContext, StreamConsumer},
+    error::KafkaResult,
+    message::{BorrowedMessage, Header, OwnedHeaders},
+    otel::{
+        Creator, MessageExt, process_batch,
+        raw::{
+            self,
+            admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+        },
+    },
+    producer::{FutureProducer, FutureRecord},
+};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::{
+    broker::{Broker, Started},
+    scenario::{Operation, panics, scenario},
+    stage::Stage,
+};
+
+pub(crate) static KAFKA: Broker = Broker {
+    name: "kafka",
+    scope: "otel-rdkafka",
+    operations: &[
+        Operation {
+            name: "send",
+            kind: "send",
+            span: "from the call to the delivery report, also that of a purge or of the producer's end",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     messaging.destination.name messaging.destination.partition.id messaging.kafka.offset",
+            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone",
+            asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
+            late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id",
+        },
+        Operation {
+            name: "create",
+            kind: "create",
+            span: "the call",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
+            sometimes: "",
+            asked: "",
+            late: "",
+        },
+        Operation {
+            name: "poll",
+            kind: "receive",
+            span: "from the poll's start to the hand-over; only of polls that failed, and where they are asked for",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     messaging.consumer.group.name",
+            sometimes: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset \
+                        messaging.kafka.cluster.id",
+            asked: "",
+            late: "",
+        },
+        Operation {
+            name: "process",
+            kind: "process",
+            span: "from the hand-out to the end of the handler, or to the drop of the message",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     messaging.consumer.group.name messaging.destination.name",
+            sometimes: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id \
+                        messaging.kafka.message.tombstone messaging.batch.message_count \
+                        otel_messaging.delivery.attempt otel_messaging.settlement.outcome",
+            asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
+            late: "otel_messaging.settlement.outcome",
+        },
+        Operation {
+            name: "commit",
+            kind: "settle",
+            span: "from the call to the result; asynchronous: to the hand-over. Automatic: only where they are asked for, \
+                   or failed",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     messaging.consumer.group.name",
+            sometimes: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset \
+                        messaging.kafka.cluster.id otel_messaging.settlement.outcome",
+            asked: "",
+            late: "otel_messaging.settlement.outcome",
+        },
+    ],
+    left_out: &[
+        ("messaging.message.id", "Kafka's messages have none"),
+        ("messaging.message.conversation_id", "Kafka's messages have none"),
+        ("messaging.destination.template", "topics have no pattern; `destination_template` gives them one"),
+        ("messaging.batch.message_count", "on send and commit: no call of the client is about several messages"),
+        ("messaging.destination.partition.id", "on create: nobody knows it yet"),
+        ("messaging.kafka.message.key", "on create: the helper is not given it; on poll: the process span has it"),
+        ("messaging.kafka.message.tombstone", "on create and poll: as the key"),
+        ("server.address", "the client does not tell which broker answered"),
+        ("server.port", "the client does not tell which broker answered"),
+        ("network.peer.address", "the client does not tell which broker answered"),
+        ("network.peer.port", "the client does not tell which broker answered"),
+        ("otel_messaging.delivery.outcome_unknown", "each send has its report, and each commit its result"),
+        ("otel_messaging.delivery.redelivered", "Kafka does not say so"),
+    ],
+    elsewhere: &[],
+    scenarios: &[
+        scenario!(
+            send_and_process,
+            "a message is sent, handled and committed",
+            "
+             PRODUCER send orders < request
+             CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]"
+        ),
+        scenario!(
+            send_to_partition,
+            "the user chose the partition",
+            "
+             PRODUCER send orders"
+        ),
+        scenario!(
+            send_fails,
+            "the broker refuses a message that is too large",
+            "
+             PRODUCER send orders ! MESSAGE_TOO_LARGE"
+        ),
+        scenario!(
+            send_times_out,
+            "no broker is there",
+            "
+             PRODUCER send orders ! _MSG_TIMED_OUT"
+        ),
+        scenario!(
+            tombstone,
+            "a message has no value",
+            "
+             PRODUCER send orders [kafka.message.tombstone=true]
+             CONSUMER process orders < send orders ~ send orders [kafka.message.tombstone=true]"
+        ),
+        scenario!(
+            handler_fails,
+            "a handler gives an error, another panics",
+            "
+             2 x PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders ! &str
+             CONSUMER process orders < send orders ~ send orders ! panic"
+        ),
+        scenario!(
+            poll_fails,
+            "the offset to start at is not there",
+            "
+             CLIENT poll ! _AUTO_OFFSET_RESET"
+        ),
+        scenario!(
+            receive_spans_off,
+            "a poll that brings a message, by default",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            receive_spans_on,
+            "the same with `receive_spans`",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             CLIENT poll orders ~ send orders"
+        ),
+        scenario!(
+            committed,
+            "the whole state, a message in the background, a list",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             CLIENT commit [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]
+             CLIENT commit orders [settlement.outcome=commit]"
+        ),
+        scenario!(
+            settled_after_the_end,
+            "handled first, committed then",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             CLIENT commit orders < process orders [settlement.outcome=commit]"
+        ),
+        scenario!(
+            commit_fails,
+            "the consumer is no member of the group",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             CLIENT commit orders < process orders ! UNKNOWN_MEMBER_ID"
+        ),
+        scenario!(
+            auto_commit_spans_off,
+            "an automatic commit, by default",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             metric messaging.client.consumed.messages poll x1
+             metric messaging.client.operation.duration poll x1
+             metric messaging.client.operation.duration send x1
+             metric messaging.client.sent.messages send x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] x2
+             metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            auto_commit_spans_on,
+            "the same with `auto_commit_spans`",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             2 x CLIENT commit orders [settlement.outcome=commit]
+             metric messaging.client.consumed.messages poll x1
+             metric messaging.client.operation.duration poll x1
+             metric messaging.client.operation.duration send x1
+             metric messaging.client.sent.messages send x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] x2
+             metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            batch,
+            "three messages are handled together",
+            "
+             3 x PRODUCER send orders
+             CONSUMER process orders ~ send orders, send orders, send orders [batch.message_count=3]
+             CLIENT commit orders < process orders [settlement.outcome=commit]"
+        ),
+        scenario!(
+            batch_beyond_links,
+            "three messages are handled together, and two links are allowed",
+            "
+             3 x PRODUCER send orders
+             CONSUMER process orders ~ send orders, send orders [batch.message_count=3]
+             CLIENT commit orders < process orders [settlement.outcome=commit]"
+        ),
+        scenario!(
+            create,
+            "a message is made now and sent later",
+            "
+             PRODUCER create orders < request
+             CONSUMER process orders < create orders ~ create orders
+             CLIENT send orders ~ create orders"
+        ),
+        scenario!(
+            carried_replaced,
+            "the same, and the send replaces the context",
+            "
+             PRODUCER create orders < request
+             PRODUCER send orders ~ create orders
+             CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            forwarded,
+            "a handler sends on what it got, headers and all",
+            "
+             PRODUCER send orders
+             PRODUCER send shipping < process orders ~ send orders
+             CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            republished,
+            "a failed message is sent again",
+            "
+             PRODUCER send dead ~ send orders, process orders
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders ! &str"
+        ),
+        scenario!(
+            retried,
+            "a header counts the attempts",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders [delivery.attempt=3]"
+        ),
+        scenario!(
+            policy_default,
+            "ParentIfNoAmbient: inside a span, and without one",
+            "
+             2 x PRODUCER send orders
+             CONSUMER process orders < loop ~ send orders
+             CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            policy_link,
+            "Link: inside a span, and without one",
+            "
+             2 x PRODUCER send orders
+             CONSUMER process orders < loop ~ send orders
+             CONSUMER process orders ~ send orders"
+        ),
+        scenario!(
+            policy_parent,
+            "Parent: inside a span, and without one",
+            "
+             2 x PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             CONSUMER process orders < send orders ~ send orders, loop"
+        ),
+        scenario!(
+            policy_auto,
+            "Auto: a usual message, an old one, one that is tried again, a dead letter",
+            "
+             4 x PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders
+             2 x CONSUMER process orders ~ send orders
+             CONSUMER process orders ~ send orders [delivery.attempt=2]"
+        ),
+        scenario!(
+            untrusted,
+            "the source is not trusted",
+            "
+             2 x PRODUCER send orders
+             CONSUMER process orders < loop ~ send orders
+             CONSUMER process orders ~ send orders"
+        ),
+        scenario!(
+            capture_key_off,
+            "a key, a header and a size, by default",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            capture_key_on,
+            "the same, and all of them are asked for",
+            "
+             PRODUCER send orders [kafka.message.key=4711 message.body.size=11 header.x-tenant=blue]
+             CONSUMER process orders < send orders ~ send orders [kafka.message.key=4711 message.body.size=11 header.x-tenant=blue]"
+        ),
+        scenario!(
+            metric_partition_off,
+            "metrics, by default",
+            "
+             PRODUCER send orders
+             PRODUCER send orders ! _MSG_TIMED_OUT
+             CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]
+             metric messaging.client.consumed.messages poll x1
+             metric messaging.client.operation.duration commit x1
+             metric messaging.client.operation.duration poll x1
+             metric messaging.client.operation.duration send ! _MSG_TIMED_OUT x1
+             metric messaging.client.operation.duration send x1
+             metric messaging.client.sent.messages send ! _MSG_TIMED_OUT x1
+             metric messaging.client.sent.messages send x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
+             metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            metric_partition_on,
+            "metrics with the partition",
+            "
+             PRODUCER send orders
+             PRODUCER send orders ! _MSG_TIMED_OUT
+             CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]
+             metric messaging.client.consumed.messages poll partition 0 x1
+             metric messaging.client.operation.duration commit partition 0 x1
+             metric messaging.client.operation.duration poll partition 0 x1
+             metric messaging.client.operation.duration send ! _MSG_TIMED_OUT x1
+             metric messaging.client.operation.duration send partition 0 x1
+             metric messaging.client.sent.messages send ! _MSG_TIMED_OUT x1
+             metric messaging.client.sent.messages send partition 0 x1
+             metric messaging.process.duration process partition 0 x1
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
+             metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            without_logger,
+            "a failure, and no logger provider",
+            "
+             PRODUCER send orders ! _MSG_TIMED_OUT"
+        ),
+        scenario!(
+            sampled_out,
+            "nothing is sampled",
+            "
+             metric messaging.client.consumed.messages poll x1
+             metric messaging.client.operation.duration commit x1
+             metric messaging.client.operation.duration poll x1
+             metric messaging.client.operation.duration send ! _MSG_TIMED_OUT x1
+             metric messaging.client.operation.duration send x1
+             metric messaging.client.sent.messages send ! _MSG_TIMED_OUT x1
+             metric messaging.client.sent.messages send x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
+             metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            without_spans,
+            "metrics only",
+            "
+             metric messaging.client.consumed.messages poll x1
+             metric messaging.client.operation.duration commit x1
+             metric messaging.client.operation.duration poll x1
+             metric messaging.client.operation.duration send ! _MSG_TIMED_OUT x1
+             metric messaging.client.operation.duration send x1
+             metric messaging.client.sent.messages send ! _MSG_TIMED_OUT x1
+             metric messaging.client.sent.messages send x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
+             metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            without_metrics,
+            "spans only",
+            "
+             PRODUCER send orders
+             PRODUCER send orders ! _MSG_TIMED_OUT
+             CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]"
+        ),
+        scenario!(
+            destination_limit,
+            "a second topic beyond a bound of one",
+            "
+             PRODUCER send
+             PRODUCER send orders"
+        ),
+        scenario!(
+            filtered,
+            "a filter turns the sends to a topic off",
+            "
+             PRODUCER send orders"
+        ),
+    ],
+    start: || {
+        let kafka = brokers::Kafka::start_real()?;
+        Ok(Started { address: kafka.bootstrap_servers.clone(), _running: Box::new(kafka) })
+    },
+};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn config(stage: &Stage) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &*stage.address).set("client.id", "shop");
+    config
+}
+
+/// A topic of one partition.
+async fn topic(stage: &Stage, name: &str) -> String {
+    topic_with(stage, name, "max.message.bytes", "1000000").await
+}
+
+async fn topic_with(stage: &Stage, name: &str, setting: &str, value: &str) -> String {
+    let name = stage.name(name);
+    let admin: AdminClient<_> = config(stage).create().expect("an admin client");
+    let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1)).set(setting, value);
+    let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
+    made.into_iter().for_each(|made| assert!(made.is_ok(), "{made:?}"));
+    name
+}
+
+fn producer(stage: &Stage, instrumentation: Instrumentation) -> FutureProducer {
+    let producer: FutureProducer = config(stage).create().expect("a producer");
+    producer.with_instrumentation(instrumentation)
+}
+
+fn consumer_config(stage: &Stage) -> ClientConfig {
+    let mut config = config(stage);
+    let group = stage.name("payment");
+    config.set("group.id", group).set("auto.offset.reset", "earliest").set("enable.auto.commit", "false");
+    config
+}
+
+/// A consumer of the whole topic, without a group's rebalancing.
+fn consumer(stage: &Stage, topic: &str, instrumentation: Instrumentation) -> StreamConsumer {
+    let consumer: StreamConsumer = consumer_config(stage).create().expect("a consumer");
+    assign(&consumer, topic, Offset::Beginning);
+    consumer.with_instrumentation(instrumentation)
+}
+
+fn assign<C: ConsumerContext + 'static>(consumer: &impl Consumer<C>, topic: &str, offset: Offset) {
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, 0, offset).expect("an offset");
+    consumer.assign(&all).expect("assigned");
+}
+
+fn record(topic: &str) -> FutureRecord<'_, str, str> {
+    FutureRecord::to(topic).key("4711").payload("four apples")
+}
+
+async fn send(producer: &FutureProducer, topic: &str) {
+    producer.send(record(topic), WAIT).await.expect("delivered");
+}
+
+async fn next(consumer: &StreamConsumer) -> BorrowedMessage<'_> {
+    consumer.recv().await.expect("a message")
+}
+
+/// Sends and receives by one instrumentation.
+struct Both {
+    producer: FutureProducer,
+    consumer: StreamConsumer,
+    topic: String,
+}
+
+impl Both {
+    async fn new(stage: &Stage, instrumentation: Instrumentation) -> Self {
+        let topic = topic(stage, "orders").await;
+        let producer = producer(stage, instrumentation.clone());
+        let consumer = consumer(stage, &topic, instrumentation);
+        Self { producer, consumer, topic }
+    }
+
+    async fn of(stage: &Stage) -> Self {
+        Self::new(stage, stage.instrumentation()).await
+    }
+
+    async fn send(&self, count: usize) {
+        for _ in 0..count {
+            send(&self.producer, &self.topic).await;
+        }
+    }
+}
+
+async fn send_and_process(stage: Stage) {
+    let Both { producer, consumer, topic } = Both::of(&stage).await;
+    let request = stage.app("request");
+    request.calls(|| producer.send(record(&topic), WAIT)).await.expect("delivered");
+    let message = next(&consumer).await;
+    message.process(async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
+}
+
+async fn send_to_partition(stage: Stage) {
+    let topic = topic(&stage, "orders").await;
+    let producer = producer(&stage, stage.instrumentation());
+    producer.send(record(&topic).partition(0), WAIT).await.expect("delivered");
+}
+
+async fn send_fails(stage: Stage) {
+    let topic = topic_with(&stage, "orders", "max.message.bytes", "100").await;
+    let producer = producer(&stage, stage.instrumentation());
+    let large = "apples ".repeat(100);
+    producer.send(record(&topic).payload(&*large), WAIT).await.expect_err("too large");
+}
+
+async fn send_times_out(stage: Stage) {
+    times_out(&stage, stage.instrumentation()).await;
+}
+
+async fn times_out(stage: &Stage, instrumentation: Instrumentation) {
+    let mut config = config(stage);
+    // Nothing listens there.
+    config.set("bootstrap.servers", "127.0.0.1:1").set("message.timeout.ms", "1").set("log_level", "0");
+    let producer: FutureProducer = config.create().expect("a producer");
+    let producer = producer.with_instrumentation(instrumentation);
+    producer.send(record(&stage.name("orders")), WAIT).await.expect_err("nobody is there");
+}
+
+async fn tombstone(stage: Stage) {
+    let Both { producer, consumer, topic } = Both::of(&stage).await;
+    producer.send(FutureRecord::<str, str>::to(&topic).key("4711"), WAIT).await.expect("delivered");
+    next(&consumer).await.end();
+}
+
+async fn handler_fails(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(2).await;
+    let declined = next(&both.consumer).await.process(async { Err::<(), _>("declined") }).await;
+    declined.expect_err("declined");
+    let message = next(&both.consumer).await.detach();
+    tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
+}
+
+async fn poll_fails(stage: Stage) {
+    poll_from_nowhere(&stage, stage.instrumentation()).await;
+}
+
+async fn poll_from_nowhere(stage: &Stage, instrumentation: Instrumentation) {
+    let topic = topic(stage, "orders").await;
+    let consumer: StreamConsumer =
+        consumer_config(stage).set("auto.offset.reset", "error").create().expect("a consumer");
+    assign(&consumer, &topic, Offset::Offset(17));
+    consumer.with_instrumentation(instrumentation).recv().await.expect_err("no such offset");
+}
+
+async fn poll(stage: Stage, receive_spans: bool) {
+    let both = Both::new(&stage, stage.builder().receive_spans(receive_spans).build()).await;
+    both.send(1).await;
+    next(&both.consumer).await.end();
+}
+
+async fn receive_spans_off(stage: Stage) {
+    poll(stage, false).await;
+}
+
+async fn receive_spans_on(stage: Stage) {
+    poll(stage, true).await;
+}
+
+async fn committed(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    both.consumer.store_offset(&both.topic, 0, 0).expect("stored");
+    both.consumer.commit_consumer_state(CommitMode::Sync).expect("committed");
+    both.consumer.commit_message(&message, CommitMode::Async).expect("committed");
+    drop(message);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&both.topic, 0, Offset::Offset(1)).expect("an offset");
+    both.consumer.commit(&list, CommitMode::Sync).expect("committed");
+}
+
+async fn settled_after_the_end(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    message.process(async {}).await;
+    both.consumer.commit_message(&message, CommitMode::Sync).expect("committed");
+}
+
+async fn commit_fails(stage: Stage) {
+    let topic = topic(&stage, "orders").await;
+    send(&producer(&stage, stage.instrumentation()), &topic).await;
+    // It is the group's only member.
+    let member: raw::consumer::StreamConsumer = consumer_config(&stage).create().expect("a consumer");
+    raw::consumer::Consumer::subscribe(&member, &[&topic]).expect("subscribed");
+    member.recv().await.expect("a message");
+    let stranger = consumer(&stage, &topic, stage.instrumentation());
+    let message = next(&stranger).await;
+    stranger.commit_message(&message, CommitMode::Sync).expect_err("no member");
+}
+
+/// Tells of each commit.
+struct Commits(UnboundedSender<()>);
+
+impl ClientContext for Commits {}
+
+impl ConsumerContext for Commits {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if result.is_ok() {
+            let _ = self.0.send(());
+        }
+    }
+}
+
+async fn auto_commit(stage: Stage, spans: bool) {
+    let topic = topic(&stage, "orders").await;
+    send(&producer(&stage, stage.instrumentation()), &topic).await;
+    let (told, mut commits) = unbounded_channel();
+    let mut config = consumer_config(&stage);
+    config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "100");
+    let consumer: StreamConsumer<Commits> = config.create_with_context(Commits(told)).expect("a consumer");
+    assign(&consumer, &topic, Offset::Beginning);
+    let consumer = consumer.with_instrumentation(stage.builder().auto_commit_spans(spans).build());
+    drop(consumer.recv().await.expect("a message"));
+    // Callbacks come while it waits for the next one.
+    tokio::select! {
+        _ = consumer.recv() => panic!("there is no other"),
+        commit = commits.recv() => commit.expect("a commit"),
+    }
+}
+
+async fn auto_commit_spans_off(stage: Stage) {
+    auto_commit(stage, false).await;
+}
+
+async fn auto_commit_spans_on(stage: Stage) {
+    auto_commit(stage, true).await;
+}
+
+async fn batch(stage: Stage) {
+    batch_of_three(&stage, stage.instrumentation()).await;
+}
+
+async fn batch_beyond_links(stage: Stage) {
+    batch_of_three(&stage, stage.builder().max_links(2).build()).await;
+}
+
+async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
+    let both = Both::new(stage, instrumentation).await;
+    both.send(3).await;
+    let messages = [next(&both.consumer).await, next(&both.consumer).await, next(&both.consumer).await];
+    process_batch(&messages, async { both.consumer.commit_message(&messages[2], CommitMode::Sync) })
+        .await
+        .expect("committed");
+}
+
+fn headers<'a>(all: impl IntoIterator<Item = (&'a str, &'a str)>) -> OwnedHeaders {
+    all.into_iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+/// Made in one place, sent by a producer in another.
+async fn outbox(stage: Stage, instrumentation: Instrumentation) {
+    let Both { producer, consumer, topic } = Both::new(&stage, instrumentation).await;
+    let creator = Creator::new(stage.instrumentation());
+    let mut stored = HashMap::<String, String>::new();
+    stage.app("request").calls(|| creator.create(&topic, &mut stored));
+    let stored = headers(stored.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    producer.send(record(&topic).headers(stored), WAIT).await.expect("delivered");
+    next(&consumer).await.end();
+}
+
+async fn create(stage: Stage) {
+    let instrumentation = stage.instrumentation();
+    outbox(stage, instrumentation).await;
+}
+
+async fn carried_replaced(stage: Stage) {
+    let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
+    outbox(stage, instrumentation).await;
+}
+
+async fn forwarded(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    let onwards = topic(&stage, "shipping").await;
+    let copied = raw::message::Message::headers(&message).expect("a context").detach();
+    message
+        .process(async { both.producer.send(record(&onwards).headers(copied), WAIT).await.map_err(|(error, _)| error) })
+        .await
+        .expect("delivered");
+}
+
+async fn republished(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    message.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    let dead = topic(&stage, "dead").await;
+    let copied = raw::message::Message::headers(&message).expect("a context").detach();
+    message.republish(|| both.producer.send(record(&dead).headers(copied), WAIT)).await.expect("delivered");
+}
+
+async fn retried(stage: Stage) {
+    let Both { producer, consumer, topic } = Both::of(&stage).await;
+    let third = headers([("retry_topic-attempts", "3")]);
+    producer.send(record(&topic).headers(third), WAIT).await.expect("delivered");
+    next(&consumer).await.end();
+}
+
+/// One message is handed out inside a span, and one is not.
+async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) {
+    let both = Both::new(&stage, configure(stage.builder()).build()).await;
+    both.send(2).await;
+    let outer = stage.app("loop");
+    next(&both.consumer).with_context(outer.0.clone()).await.process(async {}).await;
+    next(&both.consumer).await.process(async {}).await;
+}
+
+async fn policy_default(stage: Stage) {
+    policy(stage, |builder| builder).await;
+}
+
+async fn policy_link(stage: Stage) {
+    policy(stage, |builder| builder.correlation(Correlation::Link)).await;
+}
+
+async fn policy_parent(stage: Stage) {
+    policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+}
+
+async fn untrusted(stage: Stage) {
+    policy(stage, |builder| builder.untrusted_source(true)).await;
+}
+
+async fn policy_auto(stage: Stage) {
+    let auto = Correlation::Auto(Auto::default());
+    let Both { producer, consumer, topic } = Both::new(&stage, stage.builder().correlation(auto).build()).await;
+    let dead = [("kafka_dlt-original-topic", "orders")];
+    let all = [
+        record(&topic),
+        // November 2023.
+        record(&topic).timestamp(1_700_000_000_000),
+        record(&topic).headers(headers([("retry_topic-attempts", "2")])),
+        record(&topic).headers(headers(dead)),
+    ];
+    for record in all {
+        producer.send(record, WAIT).await.expect("delivered");
+        next(&consumer).await.end();
+    }
+}
+
+async fn capture(stage: Stage, builder: InstrumentationBuilder) {
+    let Both { producer, consumer, topic } = Both::new(&stage, builder.build()).await;
+    let blue = headers([("x-tenant", "blue")]);
+    producer.send(record(&topic).headers(blue), WAIT).await.expect("delivered");
+    next(&consumer).await.end();
+}
+
+async fn capture_key_off(stage: Stage) {
+    let builder = stage.builder();
+    capture(stage, builder).await;
+}
+
+async fn capture_key_on(stage: Stage) {
+    let builder = stage.builder().capture_key(true).capture_headers(["x-*"]).capture_sizes(true);
+    capture(stage, builder).await;
+}
+
+async fn there_and_back(stage: &Stage, instrumentation: Instrumentation) {
+    let both = Both::new(stage, instrumentation.clone()).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    message.process(async { both.consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
+    times_out(stage, instrumentation).await;
+}
+
+async fn metric_partition_off(stage: Stage) {
+    there_and_back(&stage, stage.instrumentation()).await;
+}
+
+async fn metric_partition_on(stage: Stage) {
+    there_and_back(&stage, stage.builder().metric_partition(true).build()).await;
+}
+
+async fn without_logger(stage: Stage) {
+    times_out(&stage, stage.without_logger().build()).await;
+}
+
+async fn sampled_out(stage: Stage) {
+    there_and_back(&stage, stage.sampled_out().build()).await;
+}
+
+async fn without_spans(stage: Stage) {
+    there_and_back(&stage, stage.builder().without_spans().build()).await;
+}
+
+async fn without_metrics(stage: Stage) {
+    there_and_back(&stage, stage.builder().without_metrics().build()).await;
+}
+
+async fn destination_limit(stage: Stage) {
+    let producer = producer(&stage, stage.builder().destination_limit(1).build());
+    for name in ["orders", "shipping"] {
+        send(&producer, &topic(&stage, name).await).await;
+    }
+}
+
+async fn filtered(stage: Stage) {
+    let quiet = topic(&stage, "quiet").await;
+    let off = quiet.clone();
+    let wanted = move |operation: &otel_messaging::Operation| operation.destination() != Some(&*off);
+    let producer = producer(&stage, stage.builder().filter(wanted).build());
+    send(&producer, &quiet).await;
+    send(&producer, &topic(&stage, "orders").await).await;
+}

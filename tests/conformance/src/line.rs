@@ -1,0 +1,123 @@
+//! Spans and series as the lines by which scenarios list them.
+//!
+//! ```text
+//! CONSUMER process orders < send orders ~ send orders, loop ! panic [delivery.attempt=2]
+//! ```
+//!
+//! is a CONSUMER span of this name, whose parent is `send orders`, with two links, failed with this `error.type`, and with
+//! one attribute that tells of its message. Without `<` it is a root. `3 x` before a line: there are three of it.
+//! What makes names unique is left out; a server's address is `SERVER`.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+use crate::seen::{Attributes, Point, Seen, Span};
+
+/// Attributes that are told on the line, without their namespace: those that say what became of the message, and those
+/// that only some scenarios have.
+const TELLING: [&str; 17] = [
+    "messaging.batch.message_count",
+    "messaging.destination.anonymous",
+    "messaging.destination.template",
+    "messaging.destination.temporary",
+    "messaging.kafka.message.key",
+    "messaging.kafka.message.tombstone",
+    "messaging.message.body.size",
+    "messaging.message.conversation_id",
+    "messaging.message.id",
+    "messaging.nats.domain",
+    "otel_messaging.clock",
+    "otel_messaging.delivery.attempt",
+    "otel_messaging.delivery.outcome_unknown",
+    "otel_messaging.delivery.redelivered",
+    "otel_messaging.header.x-tenant",
+    "otel_messaging.settlement.outcome",
+    "messaging.consumer.group.name",
+];
+
+/// The lines of a scenario's spans.
+pub(crate) fn spans(seen: &Seen, scope: &str) -> Vec<String> {
+    let lines = seen.spans.iter().filter(|span| span.scope.name == scope).map(|it| span(it, &seen.spans));
+    counted(lines)
+}
+
+/// The lines of its metrics.
+pub(crate) fn metrics(seen: &Seen) -> Vec<String> {
+    let mut lines: Vec<_> = seen.points.iter().map(metric).collect();
+    lines.sort();
+    lines
+}
+
+fn counted(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut counts = BTreeMap::<_, usize>::new();
+    lines.for_each(|line| *counts.entry(line).or_default() += 1);
+    counts.into_iter().map(|(line, count)| if count == 1 { line } else { format!("{count} x {line}") }).collect()
+}
+
+fn span(span: &Span, all: &[Span]) -> String {
+    let name_of = |id: &[u8]| {
+        let found = all.iter().find(|other| other.id == id);
+        found.map_or_else(|| "?".to_owned(), |found| plain(&found.name, &found.attributes))
+    };
+    let mut line = format!("{} {}", kind(span.kind), plain(&span.name, &span.attributes));
+    if !span.parent.is_empty() {
+        line += &format!(" < {}", name_of(&span.parent));
+    }
+    if !span.links.is_empty() {
+        let links: Vec<_> = span.links.iter().map(|link| name_of(&link.span)).collect();
+        line += &format!(" ~ {}", links.join(", "));
+    }
+    line + &end(&span.attributes)
+}
+
+fn metric(point: &Point) -> String {
+    let operation = point.attributes.text("messaging.operation.name");
+    let partition = point.attributes.get("messaging.destination.partition.id");
+    let partition = partition.map(|partition| format!(" partition {partition}")).unwrap_or_default();
+    format!("metric {} {operation}{partition}{} x{}", point.metric, end(&point.attributes), point.count)
+}
+
+/// What failed, and what is told.
+fn end(attributes: &Attributes) -> String {
+    let mut end = String::new();
+    if let Some(error) = attributes.get("error.type") {
+        end += &format!(" ! {error}");
+    }
+    let told: Vec<_> = TELLING
+        .into_iter()
+        .filter(|&key| key != "messaging.consumer.group.name" || attributes.text("messaging.system") == "nats")
+        .filter_map(|key| {
+            let value = plain(&attributes.get(key)?.to_string(), attributes);
+            let key = key.trim_start_matches("otel_messaging.").trim_start_matches("messaging.");
+            Some(format!("{key}={value}"))
+        })
+        .collect();
+    if !told.is_empty() {
+        end += &format!(" [{}]", told.join(" "));
+    }
+    end
+}
+
+/// Without what makes it unique: `--{process}-{number}`.
+pub(crate) fn plain(text: &str, attributes: &Attributes) -> String {
+    let server = format!("{}:{}", attributes.text("server.address"), attributes.text("server.port"));
+    let text = text.replace(&server, "SERVER");
+    let mut parts = text.split("--");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain += part.trim_start_matches(|it: char| it.is_ascii_digit() || it == '-');
+    }
+    plain
+}
+
+fn kind(kind: SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Producer => "PRODUCER",
+        SpanKind::Consumer => "CONSUMER",
+        SpanKind::Client => "CLIENT",
+        SpanKind::Server => "SERVER",
+        SpanKind::Internal => "INTERNAL",
+        SpanKind::Unspecified => "UNSPECIFIED",
+    }
+}

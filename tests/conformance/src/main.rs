@@ -1,0 +1,59 @@
+//! Every operation on its real broker: performed, exported, and held against the convention.
+
+mod broker;
+mod check;
+mod kafka;
+mod line;
+mod nats;
+mod page;
+mod rabbitmq;
+mod rules;
+mod scenario;
+mod seen;
+mod stage;
+
+use std::{env, panic, process::ExitCode};
+
+use crate::broker::BROKERS;
+
+const USAGE: &str = "\
+usage: conformance kafka|rabbitmq|nats [SCENARIO...]
+                             performs every operation on that broker, or these scenarios, and exports spans, metrics and
+                             logs over OTLP (http/protobuf) to OTEL_EXPORTER_OTLP_ENDPOINT, the scenario's name in the
+                             resource attribute `otel_messaging.scenario`; exits 1 when one could not be performed
+       conformance --list    the scenarios, and what each must show
+       conformance check     performs all of them into a receiver of its own and holds what came against the convention,
+                             the registry, the lists of the scenarios and docs/telemetry.md; exits 1 when a rule is broken
+       conformance page      writes docs/telemetry.md anew
+
+The brokers are started when they are needed; BROKERS_KAFKA, BROKERS_AMQP and BROKERS_NATS name others.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    panic::set_hook(Box::new(|panic| {
+        if panic.payload().downcast_ref() != Some(&scenario::ON_PURPOSE) {
+            eprintln!("{panic}");
+        }
+    }));
+    let args: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<_> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["--list"] => {
+            BROKERS.iter().for_each(|broker| print!("{}", broker.list()));
+            true
+        }
+        ["check"] => check::all().await,
+        ["page"] => page::write(),
+        [name, ref scenarios @ ..] => match BROKERS.iter().find(|broker| broker.name == name) {
+            Some(broker) => broker.perform(scenarios).await,
+            None => return usage(),
+        },
+        _ => return usage(),
+    };
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,977 @@
+//! NATS, with JetStream.
+
+use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
+
+use futures::{Stream, StreamExt, poll};
+use opentelemetry::trace::FutureExt;
+use otel_async_nats::{
+    Client, ConnectOptions, HeaderMap,
+    jetstream::{
+        self, AckKind, Message,
+        consumer::{pull, push},
+        stream,
+    },
+    otel::{Creator, MessageExt, process_batch},
+    service::ServiceExt,
+};
+use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
+
+use crate::{
+    broker::{Broker, Started},
+    scenario::{Operation, panics, scenario},
+    stage::{Stage, until},
+};
+
+pub(crate) static NATS: Broker = Broker {
+    name: "nats",
+    scope: "otel-async-nats",
+    operations: &[
+        Operation {
+            name: "publish",
+            kind: "send",
+            span: "from the call to the hand-over; JetStream: to the acknowledgement, or to the drop of its future",
+            always: SEND,
+            sometimes: "messaging.message.id messaging.destination.temporary messaging.nats.stream.name \
+                        messaging.nats.message.stream_sequence otel_messaging.delivery.outcome_unknown",
+            asked: "messaging.message.body.size otel_messaging.header",
+            late: "messaging.nats.stream.name messaging.nats.message.stream_sequence \
+                   otel_messaging.delivery.outcome_unknown",
+        },
+        Operation {
+            name: "request",
+            kind: "send",
+            span: "from the call to the reply, which is linked when it carries a context",
+            always: SEND,
+            sometimes: "otel_messaging.delivery.outcome_unknown",
+            asked: "messaging.message.body.size otel_messaging.header",
+            late: "otel_messaging.delivery.outcome_unknown",
+        },
+        Operation {
+            name: "respond",
+            kind: "send",
+            span: "from the call to the hand-over; carries a context only where the response has headers already",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     server.address server.port network.peer.address network.peer.port",
+            sometimes: "messaging.destination.name messaging.destination.temporary",
+            asked: "",
+            late: "",
+        },
+        Operation {
+            name: "create",
+            kind: "create",
+            span: "the call",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
+            sometimes: "",
+            asked: "",
+            late: "",
+        },
+        Operation {
+            name: "fetch",
+            kind: "receive",
+            span: "from the call to the end of the batch; single items of a stream only where they are asked for",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     messaging.destination.subscription.name messaging.nats.stream.name server.address server.port \
+                     network.peer.address network.peer.port",
+            sometimes: "messaging.batch.message_count messaging.destination.name messaging.destination.template",
+            asked: "",
+            late: "",
+        },
+        Operation {
+            name: "process",
+            kind: "process",
+            span: "from the hand-out to the end of the handler, or to the drop of the message",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     server.address server.port",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.temporary messaging.destination.subscription.name messaging.message.id messaging.batch.message_count \
+                        messaging.nats.stream.name messaging.nats.message.stream_sequence \
+                        messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
+                        otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
+                        otel_messaging.settlement.outcome",
+            asked: "messaging.message.body.size otel_messaging.header",
+            late: "otel_messaging.settlement.outcome",
+        },
+        settle(
+            "ack",
+            "from the call to the publish, or to the answer of a double acknowledgement",
+            "messaging.destination.template messaging.consumer.group.name otel_messaging.settlement.outcome \
+             otel_messaging.delivery.outcome_unknown",
+        ),
+        settle("nak", "as ack", SETTLED),
+        settle("term", "as ack", SETTLED),
+    ],
+    left_out: &[
+        ("messaging.batch.message_count", "on sends and settlements: no call of the client is about several messages"),
+        ("messaging.consumer.group.name", "on fetch: pull consumers have none; on nak and term: as on ack"),
+        ("messaging.destination.template", "on sends: `destination_template` gives one; on nak and term: as on ack"),
+        ("messaging.destination.temporary", "on create, request and fetch: as on publish, where the subject is so"),
+        ("messaging.message.id", "on create, fetch and settlements: the publish and process spans have it"),
+        ("messaging.nats.message.stream_sequence", "on request and respond: nothing is stored"),
+        ("messaging.nats.stream.name", "on request and respond: nothing is stored"),
+        (
+            "otel_messaging.delivery.outcome_unknown",
+            "on respond: nothing is waited for; on fetch: it ends with its batch",
+        ),
+        ("server.address", "on create: the helper has no connection"),
+        ("server.port", "on create: the helper has no connection"),
+    ],
+    elsewhere: &[
+        ("messaging.destination.anonymous", "subjects that are UUIDs"),
+        ("messaging.nats.domain", "JetStream servers that have one"),
+    ],
+    scenarios: &[
+        scenario!(
+            publish_and_process,
+            "a message is published, and handled by a subscriber",
+            "
+             PRODUCER publish orders < request
+             CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            publish_fails,
+            "a message is larger than the server allows",
+            "
+             CLIENT publish orders ! max_payload_exceeded"
+        ),
+        scenario!(
+            publish_with_id,
+            "a message has an id",
+            "
+             PRODUCER publish orders [message.id=17]
+             CONSUMER process orders < publish orders ~ publish orders [message.id=17]"
+        ),
+        scenario!(
+            handler_fails,
+            "a handler gives an error, another panics",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders ! &str
+             CONSUMER process orders < publish orders ~ publish orders ! panic"
+        ),
+        scenario!(
+            wildcard_in_group,
+            "a queue group subscribes to a wildcard",
+            "
+             PRODUCER publish orders.4711
+             CONSUMER process orders.* < publish orders.4711 ~ publish orders.4711 [destination.template=orders.* consumer.group.name=payment]"
+        ),
+        scenario!(
+            request_and_reply,
+            "a request is answered by a subscriber",
+            "
+             PRODUCER publish < process stock [destination.temporary=true]
+             PRODUCER request stock < order ~ publish
+             CONSUMER process stock < request stock ~ request stock"
+        ),
+        scenario!(
+            request_fails,
+            "nobody answers",
+            "
+             PRODUCER request stock ! no_responders"
+        ),
+        scenario!(
+            service,
+            "a service's endpoint responds",
+            "
+             PRODUCER request stock
+             CONSUMER process stock < request stock ~ request stock [consumer.group.name=q]
+             CLIENT respond < process stock [destination.temporary=true]"
+        ),
+        scenario!(
+            respond_fails,
+            "a response is larger than the server allows",
+            "
+             PRODUCER request stock
+             CONSUMER process stock < request stock ~ request stock ! async_nats::error::Error<async_nats::client::PublishErrorKind> [consumer.group.name=q]
+             CLIENT respond < process stock ! max_payload_exceeded [destination.temporary=true]"
+        ),
+        scenario!(
+            inbox,
+            "a message to an inbox",
+            "
+             PRODUCER publish [destination.temporary=true]
+             CONSUMER process < publish ~ publish [destination.temporary=true]"
+        ),
+        scenario!(
+            given_up,
+            "nobody waits for a reply, nor for what a stream answers to its acknowledgements",
+            "
+             PRODUCER request stock [delivery.outcome_unknown=true]
+             3 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]
+             CONSUMER process stock < request stock ~ request stock
+             CLIENT ack S.paid < process S.paid [delivery.outcome_unknown=true]
+             CLIENT fetch S.paid [batch.message_count=3]
+             CLIENT nak S.paid < process S.paid [delivery.outcome_unknown=true]
+             CLIENT term S.paid < process S.paid [delivery.outcome_unknown=true]"
+        ),
+        scenario!(
+            jetstream_publish,
+            "a stream acknowledges a publish",
+            "
+             PRODUCER publish S.paid"
+        ),
+        scenario!(
+            jetstream_publish_fails,
+            "no stream listens, and a sequence is expected that is not",
+            "
+             PRODUCER publish S.paid ! wrong_last_sequence
+             PRODUCER publish nowhere ! stream_not_found"
+        ),
+        scenario!(
+            ack_not_awaited,
+            "nobody waits for the stream's acknowledgement",
+            "
+             PRODUCER publish S.paid [delivery.outcome_unknown=true]"
+        ),
+        scenario!(
+            fetch,
+            "a batch of two is fetched",
+            "
+             2 x PRODUCER publish S.paid
+             2 x CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
+             2 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid ~ publish S.paid, publish S.paid [batch.message_count=2]"
+        ),
+        scenario!(
+            filtered_consumers,
+            "a wildcard, an exact subject, and a group that is delivered to",
+            "
+             CONSUMER process S.* [destination.template=S.* delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=ack consumer.group.name=payment]
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.* < process S.* [destination.template=S.* settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack consumer.group.name=payment]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.* [batch.message_count=1 destination.template=S.*]
+             CLIENT fetch S.paid [batch.message_count=1]"
+        ),
+        scenario!(
+            fetch_fails,
+            "the consumer is gone",
+            "
+             CLIENT fetch SERVER ! other [batch.message_count=0]"
+        ),
+        scenario!(
+            settled,
+            "ack, double ack, nak, term, and a progress that settles nothing",
+            "
+             2 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=term]
+             2 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT nak S.paid < process S.paid [settlement.outcome=nack]
+             CLIENT term S.paid < process S.paid [settlement.outcome=term]"
+        ),
+        scenario!(
+            settled_after_the_end,
+            "handled first, acknowledged then",
+            "
+             CONSUMER process S.paid [delivery.attempt=1]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]"
+        ),
+        scenario!(
+            settle_fails,
+            "the connection is closed",
+            "
+             3 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]
+             CLIENT ack S.paid < process S.paid ! send
+             CLIENT fetch S.paid [batch.message_count=3]
+             CLIENT nak S.paid < process S.paid ! send
+             CLIENT term S.paid < process S.paid ! send"
+        ),
+        scenario!(
+            redelivered,
+            "a message comes again",
+            "
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid [delivery.attempt=2 delivery.redelivered=true settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT nak S.paid < process S.paid [settlement.outcome=nack]"
+        ),
+        scenario!(
+            dropped,
+            "a message is let go of unsettled",
+            "
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]"
+        ),
+        scenario!(
+            batch,
+            "three messages are handled together",
+            "
+             3 x PRODUCER publish S.paid
+             CONSUMER process S.paid ~ publish S.paid, publish S.paid, publish S.paid [batch.message_count=3 delivery.attempt=1]
+             3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid ~ publish S.paid, publish S.paid, publish S.paid [batch.message_count=3]"
+        ),
+        scenario!(
+            batch_beyond_links,
+            "three messages are handled together, and two links are allowed",
+            "
+             3 x PRODUCER publish S.paid
+             CONSUMER process S.paid ~ publish S.paid, publish S.paid [batch.message_count=3 delivery.attempt=1]
+             3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid ~ publish S.paid, publish S.paid [batch.message_count=3]"
+        ),
+        scenario!(
+            create,
+            "a message is made now and sent later",
+            "
+             PRODUCER create orders < request
+             CONSUMER process orders < create orders ~ create orders
+             CLIENT publish orders ~ create orders"
+        ),
+        scenario!(
+            carried_replaced,
+            "the same, and the send replaces the context",
+            "
+             PRODUCER create orders < request
+             PRODUCER publish orders ~ create orders
+             CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            forwarded,
+            "a handler sends on what it got, headers and all",
+            "
+             PRODUCER publish orders
+             PRODUCER publish shipping < process orders ~ publish orders
+             CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            republished,
+            "a failed message is sent again",
+            "
+             PRODUCER publish dead ~ publish orders, process orders
+             PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders ! &str"
+        ),
+        scenario!(
+            policy_default,
+            "ParentIfNoAmbient: inside a span, and without one",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < loop ~ publish orders
+             CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            policy_link,
+            "Link: inside a span, and without one",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < loop ~ publish orders
+             CONSUMER process orders ~ publish orders"
+        ),
+        scenario!(
+            policy_parent,
+            "Parent: inside a span, and without one",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders
+             CONSUMER process orders < publish orders ~ publish orders, loop"
+        ),
+        scenario!(
+            policy_auto,
+            "Auto: a usual message, and one that comes again",
+            "
+             PRODUCER publish S.paid
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid ~ publish S.paid [delivery.attempt=2 delivery.redelivered=true settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT nak S.paid < process S.paid [settlement.outcome=nack]"
+        ),
+        scenario!(
+            untrusted,
+            "the source is not trusted",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < loop ~ publish orders
+             CONSUMER process orders ~ publish orders"
+        ),
+        scenario!(
+            captured,
+            "headers and sizes are asked for",
+            "
+             PRODUCER publish < process orders [destination.temporary=true message.body.size=4]
+             PRODUCER publish orders [message.body.size=11 header.x-tenant=blue]
+             PRODUCER request orders ~ publish [message.body.size=7 header.x-tenant=blue]
+             CONSUMER process orders < publish orders ~ publish orders [message.body.size=11 header.x-tenant=blue]
+             CONSUMER process orders < request orders ~ request orders [message.body.size=7 header.x-tenant=blue]"
+        ),
+        scenario!(
+            receive_spans_off,
+            "a single item of a stream, by default",
+            "
+             PRODUCER publish S.paid
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]"
+        ),
+        scenario!(
+            receive_spans_on,
+            "the same with `receive_spans`",
+            "
+             PRODUCER publish S.paid
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid ~ publish S.paid"
+        ),
+        scenario!(
+            without_logger,
+            "a failure, and no logger provider",
+            "
+             PRODUCER request stock ! no_responders"
+        ),
+        scenario!(
+            sampled_out,
+            "nothing is sampled",
+            "
+             metric messaging.client.consumed.messages fetch x1
+             metric messaging.client.operation.duration ack x1
+             metric messaging.client.operation.duration fetch x1
+             metric messaging.client.operation.duration publish x1
+             metric messaging.client.operation.duration request ! no_responders x1
+             metric messaging.client.sent.messages publish x1
+             metric messaging.client.sent.messages request ! no_responders x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
+             metric otel_messaging.queue_time fetch [clock=broker] x1"
+        ),
+        scenario!(
+            without_spans,
+            "metrics only",
+            "
+             metric messaging.client.consumed.messages fetch x1
+             metric messaging.client.operation.duration ack x1
+             metric messaging.client.operation.duration fetch x1
+             metric messaging.client.operation.duration publish x1
+             metric messaging.client.operation.duration request ! no_responders x1
+             metric messaging.client.sent.messages publish x1
+             metric messaging.client.sent.messages request ! no_responders x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
+             metric otel_messaging.queue_time fetch [clock=broker] x1"
+        ),
+        scenario!(
+            without_metrics,
+            "spans only",
+            "
+             PRODUCER publish S.paid
+             PRODUCER request stock ! no_responders
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid ~ publish S.paid [batch.message_count=1]"
+        ),
+        scenario!(
+            destination_limit,
+            "a second subject beyond a bound of one",
+            "
+             PRODUCER publish
+             PRODUCER publish orders"
+        ),
+        scenario!(
+            filtered,
+            "a filter turns the publishes to a subject off",
+            "
+             PRODUCER publish orders"
+        ),
+    ],
+    start: || {
+        let nats = brokers::Nats::start()?;
+        Ok(Started { address: nats.url.clone(), _running: Box::new(nats) })
+    },
+};
+
+const SEND: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                    messaging.destination.name server.address server.port network.peer.address network.peer.port";
+
+const SETTLED: &str = "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown";
+
+const fn settle(name: &'static str, span: &'static str, sometimes: &'static str) -> Operation {
+    Operation {
+        name,
+        kind: "settle",
+        span,
+        always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                 messaging.destination.name messaging.destination.subscription.name messaging.nats.stream.name \
+                 server.address server.port network.peer.address network.peer.port",
+        sometimes,
+        asked: "",
+        late: "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown",
+    }
+}
+
+/// Far more than the server allows.
+const TOO_MUCH: usize = 8 * 1024 * 1024;
+
+async fn connect(stage: &Stage, instrumentation: Instrumentation) -> Client {
+    let options = ConnectOptions::new().name("shop").with_instrumentation(instrumentation);
+    options.connect(&*stage.address).await.expect("the server is there")
+}
+
+async fn client(stage: &Stage) -> Client {
+    connect(stage, stage.instrumentation()).await
+}
+
+async fn next<S: Stream + Unpin>(stream: &mut S) -> S::Item {
+    stream.next().await.expect("one more")
+}
+
+/// A stream, a durable consumer of it, and the subject that both are about.
+struct Stored {
+    client: Client,
+    context: jetstream::Context,
+    stream: stream::Stream,
+    consumer: jetstream::consumer::PullConsumer,
+    subject: String,
+}
+
+impl Stored {
+    async fn new(stage: &Stage, instrumentation: Instrumentation) -> Self {
+        let client = connect(stage, instrumentation).await;
+        let context = jetstream::new(client.clone());
+        let name = stage.name("S");
+        let config = stream::Config { name: name.clone(), subjects: vec![format!("{name}.>")], ..Default::default() };
+        let stream = context.create_stream(config).await.expect("created");
+        let config = pull::Config { durable_name: Some("shipping".to_owned()), ..Default::default() };
+        let consumer = stream.create_consumer(config).await.expect("created");
+        Self { client, context, stream, consumer, subject: format!("{name}.paid") }
+    }
+
+    async fn of(stage: &Stage) -> Self {
+        Self::new(stage, stage.instrumentation()).await
+    }
+
+    /// Sent by the client inside: what the consumer does is all that is told.
+    async fn with(self, count: usize) -> Self {
+        for number in 0..count {
+            let publish = self.context.get_ref().publish(self.subject.clone(), number.to_string().into());
+            publish.await.expect("published").await.expect("acknowledged");
+        }
+        self
+    }
+
+    async fn fetch(&self, count: usize) -> Vec<Message> {
+        let batch = self.consumer.batch().max_messages(count).messages().await.expect("a batch");
+        batch.map(|message| message.expect("a message")).collect().await
+    }
+}
+
+async fn publish_and_process(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("orders");
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    let request = stage.app("request");
+    request.calls(|| client.publish(subject, "four apples".into())).await.expect("published");
+    next(&mut orders).await.process(async {}).await;
+}
+
+async fn publish_fails(stage: Stage) {
+    let client = client(&stage).await;
+    client.publish(stage.name("orders"), vec![0; TOO_MUCH].into()).await.expect_err("too large");
+}
+
+async fn publish_with_id(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("orders");
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "17");
+    client.publish_with_headers(subject, headers, "".into()).await.expect("published");
+    next(&mut orders).await.end();
+}
+
+async fn handler_fails(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("orders");
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    for _ in 0..2 {
+        client.publish(subject.clone(), "".into()).await.expect("published");
+    }
+    next(&mut orders).await.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    let message = next(&mut orders).await;
+    tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
+}
+
+async fn wildcard_in_group(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("orders");
+    let mut orders = client.queue_subscribe(format!("{subject}.*"), "payment".to_owned()).await.expect("subscribed");
+    client.publish(format!("{subject}.4711"), "".into()).await.expect("published");
+    next(&mut orders).await.process(async {}).await;
+}
+
+async fn request_and_reply(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("stock");
+    let mut stock = client.subscribe(subject.clone()).await.expect("subscribed");
+    let order = stage.app("order");
+    let answer = async {
+        let question = next(&mut stock).await;
+        let inbox = question.reply.clone().expect("a request");
+        question.process(async { client.publish(inbox, "four".into()).await }).await.expect("published");
+    };
+    let (reply, ()) = tokio::join!(order.calls(|| client.request(subject, "apples?".into())), answer);
+    reply.expect("a reply");
+}
+
+async fn request_fails(stage: Stage) {
+    let client = client(&stage).await;
+    client.request(stage.name("stock"), "apples?".into()).await.expect_err("nobody is there");
+}
+
+async fn service(stage: Stage) {
+    respond(stage, "four".into()).await;
+}
+
+async fn respond_fails(stage: Stage) {
+    respond(stage, vec![0; TOO_MUCH]).await;
+}
+
+async fn respond(stage: Stage, response: Vec<u8>) {
+    let client = client(&stage).await;
+    let subject = stage.name("stock");
+    let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
+    let mut endpoint = service.endpoint(&subject).await.expect("added");
+    let fails = response.len() == TOO_MUCH;
+    let answer = async {
+        let request = next(&mut endpoint).await;
+        let _ = request.process(async { request.respond(Ok(response.into())).await }).await;
+        if fails { request.message.reply.clone().map(|reply| client.get_ref().publish(reply, "".into())) } else { None }
+    };
+    let (reply, empty) = tokio::join!(client.request(subject.clone(), "apples?".into()), async {
+        match answer.await {
+            Some(publish) => Some(publish.await),
+            None => None,
+        }
+    });
+    reply.expect("a reply");
+    empty.transpose().expect("published");
+}
+
+async fn inbox(stage: Stage) {
+    let client = client(&stage).await;
+    let inbox = client.new_inbox();
+    let mut messages = client.subscribe(inbox.clone()).await.expect("subscribed");
+    client.publish(inbox, "".into()).await.expect("published");
+    next(&mut messages).await.end();
+}
+
+/// Polled once, and dropped.
+async fn give_up<F: Future>(future: F) {
+    let mut future = pin!(future);
+    let answered = poll!(&mut future).is_ready();
+    assert!(!answered, "there is no answer yet");
+}
+
+async fn given_up(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(3).await;
+    let mut stock = stored.client.subscribe(stage.name("stock")).await.expect("subscribed");
+    let request = stored.client.request(stage.name("stock"), "apples?".into());
+    give_up(request).await;
+    next(&mut stock).await.end();
+    let mut messages = stored.fetch(3).await.into_iter();
+    for kind in [AckKind::Ack, AckKind::Nak(None), AckKind::Term] {
+        let message = messages.next().expect("three");
+        give_up(message.double_ack_with(kind)).await;
+    }
+}
+
+async fn jetstream_publish(stage: Stage) {
+    let Stored { context, subject, .. } = Stored::of(&stage).await;
+    context.publish(subject, "".into()).await.expect("published").await.expect("acknowledged");
+}
+
+async fn jetstream_publish_fails(stage: Stage) {
+    let Stored { context, subject, .. } = Stored::of(&stage).await;
+    let nowhere = context.publish(stage.name("nowhere"), "".into()).await.expect("published");
+    nowhere.await.expect_err("no stream");
+    let mut wrong = HeaderMap::new();
+    wrong.insert("Nats-Expected-Last-Sequence", "17");
+    let published = context.publish_with_headers(subject, wrong, "".into()).await.expect("published");
+    published.await.expect_err("wrong sequence");
+}
+
+async fn ack_not_awaited(stage: Stage) {
+    let Stored { context, subject, .. } = Stored::of(&stage).await;
+    drop(context.publish(subject, "".into()).await.expect("published"));
+}
+
+async fn fetch(stage: Stage) {
+    let stored = Stored::of(&stage).await;
+    for _ in 0..2 {
+        stored
+            .context
+            .publish(stored.subject.clone(), "".into())
+            .await
+            .expect("published")
+            .await
+            .expect("acknowledged");
+    }
+    let messages = stored.fetch(2).await;
+    for message in messages {
+        message.process(async { message.ack().await }).await.expect("acknowledged");
+    }
+}
+
+async fn filtered_consumers(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    let durable = |name: &str| Some(name.to_owned());
+    for (name, filter) in [("all", stored.subject.replace("paid", "*")), ("paid", stored.subject.clone())] {
+        let config = pull::Config { durable_name: durable(name), filter_subject: filter, ..Default::default() };
+        let consumer = stored.stream.create_consumer(config).await.expect("created");
+        let batch = consumer.batch().max_messages(1).messages().await.expect("a batch");
+        let messages: Vec<_> = batch.map(|message| message.expect("a message")).collect().await;
+        messages[0].ack().await.expect("settled");
+    }
+    let config = push::Config {
+        durable_name: durable("pushed"),
+        deliver_subject: stage.name("deliver"),
+        deliver_group: Some("payment".to_owned()),
+        ..Default::default()
+    };
+    let consumer = stored.stream.create_consumer(config).await.expect("created");
+    let mut messages = consumer.messages().await.expect("messages");
+    next(&mut messages).await.expect("a message").ack().await.expect("settled");
+}
+
+async fn fetch_fails(stage: Stage) {
+    let stored = Stored::of(&stage).await;
+    stored.stream.delete_consumer("shipping").await.expect("deleted");
+    let mut batch = stored.consumer.fetch().max_messages(1).messages().await.expect("a batch");
+    next(&mut batch).await.expect_err("no consumer");
+}
+
+async fn settled(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(4).await;
+    let later = AckKind::Nak(Some(Duration::from_secs(60)));
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    for kind in [AckKind::Ack, later, AckKind::Term] {
+        let message = next(&mut messages).await.expect("a message");
+        message.ack_with(AckKind::Progress).await.expect("told");
+        message.ack_with(kind).await.expect("settled");
+    }
+    next(&mut messages).await.expect("a message").double_ack().await.expect("settled");
+}
+
+async fn settled_after_the_end(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    let message = next(&mut messages).await.expect("a message");
+    message.process(async {}).await;
+    message.ack().await.expect("settled");
+}
+
+async fn settle_fails(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(3).await;
+    let mut messages = stored.fetch(3).await.into_iter();
+    let raw = stored.client.get_ref();
+    raw.drain().await.expect("closes");
+    until(async || raw.publish(stored.subject.clone(), "".into()).await.err()).await;
+    for kind in [AckKind::Ack, AckKind::Nak(None), AckKind::Term] {
+        messages.next().expect("three").ack_with(kind).await.expect_err("closed");
+    }
+}
+
+/// A message that was refused once; its first delivery is told too.
+async fn again(stored: &Stored) -> Message {
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    let message = next(&mut messages).await.expect("a message");
+    message.ack_with(AckKind::Nak(None)).await.expect("settled");
+    drop(message);
+    next(&mut messages).await.expect("a message")
+}
+
+async fn redelivered(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    again(&stored).await.ack().await.expect("settled");
+}
+
+async fn dropped(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    drop(next(&mut messages).await.expect("a message"));
+}
+
+async fn batch(stage: Stage) {
+    batch_of_three(&stage, stage.instrumentation()).await;
+}
+
+async fn batch_beyond_links(stage: Stage) {
+    batch_of_three(&stage, stage.builder().max_links(2).build()).await;
+}
+
+async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
+    let stored = Stored::new(stage, instrumentation).await;
+    for _ in 0..3 {
+        stored
+            .context
+            .publish(stored.subject.clone(), "".into())
+            .await
+            .expect("published")
+            .await
+            .expect("acknowledged");
+    }
+    let messages = stored.fetch(3).await;
+    process_batch(&messages, async {
+        for message in &messages {
+            message.ack().await.expect("settled");
+        }
+    })
+    .await;
+}
+
+/// Made in one place, published by a client in another.
+async fn outbox(stage: Stage, instrumentation: Instrumentation) {
+    let creator = Creator::new(stage.instrumentation());
+    let subject = stage.name("orders");
+    let mut stored = HashMap::<String, String>::new();
+    stage.app("request").calls(|| creator.create(&subject, &mut stored));
+    let client = connect(&stage, instrumentation).await;
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    let mut headers = HeaderMap::new();
+    for (name, value) in stored {
+        headers.insert(name, value);
+    }
+    client.publish_with_headers(subject, headers, "".into()).await.expect("published");
+    next(&mut orders).await.process(async {}).await;
+}
+
+async fn create(stage: Stage) {
+    let instrumentation = stage.instrumentation();
+    outbox(stage, instrumentation).await;
+}
+
+async fn carried_replaced(stage: Stage) {
+    let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
+    outbox(stage, instrumentation).await;
+}
+
+async fn forwarded(stage: Stage) {
+    let client = client(&stage).await;
+    let (subject, onwards) = (stage.name("orders"), stage.name("shipping"));
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    client.publish(subject, "".into()).await.expect("published");
+    let order = next(&mut orders).await;
+    let headers = order.headers.clone().expect("a context");
+    order.process(async { client.publish_with_headers(onwards, headers, "".into()).await }).await.expect("published");
+}
+
+async fn republished(stage: Stage) {
+    let client = client(&stage).await;
+    let (subject, dead) = (stage.name("orders"), stage.name("dead"));
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    client.publish(subject, "".into()).await.expect("published");
+    let order = next(&mut orders).await;
+    order.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    let headers = order.headers.clone().expect("a context");
+    order.republish(|| client.publish_with_headers(dead, headers, "".into())).await.expect("published");
+}
+
+/// One message is handed out inside a span, and one is not.
+async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) {
+    let client = connect(&stage, configure(stage.builder()).build()).await;
+    let subject = stage.name("orders");
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    for _ in 0..2 {
+        client.publish(subject.clone(), "".into()).await.expect("published");
+    }
+    let outer = stage.app("loop");
+    next(&mut orders).with_context(outer.0.clone()).await.process(async {}).await;
+    next(&mut orders).await.process(async {}).await;
+}
+
+async fn policy_default(stage: Stage) {
+    policy(stage, |builder| builder).await;
+}
+
+async fn policy_link(stage: Stage) {
+    policy(stage, |builder| builder.correlation(Correlation::Link)).await;
+}
+
+async fn policy_parent(stage: Stage) {
+    policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+}
+
+async fn untrusted(stage: Stage) {
+    policy(stage, |builder| builder.untrusted_source(true)).await;
+}
+
+async fn policy_auto(stage: Stage) {
+    let stored = Stored::new(&stage, stage.builder().correlation(Correlation::Auto(Auto::default())).build()).await;
+    stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
+    again(&stored).await.ack().await.expect("settled");
+}
+
+async fn captured(stage: Stage) {
+    let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    let subject = stage.name("orders");
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    let mut headers = HeaderMap::new();
+    headers.insert("x-tenant", "blue");
+    let answer = async {
+        let question = next(&mut orders).await;
+        let inbox = question.reply.clone().expect("a request");
+        question.process(async { client.publish(inbox, "four".into()).await }).await.expect("published");
+    };
+    let request = client.request_with_headers(subject.clone(), headers.clone(), "apples?".into());
+    let (reply, ()) = tokio::join!(request, answer);
+    reply.expect("a reply");
+    client.publish_with_headers(subject, headers, "four apples".into()).await.expect("published");
+    next(&mut orders).await.end();
+}
+
+async fn single_item(stage: Stage, receive_spans: bool) {
+    let stored = Stored::new(&stage, stage.builder().receive_spans(receive_spans).build()).await;
+    stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    next(&mut messages).await.expect("a message").ack().await.expect("settled");
+}
+
+async fn receive_spans_off(stage: Stage) {
+    single_item(stage, false).await;
+}
+
+async fn receive_spans_on(stage: Stage) {
+    single_item(stage, true).await;
+}
+
+async fn without_logger(stage: Stage) {
+    let client = connect(&stage, stage.without_logger().build()).await;
+    client.request(stage.name("stock"), "apples?".into()).await.expect_err("nobody is there");
+}
+
+/// Something of everything.
+async fn there_and_back(stage: &Stage, instrumentation: Instrumentation) {
+    let stored = Stored::new(stage, instrumentation).await;
+    stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
+    for message in stored.fetch(1).await {
+        message.process(async { message.ack().await }).await.expect("acknowledged");
+    }
+    stored.client.request(stage.name("stock"), "".into()).await.expect_err("nobody is there");
+}
+
+async fn sampled_out(stage: Stage) {
+    there_and_back(&stage, stage.sampled_out().build()).await;
+}
+
+async fn without_spans(stage: Stage) {
+    there_and_back(&stage, stage.builder().without_spans().build()).await;
+}
+
+async fn without_metrics(stage: Stage) {
+    there_and_back(&stage, stage.builder().without_metrics().build()).await;
+}
+
+async fn destination_limit(stage: Stage) {
+    let client = connect(&stage, stage.builder().destination_limit(1).build()).await;
+    for name in ["orders", "shipping"] {
+        client.publish(stage.name(name), "".into()).await.expect("published");
+    }
+}
+
+async fn filtered(stage: Stage) {
+    let quiet = stage.name("quiet");
+    let off = quiet.clone();
+    let wanted = move |operation: &otel_messaging::Operation| operation.destination() != Some(&*off);
+    let client = connect(&stage, stage.builder().filter(wanted).build()).await;
+    client.publish(quiet, "".into()).await.expect("published");
+    client.publish(stage.name("orders"), "".into()).await.expect("published");
+}

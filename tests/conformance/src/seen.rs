@@ -1,0 +1,241 @@
+//! What arrived at the receiver, by scenario.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    metrics::v1::{Metric, metric::Data, number_data_point},
+    resource::v1::Resource,
+    trace::v1::{self as otlp, span::SpanKind, status::StatusCode},
+};
+use otlp_receiver::Received;
+
+use crate::stage::SCENARIO;
+
+/// The telemetry of one scenario.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) spans: Vec<Span>,
+    pub(crate) points: Vec<Point>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// Whose it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) name: String,
+    pub(crate) schema_url: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) scope: Scope,
+    pub(crate) id: Vec<u8>,
+    pub(crate) parent: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) kind: SpanKind,
+    pub(crate) status: StatusCode,
+    pub(crate) attributes: Attributes,
+    pub(crate) links: Vec<Link>,
+    pub(crate) started: u64,
+    /// What it had when it started; `None` where nobody noted it.
+    pub(crate) at_start: Option<HashSet<String>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) span: Vec<u8>,
+    pub(crate) attributes: Attributes,
+}
+
+/// One series of a metric.
+#[derive(Debug)]
+pub(crate) struct Point {
+    pub(crate) scope: Scope,
+    pub(crate) metric: String,
+    pub(crate) unit: String,
+    pub(crate) histogram: bool,
+    pub(crate) boundaries: Vec<f64>,
+    pub(crate) attributes: Attributes,
+    pub(crate) count: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) scope: Scope,
+    pub(crate) name: String,
+    pub(crate) severity: i32,
+    pub(crate) attributes: Attributes,
+    pub(crate) span: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attributes(pub(crate) Vec<(String, Value)>);
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    String(String),
+    Int(i64),
+    Bool(bool),
+    Strings(Vec<String>),
+    Other(String),
+}
+
+impl Attributes {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    }
+
+    /// The value as text; empty where there is none.
+    pub(crate) fn text(&self, key: &str) -> String {
+        self.get(key).map(Value::to_string).unwrap_or_default()
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+}
+
+impl Span {
+    /// `messaging.operation.name`.
+    pub(crate) fn operation(&self) -> String {
+        self.attributes.text("messaging.operation.name")
+    }
+
+    /// `messaging.operation.type`.
+    pub(crate) fn operation_type(&self) -> String {
+        self.attributes.text("messaging.operation.type")
+    }
+}
+
+/// Sorts what arrived. `starts` has a line for each span: its id, and the attributes that it had at its start.
+pub(crate) fn sort(received: &Received, starts: &str) -> BTreeMap<String, Seen> {
+    let starts: HashMap<_, HashSet<_>> = starts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').map(str::to_owned);
+            Some((words.next()?, words.collect()))
+        })
+        .collect();
+    let mut all = BTreeMap::<String, Seen>::new();
+    for of_resource in &received.spans {
+        let seen = all.entry(scenario(of_resource.resource.as_ref())).or_default();
+        for of_scope in &of_resource.scope_spans {
+            let scope = scope(of_scope.scope.as_ref(), &of_scope.schema_url);
+            seen.spans.extend(of_scope.spans.iter().map(|it| span(it, &scope, &starts)));
+        }
+    }
+    for of_resource in &received.metrics {
+        let seen = all.entry(scenario(of_resource.resource.as_ref())).or_default();
+        for of_scope in &of_resource.scope_metrics {
+            let scope = scope(of_scope.scope.as_ref(), &of_scope.schema_url);
+            seen.points.extend(of_scope.metrics.iter().flat_map(|it| points(it, &scope)));
+        }
+    }
+    for of_resource in &received.logs {
+        let seen = all.entry(scenario(of_resource.resource.as_ref())).or_default();
+        for of_scope in &of_resource.scope_logs {
+            let scope = scope(of_scope.scope.as_ref(), &of_scope.schema_url);
+            seen.events.extend(of_scope.log_records.iter().map(|log| Event {
+                scope: scope.clone(),
+                name: log.event_name.clone(),
+                severity: log.severity_number,
+                attributes: attributes(&log.attributes),
+                span: log.span_id.clone(),
+            }));
+        }
+    }
+    all.values_mut().for_each(|seen| seen.spans.sort_by_key(|span| span.started));
+    all
+}
+
+fn scenario(resource: Option<&Resource>) -> String {
+    resource.map(|resource| attributes(&resource.attributes).text(SCENARIO)).unwrap_or_default()
+}
+
+fn scope(scope: Option<&InstrumentationScope>, schema_url: &str) -> Scope {
+    Scope { name: scope.map(|scope| scope.name.clone()).unwrap_or_default(), schema_url: schema_url.to_owned() }
+}
+
+fn span(span: &otlp::Span, scope: &Scope, starts: &HashMap<String, HashSet<String>>) -> Span {
+    let id: String = span.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    Span {
+        scope: scope.clone(),
+        id: span.span_id.clone(),
+        parent: span.parent_span_id.clone(),
+        name: span.name.clone(),
+        kind: span.kind(),
+        status: span.status.as_ref().map_or(StatusCode::Unset, otlp::Status::code),
+        attributes: attributes(&span.attributes),
+        links: span
+            .links
+            .iter()
+            .map(|link| Link { span: link.span_id.clone(), attributes: attributes(&link.attributes) })
+            .collect(),
+        started: span.start_time_unix_nano,
+        at_start: starts.get(&id).cloned(),
+    }
+}
+
+fn points(metric: &Metric, scope: &Scope) -> Vec<Point> {
+    let point = |histogram, boundaries: &[f64], of: &[KeyValue], count| Point {
+        scope: scope.clone(),
+        metric: metric.name.clone(),
+        unit: metric.unit.clone(),
+        histogram,
+        boundaries: boundaries.to_vec(),
+        attributes: attributes(of),
+        count,
+    };
+    match &metric.data {
+        Some(Data::Histogram(histogram)) => {
+            histogram.data_points.iter().map(|it| point(true, &it.explicit_bounds, &it.attributes, it.count)).collect()
+        }
+        Some(Data::Sum(sum)) => sum
+            .data_points
+            .iter()
+            .map(|it| match it.value {
+                Some(number_data_point::Value::AsInt(count)) => {
+                    point(false, &[], &it.attributes, u64::try_from(count).unwrap_or(0))
+                }
+                _ => point(false, &[], &it.attributes, 0),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn attributes(attributes: &[KeyValue]) -> Attributes {
+    Attributes(attributes.iter().map(|it| (it.key.clone(), value(it.value.as_ref()))).collect())
+}
+
+fn value(value: Option<&AnyValue>) -> Value {
+    match value.and_then(|value| value.value.as_ref()) {
+        Some(any_value::Value::StringValue(text)) => Value::String(text.clone()),
+        Some(any_value::Value::BoolValue(value)) => Value::Bool(*value),
+        Some(any_value::Value::IntValue(value)) => Value::Int(*value),
+        Some(any_value::Value::ArrayValue(array)) => {
+            let texts = array.values.iter().map(|value| match &value.value {
+                Some(any_value::Value::StringValue(text)) => Some(text.clone()),
+                _ => None,
+            });
+            texts.collect::<Option<_>>().map_or_else(|| Value::Other(format!("{array:?}")), Value::Strings)
+        }
+        other => Value::Other(format!("{other:?}")),
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String(text) => f.write_str(text),
+            Self::Int(number) => number.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+            Self::Strings(texts) => f.write_str(&texts.join(",")),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}

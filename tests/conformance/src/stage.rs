@@ -1,0 +1,227 @@
+//! What one scenario performs on: its broker's address, names of its own, and an SDK of its own that exports over OTLP.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs::OpenOptions,
+    future::Future,
+    io::Write as _,
+    process,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::TextMapCompositePropagator,
+    trace::{TraceContextExt, Tracer, TracerProvider},
+};
+use opentelemetry_otlp::{LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    logs::SdkLoggerProvider,
+    metrics::SdkMeterProvider,
+    propagation::{BaggagePropagator, TraceContextPropagator},
+    trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor},
+};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation};
+
+/// The resource attribute that names the scenario.
+pub(crate) const SCENARIO: &str = "otel_messaging.scenario";
+
+/// The scope of spans that are the application's own.
+pub(crate) const APPLICATION: &str = "app";
+
+/// Where to write which attributes each span had at its start, a line each: for the check, which cannot see it in what is
+/// exported.
+pub(crate) const STARTS: &str = "CONFORMANCE_STARTS";
+
+/// How long what must happen may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// One scenario's own.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) address: Arc<str>,
+    unique: Arc<str>,
+    tracers: SdkTracerProvider,
+    unsampled: SdkTracerProvider,
+    meters: SdkMeterProvider,
+    loggers: SdkLoggerProvider,
+    starts: Arc<Starts>,
+}
+
+impl Stage {
+    /// # Panics
+    ///
+    /// When no exporter can be made.
+    pub(crate) fn new(scenario: &str, address: String) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let resource = Resource::builder()
+            .with_service_name("conformance")
+            .with_attribute(KeyValue::new(SCENARIO, scenario.to_owned()))
+            .build();
+        let starts = Arc::new(Starts::default());
+        let http = Protocol::HttpBinary;
+        let spans = SpanExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
+        let metrics = MetricExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
+        let logs = LogExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
+        Self {
+            address: address.into(),
+            unique: format!("--{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).into(),
+            tracers: SdkTracerProvider::builder()
+                .with_resource(resource.clone())
+                .with_span_processor(AtStart(starts.clone()))
+                .with_batch_exporter(spans)
+                .build(),
+            unsampled: SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build(),
+            meters: SdkMeterProvider::builder().with_resource(resource.clone()).with_periodic_exporter(metrics).build(),
+            loggers: SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(logs).build(),
+            starts,
+        }
+    }
+
+    /// A name that no other scenario has.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{name}{}", self.unique)
+    }
+
+    /// All signals, W3C trace context and baggage, and the defaults.
+    pub(crate) fn instrumentation(&self) -> Instrumentation {
+        self.builder().build()
+    }
+
+    /// The same, to be configured further.
+    pub(crate) fn builder(&self) -> InstrumentationBuilder {
+        let propagators = TextMapCompositePropagator::new(vec![
+            Box::new(TraceContextPropagator::new()),
+            Box::new(BaggagePropagator::new()),
+        ]);
+        Instrumentation::builder()
+            .tracer_provider(self.tracers.clone())
+            .meter_provider(self.meters.clone())
+            .logger_provider(self.loggers.clone())
+            .propagator(propagators)
+    }
+
+    /// Without events for failures.
+    pub(crate) fn without_logger(&self) -> InstrumentationBuilder {
+        Instrumentation::builder()
+            .tracer_provider(self.tracers.clone())
+            .meter_provider(self.meters.clone())
+            .propagation(Propagation::W3c)
+    }
+
+    /// Where a sampler takes nothing.
+    pub(crate) fn sampled_out(&self) -> InstrumentationBuilder {
+        self.builder().tracer_provider(self.unsampled.clone())
+    }
+
+    /// A span of the application's own; it ends with what is given back.
+    pub(crate) fn app(&self, name: &'static str) -> App {
+        let parent = Context::new();
+        App(parent.with_span(self.tracers.tracer(APPLICATION).start_with_context(name, &parent)))
+    }
+
+    /// Waits until so many spans of ours have ended, and sends everything.
+    pub(crate) async fn close(self, spans: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.starts.ended.load(Ordering::SeqCst) < spans && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let closed = tokio::task::spawn_blocking(move || {
+            self.starts.write();
+            let (tracers, meters, loggers) = (self.tracers.shutdown(), self.meters.shutdown(), self.loggers.shutdown());
+            for closed in [tracers, meters, loggers] {
+                if let Err(error) = closed {
+                    eprintln!("not everything was exported: {error}");
+                }
+            }
+        });
+        let _ = closed.await;
+    }
+}
+
+/// The application's own span.
+pub(crate) struct App(pub(crate) Context);
+
+impl App {
+    /// Runs the synchronous part of a call inside the span.
+    pub(crate) fn calls<T>(&self, call: impl FnOnce() -> T) -> T {
+        let _attached = self.0.clone().attach();
+        call()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.0.span().end();
+    }
+}
+
+/// Polls until there is something.
+///
+/// # Panics
+///
+/// When there is nothing in time.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(mut poll: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = poll().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never comes");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Which attributes spans had at their start, and how many have ended.
+#[derive(Debug, Default)]
+struct Starts {
+    lines: Mutex<String>,
+    ended: AtomicUsize,
+}
+
+impl Starts {
+    fn write(&self) {
+        let Some(path) = env::var_os(STARTS) else { return };
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
+            eprintln!("the starts cannot be written: {error}");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AtStart(Arc<Starts>);
+
+impl SpanProcessor for AtStart {
+    fn on_start(&self, span: &mut Span, _cx: &Context) {
+        let Some(span) = span.exported_data() else { return };
+        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = write!(lines, "{}", span.span_context.span_id());
+        for attribute in &span.attributes {
+            let _ = write!(lines, " {}", attribute.key);
+        }
+        lines.push('\n');
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if span.instrumentation_scope.name() != APPLICATION {
+            self.0.ended.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
