@@ -61,7 +61,7 @@ impl<C> fmt::Debug for Traced<C> {
 
 /// All of [`ClientContext`], handed on to a field.
 macro_rules! client_context {
-    ([$($bounds:tt)*] $context:ty, $field:tt) => {
+    ([$($bounds:tt)*] $context:ty, $field:tt $(, stats_raw: |$this:ident, $raw:ident| $also:expr)?) => {
         impl<C: ::rdkafka::ClientContext $($bounds)*> ::rdkafka::ClientContext for $context {
             const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
 
@@ -74,6 +74,10 @@ macro_rules! client_context {
             }
 
             fn stats_raw(&self, statistics: &[u8]) {
+                $(
+                    let ($this, $raw) = (self, statistics);
+                    $also;
+                )?
                 self.$field.stats_raw(statistics);
             }
 
@@ -92,7 +96,7 @@ macro_rules! client_context {
 }
 pub(crate) use client_context;
 
-client_context! { [] Traced<C>, user }
+client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.kafka.statistics(statistics) }
 
 impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     fn rebalance(

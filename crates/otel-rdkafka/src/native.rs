@@ -161,6 +161,12 @@ pub(crate) fn cluster_id(client: *mut RDKafka) -> Option<String> {
     }
 }
 
+/// The id of the broker that a message in a delivery report was last sent to; negative for none.
+pub(crate) fn broker_id(message: &BorrowedMessage<'_>) -> i32 {
+    // SAFETY: the message is alive as long as the reference to it.
+    unsafe { bindings::rd_kafka_message_broker_id(message.ptr()) }
+}
+
 /// librdkafka's name of an error code: `_MSG_TIMED_OUT`.
 pub(crate) fn error_name(code: RDKafkaErrorCode) -> Option<&'static str> {
     let code = RDKafkaRespErr::try_from(code as i32).ok()?;

@@ -26,7 +26,7 @@ use rdkafka::{
     types::RDKafka,
 };
 
-use crate::{error::error_type, headers::HeaderExtractor, lineage::Lineage, native};
+use crate::{brokers::Brokers, error::error_type, headers::HeaderExtractor, lineage::Lineage, native};
 
 const CREATE: OperationName = OperationName::create("create");
 const SEND: OperationName = OperationName::send("send");
@@ -42,6 +42,7 @@ pub(crate) struct Kafka {
     /// The client whose context this is in, if it is in one; see [`Kafka::cluster`].
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
+    pub(crate) brokers: Brokers,
 }
 
 /// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
@@ -60,6 +61,7 @@ impl Kafka {
             configured: OnceLock::new(),
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
+            brokers: Brokers::default(),
         }
     }
 
@@ -84,6 +86,13 @@ impl Kafka {
     /// The id of the cluster, if it is known by now.
     pub(crate) fn known_cluster(&self) -> Option<&Arc<str>> {
         self.cluster.get()?.as_ref()
+    }
+
+    /// Reads a report of librdkafka's, where there is anybody to tell.
+    pub(crate) fn statistics(&self, report: &[u8]) {
+        if self.call().is_some() {
+            self.brokers.learn(report);
+        }
     }
 
     /// Reads the configuration that the client was made with. Once, before its first message.

@@ -13,6 +13,7 @@ use rdkafka::{
 
 use super::future_producer::OwnedDeliveryResult;
 use crate::{
+    brokers::Address,
     error::error_type,
     headers::{RecordHeaders, Written},
     native,
@@ -160,6 +161,12 @@ impl Sent {
             && let Some(cluster) = kafka.cluster(message)
         {
             span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
+        }
+        if result.is_ok()
+            && let Some(Address { host, port }) = kafka.brokers.find(native::broker_id(message))
+        {
+            span.set(attribute::SERVER_ADDRESS, host);
+            span.set(attribute::SERVER_PORT, i64::from(port));
         }
         match result {
             Ok(_) => span.succeed(),

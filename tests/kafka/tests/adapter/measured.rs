@@ -334,3 +334,30 @@ async fn attempts_and_the_past_are_told() {
     assert_eq!(attribute(&span, "otel_messaging.delivery.attempt").map(ToString::to_string).as_deref(), Some("3"));
     assert!(!test.measured().contains("queue_time"), "1970 is no time that a message is sent at");
 }
+
+#[test]
+fn the_broker_that_acknowledged_is_told_where_statistics_say_where_it_is() {
+    let test = Test::new();
+    for (interval, told) in [("0", false), ("50", true)] {
+        let producer: BaseProducer = test.config().set("statistics.interval.ms", interval).create().unwrap();
+        let producer = producer.with_instrumentation(test.sdk.all_signals_builder().build());
+        let metadata = producer.client().fetch_metadata(Some(&test.topic), Duration::from_secs(10)).unwrap();
+        let leader = metadata.topics()[0].partitions()[0].leader();
+        let leader = metadata.brokers().iter().find(|broker| broker.id() == leader).unwrap();
+        let acknowledged = || {
+            producer.send(record(&test)).unwrap();
+            producer.flush(Duration::from_secs(10)).unwrap();
+            let span = test.sdk.spans().pop().unwrap();
+            let text = |key| attribute(&span, key).map(ToString::to_string);
+            text("server.address").zip(text("server.port"))
+        };
+        if told {
+            let expected = Some((leader.host().to_owned(), leader.port().to_string()));
+            eventually("a report", || acknowledged() == expected);
+            assert!(test.measured().contains(&format!("server.port = {}", leader.port())));
+        } else {
+            assert_eq!(acknowledged(), None);
+            assert_eq!(acknowledged(), None, "and not by and by");
+        }
+    }
+}
