@@ -19,6 +19,7 @@ mod process_each;
 mod republish;
 mod send;
 mod sequential;
+mod settle_batch;
 mod vocabulary;
 mod w3c;
 

@@ -1,0 +1,103 @@
+//! Several messages that are settled at once, and messages whose settlement outlives them.
+
+use std::sync::Arc;
+
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use otel_messaging::{
+    adapter::{Arrival, Attributes, Destination, ProcessSpan, Settlement},
+    semconv::attribute,
+};
+use support::Sdk;
+
+use crate::queue::{ACK, PROCESS, Queue};
+
+fn hand_out(queue: &Queue) -> Arc<ProcessSpan> {
+    let call = queue.telemetry.call().unwrap();
+    let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
+    queue.telemetry.hand_out(call, operation, Arrival::new(None).awaits_settlement(true), |_| ())
+}
+
+fn settle(queue: &Queue, messages: Vec<(Option<SpanContext>, Attributes)>) {
+    let call = queue.telemetry.call().unwrap();
+    let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
+    queue.telemetry.settle_batch(call, &operation, messages.into_iter(), |_| ()).settled(Settlement::Ack);
+}
+
+fn about(id: &'static str) -> Attributes {
+    let mut attributes = Attributes::default();
+    attributes.set(attribute::MESSAGING_MESSAGE_ID, id);
+    attributes.set(attribute::MESSAGING_MESSAGE_CONVERSATION_ID, "all");
+    attributes
+}
+
+#[test]
+fn what_is_common_is_on_the_span_and_the_rest_on_the_links() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation_builder().max_links(2).build());
+    let spans = [sdk.app_span("one"), sdk.app_span("two"), sdk.app_span("three")];
+    let mut messages: Vec<_> = spans
+        .iter()
+        .zip(["1", "2", "3"])
+        .map(|(span, id)| (Some(span.span().span_context().clone()), about(id)))
+        .collect();
+    // Of one nothing is known: it is counted.
+    messages.insert(0, (None, about("0")));
+    settle(&queue, messages);
+    spans.iter().for_each(|span| span.span().end());
+    let described = sdk.described();
+    let ack = "\
+ack orders
+  kind CLIENT
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  root
+  link one {messaging.message.id = \"1\"}
+  link two {messaging.message.id = \"2\"}
+  status unset
+  messaging.batch.message_count = 4
+  messaging.destination.name = \"orders\"
+  messaging.message.conversation_id = \"all\"
+  messaging.operation.name = \"ack\"
+  messaging.operation.type = \"settle\"
+  messaging.system = \"queue\"
+  otel_messaging.settlement.outcome = \"ack\"
+";
+    assert!(described.ends_with(ack), "{described}");
+}
+
+#[test]
+fn without_a_tracer_all_of_them_are_counted_and_none_of_nothing() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.all_signals_builder().without_spans().build());
+    settle(&queue, vec![(None, about("1")), (None, about("2"))]);
+    settle(&queue, Vec::new());
+    let deliveries: Vec<_> = sdk
+        .measured()
+        .lines()
+        .filter(|line| line.starts_with("otel_messaging.deliveries"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(deliveries.len(), 1, "{deliveries:?}");
+    assert!(deliveries[0].ends_with(" 2"), "{deliveries:?}");
+}
+
+#[test]
+fn a_settlement_that_outlives_its_message_is_dropped_only_when_it_goes_itself() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.all_signals_builder().build());
+    let dropped = || {
+        let measured = sdk.measured();
+        let count = measured.lines().find_map(|line| Some(line.split_once("\"dropped\"} ")?.1.to_owned()));
+        count.unwrap_or_else(|| "none".to_owned())
+    };
+    let (first, second) = (hand_out(&queue), hand_out(&queue));
+    let (lost, settled) = (first.unsettled().unwrap(), second.unsettled().unwrap());
+    assert!(first.unsettled().is_none(), "there is one settlement");
+    drop((first, second));
+    assert_eq!(dropped(), "none");
+    assert!(!sdk.described().contains("settlement"), "the process spans ended before");
+    settled.discharge();
+    drop(settled);
+    assert_eq!(dropped(), "none");
+    drop(lost);
+    assert_eq!(dropped(), "1");
+}
