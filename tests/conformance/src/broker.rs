@@ -90,7 +90,7 @@ async fn perform(broker: &str, scenario: &'static Scenario, address: String) -> 
             false
         }
     };
-    stage.close(scenario.spans()).await;
+    let done = stage.close(scenario.spans()).await && done;
     eprintln!("{name}{}", if done { "" } else { " FAILED" });
     done
 }

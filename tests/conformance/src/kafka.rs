@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use opentelemetry::trace::FutureExt;
 use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 use otel_rdkafka::{
-    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
     consumer::{CommitMode, Consumer, ConsumerContext, StreamConsumer},
     error::KafkaResult,
     message::{BorrowedMessage, Header, OwnedHeaders},
@@ -16,7 +16,7 @@ use otel_rdkafka::{
             admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
         },
     },
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -36,9 +36,10 @@ pub(crate) static KAFKA: Broker = Broker {
             span: "from the call to the delivery report, also that of a purge or of the producer's end",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.destination.name messaging.destination.partition.id messaging.kafka.offset",
-            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone",
+            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone server.address server.port",
             asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
-            late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id",
+            late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id server.address \
+                   server.port",
         },
         Operation {
             name: "create",
@@ -56,8 +57,8 @@ pub(crate) static KAFKA: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.consumer.group.name",
             sometimes: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset \
-                        messaging.kafka.cluster.id",
-            asked: "",
+                        messaging.kafka.cluster.id messaging.kafka.message.tombstone",
+            asked: "messaging.kafka.message.key messaging.message.body.size",
             late: "",
         },
         Operation {
@@ -91,9 +92,9 @@ pub(crate) static KAFKA: Broker = Broker {
         ("messaging.destination.template", "topics have no pattern; `destination_template` gives them one"),
         ("messaging.batch.message_count", "on send and commit: no call of the client is about several messages"),
         ("messaging.destination.partition.id", "on create: nobody knows it yet"),
-        ("messaging.kafka.message.key", "on create: the helper is not given it; on poll: the process span has it"),
-        ("messaging.kafka.message.tombstone", "on create and poll: as the key"),
-        ("server.address", "on send: only where `statistics.interval.ms` is set, late; else the client does not tell it"),
+        ("messaging.kafka.message.key", "on create: the helper is not given it"),
+        ("messaging.kafka.message.tombstone", "on create: as the key"),
+        ("server.address", "but on send, where `statistics.interval.ms` is set: the client does not tell which broker it was"),
         ("server.port", "as `server.address`"),
         ("network.peer.address", "the client does not tell which broker answered"),
         ("network.peer.port", "the client does not tell which broker answered"),
@@ -127,6 +128,12 @@ pub(crate) static KAFKA: Broker = Broker {
             "no broker is there",
             "
              PRODUCER send orders ! _MSG_TIMED_OUT"
+        ),
+        scenario!(
+            statistics,
+            "statistics tell where brokers are",
+            "
+             PRODUCER send orders"
         ),
         scenario!(
             tombstone,
@@ -165,6 +172,17 @@ pub(crate) static KAFKA: Broker = Broker {
              CLIENT poll orders ~ send orders"
         ),
         scenario!(
+            receive_spans_captured,
+            "the same with all that can be asked for, and without a value",
+            "
+             PRODUCER send orders [kafka.message.key=4711 kafka.message.tombstone=true]
+             PRODUCER send orders [kafka.message.key=4711 message.body.size=11 header.x-tenant=blue]
+             CONSUMER process orders < send orders ~ send orders [kafka.message.key=4711 kafka.message.tombstone=true]
+             CONSUMER process orders < send orders ~ send orders [kafka.message.key=4711 message.body.size=11 header.x-tenant=blue]
+             CLIENT poll orders ~ send orders [kafka.message.key=4711 kafka.message.tombstone=true]
+             CLIENT poll orders ~ send orders [kafka.message.key=4711 message.body.size=11]"
+        ),
+        scenario!(
             committed,
             "the whole state, a message in the background, a list",
             "
@@ -201,7 +219,7 @@ pub(crate) static KAFKA: Broker = Broker {
              metric messaging.client.operation.duration send x1
              metric messaging.client.sent.messages send x1
              metric messaging.process.duration process x1
-             metric otel_messaging.deliveries commit [settlement.outcome=commit] x2
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] xn
              metric otel_messaging.queue_time poll [clock=create_time] x1"
         ),
         scenario!(
@@ -210,13 +228,13 @@ pub(crate) static KAFKA: Broker = Broker {
             "
              PRODUCER send orders
              CONSUMER process orders < send orders ~ send orders
-             2 x CLIENT commit orders [settlement.outcome=commit]
+             n x CLIENT commit orders [settlement.outcome=commit]
              metric messaging.client.consumed.messages poll x1
              metric messaging.client.operation.duration poll x1
              metric messaging.client.operation.duration send x1
              metric messaging.client.sent.messages send x1
              metric messaging.process.duration process x1
-             metric otel_messaging.deliveries commit [settlement.outcome=commit] x2
+             metric otel_messaging.deliveries commit [settlement.outcome=commit] xn
              metric otel_messaging.queue_time poll [clock=create_time] x1"
         ),
         scenario!(
@@ -551,6 +569,34 @@ async fn times_out(stage: &Stage, instrumentation: Instrumentation) {
     producer.send(record(&stage.name("orders")), WAIT).await.expect_err("nobody is there");
 }
 
+/// Tells of reports in which brokers have ids.
+struct Reports(UnboundedSender<()>);
+
+impl ClientContext for Reports {
+    fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.nodeid >= 0) {
+            let _ = self.0.send(());
+        }
+    }
+}
+
+async fn statistics(stage: Stage) {
+    let topic = topic(&stage, "orders").await;
+    let (told, mut reports) = unbounded_channel();
+    let mut config = config(&stage);
+    config.set("statistics.interval.ms", "50");
+    let producer: FutureProducer<Reports> = config.create_with_context(Reports(told)).expect("a producer");
+    let producer = producer.with_instrumentation(stage.instrumentation());
+    // Until somebody asks, it may know no broker by its id.
+    let asked = producer.clone();
+    let ask = tokio::task::spawn_blocking(move || asked.client().fetch_metadata(None, WAIT).map(drop));
+    ask.await.expect("no panic").expect("metadata");
+    for _ in 0..2 {
+        reports.recv().await.expect("a report");
+    }
+    producer.send(record(&topic), WAIT).await.expect("delivered");
+}
+
 async fn tombstone(stage: Stage) {
     let Both { producer, consumer, topic } = Both::of(&stage).await;
     producer.send(FutureRecord::<str, str>::to(&topic).key("4711"), WAIT).await.expect("delivered");
@@ -590,6 +636,16 @@ async fn receive_spans_off(stage: Stage) {
 
 async fn receive_spans_on(stage: Stage) {
     poll(stage, true).await;
+}
+
+async fn receive_spans_captured(stage: Stage) {
+    let builder = stage.builder().receive_spans(true).capture_key(true).capture_headers(["x-*"]).capture_sizes(true);
+    let Both { producer, consumer, topic } = Both::new(&stage, builder.build()).await;
+    let blue = headers([("x-tenant", "blue")]);
+    producer.send(record(&topic).headers(blue), WAIT).await.expect("delivered");
+    next(&consumer).await.end();
+    producer.send(FutureRecord::<str, str>::to(&topic).key("4711"), WAIT).await.expect("delivered");
+    next(&consumer).await.end();
 }
 
 async fn committed(stage: Stage) {
@@ -648,7 +704,7 @@ async fn auto_commit(stage: Stage, spans: bool) {
     assign(&consumer, &topic, Offset::Beginning);
     let consumer = consumer.with_instrumentation(stage.builder().auto_commit_spans(spans).build());
     drop(consumer.recv().await.expect("a message"));
-    // Callbacks come while it waits for the next one.
+    // Callbacks come while it waits for the next one. librdkafka commits again while there is no answer, and as it closes.
     tokio::select! {
         _ = consumer.recv() => panic!("there is no other"),
         commit = commits.recv() => commit.expect("a commit"),

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! is a CONSUMER span of this name, whose parent is `send orders`, with two links, failed with this `error.type`, and with
-//! one attribute that tells of its message. Without `<` it is a root. `3 x` before a line: there are three of it.
+//! one attribute that tells of its message. Without `<` it is a root. `3 x` before a line: there are three of it; `n x`: one or
+//! more. Metrics have their count at the end.
 //! What makes names unique is left out; a server's address is `SERVER`.
 
 use std::collections::BTreeMap;
@@ -47,6 +48,15 @@ pub(crate) fn metrics(seen: &Seen) -> Vec<String> {
     let mut lines: Vec<_> = seen.points.iter().map(metric).collect();
     lines.sort();
     lines
+}
+
+/// The line for any number of it.
+pub(crate) fn uncounted(line: &str) -> String {
+    if let (true, Some((series, _))) = (line.starts_with("metric "), line.rsplit_once(" x")) {
+        return format!("{series} xn");
+    }
+    let one = line.split_once(" x ").filter(|(count, _)| count.parse::<usize>().is_ok());
+    format!("n x {}", one.map_or(line, |(_, one)| one))
 }
 
 fn counted(lines: impl Iterator<Item = String>) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::{
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 /// A rule that is broken, and where.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) scenario: String,
     pub(crate) rule: &'static str,

@@ -127,22 +127,19 @@ impl Stage {
         App(parent.with_span(self.tracers.tracer(APPLICATION).start_with_context(name, &parent)))
     }
 
-    /// Waits until so many spans of ours have ended, and sends everything.
-    pub(crate) async fn close(self, spans: usize) {
+    /// Waits until so many spans of ours have ended, and sends everything; whether all of it arrived.
+    pub(crate) async fn close(self, spans: usize) -> bool {
         let deadline = Instant::now() + DEADLINE;
         while self.starts.ended.load(Ordering::SeqCst) < spans && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let closed = tokio::task::spawn_blocking(move || {
             self.starts.write();
-            let (tracers, meters, loggers) = (self.tracers.shutdown(), self.meters.shutdown(), self.loggers.shutdown());
-            for closed in [tracers, meters, loggers] {
-                if let Err(error) = closed {
-                    eprintln!("not everything was exported: {error}");
-                }
-            }
+            let closed = [self.tracers.shutdown(), self.meters.shutdown(), self.loggers.shutdown()];
+            closed.iter().flat_map(|closed| closed.as_ref().err()).for_each(|error| eprintln!("not exported: {error}"));
+            closed.iter().all(Result::is_ok)
         });
-        let _ = closed.await;
+        closed.await.unwrap_or(false)
     }
 }
 
