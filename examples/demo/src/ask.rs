@@ -160,8 +160,10 @@ impl JaegerSpan {
                 .collect::<Vec<_>>()
         };
         let links = referred("FOLLOWS_FROM");
-        // Jaeger keeps one reference between two spans: a parent that is linked too is there as a link.
-        let parent = referred("CHILD_OF").iter().chain(&links).find(|(of, _)| *of == trace).map(|(_, id)| *id);
+        // Jaeger keeps one reference between two spans: a parent that is linked too is there as a link, and the last of
+        // several, because what is sent again links what was sent first before the attempt that failed.
+        let parent = referred("CHILD_OF").into_iter().chain(links.iter().rev().copied()).find(|(of, _)| *of == trace);
+        let parent = parent.map(|(_, id)| id);
         Some(Span {
             trace,
             id: SpanId::from_hex(&self.span).ok()?,

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     Error,
     expectation::{self, Ordered, Spans, by_service, complete, hops, is_batch},
+    metrics,
     order::Card,
     receiver::{Receiver, Span},
     service::Said,
@@ -74,7 +75,7 @@ async fn demo() -> Result<bool, Error> {
     let logs = log_folder()?;
 
     let receiver = Receiver::start().await?;
-    clock.say(&format!("receiving spans at {}", receiver.endpoint));
+    clock.say(&format!("receiving spans and metrics at {}", receiver.endpoint));
     clock.say("starting Kafka, RabbitMQ and NATS");
     let (kafka, rabbitmq, nats) = tokio::join!(
         Broker::start("Kafka", clock, Kafka::start, |it| (it.bootstrap_servers.clone(), it.source().to_string())),
@@ -166,14 +167,17 @@ async fn demo() -> Result<bool, Error> {
         problems.extend(unsampled.map(|order| format!("order {} is not sampled, though all should be", order.id)));
     }
     problems.extend(print_services(&stopped, &received, paint));
+    let series = metrics::decode(&receiver.metrics());
+    println!("{}", metrics::table(&series, paint));
+    problems.extend(metrics::problems(&series, &spans, &orders, links_too));
     println!("logs: {}", logs.display());
     for problem in &problems {
         println!("{}", paint.error(&format!("✗ {problem}")));
     }
     let sampled = orders.iter().filter(|order| order.sampled).count();
     clock.say(&match (problems.len(), sampled) {
-        (0, 0) => "no order was sampled, and no span arrived".to_owned(),
-        (0, _) => "every hop is there, no span is an orphan, all have ended".to_owned(),
+        (0, 0) => "no order was sampled, and no span of one arrived; the metrics count them all".to_owned(),
+        (0, _) => "every hop is there, no span is an orphan, all have ended, and the metrics count the same".to_owned(),
         (count, _) => format!("{count} problems"),
     });
     Ok(problems.is_empty())

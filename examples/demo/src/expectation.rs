@@ -14,15 +14,26 @@ use crate::{
     telemetry::FROM_BAGGAGE,
 };
 
+/// The how-manieth delivery of its message a consumer span is, where something counts.
+const ATTEMPT: &str = "otel_messaging.delivery.attempt";
+/// Whether the broker delivered it before.
+const REDELIVERED: &str = "otel_messaging.delivery.redelivered";
+/// How a message was settled.
+pub(crate) const OUTCOME: &str = "otel_messaging.settlement.outcome";
+/// How many messages a batch has.
+pub(crate) const BATCH: &str = "messaging.batch.message_count";
+
 /// One span that an order's trace must have: its place in the tree is given by its depth, as in the waterfall.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hop {
     depth: usize,
-    service: &'static str,
-    kind: SpanKind,
-    name: &'static str,
+    pub(crate) service: &'static str,
+    pub(crate) kind: SpanKind,
+    pub(crate) name: &'static str,
     relation: Relation,
-    failed: bool,
+    pub(crate) failed: bool,
+    again: bool,
+    delivery: &'static str,
 }
 
 /// How a hop hangs on the one above it.
@@ -35,7 +46,7 @@ enum Relation {
 }
 
 const fn hop(depth: usize, service: &'static str, kind: SpanKind, name: &'static str) -> Hop {
-    Hop { depth, service, kind, name, relation: Relation::Child, failed: false }
+    Hop { depth, service, kind, name, relation: Relation::Child, failed: false, again: false, delivery: "" }
 }
 
 impl Hop {
@@ -44,9 +55,26 @@ impl Hop {
         self
     }
 
+    /// The message is sent again: it links the attempt that failed, and what that attempt's message links.
+    const fn again(mut self) -> Self {
+        self.again = true;
+        self
+    }
+
+    /// What its message has behind it, and how it was settled; see [`delivery`].
+    const fn delivered(mut self, delivery: &'static str) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
     const fn by_link(mut self) -> Self {
         self.relation = Relation::Link;
         self
+    }
+
+    /// Whether the order is one of a batch here, which stands in a trace of its own.
+    pub(crate) fn is_batched(&self) -> bool {
+        self.relation == Relation::Link
     }
 }
 
@@ -54,6 +82,10 @@ impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {:?}", self.service, self.name, self.kind)?;
         f.write_str(if self.failed { ", failed" } else { "" })?;
+        f.write_str(if self.again { ", sent again" } else { "" })?;
+        if !self.delivery.is_empty() {
+            write!(f, ", {}", self.delivery)?;
+        }
         f.write_str(if self.relation == Relation::Link { ", linking it" } else { "" })
     }
 }
@@ -67,19 +99,20 @@ const PAID: &[Hop] = &[
     hop(2, "orders", Server, "POST /orders"),
     hop(3, "orders", Producer, "send orders"),
     hop(4, "analytics", Consumer, "process orders").by_link(),
-    hop(4, "payment", Consumer, "process orders"),
+    hop(4, "payment", Consumer, "process orders").delivered("commit"),
     hop(5, "payment", Internal, "charge card"),
     hop(5, "payment", Producer, "publish orders:paid"),
-    hop(6, "shipping", Consumer, "process orders:paid:shipping"),
+    hop(6, "shipping", Consumer, "process orders:paid:shipping").delivered("ack"),
     hop(7, "shipping", Producer, "request inventory.reserve"),
     hop(8, "inventory", Consumer, "process inventory.reserve"),
     hop(9, "inventory", Internal, "reserve stock"),
     hop(9, "inventory", Producer, "publish"),
     hop(7, "shipping", Producer, "publish notifications.order"),
-    hop(8, "notification", Consumer, "process notifications.order"),
+    hop(8, "notification", Consumer, "process notifications.order").delivered("#1 ack"),
     hop(9, "notification", Internal, "send mail"),
     hop(9, "notification", Client, "ack notifications.order"),
     hop(7, "shipping", Client, "ack orders:paid:shipping"),
+    hop(5, "payment", Client, "commit orders"),
 ];
 
 /// The same with a bank that takes its time.
@@ -89,42 +122,70 @@ const SLOW: &[Hop] = &[
     hop(2, "orders", Server, "POST /orders"),
     hop(3, "orders", Producer, "send orders"),
     hop(4, "analytics", Consumer, "process orders").by_link(),
-    hop(4, "payment", Consumer, "process orders"),
+    hop(4, "payment", Consumer, "process orders").delivered("commit"),
     hop(5, "payment", Internal, "charge card"),
     hop(6, "payment", Internal, "fraud check"),
     hop(5, "payment", Producer, "publish orders:paid"),
-    hop(6, "shipping", Consumer, "process orders:paid:shipping"),
+    hop(6, "shipping", Consumer, "process orders:paid:shipping").delivered("ack"),
     hop(7, "shipping", Producer, "request inventory.reserve"),
     hop(8, "inventory", Consumer, "process inventory.reserve"),
     hop(9, "inventory", Internal, "reserve stock"),
     hop(9, "inventory", Producer, "publish"),
     hop(7, "shipping", Producer, "publish notifications.order"),
-    hop(8, "notification", Consumer, "process notifications.order"),
+    hop(8, "notification", Consumer, "process notifications.order").delivered("#1 ack"),
     hop(9, "notification", Internal, "send mail"),
     hop(9, "notification", Client, "ack notifications.order"),
     hop(7, "shipping", Client, "ack orders:paid:shipping"),
+    hop(5, "payment", Client, "commit orders"),
 ];
 
-/// An order that is tried three times in all and ends in the dead-letter queue.
+/// An order that is tried three times over Kafka and twice over RabbitMQ, and ends among the dead letters.
 const DECLINED: &[Hop] = &[
     hop(0, "shopper", Internal, "place order"),
     hop(1, "shopper", Client, "POST"),
     hop(2, "orders", Server, "POST /orders"),
     hop(3, "orders", Producer, "send orders"),
     hop(4, "analytics", Consumer, "process orders").by_link(),
-    hop(4, "payment", Consumer, "process orders").failed(),
+    hop(4, "payment", Consumer, "process orders").failed().delivered("commit"),
     hop(5, "payment", Internal, "charge card"),
-    hop(5, "payment", Producer, "send orders.retry"),
-    hop(6, "payment", Consumer, "process orders.retry").failed(),
+    hop(5, "payment", Producer, "send orders.retry").again(),
+    hop(6, "payment", Consumer, "process orders.retry").failed().delivered("#2 commit"),
     hop(7, "payment", Internal, "charge card"),
-    hop(7, "payment", Producer, "send orders.retry"),
-    hop(8, "payment", Consumer, "process orders.retry").failed(),
+    hop(7, "payment", Producer, "send orders.retry").again(),
+    hop(8, "payment", Consumer, "process orders.retry").failed().delivered("#3 commit"),
     hop(9, "payment", Internal, "charge card"),
-    hop(9, "payment", Producer, "publish orders.dlq"),
-    hop(10, "notification", Consumer, "process orders.dlq"),
+    hop(9, "payment", Producer, "publish orders.review").again(),
+    hop(10, "payment", Consumer, "process orders.review").failed().delivered("requeue"),
+    hop(11, "payment", Internal, "charge card"),
+    hop(11, "payment", Client, "nack orders.review"),
+    hop(10, "payment", Consumer, "process orders.review").failed().delivered("↻ reject"),
+    hop(11, "payment", Internal, "charge card"),
+    hop(11, "payment", Client, "reject orders.review"),
+    hop(10, "notification", Consumer, "process orders.dlq").delivered("#2 ack"),
     hop(11, "notification", Internal, "send mail"),
     hop(11, "notification", Client, "ack orders.dlq"),
+    hop(9, "payment", Client, "commit orders.retry"),
+    hop(7, "payment", Client, "commit orders.retry"),
+    hop(5, "payment", Client, "commit orders"),
 ];
+
+/// What a consumer span says of its message: `#3` is the how-manieth attempt it is, `↻` that the broker delivered it before,
+/// and the rest is how it was settled.
+pub(crate) fn delivery(span: &Span) -> String {
+    if span.kind != Consumer {
+        return String::new();
+    }
+    let attempt = span.attribute(ATTEMPT).map(|attempt| format!("#{attempt}"));
+    let again = (span.attribute(REDELIVERED) == Some("true")).then(|| "↻".to_owned());
+    let outcome = span.attribute(OUTCOME).map(str::to_owned);
+    [attempt, again, outcome].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a send links the processing that failed, and the span that sent what failed.
+fn is_again(span: &Span, failed: &Span) -> bool {
+    let first = failed.parent.into_iter().map(|parent| (failed.trace, parent));
+    first.chain([(failed.trace, failed.id)]).all(|link| span.links.contains(&link))
+}
 
 /// The hops of a kind of order.
 pub(crate) const fn hops(card: Card) -> &'static [Hop] {
@@ -209,6 +270,8 @@ impl<'a> Spans<'a> {
                     && span.kind == hop.kind
                     && span.name == hop.name
                     && span.failed() == hop.failed
+                    && delivery(span) == hop.delivery
+                    && (!hop.again || parent.flatten().is_some_and(|failed| is_again(span, failed)))
                     && (hop.relation == Relation::Link || !found.hops.iter().any(|other| other.id == span.id))
             };
             let span = match (hop.relation, parent) {
@@ -308,7 +371,7 @@ fn of_span(spans: &Spans<'_>, span: &Span, problems: &mut Vec<String>) {
         problem("has a status and an error.type that disagree");
     }
     if span.attribute("messaging.operation.type") == Some("process") {
-        match (span.attribute("messaging.batch.message_count"), parent.flatten()) {
+        match (span.attribute(BATCH), parent.flatten()) {
             (Some(count), _) if count != span.links.len().to_string() => {
                 problem(&format!("is a batch of {count}, but links {}", span.links.len()));
             }
@@ -321,7 +384,7 @@ fn of_span(spans: &Spans<'_>, span: &Span, problems: &mut Vec<String>) {
 
 /// Whether a span stands for several messages.
 pub(crate) fn is_batch(span: &Span) -> bool {
-    span.attribute("messaging.batch.message_count").is_some()
+    span.attribute(BATCH).is_some()
 }
 
 fn called(span: &Span) -> String {
@@ -373,6 +436,16 @@ mod tests {
             if hop.failed {
                 set("error.type", "Declined");
             }
+            for word in hop.delivery.split_whitespace() {
+                match word.strip_prefix('#') {
+                    Some(attempt) => set(ATTEMPT, attempt),
+                    None if word == "↻" => set(REDELIVERED, "true"),
+                    None => set(OUTCOME, word),
+                }
+            }
+            // The parent, and of what is sent again also the parent's.
+            let linked = usize::from(hop.kind == Consumer) + if hop.again { 2 } else { 0 };
+            let links = above.iter().rev().take(linked).map(|id| (TRACE, *id));
             spans.push(Span {
                 trace: if linking { BATCH } else { TRACE },
                 id: SpanId::from(id),
@@ -383,7 +456,7 @@ mod tests {
                 start: id,
                 end: 100,
                 attributes,
-                links: parent.filter(|_| hop.kind == Consumer).map(|parent| (TRACE, parent)).into_iter().collect(),
+                links: links.collect(),
                 status: if hop.failed { Status::Error(String::new()) } else { Status::Unset },
             });
             above.push(SpanId::from(id));
@@ -446,6 +519,14 @@ mod tests {
         assert!(unlinked.contains("not a child of, and linked to"), "{unlinked}");
         let unlinked = broken(Card::Paid, |spans| named(spans, "analytics", "process orders").links.clear());
         assert!(unlinked.contains("batch of 1, but links 0"), "{unlinked}");
+        let forgotten = broken(Card::Declined, |spans| {
+            named(spans, "payment", "send orders.retry").links.pop();
+        });
+        assert!(forgotten.contains("lacks payment send orders.retry Producer, sent again"), "{forgotten}");
+        let uncounted = broken(Card::Declined, |spans| {
+            named(spans, "payment", "process orders.retry").attributes.retain(|(key, _)| key != ATTEMPT);
+        });
+        assert!(uncounted.contains("lacks payment process orders.retry Consumer, failed, #2 commit"), "{uncounted}");
         let without_type = broken(Card::Declined, |spans| {
             let failed = spans.iter_mut().find(|span| span.failed()).unwrap();
             failed.attributes.retain(|(key, _)| key != "error.type");

@@ -7,6 +7,7 @@
 mod ask;
 mod director;
 mod expectation;
+mod metrics;
 mod order;
 mod receiver;
 mod service;

@@ -10,6 +10,8 @@ pub(crate) const ORDERS_EXCHANGE: &str = "orders";
 pub(crate) const PAID: &str = "paid";
 /// The queue of what is to be shipped.
 pub(crate) const SHIPPING_QUEUE: &str = "shipping";
+/// Orders whose payment is looked at again before they are given up. What is rejected here goes to the dead letters.
+pub(crate) const REVIEW_QUEUE: &str = "orders.review";
 /// Where orders end that could not be paid.
 pub(crate) const DEAD_LETTER_QUEUE: &str = "orders.dlq";
 /// The topic of new orders.

@@ -1,16 +1,18 @@
-//! The spans that the services send, as the director looks at them.
+//! What the services send, as the director looks at it.
 
 use std::io;
 
 use opentelemetry::{SpanId, TraceId};
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
+    metrics::v1::ResourceMetrics,
+    resource::v1::Resource,
     trace::v1::{self as otlp, ResourceSpans, span::SpanKind, status::StatusCode as OtlpStatus},
 };
 
-/// All spans that arrived, and more as they come.
+/// All that arrived, and more as it comes.
 pub(crate) struct Receiver {
-    /// Where to send them.
+    /// Where to send it.
     pub(crate) endpoint: String,
     receiver: otlp_receiver::Receiver,
 }
@@ -58,12 +60,17 @@ impl Receiver {
     /// Receives on a free port of this machine from now on.
     pub(crate) async fn start() -> io::Result<Self> {
         let receiver = otlp_receiver::Receiver::start().await?;
-        Ok(Self { endpoint: format!("{}/v1/traces", receiver.endpoint), receiver })
+        Ok(Self { endpoint: receiver.endpoint.clone(), receiver })
     }
 
     /// All spans that arrived so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         decode(&self.receiver.received().borrow().spans)
+    }
+
+    /// All metrics that arrived so far, as they came.
+    pub(crate) fn metrics(&self) -> Vec<ResourceMetrics> {
+        self.receiver.received().borrow().metrics.clone()
     }
 
     /// Waits until the spans that arrived are enough.
@@ -75,13 +82,18 @@ impl Receiver {
 
 fn decode(received: &[ResourceSpans]) -> Vec<Span> {
     let spans = received.iter().flat_map(|resource_spans| {
-        let resource = resource_spans.resource.as_ref().map(|resource| attributes(&resource.attributes));
-        let service = resource.into_iter().flatten().find(|(key, _)| key == "service.name").map(|(_, value)| value);
-        let service = service.unwrap_or_default();
+        let service = service_name(resource_spans.resource.as_ref());
         let spans = resource_spans.scope_spans.iter().flat_map(|scope_spans| &scope_spans.spans);
         spans.filter_map(move |span| decode_span(&service, span))
     });
     spans.collect()
+}
+
+/// Who sent it.
+pub(crate) fn service_name(resource: Option<&Resource>) -> String {
+    let resource = resource.map(|resource| attributes(&resource.attributes));
+    let name = resource.into_iter().flatten().find(|(key, _)| key == "service.name");
+    name.map(|(_, name)| name).unwrap_or_default()
 }
 
 /// None for a span without valid ids, which no SDK sends.
@@ -122,7 +134,8 @@ fn span_id(bytes: &[u8]) -> Option<SpanId> {
     bytes.try_into().ok().map(SpanId::from_bytes).filter(|id| *id != SpanId::INVALID)
 }
 
-fn attributes(attributes: &[KeyValue]) -> Vec<(String, String)> {
+/// Values as text.
+pub(crate) fn attributes(attributes: &[KeyValue]) -> Vec<(String, String)> {
     attributes.iter().map(|attribute| (attribute.key.clone(), text(attribute.value.as_ref()))).collect()
 }
 
@@ -138,7 +151,7 @@ fn text(value: Option<&AnyValue>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::{resource::v1::Resource, trace::v1::ScopeSpans};
+    use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
     use super::*;
 

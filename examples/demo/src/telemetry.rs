@@ -16,10 +16,11 @@ use opentelemetry::{
     propagation::TextMapCompositePropagator,
     trace::{Span as _, TraceContextExt, TracerProvider},
 };
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{MetricExporter, Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
+    metrics::{SdkMeterProvider, Temporality},
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
@@ -39,18 +40,24 @@ use tracing_subscriber::{
 
 use crate::Error;
 
-/// Where the director receives spans.
-pub(crate) const DIRECTOR: &str = "DEMO_DIRECTOR_TRACES_ENDPOINT";
+/// Where the director receives spans and metrics.
+pub(crate) const DIRECTOR: &str = "DEMO_DIRECTOR_ENDPOINT";
 
-/// The standard variables by which the same spans go elsewhere too.
-const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// The standard variables by which the same spans and metrics go elsewhere too: to both, or to one of them.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+const METRICS_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+
+/// How long the last of it may take to be sent.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What travels as baggage and is to be seen on every span.
 pub(crate) const FROM_BAGGAGE: [&str; 2] = ["user.id", "tenant.id"];
 
 /// The telemetry of one service while it runs.
 pub(crate) struct Telemetry {
-    provider: SdkTracerProvider,
+    tracers: SdkTracerProvider,
+    meters: SdkMeterProvider,
     counted: Arc<Counted>,
 }
 
@@ -62,8 +69,8 @@ pub(crate) struct Spans {
 }
 
 impl Telemetry {
-    /// Installs tracer provider, propagator and log for this process. The sampler, limits and batching are those of the
-    /// standard `OTEL_*` variables, which the SDK reads itself.
+    /// Installs tracer provider, meter provider, propagator and log for this process. The sampler, limits, batching and
+    /// intervals are those of the standard `OTEL_*` variables, which the SDK reads itself.
     pub(crate) fn start(service: &'static str) -> Result<Self, Error> {
         global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
             Box::new(TraceContextPropagator::new()),
@@ -71,24 +78,34 @@ impl Telemetry {
         ]));
 
         let counted = Arc::new(Counted::default());
-        let mut provider = SdkTracerProvider::builder()
-            .with_resource(Resource::builder().with_service_name(service).build())
+        let resource = Resource::builder().with_service_name(service).build();
+        let mut tracers = SdkTracerProvider::builder()
+            .with_resource(resource.clone())
             .with_span_processor(BaggageToAttributes)
             .with_span_processor(Count(counted.clone()));
-        let http = || SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+        let mut meters = SdkMeterProvider::builder().with_resource(resource);
+        let spans = || SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+        let metrics = || MetricExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
         if let Ok(endpoint) = env::var(DIRECTOR) {
-            provider = provider.with_batch_exporter(http().with_endpoint(endpoint).build()?);
+            tracers = tracers.with_batch_exporter(spans().with_endpoint(format!("{endpoint}/v1/traces")).build()?);
+            // The director adds nothing up: what came last is all there is.
+            let metrics = metrics().with_temporality(Temporality::Cumulative);
+            meters = meters.with_periodic_exporter(metrics.with_endpoint(format!("{endpoint}/v1/metrics")).build()?);
         }
-        if ENDPOINTS.iter().any(|name| env::var(name).is_ok_and(|value| !value.is_empty())) {
-            provider = provider.with_batch_exporter(http().build()?);
+        if is_set(TRACES_ENDPOINT) || is_set(ENDPOINT) {
+            tracers = tracers.with_batch_exporter(spans().build()?);
         }
-        let provider = provider.build();
-        global::set_tracer_provider(provider.clone());
+        if is_set(METRICS_ENDPOINT) || is_set(ENDPOINT) {
+            meters = meters.with_periodic_exporter(metrics().build()?);
+        }
+        let (tracers, meters) = (tracers.build(), meters.build());
+        global::set_tracer_provider(tracers.clone());
+        global::set_meter_provider(meters.clone());
 
         let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::TRACE);
         tracing_subscriber::registry()
             .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,demo=info")))
-            .with(tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(ours))
+            .with(tracing_opentelemetry::layer().with_tracer(tracers.tracer(service)).with_filter(ours))
             .with(
                 tracing_subscriber::fmt::layer()
                     .with_writer(std::io::stderr)
@@ -96,16 +113,23 @@ impl Telemetry {
                     .event_format(LineWithTrace),
             )
             .try_init()?;
-        Ok(Self { provider, counted })
+        Ok(Self { tracers, meters, counted })
     }
 
-    /// Sends what is left, and counts.
+    /// Sends what is left, and counts. Comes after the service has drained its consumers and flushed its producers: what
+    /// ends later is lost.
     pub(crate) fn shutdown(self) -> Spans {
-        if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_secs(5)) {
-            warn!(%error, "not all spans were sent");
+        let flushed = [self.tracers.force_flush(), self.meters.force_flush()];
+        let stopped = [self.tracers.shutdown_with_timeout(PATIENCE), self.meters.shutdown_with_timeout(PATIENCE)];
+        for error in flushed.into_iter().chain(stopped).filter_map(Result::err) {
+            warn!(%error, "not everything was sent");
         }
         Spans { started: self.counted.started.load(Ordering::SeqCst), ended: self.counted.ended.load(Ordering::SeqCst) }
     }
+}
+
+fn is_set(variable: &str) -> bool {
+    env::var(variable).is_ok_and(|value| !value.is_empty())
 }
 
 /// Who ordered, on every span of the order, whichever service made it.

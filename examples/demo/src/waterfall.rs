@@ -1,9 +1,9 @@
 //! A trace as a picture of text, 120 columns wide at most.
 //!
 //! ```text
-//! service      span                                   kind           ms  0 ms ································· 24.1 ms
-//! orders          send orders                         PRODUCER      2.1  ████
-//! payment          process orders                     CONSUMER     11.0      ████████████████ → send orders
+//! service      span                                   kind          ms  delivery   0 ms ··················· 24.1 ms
+//! orders          send orders                         PRODUCER    2.10             ████
+//! payment          process orders                     CONSUMER    11.0  #2 commit      ██████████████ → parent
 //! ```
 
 use std::{collections::HashMap, fmt::Write};
@@ -11,7 +11,7 @@ use std::{collections::HashMap, fmt::Write};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::{
-    expectation::{Ordered, Spans},
+    expectation::{Ordered, Spans, delivery, is_batch},
     receiver::{Span, Status},
 };
 
@@ -19,9 +19,10 @@ const SERVICE: usize = 12;
 const NAME: usize = 38;
 const KIND: usize = 8;
 const MILLIS: usize = 7;
+const DELIVERY: usize = 10;
 /// Bars to scale; notes beside them may use what is left of the line.
-const BAR: usize = 40;
-const CHART: usize = 120 - SERVICE - NAME - KIND - MILLIS - 5;
+const BAR: usize = 32;
+const CHART: usize = 120 - SERVICE - NAME - KIND - MILLIS - DELIVERY - 6;
 
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +78,10 @@ pub(crate) fn draw(spans: &Spans<'_>, order: &Ordered, paint: Paint) -> String {
     let _ = writeln!(text, "{}", paint.bold(&title));
     let total = format!("{} ms", millis(scale.length));
     let ruler = format!("0 ms {} {total}", "·".repeat(BAR.saturating_sub(6 + total.len())));
-    let head = format!("{:SERVICE$} {:NAME$} {:KIND$} {:>MILLIS$}  {ruler}", "service", "span", "kind", "ms");
+    let head = format!(
+        "{:SERVICE$} {:NAME$} {:KIND$} {:>MILLIS$}  {:DELIVERY$} {ruler}",
+        "service", "span", "kind", "ms", "delivery"
+    );
     let _ = writeln!(text, "{}", paint.dim(&head));
 
     let mut drawn = Vec::new();
@@ -102,13 +106,15 @@ fn tree<'a>(trace: &[&'a Span], span: &'a Span, depth: usize, drawn: &mut Vec<(u
     }
 }
 
-/// Service, indented name, kind and length.
+/// Service, indented name, kind, length, and what is known of the message's delivery.
 fn columns(span: &Span, depth: usize, colour: u8, paint: Paint) -> String {
     let service = paint.paint(colour, &format!("{:SERVICE$}", cut(&span.service, SERVICE)));
     let name = format!("{:NAME$}", cut(&format!("{}{}", " ".repeat(depth), span.name), NAME));
     let name = if span.failed() { paint.error(&name) } else { name };
     let length = millis(span.end.saturating_sub(span.start));
-    format!("{service} {name} {:KIND$} {length:>MILLIS$} ", kind(span.kind))
+    let delivery = if is_batch(span) { format!("{} links", span.links.len()) } else { delivery(span) };
+    let delivery = paint.bold(&format!("{:DELIVERY$}", cut(&delivery, DELIVERY)));
+    format!("{service} {name} {:KIND$} {length:>MILLIS$}  {delivery}", kind(span.kind))
 }
 
 /// Spans of other traces that link this one: batches.
@@ -121,7 +127,7 @@ fn linked_from_elsewhere(spans: &Spans<'_>, trace: &[&Span], start: u64, paint: 
                 0 => String::new(),
                 others => format!(" and {others} more"),
             };
-            let note = format!("→ {} ({}){others}, at {after} ms", span.name, span.service);
+            let note = format!("→ {}{others}, at {after} ms", span.name);
             let columns = columns(batch, 0, DIM, paint);
             let _ = writeln!(text, "{columns} {}", paint.dim(&cut(&note, CHART)));
         }
@@ -129,19 +135,29 @@ fn linked_from_elsewhere(spans: &Spans<'_>, trace: &[&Span], start: u64, paint: 
     text
 }
 
-/// What stands beside the bar: an error, and which spans are linked, with their services where they are not the parent.
+/// What stands beside the bar: an error, and which spans are linked, with their services where they do not stand above.
 fn note(spans: &Spans<'_>, span: &Span) -> String {
     let error = match &span.status {
         Status::Error(what) => Some(format!("✗ {what}")),
         _ => None,
     };
-    let links = span.links.iter().map(|link| match spans.get(*link) {
-        // It stands above.
-        Some(linked) if span.parent == Some(linked.id) => format!("→ {}", linked.name),
+    let parent = span.parent.map(|id| (span.trace, id));
+    // The parent first: where the line ends early, it is known what the rest is.
+    let mut links = span.links.clone();
+    links.sort_by_key(|link| Some(*link) != parent);
+    let links = links.iter().map(|link| match spans.get(*link) {
+        Some(_) if Some(*link) == parent => "→ parent".to_owned(),
+        Some(linked) if is_above(spans, linked, span) => format!("→ {}", linked.name),
         Some(linked) => format!("→ {} ({})", linked.name, linked.service),
         None => format!("→ {}", link.1),
     });
     error.into_iter().chain(links).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether it is among the parents of a span.
+fn is_above(spans: &Spans<'_>, above: &Span, span: &Span) -> bool {
+    let parent = |span: &&Span| spans.get((span.trace, span.parent?));
+    std::iter::successors(spans.get((span.trace, span.id)), parent).skip(1).any(|parent| parent.id == above.id)
 }
 
 struct Scale {
@@ -240,6 +256,13 @@ mod tests {
         let mut late = span(3, Some(1), "late", (75, 100));
         late.links = vec![(TraceId::from(7), SpanId::from(2))];
         late.status = Status::Error("no".to_owned());
+        late.kind = SpanKind::Consumer;
+        let attributes = [
+            ("otel_messaging.delivery.attempt", "2"),
+            ("otel_messaging.delivery.redelivered", "true"),
+            ("otel_messaging.settlement.outcome", "reject"),
+        ];
+        late.attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let all = [span(1, None, "root", (0, 100)), late, span(2, Some(1), "early", (0, 50))];
         let order = Ordered { id: 1, card: Card::Paid, trace: TraceId::from(7), sampled: true };
         let drawn = draw(&Spans::new(&all), &order, Paint { colours: false });
@@ -249,10 +272,10 @@ mod tests {
         assert_eq!(
             lines[2..],
             [
-                format!("   100.0  {}", bar(0, 40)),
-                format!("    50.0  {}", bar(0, 20)),
-                // There is no room on the right of it.
-                format!("    25.0  {}✗ no → early (orders) {}", bar(8, 0), bar(0, 10)),
+                format!("   100.0             {}", bar(0, 32)),
+                format!("    50.0             {}", bar(0, 16)),
+                // There is no room on the right of it, and none for the whole of what happened to its message.
+                format!("    25.0  #2 ↻ reje… {}✗ no → early (orders) {}", bar(2, 0), bar(0, 8)),
             ]
         );
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use otel_messaging::process_batch;
 use otel_rdkafka::{
-    Message,
-    consumer::{Consumer, StreamConsumer},
+    Message, Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer, StreamConsumer},
     error::KafkaError,
     message::BorrowedMessage,
 };
@@ -37,11 +37,20 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
             first = consumer.recv() => first?,
         };
         let messages = fill(&consumer, first).await?;
-        process_batch(&messages, count(&messages)).await;
-        for message in &messages {
-            consumer.store_offset_from_message(message)?;
-        }
+        process_batch(&messages, handle(&consumer, &messages)).await?;
     }
+}
+
+async fn handle(
+    consumer: &StreamConsumer<ReadyWhenAssigned>,
+    messages: &[BorrowedMessage<'_>],
+) -> Result<(), KafkaError> {
+    count(messages).await;
+    let next = messages.iter().map(|message| {
+        let partition = (message.topic().to_owned(), message.partition());
+        (partition, Offset::Offset(message.offset() + 1))
+    });
+    consumer.commit(&TopicPartitionList::from_topic_map(&next.collect())?, CommitMode::Async)
 }
 
 async fn fill<'a>(

@@ -45,12 +45,13 @@ pub(crate) async fn topics(servers: &str) -> Result<(), Error> {
     .await?
 }
 
-/// A consumer in a group, from the beginning of its topics. It stores offsets itself: of messages it is done with.
+/// A consumer in a group, from the beginning of its topics. It commits itself: what it is done with.
 pub(crate) fn consumer(servers: &str, group: &str) -> Result<StreamConsumer<ReadyWhenAssigned>, KafkaError> {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", group)
         .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A partition that is assigned while a fetch waits is not in it, and would wait as long.
         .set("fetch.wait.max.ms", "20")

@@ -3,12 +3,12 @@
 use otel_lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 
 use crate::{
     Error,
-    order::{DEAD_LETTER_QUEUE, ORDERS_EXCHANGE, PAID, SHIPPING_QUEUE},
+    order::{DEAD_LETTER_QUEUE, ORDERS_EXCHANGE, PAID, REVIEW_QUEUE, SHIPPING_QUEUE},
     service,
 };
 
@@ -24,6 +24,10 @@ pub(crate) async fn connect() -> Result<(Connection, Channel), Error> {
     channel.exchange_declare(ORDERS_EXCHANGE.into(), ExchangeKind::Direct, exchange, FieldTable::default()).await?;
     channel.queue_declare(SHIPPING_QUEUE.into(), queue, FieldTable::default()).await?;
     channel.queue_declare(DEAD_LETTER_QUEUE.into(), queue, FieldTable::default()).await?;
+    let mut dead_letters = FieldTable::default();
+    dead_letters.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
+    dead_letters.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_LETTER_QUEUE.into()));
+    channel.queue_declare(REVIEW_QUEUE.into(), queue, dead_letters).await?;
     let bind = QueueBindOptions::default();
     channel.queue_bind(SHIPPING_QUEUE.into(), ORDERS_EXCHANGE.into(), PAID.into(), bind, FieldTable::default()).await?;
     Ok((connection, channel))
