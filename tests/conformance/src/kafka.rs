@@ -242,7 +242,7 @@ pub(crate) static KAFKA: Broker = Broker {
             "three messages are handled together",
             "
              3 x PRODUCER send orders
-             CONSUMER process orders ~ send orders, send orders, send orders [batch.message_count=3]
+             CONSUMER process orders ~ send orders {kafka.offset}, send orders {kafka.offset}, send orders {kafka.offset} [batch.message_count=3]
              CLIENT commit orders < process orders [settlement.outcome=commit]"
         ),
         scenario!(
@@ -250,7 +250,7 @@ pub(crate) static KAFKA: Broker = Broker {
             "three messages are handled together, and two links are allowed",
             "
              3 x PRODUCER send orders
-             CONSUMER process orders ~ send orders, send orders [batch.message_count=3]
+             CONSUMER process orders ~ send orders {kafka.offset}, send orders {kafka.offset} [batch.message_count=3]
              CLIENT commit orders < process orders [settlement.outcome=commit]"
         ),
         scenario!(

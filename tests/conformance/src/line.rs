@@ -5,7 +5,7 @@
 //! ```
 //!
 //! is a CONSUMER span of this name, whose parent is `send orders`, with two links, failed with this `error.type`, and with
-//! one attribute that tells of its message. Without `<` it is a root. `3 x` before a line: there are three of it; `n x`: one or
+//! one attribute that tells of its message. A link's own attributes are named in braces. Without `<` it is a root. `3 x` before a line: there are three of it; `n x`: one or
 //! more. Metrics have their count at the end.
 //! What makes names unique is left out; a server's address is `SERVER`.
 
@@ -75,7 +75,15 @@ fn span(span: &Span, all: &[Span]) -> String {
         line += &format!(" < {}", name_of(&span.parent));
     }
     if !span.links.is_empty() {
-        let links: Vec<_> = span.links.iter().map(|link| name_of(&link.span)).collect();
+        let links: Vec<_> = span
+            .links
+            .iter()
+            .map(|link| {
+                let own: Vec<_> = link.attributes.0.iter().map(|(key, _)| short(key)).collect();
+                let own = if own.is_empty() { String::new() } else { format!(" {{{}}}", own.join(" ")) };
+                name_of(&link.span) + &own
+            })
+            .collect();
         line += &format!(" ~ {}", links.join(", "));
     }
     line + &end(&span.attributes)
@@ -99,14 +107,18 @@ fn end(attributes: &Attributes) -> String {
         .filter(|&key| key != "messaging.consumer.group.name" || attributes.text("messaging.system") == "nats")
         .filter_map(|key| {
             let value = plain(&attributes.get(key)?.to_string(), attributes);
-            let key = key.trim_start_matches("otel_messaging.").trim_start_matches("messaging.");
-            Some(format!("{key}={value}"))
+            Some(format!("{}={value}", short(key)))
         })
         .collect();
     if !told.is_empty() {
         end += &format!(" [{}]", told.join(" "));
     }
     end
+}
+
+/// Without its namespace.
+fn short(key: &str) -> &str {
+    key.trim_start_matches("otel_messaging.").trim_start_matches("messaging.")
 }
 
 /// Without what makes it unique: `--{process}-{number}`.

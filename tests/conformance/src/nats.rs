@@ -299,7 +299,7 @@ pub(crate) static NATS: Broker = Broker {
             "three messages are handled together",
             "
              3 x PRODUCER publish S.paid
-             CONSUMER process S.paid ~ publish S.paid, publish S.paid, publish S.paid [batch.message_count=3 delivery.attempt=1]
+             CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]
              3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
              CLIENT fetch S.paid ~ publish S.paid, publish S.paid, publish S.paid [batch.message_count=3]"
         ),
@@ -308,7 +308,7 @@ pub(crate) static NATS: Broker = Broker {
             "three messages are handled together, and two links are allowed",
             "
              3 x PRODUCER publish S.paid
-             CONSUMER process S.paid ~ publish S.paid, publish S.paid [batch.message_count=3 delivery.attempt=1]
+             CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]
              3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
              CLIENT fetch S.paid ~ publish S.paid, publish S.paid [batch.message_count=3]"
         ),

@@ -274,8 +274,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
              4 x PRODUCER publish orders
              2 x CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
              2 x CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=nack]
-             CLIENT ack orders ~ process orders, process orders [batch.message_count=2 settlement.outcome=ack]
-             CLIENT nack orders ~ process orders, process orders [batch.message_count=2 settlement.outcome=nack]"
+             CLIENT ack orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=2 settlement.outcome=ack]
+             CLIENT nack orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=2 settlement.outcome=nack]"
         ),
         scenario!(
             settle_fails,
@@ -324,16 +324,16 @@ pub(crate) static RABBITMQ: Broker = Broker {
             "three messages are handled together",
             "
              3 x PRODUCER publish orders
-             CONSUMER process orders ~ publish orders, publish orders, publish orders [batch.message_count=3]
-             CLIENT ack orders < process orders ~ process orders, process orders, process orders [batch.message_count=3 settlement.outcome=ack]"
+             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
+             CLIENT ack orders < process orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]"
         ),
         scenario!(
             batch_beyond_links,
             "three messages are handled together, and two links are allowed",
             "
              3 x PRODUCER publish orders
-             CONSUMER process orders ~ publish orders, publish orders [batch.message_count=3]
-             CLIENT ack orders < process orders ~ process orders, process orders [batch.message_count=3 settlement.outcome=ack]"
+             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
+             CLIENT ack orders < process orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]"
         ),
         scenario!(
             create,

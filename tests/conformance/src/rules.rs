@@ -93,7 +93,15 @@ impl<'a> Rules<'a> {
         let linked = Convention::get().span(self.broker.name, "process.consumer");
         for link in &span.links {
             let of = format!("a link of {of}");
-            link.attributes.0.iter().for_each(|(key, value)| self.attribute(&of, key, value, &linked));
+            for (key, value) in &link.attributes.0 {
+                self.attribute(&of, key, value, &linked);
+                // A settlement of all up to a tag has that tag, and its links have theirs.
+                self.holds(
+                    operation.kind == "settle" || !span.attributes.has(key),
+                    "what is equal for a batch is on the span, and only the rest on links",
+                    || format!("{of}: {key}"),
+                );
+            }
         }
     }
 
