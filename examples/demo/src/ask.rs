@@ -179,3 +179,28 @@ impl JaegerSpan {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_parent_that_is_linked_is_a_parent() {
+        let reference = |kind: &str, span: u64| json!({"refType": kind, "traceID": "7", "spanID": format!("{span:x}")});
+        let span = |references: Value| {
+            let span = json!({
+                "traceID": "7", "spanID": "9", "operationName": "send orders.retry", "references": references,
+                "startTime": 1, "duration": 1, "tags": [], "processID": "p1",
+            });
+            serde_json::from_value::<JaegerSpan>(span).unwrap().read("payment".to_owned()).unwrap()
+        };
+        let parent = |references| span(references).parent.map(|id| u64::from_be_bytes(id.to_bytes()));
+        assert_eq!(parent(json!([reference("CHILD_OF", 1), reference("FOLLOWS_FROM", 2)])), Some(1));
+        assert_eq!(parent(json!([reference("FOLLOWS_FROM", 1)])), Some(1));
+        // Sent again: the first send, and the attempt that failed, which is the parent.
+        assert_eq!(parent(json!([reference("FOLLOWS_FROM", 1), reference("FOLLOWS_FROM", 2)])), Some(2));
+        assert_eq!(parent(json!([])), None);
+    }
+}
