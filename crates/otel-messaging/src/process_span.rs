@@ -326,7 +326,11 @@ impl ProcessSpan {
             }
         }
         if let Some(span) = span {
-            shield(|| span.end());
+            shield(|| match span.is_recording() {
+                true => span.end(),
+                // What nobody records needs no clock.
+                false => span.end_with_timestamp(self.start),
+            });
         }
         self.measure(error.as_ref().map(|(error_type, _)| &**error_type));
     }
@@ -514,7 +518,10 @@ impl Drop for ProcessSpan {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
                 span.set_status(Status::error(message));
             }
-            shield(|| span.end());
+            shield(|| match span.is_recording() {
+                true => span.end(),
+                false => span.end_with_timestamp(self.start),
+            });
         }
         self.measure(panicked);
     }

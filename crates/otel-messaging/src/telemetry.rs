@@ -25,7 +25,7 @@ use crate::{
     marks::{Identity, Marks, processed_here},
     metrics::{self, Particulars},
     operation::{Attributes, Destination, Operation, OperationName, Operations},
-    policy::CarriedContext,
+    policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
     propagation::{Propagator, named},
     semconv::attribute,
@@ -147,6 +147,12 @@ impl Telemetry {
     pub fn tells_polls(&self) -> bool {
         let live = self.live();
         live.settings().receive_spans || live.instruments().is_some()
+    }
+
+    /// Whether anybody wants to know when messages were sent: [`Arrival::sent`] need not be told, otherwise.
+    pub fn asks_for_age(&self) -> bool {
+        let live = self.live();
+        live.instruments().is_some() || matches!(live.settings().correlation, Correlation::Auto(_))
     }
 
     /// Whether the keys of messages are to be told: [`capture_key`](crate::InstrumentationBuilder::capture_key).

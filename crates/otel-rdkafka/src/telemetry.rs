@@ -189,7 +189,9 @@ impl Kafka {
         let headers = headers.map(HeaderExtractor);
         let mut arrival =
             Arrival::new(headers.as_ref().map(|headers| headers as _)).dead_lettered(lineage.dead_lettered);
-        if let Some((at, clock)) = sent_at(message.timestamp()) {
+        if self.telemetry.asks_for_age()
+            && let Some((at, clock)) = sent_at(message.timestamp())
+        {
             arrival = arrival.sent(at, clock);
         }
         if let Some(attempt) = lineage.attempt {

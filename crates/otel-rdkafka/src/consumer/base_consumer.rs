@@ -1,6 +1,6 @@
 //! Low-level consumers: `rdkafka::consumer::base_consumer`.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use otel_messaging::{
     Instrumentation,
@@ -55,10 +55,7 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// brings a message has where receive spans are asked for; one that finds nothing, and the end of a partition, have
     /// none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        waiting();
-        let kafka = self.kafka();
-        let call = kafka.call();
-        self.0.poll(timeout).map(|result| hand_out(kafka, call, result))
+        poll(self.kafka(), timeout.into(), |timeout| self.0.poll(timeout))
     }
 
     /// An iterator over the messages, which waits for them.
@@ -97,20 +94,46 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     }
 }
 
-/// Hands the result of a blocking poll to the application. `call` is when the poll began.
+type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
+
+/// A poll that hands to the application what it finds.
+///
+/// First without waiting: what is true when that is called is true when it hands out, so that a message which is there
+/// costs one reading of the clock and not two. Only then comes the wait that was asked for.
+fn poll<'a>(
+    kafka: &Kafka,
+    timeout: Timeout,
+    poll: impl Fn(Timeout) -> Polled<'a>,
+) -> Option<KafkaResult<BorrowedMessage<'a>>> {
+    const AT_ONCE: Timeout = Timeout::After(Duration::ZERO);
+    waiting();
+    let Some(call) = kafka.call() else {
+        return poll(timeout).map(|result| hand_out(kafka, kafka.call(), None, result));
+    };
+    match poll(AT_ONCE) {
+        Some(result) => {
+            let since = kafka.telemetry.tells_polls().then(|| call.clone());
+            Some(hand_out(kafka, Some(call), since, result))
+        }
+        None if timeout == AT_ONCE => None,
+        None => poll(timeout).map(|result| hand_out(kafka, kafka.call(), Some(call), result)),
+    }
+}
+
+/// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
 fn hand_out<'a>(
     kafka: &Kafka,
-    call: Option<Call>,
+    now: Option<Call>,
+    since: Option<Call>,
     result: KafkaResult<raw_message::BorrowedMessage<'a>>,
 ) -> KafkaResult<BorrowedMessage<'a>> {
     match result {
         Ok(message) => {
-            // Now, and not when the wait began.
-            let process = kafka.call().map(|now| kafka.hand_out(now, &message, call));
+            let process = now.map(|now| kafka.hand_out(now, &message, since));
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {
-            kafka.poll_failed(call, &error);
+            kafka.poll_failed(since.or(now), &error);
             Err(error)
         }
     }
@@ -190,10 +213,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        waiting();
-        let kafka = self.context.kafka();
-        let call = kafka.call();
-        self.raw.poll(timeout).map(|result| hand_out(kafka, call, result))
+        poll(self.context.kafka(), timeout.into(), |timeout| self.raw.poll(timeout))
     }
 
     /// Sets a callback for when the queue becomes nonempty.
