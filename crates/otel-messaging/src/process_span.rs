@@ -102,7 +102,13 @@ impl Current {
 
 impl ProcessSpan {
     #[inline]
-    pub(crate) fn new(call: Call, operation: Arc<Operation>, arrival: Arrival<'_>, attributes: Attributes) -> Self {
+    pub(crate) fn new(
+        call: Call,
+        operation: Arc<Operation>,
+        arrival: Arrival<'_>,
+        attributes: Attributes,
+        partition: Option<Box<KeyValue>>,
+    ) -> Self {
         let Call { at: start, mut parent, may_look, marked, .. } = call;
         if marked {
             // They are another message's.
@@ -135,7 +141,7 @@ impl ProcessSpan {
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             rules,
-            partition: None,
+            partition,
             hand: sequential::here(),
         }
     }
@@ -260,7 +266,14 @@ impl ProcessSpan {
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
-        self.creation().as_ref().map(Identity::of)
+        match &self.untrusted {
+            None => {
+                let span = self.base.span();
+                let creation = span.span_context();
+                (creation.is_valid() && creation.is_remote()).then(|| Identity::of(creation))
+            }
+            Some(untrusted) => untrusted.is_valid().then(|| Identity::of(untrusted)),
+        }
     }
 
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.

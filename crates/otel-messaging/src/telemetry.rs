@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    fmt, iter,
+    fmt, iter, slice,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -367,17 +367,16 @@ impl Telemetry {
                 }
             })
         };
-        let partition = metrics::partition(live.settings(), &all.0);
+        let partition = metrics::partition(live.settings(), &all.0).map(Box::new);
         if let Some(instruments) = live.instruments().filter(|_| !operation.off) {
-            let particulars = Particulars { error_type: None, more: partition.as_slice() };
+            let particulars =
+                Particulars { error_type: None, more: partition.as_deref().map(slice::from_ref).unwrap_or_default() };
             metrics::consumed(instruments, &operation.series, &particulars);
             if let Some((time, clock)) = arrival.queue_time(call.at) {
                 metrics::queue_time(instruments, &operation.series, time, clock);
             }
         }
-        let mut span = ProcessSpan::new(call, operation, arrival, all);
-        span.partition = partition.map(Box::new);
-        let span = Arc::new(span);
+        let span = Arc::new(ProcessSpan::new(call, operation, arrival, all, partition));
         if let Some(ambient) = span.child_of() {
             self.loops.handed_out_in(ambient);
         }

@@ -6,7 +6,7 @@ use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::adapter::Headers;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
 
-use crate::native;
+use crate::{lineage::Lineage, native};
 
 /// Longer values are nobody's context: W3C baggage, the longest of them, may have 8,192 bytes.
 const MAX_VALUE: usize = 8_192;
@@ -99,8 +99,52 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
+/// The headers of a message that arrives, looked through once: what it says of its way, and the contexts that nearly every
+/// propagator asks for.
+pub(crate) struct Arrived<'a> {
+    headers: &'a BorrowedHeaders,
+    pub(crate) lineage: Lineage,
+    contexts: [Option<Option<&'a [u8]>>; 3],
+}
+
+/// The headers of W3C.
+const CONTEXTS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+impl<'a> Arrived<'a> {
+    pub(crate) fn new(headers: &'a BorrowedHeaders) -> Self {
+        let mut arrived = Self { headers, lineage: Lineage::default(), contexts: [None; 3] };
+        for (name, value) in native::from_the_last(headers) {
+            arrived.lineage.look_at(name, value);
+            if let Some(b't' | b'T' | b'b' | b'B') = name.first()
+                && let Some(at) = CONTEXTS.iter().position(|context| name.eq_ignore_ascii_case(context.as_bytes()))
+            {
+                // The last one counts, whatever it is worth.
+                arrived.contexts[at].get_or_insert(value);
+            }
+        }
+        arrived
+    }
+}
+
+impl Extractor for Arrived<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match CONTEXTS.iter().position(|context| *context == key) {
+            Some(at) => readable(self.contexts[at].flatten()),
+            None => get(self.headers, key),
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        keys(self.headers)
+    }
+}
+
 fn get<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<&'a str> {
     let (_, value) = native::from_the_last(headers).find(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))?;
+    readable(value)
+}
+
+fn readable(value: Option<&[u8]>) -> Option<&str> {
     str::from_utf8(value.filter(|value| value.len() <= MAX_VALUE)?).ok()
 }
 
@@ -226,7 +270,6 @@ mod tests {
     use rdkafka::message::Header;
 
     use super::*;
-    use crate::lineage::Lineage;
 
     fn text(headers: Option<&OwnedHeaders>) -> Vec<(String, Option<String>)> {
         let all = headers.into_iter().flat_map(|headers| headers.iter());
@@ -348,7 +391,7 @@ mod tests {
             for key in ["traceparent", "TRACESTATE", "baggage", &key] {
                 extractor.get(key);
             }
-            Lineage::of(headers.as_borrowed());
+            Arrived::new(headers.as_borrowed());
         }
 
         #[test]

@@ -10,10 +10,6 @@
 //! | `__connect.errors.…` | Kafka Connect, dead letters | it is one |
 //! | `dead-letter-…` | SmallRye (Quarkus), dead letters | it is one |
 
-use rdkafka::message::BorrowedHeaders;
-
-use crate::native;
-
 /// What is known of a message's past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Lineage {
@@ -27,25 +23,22 @@ const RETRIES: &[u8] = b"delayed-retry-count";
 const DEAD_LETTER: [&[u8]; 3] = [b"kafka_dlt-", b"__connect.errors.", b"dead-letter-"];
 
 impl Lineage {
-    /// Of several headers of a name the last one counts.
-    pub(crate) fn of(headers: &BorrowedHeaders) -> Self {
-        let mut lineage = Self::default();
-        for (name, value) in native::from_the_last(headers) {
-            // Hardly any header is one of these, and the first letter tells.
-            match name.first() {
-                Some(b'r') if lineage.attempt.is_none() && name == ATTEMPTS => {
-                    lineage.attempt = value.and_then(number).filter(|&attempt| attempt > 0);
-                }
-                Some(b'd') if lineage.attempt.is_none() && name == RETRIES => {
-                    lineage.attempt = value.and_then(text).and_then(|retries| retries.checked_add(1));
-                }
-                Some(b'k' | b'_' | b'd') => {
-                    lineage.dead_lettered |= DEAD_LETTER.iter().any(|prefix| name.starts_with(prefix));
-                }
-                _ => (),
+    /// Looks at one header, the last one first: of several of a name it counts.
+    #[inline]
+    pub(crate) fn look_at(&mut self, name: &[u8], value: Option<&[u8]>) {
+        // Hardly any header is one of these, and the first letter tells.
+        match name.first() {
+            Some(b'r') if self.attempt.is_none() && name == ATTEMPTS => {
+                self.attempt = value.and_then(number).filter(|&attempt| attempt > 0);
             }
+            Some(b'd') if self.attempt.is_none() && name == RETRIES => {
+                self.attempt = value.and_then(text).and_then(|retries| retries.checked_add(1));
+            }
+            Some(b'k' | b'_' | b'd') => {
+                self.dead_lettered |= DEAD_LETTER.iter().any(|prefix| name.starts_with(prefix));
+            }
+            _ => (),
         }
-        lineage
     }
 }
 
@@ -67,13 +60,12 @@ fn text(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::message::{Header, OwnedHeaders};
-
     use super::*;
 
     fn of(headers: &[(&str, Option<&[u8]>)]) -> Lineage {
-        let all = headers.iter().fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value }));
-        Lineage::of(all.as_borrowed())
+        let mut lineage = Lineage::default();
+        headers.iter().rev().for_each(|(name, value)| lineage.look_at(name.as_bytes(), *value));
+        lineage
     }
 
     type Case<'a> = (&'a str, Option<&'a [u8]>, Option<u64>);

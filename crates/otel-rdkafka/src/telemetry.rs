@@ -26,7 +26,7 @@ use rdkafka::{
     types::RDKafka,
 };
 
-use crate::{brokers::Brokers, error::error_type, headers::HeaderExtractor, lineage::Lineage, native};
+use crate::{brokers::Brokers, error::error_type, headers::Arrived, native};
 
 const CREATE: OperationName = OperationName::create("create");
 const SEND: OperationName = OperationName::send("send");
@@ -142,6 +142,12 @@ impl Kafka {
                     destination = destination.with(attribute::MESSAGING_CONSUMER_GROUP_NAME, group.clone());
                 }
             }
+            // Known before the first message is handed out, and the same for all of them.
+            if name == PROCESS
+                && let Some(cluster) = self.known_cluster()
+            {
+                destination = destination.with(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
+            }
             destination
         })
     }
@@ -158,9 +164,10 @@ impl Kafka {
 
     /// Notes that a message is handed to the application. `since` is when the wait for it began, where anybody wants to
     /// know.
+    #[inline]
     pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>, since: Option<Call>) -> Arc<ProcessSpan> {
         let cluster = self.cluster(message);
-        let process = self.hand_out_any(call, message, message.headers(), cluster);
+        let process = self.hand_out_any(call, message, message.headers());
         if let Some(since) = since.filter(|_| self.telemetry.tells_polls()) {
             let operation = self.operation(POLL, Some(message.topic()));
             self.telemetry.polled(since, &operation, &process, |attributes| {
@@ -174,19 +181,14 @@ impl Kafka {
 
     /// Notes that a message which owns its data is handed to the application.
     pub(crate) fn hand_out_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.hand_out_any(call, message, message.headers().map(OwnedHeaders::as_borrowed), None)
+        self.hand_out_any(call, message, message.headers().map(OwnedHeaders::as_borrowed))
     }
 
-    fn hand_out_any(
-        &self,
-        call: Call,
-        message: &impl Message,
-        headers: Option<&BorrowedHeaders>,
-        cluster: Option<&Arc<str>>,
-    ) -> Arc<ProcessSpan> {
+    #[inline]
+    fn hand_out_any(&self, call: Call, message: &impl Message, headers: Option<&BorrowedHeaders>) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
-        let lineage = headers.map(Lineage::of).unwrap_or_default();
-        let headers = headers.map(HeaderExtractor);
+        let headers = headers.map(Arrived::new);
+        let lineage = headers.as_ref().map(|headers| headers.lineage).unwrap_or_default();
         let mut arrival =
             Arrival::new(headers.as_ref().map(|headers| headers as _)).dead_lettered(lineage.dead_lettered);
         if self.telemetry.asks_for_age()
@@ -199,7 +201,6 @@ impl Kafka {
         }
         self.telemetry.hand_out(call, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
-            of_cluster(attributes, cluster);
             self.of_content(attributes, message.key(), message.payload());
         })
     }

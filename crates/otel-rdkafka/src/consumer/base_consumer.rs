@@ -100,6 +100,7 @@ type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
 ///
 /// First without waiting: what is true when that is called is true when it hands out, so that a message which is there
 /// costs one reading of the clock and not two. Only then comes the wait that was asked for.
+#[inline]
 fn poll<'a>(
     kafka: &Kafka,
     timeout: Timeout,
@@ -112,7 +113,7 @@ fn poll<'a>(
     };
     match poll(AT_ONCE) {
         Some(result) => {
-            let since = kafka.telemetry.tells_polls().then(|| call.clone());
+            let since = if kafka.telemetry.tells_polls() { Some(call.clone()) } else { None };
             Some(hand_out(kafka, Some(call), since, result))
         }
         None if timeout == AT_ONCE => None,
@@ -121,6 +122,7 @@ fn poll<'a>(
 }
 
 /// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
+#[inline]
 fn hand_out<'a>(
     kafka: &Kafka,
     now: Option<Call>,
