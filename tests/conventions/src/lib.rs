@@ -246,4 +246,19 @@ mod tests {
             assert_eq!(convention.knows(name), Ok(()));
         }
     }
+
+    /// OpenTelemetry has no convention for NATS: all that is told of it beside the general names has to stand in ours.
+    #[test]
+    fn p24_nats_has_its_convention_in_our_registry() {
+        let convention = Convention::get();
+        let of_nats = |name: &&str| name.starts_with("messaging.nats.");
+        let ours: Vec<_> = convention.attributes(Source::Ours).map(|(name, _)| name).filter(of_nats).collect();
+        assert!(ours.len() >= 5, "{ours:?}");
+        assert_eq!(convention.attributes(Source::Convention).map(|(name, _)| name).find(of_nats), None);
+        let told: Vec<_> = convention.spans.iter().filter(|((system, _), _)| system.starts_with("nats")).collect();
+        assert!(!told.is_empty());
+        for name in told.into_iter().flat_map(|(_, attributes)| attributes.keys()).filter(|it| of_nats(&it.as_str())) {
+            assert!(ours.contains(&name.as_str()), "{name}");
+        }
+    }
 }
