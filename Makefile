@@ -30,6 +30,7 @@ demo: possible-brokers ## orders through three brokers, each as one trace
 
 bench: ## what instrumentation costs, beside the raw clients and hand-written instrumentation
 	$(CARGO) bench -p bench
+	$(CARGO) bench -p bench --bench prices --features bound-instruments -- meter_provider
 
 lint: ## rustfmt and clippy
 	$(CARGO) fmt --all --check

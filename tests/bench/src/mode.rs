@@ -11,6 +11,7 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
+use otel_messaging::{Instrumentation, Propagation};
 
 use crate::peer::TRACEPARENT;
 
@@ -19,26 +20,38 @@ use crate::peer::TRACEPARENT;
 pub enum Mode {
     /// The SDK samples everything; ended spans are dropped by a processor that does nothing.
     Recorded,
+    /// As `Recorded`, and ours writes and reads contexts by `Propagation::W3c`.
+    RecordedW3c,
     /// The SDK samples nothing; contexts are propagated.
     SampledOut,
+    /// As `SampledOut`, and ours writes and reads contexts by `Propagation::W3c`.
+    SampledOutW3c,
     /// Neither an SDK nor a propagator.
     NoSdk,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Recorded, Self::SampledOut, Self::NoSdk];
+    pub const ALL: [Self; 5] = [Self::Recorded, Self::RecordedW3c, Self::SampledOut, Self::SampledOutW3c, Self::NoSdk];
 
     /// Installs it, for the rest of the process.
     pub fn install(self) {
         let sampler = match self {
-            Self::Recorded => Sampler::AlwaysOn,
-            Self::SampledOut => Sampler::AlwaysOff,
+            Self::Recorded | Self::RecordedW3c => Sampler::AlwaysOn,
+            Self::SampledOut | Self::SampledOutW3c => Sampler::AlwaysOff,
             Self::NoSdk => return,
         };
         let provider = SdkTracerProvider::builder().with_sampler(sampler).with_span_processor(Nowhere).build();
         global::set_tracer_provider(provider);
         global::set_text_map_propagator(TraceContextPropagator::new());
+    }
+
+    /// What ours is given.
+    pub(crate) fn instrumentation(self) -> Instrumentation {
+        match self {
+            Self::RecordedW3c | Self::SampledOutW3c => Instrumentation::builder().propagation(Propagation::W3c).build(),
+            Self::Recorded | Self::SampledOut | Self::NoSdk => Instrumentation::default(),
+        }
     }
 
     /// The context of a request that came from another process: messages are sent while one is handled.
@@ -54,7 +67,9 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Recorded => "recorded",
+            Self::RecordedW3c => "recorded, W3c",
             Self::SampledOut => "sampled out",
+            Self::SampledOutW3c => "sampled out, W3c",
             Self::NoSdk => "no SDK",
         })
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use otel_messaging::Instrumentation;
+
 use crate::{
     by_hand_subjects, ours, raw,
     subject::{Driven, Failed, Threads},
@@ -60,12 +62,12 @@ impl Path {
         if self == Self::KafkaSendFuture { Threads::All } else { Threads::Caller }
     }
 
-    /// Connected to its peer.
-    pub(crate) fn on(self, side: Side) -> Result<Box<dyn Driven>, Failed> {
+    /// Connected to its peer. Ours by this instrumentation.
+    pub(crate) fn on(self, side: Side, instrumentation: Instrumentation) -> Result<Box<dyn Driven>, Failed> {
         match side {
             Side::Raw => raw::driven(self),
             Side::ByHand => by_hand_subjects::driven(self),
-            Side::Ours => ours::driven(self),
+            Side::Ours => ours::driven(self, instrumentation),
         }
     }
 }

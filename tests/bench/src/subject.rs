@@ -9,6 +9,7 @@ use std::{
 };
 
 use opentelemetry::Context;
+use otel_messaging::Instrumentation;
 
 use crate::{
     mode::Mode,
@@ -76,8 +77,13 @@ pub enum Threads {
 impl Subject {
     /// Connects to the peer, and sends or receives some messages. The mode is the one that is installed.
     pub fn new(path: Path, side: Side, mode: Mode) -> Result<Self, Failed> {
+        Self::instrumented(path, side, mode, mode.instrumentation())
+    }
+
+    /// As [`Subject::new`], and ours is given another instrumentation than the mode's.
+    pub fn instrumented(path: Path, side: Side, mode: Mode, instrumentation: Instrumentation) -> Result<Self, Failed> {
         let ambient = if path.is_send() { mode.request() } else { Context::new() };
-        let mut subject = Self { driven: path.on(side)?, threads: path.threads(), ambient };
+        let mut subject = Self { driven: path.on(side, instrumentation)?, threads: path.threads(), ambient };
         for _ in 0..if crate::is_quick() { 1 } else { 3 } {
             subject.batch(BATCH, |_| Duration::ZERO)?;
         }

@@ -23,8 +23,9 @@ fn sides_make_the_same_spans() -> Result<(), Failed> {
     global::set_text_map_propagator(TraceContextPropagator::new());
 
     for path in Path::ALL {
-        for side in Side::ALL {
-            let mut subject = Subject::new(path, side, Mode::Recorded)?;
+        let sides = Side::ALL.map(|side| (side, Mode::Recorded));
+        for (side, mode) in sides.into_iter().chain([(Side::Ours, Mode::RecordedW3c)]) {
+            let mut subject = Subject::new(path, side, mode)?;
             provider.force_flush()?;
             exporter.reset();
             subject.batch(7, |_| Duration::ZERO)?;

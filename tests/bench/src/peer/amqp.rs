@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use super::{PAYLOAD, PUSH, TRACEPARENT, count, listen};
+use super::{PAYLOAD, PUSH, count, headers, listen};
 
 /// The exchange that deliveries come from.
 pub(crate) const EXCHANGE: &str = "orders";
@@ -137,8 +137,10 @@ impl Connection {
         }
         write_frame(out, METHOD, channel, &deliver);
 
-        let key = "traceparent";
-        let table = [&[key.len() as u8][..], key.as_bytes(), b"S", &long_string(TRACEPARENT.as_bytes())].concat();
+        let field = |(name, value): (&str, &str)| {
+            [&[name.len() as u8][..], name.as_bytes(), b"S", &long_string(value.as_bytes())].concat()
+        };
+        let table = headers().flat_map(field).collect::<Vec<_>>();
         let mut header = vec![0, 60, 0, 0];
         header.extend_from_slice(&(PAYLOAD.len() as u64).to_be_bytes());
         header.extend_from_slice(&HEADERS_FLAG.to_be_bytes());

@@ -10,7 +10,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
-use super::{PAYLOAD, TRACEPARENT};
+use super::{PAYLOAD, headers, key};
 
 /// The topic that producers write to.
 pub(crate) const SINK: &str = "orders";
@@ -35,8 +35,10 @@ fn start_cluster() -> KafkaResult<String> {
 
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &servers).create()?;
     for _ in 0..SOURCE_MESSAGES {
-        let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(TRACEPARENT) });
-        let record = BaseRecord::<(), _>::to(SOURCE).payload(&PAYLOAD[..]).headers(headers);
+        let headers = headers()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+        let mut record = BaseRecord::<str, _>::to(SOURCE).payload(&PAYLOAD[..]).headers(headers);
+        record.key = key();
         producer.send(record).map_err(|(error, _)| error)?;
     }
     producer.flush(Duration::from_secs(30))?;

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use super::{PAYLOAD, PUSH, TRACEPARENT, count, listen};
+use super::{PAYLOAD, PUSH, count, headers, listen};
 
 /// Starts the server.
 pub(crate) fn start() -> io::Result<SocketAddr> {
@@ -63,7 +63,8 @@ fn push(
 }
 
 fn message(subject: &str, id: &str) -> Vec<u8> {
-    let headers = format!("NATS/1.0\r\ntraceparent: {TRACEPARENT}\r\n\r\n");
+    let lines: String = headers().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = format!("NATS/1.0\r\n{lines}\r\n");
     let size = headers.len() + PAYLOAD.len();
     let mut message = format!("HMSG {subject} {id} {} {size}\r\n{headers}", headers.len()).into_bytes();
     message.extend_from_slice(&PAYLOAD);

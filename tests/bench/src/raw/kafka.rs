@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::clients::rdkafka::{
-    Offset, TopicPartitionList,
-    config::ClientConfig,
-    consumer::{BaseConsumer, Consumer},
-    message::BorrowedMessage,
-    producer::{BaseProducer, BaseRecord, DeliveryFuture, FutureProducer, FutureRecord, Producer},
+use super::clients::{
+    instrumented,
+    rdkafka::{
+        Offset, TopicPartitionList,
+        config::ClientConfig,
+        consumer::{BaseConsumer, Consumer},
+        message::BorrowedMessage,
+        producer::{BaseProducer, BaseRecord, DeliveryFuture, FutureProducer, FutureRecord, Producer},
+    },
 };
 use crate::{
     peer::{
@@ -44,7 +47,8 @@ pub(crate) fn config() -> Result<ClientConfig, Failed> {
 
 impl Send {
     pub(crate) fn new() -> Result<Self, Failed> {
-        Ok(Self { producer: config()?.create()? })
+        let producer: BaseProducer = config()?.create()?;
+        Ok(Self { producer: instrumented!(producer) })
     }
 }
 
@@ -70,7 +74,8 @@ impl Driven for Send {
 
 impl SendFuture {
     pub(crate) fn new() -> Result<Self, Failed> {
-        Ok(Self { producer: config()?.create()?, deliveries: Vec::with_capacity(BATCH as usize) })
+        let producer: FutureProducer = config()?.create()?;
+        Ok(Self { producer: instrumented!(producer), deliveries: Vec::with_capacity(BATCH as usize) })
     }
 }
 
@@ -92,6 +97,7 @@ impl Driven for SendFuture {
 impl<H: FnMut(&BorrowedMessage<'_>)> Receive<H> {
     pub(crate) fn new(handle: H) -> Result<Self, Failed> {
         let consumer: BaseConsumer = config()?.create()?;
+        let consumer = instrumented!(consumer);
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(SOURCE, 0, Offset::Beginning)?;
         consumer.assign(&assignment)?;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::{runtime::Runtime, task::unconstrained};
 
-use super::clients::async_nats::{self, Message, Subject, Subscriber};
+use super::clients::{
+    async_nats::{self, Message, Subject, Subscriber},
+    instrumented,
+};
 use crate::{
     peer::{PAYLOAD, PUSH, nats::start},
     subject::{Driven, Failed, PATIENCE},
@@ -37,7 +40,7 @@ impl Client {
     pub(crate) fn new(address: SocketAddr) -> Result<Self, Failed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(async_nats::connect(format!("nats://{address}")))?;
-        Ok(Self { runtime, client })
+        Ok(Self { runtime, client: instrumented!(client) })
     }
 
     pub(crate) fn flush(&self) -> Result<(), Failed> {

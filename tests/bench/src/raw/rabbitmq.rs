@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use futures::{StreamExt, future::try_join_all};
 use tokio::runtime::Runtime;
 
-use super::clients::lapin::{
-    self, BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
-    message::Delivery,
-    options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
-    types::FieldTable,
+use super::clients::{
+    instrumented,
+    lapin::{
+        self, BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
+        message::Delivery,
+        options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
+        types::FieldTable,
+    },
 };
 use crate::{
     peer::{
@@ -45,6 +48,7 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (connection, channel) = runtime.block_on(async {
             let connection = Connection::connect(&format!("amqp://{address}"), ConnectionProperties::default()).await?;
+            let connection = instrumented!(connection);
             let channel = connection.create_channel().await?;
             Ok::<_, Failed>((connection, channel))
         })?;
