@@ -49,12 +49,13 @@ impl Feature {
         Mode::Recorded
     }
 
-    /// Whether it has anything to do there. Messages that are sent have no header to capture.
+    /// Whether it has anything to do there. Messages that are sent have no header to capture, and nobody polls for messages
+    /// that are pushed.
     pub fn concerns(self, path: Path) -> bool {
         match self {
             Self::Metrics | Self::Hook | Self::LoggerProvider => true,
-            Self::ReceiveSpans | Self::CaptureHeaders | Self::Auto => !path.is_send(),
-            Self::CaptureKey => path == Path::KafkaReceive,
+            Self::CaptureHeaders | Self::Auto => !path.is_send(),
+            Self::ReceiveSpans | Self::CaptureKey => path == Path::KafkaReceive,
         }
     }
 
