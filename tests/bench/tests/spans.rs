@@ -1,4 +1,5 @@
-//! All instrumented sides do the same work: the same spans, with the same attributes.
+//! All instrumented sides do the same work: the same spans, with the same attributes. Of a NATS publish, ours tells
+//! the peer too.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -49,7 +50,7 @@ fn sides_make_the_same_spans() -> Result<(), Failed> {
 }
 
 fn assert_is(path: Path, side: Side, span: &SpanData) {
-    let (name, kind, attributes) = expected(path);
+    let (name, kind, mut attributes) = expected(path);
     let about = format!("{path}, {side}: {span:#?}");
     assert_eq!(span.name, name, "{about}");
     assert_eq!(span.span_kind, kind, "{about}");
@@ -64,6 +65,10 @@ fn assert_is(path: Path, side: Side, span: &SpanData) {
     assert_eq!(actual.len(), span.attributes.len(), "an attribute twice: {about}");
     // More than the side by hand tells.
     actual.remove("messaging.kafka.cluster.id");
+    if side == Side::Ours && path == Path::NatsSend {
+        // The hand-written side leaves out what only tells more of a server that is connected by its address.
+        attributes.extend([("network.peer.address", "127.0.0.1"), ("network.peer.port", "i64")]);
+    }
     assert_eq!(actual, attributes.into_iter().map(|(key, value)| (key, value.to_owned())).collect(), "{about}");
 }
 
