@@ -78,9 +78,14 @@ impl Acker {
         outcome: Settlement,
         settle: impl Future<Output = Result<bool>> + Send,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let traced = self.handed.as_ref().and_then(|handed| Some((handed, handed.broker.telemetry.call()?)));
+        let traced = self.handed.as_ref().map(|handed| (handed, handed.broker.telemetry.call()));
         async move {
             let Some((handed, call)) = traced else { return settle.await };
+            let Some(call) = call else {
+                // Suppressed: nothing is told of the settlement, and nothing else of the message either.
+                handed.span.settles_elsewhere();
+                return settle.await;
+            };
             // One that was used settles nothing, and nobody else's message either.
             let settling = Settling::message(call, name, handed, multiple && self.usable());
             let result = settle.await;

@@ -233,7 +233,8 @@ fn leave(delivery: Option<&Delivery>) {
 /// An acknowledgement about to be made.
 struct Settling<'a> {
     client: &'a Client,
-    operation: Option<(Call, OperationName, Settlement)>,
+    /// What it is; without a call where telemetry is suppressed, and none where it settles nothing.
+    operation: Option<(Option<Call>, OperationName, Settlement)>,
     delivery: Option<&'a Delivery>,
     subject: Option<&'a str>,
 }
@@ -246,13 +247,18 @@ impl<'a> Settling<'a> {
             AckKind::Term => Some((TERM, Settlement::Term)),
             AckKind::Progress => None,
         };
-        let operation = means.and_then(|(name, outcome)| Some((client.telemetry().call_on_message()?, name, outcome)));
+        let operation = means.map(|(name, outcome)| (client.telemetry().call_on_message(), name, outcome));
         Self { client, operation, delivery, subject }
     }
 
     async fn around(self, acknowledge: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
         let Self { client, operation, delivery, subject } = self;
         let Some((call, name, outcome)) = operation else { return acknowledge.await };
+        let Some(call) = call else {
+            // Nothing is told of the settlement, and nothing else of the message either.
+            leave(delivery);
+            return acknowledge.await;
+        };
         let span = match delivery {
             Some(delivery) => delivery.settle(client.get_ref(), call, name, subject),
             None => client.telemetry().settle(client.get_ref(), call, name, subject),
