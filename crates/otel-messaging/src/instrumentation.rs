@@ -333,9 +333,9 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Whether every poll and every message of a stream has a receive span beside its process span. Default: no, although
-    /// the convention says SHOULD, because both stand for the same hand-over. A fetch or get always has one, and so has
-    /// what failed.
+    /// Whether each poll that brings a message has a receive span beside the message's process span; each message of a Kafka
+    /// or JetStream pull stream was polled for, one that a broker pushes was not. Default: no, although the convention says
+    /// SHOULD, because both stand for the same hand-over. A fetch or get always has one, and so has what failed.
     pub fn receive_spans(mut self, spans: bool) -> Self {
         self.settings.receive_spans = spans;
         self
