@@ -1,7 +1,5 @@
 //! Which operations there are, what a destination is called, and what one client's telemetry is.
 
-#[cfg(feature = "jetstream")]
-use std::iter;
 use std::{
     fmt,
     net::IpAddr,
@@ -216,7 +214,7 @@ impl ClientTelemetry {
         subject: Option<&str>,
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject);
-        self.core.settle(call, &operation, Settles::Unknown, iter::empty(), |_| ())
+        self.core.settle(call, &operation, Settles::Unknown, |_| ())
     }
 
     /// Whether the message stays within the server's limit with a context in its headers. One that is too large anyway
@@ -543,13 +541,9 @@ impl Delivery {
         subject: Option<&str>,
     ) -> ClientSpan {
         let operation = self.source.operation(client, name, subject);
-        self.source.telemetry.core.settle(
-            call,
-            &operation,
-            Settles::Message(&self.process),
-            iter::empty(),
-            |attributes| set_message_id(attributes, self.id.as_ref()),
-        )
+        self.source.telemetry.core.settle(call, &operation, Settles::Message(&self.process), |attributes| {
+            set_message_id(attributes, self.id.as_ref())
+        })
     }
 }
 

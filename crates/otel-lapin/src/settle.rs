@@ -1,6 +1,6 @@
 //! Messages handed to the application, and what becomes of them.
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
 use lapin::{
     Error, Result,
@@ -126,7 +126,7 @@ impl<'a> Settling<'a> {
                 let settles = remains.map_or(Settles::Unknown, |remains| Settles::Context(&remains.context));
                 let nowhere = Place::default();
                 let place = entry.as_ref().map_or(&nowhere, |entry| &entry.place);
-                broker.telemetry.settle(call, &broker.at(name, place), settles, iter::empty(), |attributes| {
+                broker.telemetry.settle(call, &broker.at(name, place), settles, |attributes| {
                     delivery_tag(attributes, tag);
                     if let Some(remains) = remains {
                         ids(attributes, remains.message_id.as_ref(), remains.conversation_id.as_ref());
@@ -186,7 +186,7 @@ impl<'a> Settling<'a> {
 fn of_message(call: Call, name: OperationName, message: &Handed) -> ClientSpan {
     let operation = message.broker.at(name, &message.place);
     let settles = Settles::Message(&message.span);
-    message.broker.telemetry.settle(call, &operation, settles, iter::empty(), |attributes| {
+    message.broker.telemetry.settle(call, &operation, settles, |attributes| {
         delivery_tag(attributes, message.tag);
         ids(attributes, message.message_id.as_ref(), message.conversation_id.as_ref());
     })

@@ -386,15 +386,13 @@ impl Telemetry {
         span
     }
 
-    /// Starts the span of a settle operation.
-    ///
-    /// `links` are further messages that it settles, by the contexts of their process spans.
+    /// Starts the span of a settle operation on one message, or on what is not known; on several:
+    /// [`settle_batch`](Self::settle_batch).
     pub fn settle(
         &self,
         call: Call,
         operation: &Arc<Operation>,
         settles: Settles<'_>,
-        links: impl Iterator<Item = SpanContext>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let parent = match settles {
@@ -402,8 +400,7 @@ impl Telemetry {
             Settles::Context(context) => call.parent.with_remote_span_context(context.clone()),
             Settles::Unknown => call.parent.clone(),
         };
-        let links = links.take(operation.live.settings().max_links).map(Link::with_context);
-        let span = begin(&call, &parent, operation, SpanKind::Client, links, attributes);
+        let span = begin(&call, &parent, operation, SpanKind::Client, iter::empty(), attributes);
         match settles {
             Settles::Message(message) => span.of(message.clone()),
             _ => span,

@@ -243,7 +243,7 @@ impl Kafka {
         let span = self.call().map(|call| {
             let operation = self.operation(COMMIT, Some(message.topic()));
             let settles = process.map_or(Settles::Unknown, Settles::Message);
-            self.telemetry.settle(call, &operation, settles, std::iter::empty(), |attributes| {
+            self.telemetry.settle(call, &operation, settles, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, self.known_cluster());
             })
@@ -280,7 +280,7 @@ impl Kafka {
     fn offsets_span(&self, call: Call, offsets: Option<&TopicPartitionList>) -> ClientSpan {
         let elements = offsets.map(TopicPartitionList::elements).unwrap_or_default();
         let operation = self.commit_operation(&elements);
-        self.telemetry.settle(call, &operation, Settles::Unknown, std::iter::empty(), |attributes| {
+        self.telemetry.settle(call, &operation, Settles::Unknown, |attributes| {
             if let [element] = &elements[..] {
                 about(attributes, element.partition(), None);
             }

@@ -22,7 +22,7 @@ fn fail_everything(queue: &mut Queue) {
     let message = queue.pop().unwrap();
     message.fail(&"declined");
     let settles = Settles::Message(message.process_span().unwrap());
-    telemetry.settle(call(), &operation(ACK), settles, std::iter::empty(), |_| ()).fail("closed", "it is closed");
+    telemetry.settle(call(), &operation(ACK), settles, |_| ()).fail("closed", "it is closed");
     queue.push("2").unwrap();
     let message = queue.pop().unwrap();
     let boom = || -> () { panic!("a bug of the handler's") };

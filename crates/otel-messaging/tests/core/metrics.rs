@@ -146,7 +146,7 @@ fn everything(queue: &mut Queue) {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             let ack = telemetry.operation(ACK, &[destination], || consumer(destination));
-            let settle = telemetry.settle(call(), &ack, Settles::Message(&message), std::iter::empty(), |attributes| {
+            let settle = telemetry.settle(call(), &ack, Settles::Message(&message), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             if failed {
@@ -435,7 +435,7 @@ fn a_message_is_settled_once_or_dropped() {
     let message = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
     let ack = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
     let settles = Settles::Message(message.process_span().unwrap());
-    let failed = queue.telemetry.settle(queue.telemetry.call().unwrap(), &ack, settles, std::iter::empty(), |_| ());
+    let failed = queue.telemetry.settle(queue.telemetry.call().unwrap(), &ack, settles, |_| ());
     failed.fail("closed", "the connection is closed");
     let dropped = count(&sdk, "otel_messaging.deliveries", "\"dropped\"");
     drop(message);
@@ -444,7 +444,7 @@ fn a_message_is_settled_once_or_dropped() {
     // Several at once, and those of a batch.
     let before = count(&sdk, "otel_messaging.deliveries", "\"nack\"");
     let call = queue.telemetry.call().unwrap();
-    let several = queue.telemetry.settle(call, &ack, Settles::Unknown, std::iter::empty(), |_| ());
+    let several = queue.telemetry.settle(call, &ack, Settles::Unknown, |_| ());
     several.messages(5).settled(Settlement::Nack);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"nack\""), before + 5);
     for _ in 0..3 {

@@ -194,7 +194,7 @@ impl Message {
         let span = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
             let settles = self.process.as_ref().map_or(Settles::Unknown, Settles::Message);
-            self.telemetry.settle(call, &operation, settles, std::iter::empty(), |_| ())
+            self.telemetry.settle(call, &operation, settles, |_| ())
         });
         if let Some(span) = span {
             span.settled(outcome);
