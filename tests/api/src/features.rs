@@ -32,7 +32,8 @@ pub(crate) fn compare(workspace: &Workspace, client: &str, adapter: &str) -> Res
             }
         }
     }
-    for name in ours.keys().filter(|name| !theirs.contains_key(*name)) {
+    // Ours begin with `otel-`, so that no name that the client may yet have is taken.
+    for name in ours.keys().filter(|name| !theirs.contains_key(*name) && !name.starts_with("otel-")) {
         finding(What::Added, format!("feature {name}"), None);
     }
     let names: BTreeSet<_> = theirs.keys().cloned().collect();
