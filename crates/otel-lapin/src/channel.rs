@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, OperationName, Settlement, waiting},
+    adapter::{Call, ClientSpan, OperationName, Settlement, waiting},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     ledger::Ledger,
     message::{BasicGetMessage, BasicReturnMessage, Delivery},
     publisher_confirm::PublisherConfirm,
-    publishes::Publishes,
+    publishes::{Publish, Publishes},
     settle::{Handed, Settling},
     telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, delivery_attributes, message_attributes},
 };
@@ -43,6 +43,37 @@ struct Shared {
     broker: Arc<Broker>,
     publishes: Arc<Publishes>,
     ledger: Arc<Ledger>,
+}
+
+/// A publish that has begun, and what its end tells.
+enum Begun {
+    /// Nothing.
+    Untold,
+    /// That lapin has sent it.
+    Sent(ClientSpan),
+    /// That it waits for the broker's answer.
+    Awaited(Publish),
+}
+
+impl Begun {
+    fn end(self, published: Result<lapin::PublisherConfirm>) -> Result<PublisherConfirm> {
+        match (self, published) {
+            (Self::Untold, published) => published.map(PublisherConfirm::from),
+            (Self::Sent(span), Ok(confirm)) => {
+                span.succeed();
+                Ok(confirm.into())
+            }
+            (Self::Sent(span), Err(error)) => {
+                span.fail(error_type(&error), &error);
+                Err(error)
+            }
+            (Self::Awaited(publish), Ok(confirm)) => Ok(PublisherConfirm::new(confirm, publish)),
+            (Self::Awaited(publish), Err(error)) => {
+                publish.refused(&error);
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Channel {
@@ -84,58 +115,54 @@ impl Channel {
     ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
         let call = self.state.broker.telemetry.call();
         async move {
-            match call {
-                Some(call) => self.publish(call, exchange, routing_key, options, payload, properties).await,
-                None => {
-                    let publish = self.inner.basic_publish(exchange, routing_key, options, payload, properties);
-                    publish.await.map(PublisherConfirm::from)
-                }
-            }
+            let (begun, publish) = self.publish(call, exchange, routing_key, options, payload, properties);
+            begun.end(publish.await)
         }
     }
 
-    async fn publish(
-        &self,
-        call: Call,
+    /// Starts the span of a publish, and makes the publish that it is of. A call and not a future, which would hold the
+    /// message's properties once more: thousands of publishes may wait at a time.
+    fn publish<'a>(
+        &'a self,
+        call: Option<Call>,
         exchange: ShortString,
         routing_key: ShortString,
         options: BasicPublishOptions,
+        payload: &'a [u8],
+        properties: BasicProperties,
+    ) -> (Begun, impl Future<Output = Result<lapin::PublisherConfirm>> + Send + 'a) {
+        let (begun, properties) = match call {
+            Some(call) => self.begin(call, &exchange, &routing_key, options, payload, properties),
+            None => (Begun::Untold, properties),
+        };
+        (begun, self.inner.basic_publish(exchange, routing_key, options, payload, properties))
+    }
+
+    fn begin(
+        &self,
+        call: Call,
+        exchange: &ShortString,
+        routing_key: &ShortString,
+        options: BasicPublishOptions,
         payload: &[u8],
         properties: BasicProperties,
-    ) -> Result<PublisherConfirm> {
+    ) -> (Begun, BasicProperties) {
         let Shared { broker, publishes, .. } = &self.state;
         publishes.collect();
         let confirms = self.inner.status().confirm();
         let operation = broker.publish(exchange.as_str(), routing_key.as_str());
-        let (span, headers, injected) = {
-            let has_room = broker.has_room(&properties, &call);
-            let mut outgoing = Outgoing::new(&properties, confirms && (options.mandatory || options.immediate));
-            let span = broker.telemetry.send(call, &operation, has_room.then_some(&mut outgoing as _), |attributes| {
-                message_attributes(attributes, &properties, payload, broker);
-            });
-            let (headers, injected) = outgoing.finish();
-            (span, headers, injected)
-        };
+        let has_room = broker.has_room(&properties, &call);
+        let mut outgoing = Outgoing::new(&properties, confirms && (options.mandatory || options.immediate));
+        let span = broker.telemetry.send(call, &operation, has_room.then_some(&mut outgoing as _), |attributes| {
+            message_attributes(attributes, &properties, payload, broker);
+        });
+        let (headers, injected) = outgoing.finish();
+        let begun = if confirms { Begun::Awaited(publishes.begin(span, injected)) } else { Begun::Sent(span) };
         let properties = match headers {
             Some(headers) => properties.with_headers(headers),
             None => properties,
         };
-        if !confirms {
-            let published = self.inner.basic_publish(exchange, routing_key, options, payload, properties).await;
-            match &published {
-                Ok(_) => span.succeed(),
-                Err(error) => span.fail(error_type(error), error),
-            }
-            return published.map(PublisherConfirm::from);
-        }
-        let publish = publishes.begin(span, injected);
-        match self.inner.basic_publish(exchange, routing_key, options, payload, properties).await {
-            Ok(confirm) => Ok(PublisherConfirm::new(confirm, publish)),
-            Err(error) => {
-                publish.refused(&error);
-                Err(error)
-            }
-        }
+        (begun, properties)
     }
 
     /// Waits until the broker has answered everything that was published, and gives the messages that came back.
