@@ -9,7 +9,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    exceptions::Exception,
+    exceptions::{Failure, tell},
     metrics::{self, Particulars, between},
     operation::{Operation, OperationType},
     process_span::ProcessSpan,
@@ -191,7 +191,13 @@ impl ClientSpan {
         let told = self.told.take();
         let mut span = self.span.take();
         if let Some(failure) = &error {
-            fail(span.as_mut(), told.as_ref().map(|told| &told.operation), failure);
+            let operation = told.as_ref().map(|told| &*told.operation);
+            let recording = span.as_ref().is_some_and(Span::is_recording);
+            let message = tell(operation, failure, recording, span.as_ref().map(Span::span_context));
+            if let (Some(message), Some(span)) = (message, &mut span) {
+                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
+                span.set_status(Status::error(message));
+            }
         }
         if let Some(span) = &mut span {
             shield(|| match ended_at {
@@ -204,32 +210,6 @@ impl ClientSpan {
         if let Some(told) = told {
             told.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
         }
-    }
-}
-
-/// What failed: its `error.type`, and what it says.
-type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
-
-/// Says on a span, and in an event, what failed.
-fn fail(span: Option<&mut BoxedSpan>, operation: Option<&Arc<Operation>>, (error_type, error): &Failure<'_>) {
-    let exceptions = operation.and_then(|operation| Some((operation, operation.live.exceptions.as_ref()?)));
-    let recording = span.as_ref().is_some_and(|span| span.is_recording());
-    if !recording && exceptions.is_none() {
-        return;
-    }
-    // Written by somebody's `Display`, as likely to panic as any of it.
-    let message = shield(|| error.to_string()).unwrap_or_default();
-    if let Some((operation, exceptions)) = exceptions {
-        exceptions.emit(&Exception {
-            operation: operation.name.kind,
-            error_type,
-            message: &message,
-            span: span.as_ref().map(|span| span.span_context()),
-        });
-    }
-    if let (true, Some(span)) = (recording, span) {
-        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()));
-        span.set_status(Status::error(message));
     }
 }
 

@@ -1,13 +1,17 @@
 //! Events for what failed: `messaging.{create,send,receive,process,settle}.exception`.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, fmt, time::SystemTime};
 
 use opentelemetry::{
     logs::{AnyValue, LogRecord, Logger, Severity},
     trace::SpanContext,
 };
 
-use crate::{operation::OperationType, semconv::attribute, shield::shield};
+use crate::{
+    operation::{Operation, OperationType},
+    semconv::attribute,
+    shield::shield,
+};
 
 /// One failure. Source: the messaging events of the convention.
 pub(crate) struct Exception<'a> {
@@ -15,6 +19,29 @@ pub(crate) struct Exception<'a> {
     pub(crate) error_type: &'a str,
     pub(crate) message: &'a str,
     pub(crate) span: Option<&'a SpanContext>,
+}
+
+/// What failed: its `error.type`, and what it says.
+pub(crate) type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
+
+/// Tells of an operation's failure in an event, where there is somebody to tell; gives what the error says where the span is recorded, and
+/// is to say it too.
+pub(crate) fn tell(
+    operation: Option<&Operation>,
+    (error_type, error): &Failure<'_>,
+    recording: bool,
+    span: Option<&SpanContext>,
+) -> Option<String> {
+    let exceptions = operation.and_then(|operation| Some((operation.live.exceptions.as_ref()?, operation.kind())));
+    if !recording && exceptions.is_none() {
+        return None;
+    }
+    // Written by somebody's `Display`, as likely to panic as any of it.
+    let message = shield(|| error.to_string()).unwrap_or_default();
+    if let Some((exceptions, operation)) = exceptions {
+        exceptions.emit(&Exception { operation, error_type, message: &message, span });
+    }
+    recording.then_some(message)
 }
 
 /// A logger of whatever provider, of which only this much is needed.

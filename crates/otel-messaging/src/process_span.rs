@@ -21,13 +21,13 @@ use opentelemetry::{
 use crate::{
     arrival::Arrival,
     client_span::Settlement,
-    exceptions::Exception,
+    exceptions::{Failure, tell},
     live::MayLook,
     marks::{Attached, Identity, Marks},
     metrics::{self, Particulars, between},
-    operation::{Attributes, Operation, OperationType},
+    operation::{Attributes, Operation},
     policy::Correlation,
-    propagation::named,
+    propagation::of_named,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     sequential::{self, Hand},
     shield::shield,
@@ -206,9 +206,13 @@ impl ProcessSpan {
 
     /// The context that the sender left in the message, if there was a valid one.
     pub fn creation(&self) -> Option<SpanContext> {
+        self.of_creation(SpanContext::clone)
+    }
+
+    fn of_creation<T>(&self, read: impl FnOnce(&SpanContext) -> T) -> Option<T> {
         match &self.untrusted {
-            None => named(&self.base),
-            Some(untrusted) => untrusted.is_valid().then(|| (**untrusted).clone()),
+            None => of_named(&self.base, read),
+            Some(untrusted) => untrusted.is_valid().then(|| read(untrusted)),
         }
     }
 
@@ -266,14 +270,7 @@ impl ProcessSpan {
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
-        match &self.untrusted {
-            None => {
-                let span = self.base.span();
-                let creation = span.span_context();
-                (creation.is_valid() && creation.is_remote()).then(|| Identity::of(creation))
-            }
-            Some(untrusted) => untrusted.is_valid().then(|| Identity::of(untrusted)),
-        }
+        self.of_creation(Identity::of)
     }
 
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
@@ -325,16 +322,16 @@ impl ProcessSpan {
         self.settled.store(true, Ordering::Release);
     }
 
-    fn finish(&self, error: Option<(Cow<'static, str>, &dyn fmt::Display)>) {
+    fn finish(&self, error: Option<Failure<'_>>) {
         if self.has_ended() {
             return;
         }
         let span = self.current().own();
-        if let Some((error_type, error)) = &error {
+        if let Some(failure) = &error {
             let recording = span.as_ref().is_some_and(SpanRef::is_recording);
-            let message = self.failed(error_type, *error, recording, span.as_ref().map(SpanRef::span_context));
+            let message = self.failed(failure, recording, span.as_ref().map(SpanRef::span_context));
             if let (Some(message), Some(span)) = (message, &span) {
-                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()));
+                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
                 span.set_status(Status::error(message));
             }
         }
@@ -363,23 +360,9 @@ impl ProcessSpan {
     }
 
     /// Tells of a failure in an event; gives what the error says where the span is to say it too.
-    fn failed(
-        &self,
-        error_type: &str,
-        error: &dyn fmt::Display,
-        recording: bool,
-        span: Option<&SpanContext>,
-    ) -> Option<String> {
-        let exceptions = self.operation.live.exceptions.as_ref().filter(|_| !self.operation.off);
-        if !recording && exceptions.is_none() {
-            return None;
-        }
-        // Written by somebody's `Display`, as likely to panic as any of it.
-        let message = shield(|| error.to_string()).unwrap_or_default();
-        if let Some(exceptions) = exceptions {
-            exceptions.emit(&Exception { operation: OperationType::Process, error_type, message: &message, span });
-        }
-        recording.then_some(message)
+    fn failed(&self, failure: &Failure<'_>, recording: bool, span: Option<&SpanContext>) -> Option<String> {
+        let operation = Some(&*self.operation).filter(|operation| !operation.off);
+        tell(operation, failure, recording, span)
     }
 
     fn measure(&self, error_type: Option<&str>) {
@@ -525,9 +508,9 @@ impl Drop for ProcessSpan {
         self.dropped();
         let panicked = thread::panicking().then_some(ERROR_TYPE_PANIC);
         if let Some(mut span) = self.start_span(attributes) {
-            if let Some(message) = panicked
-                .and_then(|panic| self.failed(panic, &"panicked", span.is_recording(), Some(span.span_context())))
-            {
+            if let Some(message) = panicked.and_then(|panic| {
+                self.failed(&(panic.into(), &"panicked"), span.is_recording(), Some(span.span_context()))
+            }) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
                 span.set_status(Status::error(message));
             }

@@ -177,9 +177,14 @@ impl Propagator {
 
 /// The span that the headers named which a context was extracted from.
 pub(crate) fn named(context: &Context) -> Option<SpanContext> {
+    of_named(context, SpanContext::clone)
+}
+
+/// What is wanted of it, without a copy of all.
+pub(crate) fn of_named<T>(context: &Context, read: impl FnOnce(&SpanContext) -> T) -> Option<T> {
     let span = context.span();
     let named = span.span_context();
-    (named.is_valid() && named.is_remote()).then(|| named.clone())
+    (named.is_valid() && named.is_remote()).then(|| read(named))
 }
 
 /// The SDK's propagators, known by what they say of themselves.
