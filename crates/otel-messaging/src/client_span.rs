@@ -10,11 +10,11 @@ use opentelemetry::{
 
 use crate::{
     exceptions::{Failure, tell},
+    live::end,
     metrics::{self, Particulars, between},
     operation::{Operation, OperationType},
     process_span::ProcessSpan,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
-    shield::shield,
 };
 
 /// The span of one operation of a client, and its measurements. It ends once, when its outcome is reported.
@@ -23,6 +23,7 @@ use crate::{
 /// (`otel_messaging.delivery.outcome_unknown`); while the thread is panicking, the error is `panic`.
 #[must_use = "a span says what became of its operation"]
 pub struct ClientSpan {
+    /// Kept as long as somebody sees what is set on it.
     span: Option<BoxedSpan>,
     told: Option<Told>,
     ended_at: Option<SystemTime>,
@@ -32,6 +33,8 @@ pub struct ClientSpan {
 /// What there is to tell of an operation beside its span.
 struct Told {
     operation: Arc<Operation>,
+    /// A span that nobody records and that was let go of, where an event is to say which one it was.
+    unrecorded: Option<Box<SpanContext>>,
     start: SystemTime,
     /// How many messages it is about.
     messages: u64,
@@ -82,9 +85,25 @@ impl ClientSpan {
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
         let live = &operation.live;
         let told = !operation.off && (live.instruments().is_some() || live.exceptions.is_some());
-        let told =
-            told.then(|| Told { operation: operation.clone(), start, messages: 1, more: Vec::new(), timed: true });
+        let told = told.then(|| Told {
+            operation: operation.clone(),
+            unrecorded: None,
+            start,
+            messages: 1,
+            more: Vec::new(),
+            timed: true,
+        });
         Self { span, told, ended_at: None, of: None }
+    }
+
+    /// Lets go of a span that nobody records, once its context is in the message: thousands may await their answers.
+    pub(crate) fn without_unrecorded(mut self) -> Self {
+        let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return self };
+        if let Some(told) = self.told.as_mut().filter(|told| told.operation.live.exceptions.is_some()) {
+            told.unrecorded = Some(Box::new(span.span_context().clone()));
+        }
+        end(&mut span, None);
+        self
     }
 
     /// Notes an attribute of the start that metrics have too.
@@ -121,8 +140,8 @@ impl ClientSpan {
         self.span.as_ref().is_some_and(Span::is_recording)
     }
 
-    /// The context that other spans can link to; `None` without a tracer.
-    pub fn span_context(&self) -> Option<&SpanContext> {
+    /// The context that a message is to carry; `None` without a tracer.
+    pub(crate) fn span_context(&self) -> Option<&SpanContext> {
         self.span.as_ref().map(Span::span_context)
     }
 
@@ -193,19 +212,15 @@ impl ClientSpan {
         if let Some(failure) = &error {
             let operation = told.as_ref().map(|told| &*told.operation);
             let recording = span.as_ref().is_some_and(Span::is_recording);
-            let message = tell(operation, failure, recording, span.as_ref().map(Span::span_context));
+            let unrecorded = told.as_ref().and_then(|told| told.unrecorded.as_deref());
+            let message = tell(operation, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
             if let (Some(message), Some(span)) = (message, &mut span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
                 span.set_status(Status::error(message));
             }
         }
         if let Some(span) = &mut span {
-            shield(|| match ended_at {
-                Some(time) => span.end_with_timestamp(time),
-                // What nobody records needs no clock.
-                None if !span.is_recording() => span.end_with_timestamp(SystemTime::UNIX_EPOCH),
-                None => span.end(),
-            });
+            end(span, ended_at);
         }
         if let Some(told) = told {
             told.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));

@@ -19,6 +19,7 @@ mod propagation;
 mod sequential;
 mod shield;
 mod telemetry;
+mod w3c;
 
 pub mod adapter;
 pub mod semconv;

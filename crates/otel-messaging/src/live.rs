@@ -214,6 +214,16 @@ impl Live {
     }
 }
 
+/// Ends a span, now unless it is told when.
+pub(crate) fn end(span: &mut BoxedSpan, at: Option<SystemTime>) {
+    shield(|| match at {
+        Some(time) => span.end_with_timestamp(time),
+        // What nobody records needs no clock.
+        None if !span.is_recording() => span.end_with_timestamp(SystemTime::UNIX_EPOCH),
+        None => span.end(),
+    });
+}
+
 fn since_1970(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()))

@@ -22,7 +22,7 @@ use crate::{
     arrival::Arrival,
     client_span::Settlement,
     exceptions::{Failure, tell},
-    live::MayLook,
+    live::{MayLook, end},
     marks::{Attached, Identity, Marks},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
@@ -87,6 +87,8 @@ struct Current {
 enum Whose {
     /// This message's, or this batch's.
     Own,
+    /// The same, but nobody records it: it has ended, and is only handed on.
+    Unrecorded,
     /// That of the batch which the message belongs to.
     Batch,
     /// There is none: what is in the context was there before.
@@ -94,9 +96,25 @@ enum Whose {
 }
 
 impl Current {
-    /// The span, where it is this one's to change.
-    fn own(&self) -> Option<SpanRef<'_>> {
+    /// With a span that has just begun, on top of a context. One that nobody records ends at once: all that is left of it to
+    /// anybody is which one it is.
+    fn of(mut span: BoxedSpan, base: &Context) -> Self {
+        if span.is_recording() {
+            return Self { context: base.with_span(span), span: Whose::Own };
+        }
+        let context = base.with_remote_span_context(span.span_context().clone());
+        end(&mut span, None);
+        Self { context, span: Whose::Unrecorded }
+    }
+
+    /// The span, where it is this one's to change and somebody sees it.
+    fn recorded(&self) -> Option<SpanRef<'_>> {
         (self.span == Whose::Own).then(|| self.context.span())
+    }
+
+    /// Which span it is, if there is one.
+    fn which(&self) -> Option<SpanContext> {
+        (self.span != Whose::Nobodys).then(|| self.context.span().span_context().clone())
     }
 }
 
@@ -157,7 +175,7 @@ impl ProcessSpan {
             })
             .flatten();
         let current = match span {
-            Some(span) => Current { context: parent.with_span(span), span: Whose::Own },
+            Some(span) => Current::of(span, &parent),
             None => Current { context: parent.clone(), span: Whose::Nobodys },
         };
         Self {
@@ -225,7 +243,7 @@ impl ProcessSpan {
         self.context.get_or_init(|| {
             let attributes = mem::take(&mut *self.attributes.lock().unwrap_or_else(PoisonError::into_inner));
             match self.start_span(attributes) {
-                Some(span) => Current { context: self.base.with_span(span), span: Whose::Own },
+                Some(span) => Current::of(span, &self.base),
                 None => Current { context: self.without_span(), span: Whose::Nobodys },
             }
         })
@@ -261,9 +279,7 @@ impl ProcessSpan {
     /// Makes current, on top of what is, that the message is sent again.
     pub(crate) fn again(&self) -> Attached {
         let current = Context::current();
-        let own = self.current();
-        let own = (own.span != Whose::Nobodys).then(|| own.context.span().span_context().clone());
-        let again = self.creation().into_iter().chain(own).collect();
+        let again = self.creation().into_iter().chain(self.current().which()).collect();
         let marks = current.get::<Marks>().cloned().unwrap_or_default();
         let marks = Marks { processed: self.identity(), again, ..marks };
         Attached::new(current.with_value(marks), self.identity())
@@ -309,8 +325,8 @@ impl ProcessSpan {
     /// For messages that are settled together with others; a single one is noted by
     /// [`ClientSpan::settled`](crate::adapter::ClientSpan::settled).
     pub fn settled(&self, outcome: Settlement) {
-        let own = self.current().own();
-        if let (false, Some(span)) = (self.settled.swap(true, Ordering::AcqRel), own)
+        let recorded = self.current().recorded();
+        if let (false, Some(span)) = (self.settled.swap(true, Ordering::AcqRel), recorded)
             && !self.ended.load(Ordering::Acquire)
         {
             span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
@@ -326,21 +342,18 @@ impl ProcessSpan {
         if self.has_ended() {
             return;
         }
-        let span = self.current().own();
+        let current = self.current();
+        let span = current.recorded();
         if let Some(failure) = &error {
             let recording = span.as_ref().is_some_and(SpanRef::is_recording);
-            let message = self.failed(failure, recording, span.as_ref().map(SpanRef::span_context));
+            let message = self.failed(failure, recording, current.which().as_ref());
             if let (Some(message), Some(span)) = (message, &span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
                 span.set_status(Status::error(message));
             }
         }
         if let Some(span) = span {
-            shield(|| match span.is_recording() {
-                true => span.end(),
-                // What nobody records needs no clock.
-                false => span.end_with_timestamp(self.start),
-            });
+            shield(|| span.end());
         }
         self.measure(error.as_ref().map(|(error_type, _)| &**error_type));
     }
@@ -388,7 +401,7 @@ impl ProcessSpan {
         if !self.rules.awaits_settlement || self.settled.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Some(span) = self.context.get().and_then(Current::own)
+        if let Some(span) = self.context.get().and_then(Current::recorded)
             && !self.ended.load(Ordering::Acquire)
         {
             span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
@@ -514,10 +527,7 @@ impl Drop for ProcessSpan {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
                 span.set_status(Status::error(message));
             }
-            shield(|| match span.is_recording() {
-                true => span.end(),
-                false => span.end_with_timestamp(self.start),
-            });
+            end(&mut span, None);
         }
         self.measure(panicked);
     }

@@ -3,7 +3,6 @@
 use std::{
     hash::Hasher,
     ptr,
-    str::FromStr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +10,14 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, SpanId, TraceFlags, TraceId,
-    baggage::{Baggage, BaggageExt, KeyValueMetadata},
+    Context,
+    baggage::BaggageExt,
     global,
     propagation::{Extractor, Injector, TextMapPropagator},
-    trace::{SpanContext, TraceContextExt, TraceState},
+    trace::{SpanContext, TraceContextExt},
 };
 
-use crate::shield::shield;
+use crate::{shield::shield, w3c};
 
 /// How contexts travel in message headers, where no propagator is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,12 +52,6 @@ impl From<Propagation> for Propagator {
     }
 }
 
-pub(crate) const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-const BAGGAGE: &str = "baggage";
-const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
-const W3C: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
-
 impl Propagator {
     /// Whether there is one that knows any header.
     pub(crate) fn is_real(&self) -> bool {
@@ -73,37 +66,41 @@ impl Propagator {
     pub(crate) fn owns(&self, header: &str) -> bool {
         let same = |field: &str| field.eq_ignore_ascii_case(header);
         let field_of = |propagator: &Self| propagator.with(|propagator| propagator.fields().any(same));
-        W3C.into_iter().any(same)
+        w3c::FIELDS.into_iter().any(same)
             || field_of(&Self::Global).unwrap_or_default()
             // One that panics instead of naming its headers may own any.
             || matches!(self, Self::Explicit(_)) && field_of(self).unwrap_or(true)
     }
 
-    /// Writes a context. `replace`: one that is there goes whole, so that a tracestate does not outlive its traceparent.
-    pub(crate) fn inject(&self, context: &Context, headers: &mut dyn Injector, replace: bool) {
+    /// Writes the context of a span, and what else its parent's carries. `replace`: one that is there goes whole, so that a
+    /// tracestate does not outlive its traceparent.
+    pub(crate) fn inject(&self, span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
         match self {
             Self::W3c => {
                 if replace {
-                    W3C.into_iter().for_each(|field| headers.set(field, String::new()));
+                    w3c::FIELDS.into_iter().for_each(|field| headers.set(field, String::new()));
                 }
-                inject_w3c(context, headers);
+                w3c::inject_span(span, headers);
+                w3c::inject_baggage(parent.baggage(), headers);
             }
             Self::Off => (),
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
-                    && (!baggage || context.baggage().is_empty())
+                    && (!baggage || parent.baggage().is_empty())
                 {
                     if replace {
-                        let fields = if baggage { &W3C[..] } else { &TRACE_CONTEXT };
+                        let fields = if baggage { &w3c::FIELDS[..] } else { &w3c::TRACE_CONTEXT };
                         fields.iter().for_each(|field| headers.set(field, String::new()));
                     }
-                    return inject_span(context, headers);
+                    return w3c::inject_span(span, headers);
                 }
+                let context =
+                    if span.is_valid() { parent.with_remote_span_context(span.clone()) } else { parent.clone() };
                 self.with(|propagator| {
                     if replace {
                         propagator.fields().for_each(|field| headers.set(field, String::new()));
                     }
-                    propagator.inject_context(context, headers);
+                    propagator.inject_context(&context, headers);
                 });
             }
         }
@@ -114,14 +111,14 @@ impl Propagator {
     pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, malformed: impl FnOnce()) -> Context {
         match self {
             Self::W3c => {
-                let context = match baggage(headers) {
+                let context = match w3c::baggage(headers) {
                     Some(baggage) => context.with_baggage(baggage),
                     None => context,
                 };
-                match span_context(headers) {
+                match w3c::span_context(headers) {
                     Some(creation) => context.with_remote_span_context(creation),
                     None => {
-                        if headers.get(TRACEPARENT).is_some() {
+                        if headers.get(w3c::TRACEPARENT).is_some() {
                             malformed();
                         }
                         context
@@ -131,16 +128,16 @@ impl Propagator {
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
-                    && (!baggage || headers.get(BAGGAGE).is_none())
-                    && let Some(creation) = span_context(headers)
+                    && (!baggage || headers.get(w3c::BAGGAGE).is_none())
+                    && let Some(creation) = w3c::span_context(headers)
                 {
                     return context.with_remote_span_context(creation);
                 }
                 let extracted = self.with(|propagator| {
                     let extracted = propagator.extract_with_context(&context, headers);
                     if named(&extracted).is_none()
-                        && propagator.fields().any(|field| field == TRACEPARENT)
-                        && headers.get(TRACEPARENT).is_some()
+                        && propagator.fields().any(|field| field == w3c::TRACEPARENT)
+                        && headers.get(w3c::TRACEPARENT).is_some()
                     {
                         malformed();
                     }
@@ -263,148 +260,6 @@ impl Hasher for Address {
     fn finish(&self) -> u64 {
         0
     }
-}
-
-fn inject_w3c(context: &Context, headers: &mut dyn Injector) {
-    inject_span(context, headers);
-    let baggage = context.baggage();
-    if !baggage.is_empty() {
-        headers.set(BAGGAGE, baggage_header(baggage));
-    }
-}
-
-fn inject_span(context: &Context, headers: &mut dyn Injector) {
-    let span = context.span();
-    let span = span.span_context();
-    if span.is_valid() {
-        headers.set(TRACEPARENT, traceparent(span));
-        headers.set(TRACESTATE, span.trace_state().header());
-    }
-}
-
-/// `00-{trace id}-{span id}-{flags}`: only the flag that this version defines.
-fn traceparent(span: &SpanContext) -> String {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    let mut write = |at: usize, bytes: &[u8]| {
-        for (two, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
-            two.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-    };
-    write(3, &span.trace_id().to_bytes());
-    write(36, &span.span_id().to_bytes());
-    write(53, &[(span.trace_flags() & TraceFlags::SAMPLED).to_u8()]);
-    // It is ASCII.
-    String::from_utf8(text.to_vec()).unwrap_or_default()
-}
-
-/// The context in `traceparent` and `tracestate`, if it is valid.
-fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
-    let text = headers.get(TRACEPARENT)?.trim().as_bytes();
-    let (parts, more) = text.split_at_checked(55)?;
-    if [2, 35, 52].iter().any(|&dash| parts[dash] != b'-') {
-        return None;
-    }
-    let (version, flags) = (hex(&parts[..2])?, hex(&parts[53..])?);
-    let trace = u128::from(hex(&parts[3..19])?) << 64 | u128::from(hex(&parts[19..35])?);
-    let span = hex(&parts[36..52])?;
-    // Later versions may have more parts; version 0 has these, and 255 is none.
-    if version == 0xff || !more.is_empty() && (version == 0 || more[0] != b'-') {
-        return None;
-    }
-    let flags = TraceFlags::new(u8::try_from(flags).ok()?) & TraceFlags::SAMPLED;
-    let state = headers.get(TRACESTATE).and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
-    let span = SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state);
-    span.is_valid().then_some(span)
-}
-
-/// What each byte is worth as a digit; [`NO_DIGIT`] for those that are none, capital letters among them.
-const DIGITS: [u8; 256] = {
-    let mut digits = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < 16 {
-        digits[b"0123456789abcdef"[value] as usize] = value as u8;
-        value += 1;
-    }
-    digits
-};
-const NO_DIGIT: u8 = 0xff;
-
-/// A number of at most 16 digits. Each is looked at before the answer: in a good header all have to be.
-fn hex(digits: &[u8]) -> Option<u64> {
-    let (mut number, mut seen) = (0, 0);
-    for &digit in digits {
-        let value = DIGITS[usize::from(digit)];
-        seen |= value;
-        number = number << 4 | u64::from(value & 0xf);
-    }
-    (seen <= 0xf).then_some(number)
-}
-
-/// What W3C baggage allows: bytes in a header, and entries.
-const MAX_BAGGAGE_BYTES: usize = 8_192;
-const MAX_BAGGAGE_ENTRIES: usize = 64;
-
-fn baggage(headers: &dyn Extractor) -> Option<Baggage> {
-    let text = headers.get(BAGGAGE).filter(|text| text.len() <= MAX_BAGGAGE_BYTES)?;
-    let entry = |entry: &str| {
-        let (pair, metadata) = entry.split_once(';').unwrap_or((entry, ""));
-        let mut pair = pair.split('=');
-        let (name, value) = (decoded(pair.next()?)?, decoded(pair.next()?)?);
-        let metadata: Vec<_> = metadata.split(';').filter_map(|one| Some(decoded(one)?.trim().to_owned())).collect();
-        Some(KeyValueMetadata::new(name.trim().to_owned(), value.trim().to_owned(), metadata.join(";")))
-    };
-    Some(text.split(',').take(MAX_BAGGAGE_ENTRIES).filter_map(entry).collect())
-}
-
-fn baggage_header(baggage: &Baggage) -> String {
-    let mut text = String::new();
-    for (name, (value, metadata)) in baggage {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        encode(name.as_str().trim(), b"", &mut text);
-        text.push('=');
-        encode(value.as_str().trim(), b"", &mut text);
-        let metadata = metadata.as_str().trim();
-        if !metadata.is_empty() {
-            text.push(';');
-            // Several properties, with space around them.
-            encode(metadata, b" ;=", &mut text);
-        }
-    }
-    text
-}
-
-/// Percent-encoded, but for `plain`. The SDK leaves `%` and `\` as they are, and all of the metadata: another value would
-/// arrive than was sent, and a comma in the metadata would begin an entry.
-fn encode(text: &str, plain: &[u8], to: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        let special = matches!(byte, b'"' | b'%' | b',' | b';' | b'=' | b'\\') || !byte.is_ascii_graphic();
-        if special && !plain.contains(&byte) {
-            to.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
-        } else {
-            to.push(char::from(byte));
-        }
-    }
-}
-
-/// Percent-decoded; `None` for what is not UTF-8 then. A `%` that begins no such code stays.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let code = match (first, after) {
-            (b'%', [high, low, after @ ..]) => hex(high).zip(hex(low)).map(|(high, low)| (high << 4 | low, after)),
-            _ => None,
-        };
-        let (byte, after) = code.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, SpanId, otel_warn,
+    Context, InstrumentationScope, SpanId, TraceId, otel_warn,
     propagation::{Extractor, Injector},
     trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
@@ -220,7 +220,7 @@ impl Telemetry {
         if let (true, Some(headers)) = (writes, headers) {
             inject(&call, &span, &settings.propagator, headers, carried.is_some());
         }
-        span
+        span.without_unrecorded()
     }
 
     /// Makes the span of a message that is sent later, and writes its context into the headers to keep until then: the
@@ -268,17 +268,13 @@ impl Telemetry {
                 }
             }
         }
-        let parent = call.parent.span().span_context().clone();
+        let parent = call.parent.span();
         // All ids are of one length, so any stand in for those of a span that does not exist yet.
-        let context = call.parent.with_remote_span_context(SpanContext::new(
-            opentelemetry::TraceId::from(u128::MAX),
-            opentelemetry::SpanId::from(u64::MAX),
-            parent.trace_flags(),
-            true,
-            parent.trace_state().clone(),
-        ));
+        let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
+        let flags = parent.span_context().trace_flags();
+        let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
         let mut count = Count(Injected::default());
-        self.live().settings().propagator.inject(&context, &mut count, false);
+        self.live().settings().propagator.inject(&span, &call.parent, &mut count, false);
         count.0
     }
 
@@ -511,12 +507,11 @@ fn begin(
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
 /// stays where there is neither.
 fn inject(call: &Call, span: &ClientSpan, propagator: &Propagator, headers: &mut dyn Injector, replace: bool) {
-    let own = span.span_context().map(|span| call.parent.with_remote_span_context(span.clone()));
-    let context = own.as_ref().unwrap_or(&call.parent);
-    if replace && !context.span().span_context().is_valid() {
-        return;
+    let parent = call.parent.span();
+    let span = span.span_context().unwrap_or(parent.span_context());
+    if !replace || span.is_valid() {
+        propagator.inject(span, &call.parent, headers, replace);
     }
-    propagator.inject(context, headers, replace);
 }
 
 /// Notices a span that is held open around a consumer's loop: every message then becomes a part of it.

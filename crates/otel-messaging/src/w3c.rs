@@ -1,0 +1,213 @@
+//! W3C trace context and baggage, as text.
+
+use std::str::FromStr;
+
+use opentelemetry::{
+    SpanId, TraceFlags, TraceId,
+    baggage::{Baggage, KeyValueMetadata},
+    propagation::{Extractor, Injector},
+    trace::{SpanContext, TraceState},
+};
+
+pub(crate) const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+pub(crate) const BAGGAGE: &str = "baggage";
+pub(crate) const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
+pub(crate) const FIELDS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
+
+/// Writes `traceparent` and `tracestate`, if the span is valid.
+pub(crate) fn inject_span(span: &SpanContext, headers: &mut dyn Injector) {
+    if span.is_valid() {
+        headers.set(TRACEPARENT, traceparent(span));
+        headers.set(TRACESTATE, span.trace_state().header());
+    }
+}
+
+/// Writes `baggage`, if there is any.
+pub(crate) fn inject_baggage(baggage: &Baggage, headers: &mut dyn Injector) {
+    if !baggage.is_empty() {
+        headers.set(BAGGAGE, baggage_header(baggage));
+    }
+}
+
+/// `00-{trace id}-{span id}-{flags}`: only the flag that this version defines.
+fn traceparent(span: &SpanContext) -> String {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let mut write = |at: usize, bytes: &[u8]| {
+        for (two, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
+            two.copy_from_slice(&PAIRS[usize::from(*byte)]);
+        }
+    };
+    write(3, &span.trace_id().to_bytes());
+    write(36, &span.span_id().to_bytes());
+    write(53, &[(span.trace_flags() & TraceFlags::SAMPLED).to_u8()]);
+    // It is ASCII.
+    String::from_utf8(text.to_vec()).unwrap_or_default()
+}
+
+/// Each byte as two digits.
+const PAIRS: [[u8; 2]; 256] = {
+    let hex = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [hex[byte >> 4], hex[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// The context in `traceparent` and `tracestate`, if it is valid.
+pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
+    let text = headers.get(TRACEPARENT)?.trim_ascii().as_bytes();
+    let (parts, more) = text.split_first_chunk::<55>()?;
+    if [2, 35, 52].iter().any(|&dash| parts[dash] != b'-') {
+        return None;
+    }
+    let (version, flags) = (pair(&parts[..2])?, pair(&parts[53..])?);
+    let trace = u128::from(hex(&parts[3..19])?) << 64 | u128::from(hex(&parts[19..35])?);
+    let span = hex(&parts[36..52])?;
+    // Later versions may have more parts; version 0 has these, and 255 is none.
+    if version == 0xff || !more.is_empty() && (version == 0 || more[0] != b'-') {
+        return None;
+    }
+    let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
+    let state = headers.get(TRACESTATE).and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
+    let span = SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state);
+    span.is_valid().then_some(span)
+}
+
+/// The number that two digits are. Capital letters are no digits, here and below.
+fn pair(digits: &[u8]) -> Option<u8> {
+    let at = PAIRS.iter().position(|pair| pair == digits)?;
+    u8::try_from(at).ok()
+}
+
+/// The number that sixteen digits are.
+fn hex(digits: &[u8]) -> Option<u64> {
+    let (high, low) = digits.split_first_chunk()?;
+    Some(eight(*high)? << 32 | eight(low.try_into().ok()?)?)
+}
+
+/// The number that eight digits are, all looked at together: each is a byte of one word.
+fn eight(digits: [u8; 8]) -> Option<u64> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let digits = u64::from_be_bytes(digits);
+    // '0' to '9' are 0x30 and more, 'a' to 'f' 0x61 and more: this bit tells which.
+    let letters = digits >> 6 & EACH;
+    let values = (digits & (0x0f * EACH)) + 9 * letters;
+    let kinds = digits & (0xf0 * EACH) == 0x30 * (EACH + letters);
+    // Letters are worth more than nine, others are not, and none more than fifteen. No sum here leaves its byte.
+    let ranges = (values + 6 * EACH) >> 4 & EACH == letters && values & (0xf0 * EACH) == 0;
+    if !kinds || !ranges {
+        return None;
+    }
+    let twos = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos | twos >> 8) & 0x0000_ffff_0000_ffff;
+    Some((fours | fours >> 16) & 0xffff_ffff)
+}
+
+/// What W3C baggage allows: bytes in a header, and entries.
+const MAX_BAGGAGE_BYTES: usize = 8_192;
+const MAX_BAGGAGE_ENTRIES: usize = 64;
+
+pub(crate) fn baggage(headers: &dyn Extractor) -> Option<Baggage> {
+    let text = headers.get(BAGGAGE).filter(|text| text.len() <= MAX_BAGGAGE_BYTES)?;
+    let entry = |entry: &str| {
+        let (pair, metadata) = entry.split_once(';').unwrap_or((entry, ""));
+        let mut pair = pair.split('=');
+        let (name, value) = (decoded(pair.next()?)?, decoded(pair.next()?)?);
+        let metadata: Vec<_> = metadata.split(';').filter_map(|one| Some(decoded(one)?.trim().to_owned())).collect();
+        Some(KeyValueMetadata::new(name.trim().to_owned(), value.trim().to_owned(), metadata.join(";")))
+    };
+    Some(text.split(',').take(MAX_BAGGAGE_ENTRIES).filter_map(entry).collect())
+}
+
+fn baggage_header(baggage: &Baggage) -> String {
+    let mut text = String::new();
+    for (name, (value, metadata)) in baggage {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        encode(name.as_str().trim(), b"", &mut text);
+        text.push('=');
+        encode(value.as_str().trim(), b"", &mut text);
+        let metadata = metadata.as_str().trim();
+        if !metadata.is_empty() {
+            text.push(';');
+            // Several properties, with space around them.
+            encode(metadata, b" ;=", &mut text);
+        }
+    }
+    text
+}
+
+/// Percent-encoded, but for `plain`. The SDK leaves `%` and `\` as they are, and all of the metadata: another value would
+/// arrive than was sent, and a comma in the metadata would begin an entry.
+fn encode(text: &str, plain: &[u8], to: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        let special = matches!(byte, b'"' | b'%' | b',' | b';' | b'=' | b'\\') || !byte.is_ascii_graphic();
+        if special && !plain.contains(&byte) {
+            to.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
+        } else {
+            to.push(char::from(byte));
+        }
+    }
+}
+
+/// Percent-decoded; `None` for what is not UTF-8 then. A `%` that begins no such code stays.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let code = match (first, after) {
+            (b'%', [high, low, after @ ..]) => hex(high).zip(hex(low)).map(|(high, low)| (high << 4 | low, after)),
+            _ => None,
+        };
+        let (byte, after) = code.unwrap_or((*first, after));
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{eight, pair};
+
+    fn is_digit(byte: &u8) -> bool {
+        matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+    }
+
+    /// Mostly digits, or what is next to them.
+    fn nearly() -> impl Strategy<Value = u8> {
+        prop_oneof![8 => prop::sample::select(b"0123456789abcdef".to_vec()), 1 => any::<u8>(), 1 => prop::sample::select(b"/:`gAF".to_vec())]
+    }
+
+    #[test]
+    fn each_byte_is_a_digit_or_none_at_each_place() {
+        for place in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut digits = *b"00000000";
+                digits[place] = byte;
+                let expected = char::from(byte).to_digit(16).filter(|_| is_digit(&byte));
+                assert_eq!(eight(digits), expected.map(|digit| u64::from(digit) << (4 * (7 - place))));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn digits_are_the_number_that_they_write(digits in prop::array::uniform8(nearly())) {
+            let text = std::str::from_utf8(&digits).ok().filter(|_| digits.iter().all(is_digit));
+            prop_assert_eq!(eight(digits), text.and_then(|text| u64::from_str_radix(text, 16).ok()));
+            prop_assert_eq!(pair(&digits[..2]).map(u64::from), digits[..2].iter().all(is_digit).then(|| {
+                u64::from_str_radix(std::str::from_utf8(&digits[..2]).unwrap(), 16).unwrap()
+            }));
+        }
+    }
+}
