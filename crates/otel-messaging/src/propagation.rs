@@ -162,7 +162,7 @@ impl Propagator {
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
                     // The no-op propagator extracts the *current* context: it must not be asked.
-                    propagator.fields().next()?;
+                    shield(|| propagator.fields().next()).flatten()?;
                     // Caught under the global's lock, so that a panic does not poison it for everybody else.
                     with.take().and_then(|with| shield(|| with(propagator)))
                 })

@@ -66,6 +66,18 @@ pub struct Call {
 }
 
 impl Call {
+    /// When it was.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// The same, begun earlier. What waits for a message keeps this time and no call: a call holds the context it was made
+    /// in, and with it perhaps the last handle of a span that ends when it is let go of.
+    #[must_use]
+    pub fn since(self, began: SystemTime) -> Self {
+        Self { at: began, ..self }
+    }
+
     /// The message that is sent again: what the send of it links.
     fn again(&self) -> &[SpanContext] {
         self.parent.get::<Marks>().filter(|_| self.marked).map(|marks| &marks.again[..]).unwrap_or_default()
