@@ -4,7 +4,7 @@ use std::{
     ptr, str,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicPtr, Ordering},
+        atomic::{AtomicPtr, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -43,6 +43,7 @@ pub(crate) struct Kafka {
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
+    callbacks: AtomicUsize,
 }
 
 /// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
@@ -62,7 +63,17 @@ impl Kafka {
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
             brokers: Brokers::default(),
+            callbacks: AtomicUsize::new(0),
         }
+    }
+
+    /// How many rebalances and automatic commits the application has been called back for.
+    pub(crate) fn callbacks(&self) -> usize {
+        self.callbacks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn calls_back(&self) {
+        self.callbacks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// This is in the context of that client, and in no other's.
@@ -162,15 +173,21 @@ impl Kafka {
         self.telemetry.create(call, &operation, headers, |_| ());
     }
 
-    /// Notes that a message is handed to the application. `since` is when the wait for it began, where anybody wants to
-    /// know.
+    /// Notes that a message is handed to the application. `since` is when the poll for it began, if it was
+    /// polled for and anybody wants to know.
     #[inline]
-    pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>, since: Option<Call>) -> Arc<ProcessSpan> {
+    pub(crate) fn hand_out(
+        &self,
+        call: Call,
+        message: &BorrowedMessage<'_>,
+        since: Option<SystemTime>,
+    ) -> Arc<ProcessSpan> {
         let cluster = self.cluster(message);
+        let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
         let process = self.hand_out_any(call, message, message.headers());
-        if let Some(since) = since.filter(|_| self.telemetry.tells_polls()) {
+        if let Some(poll) = poll {
             let operation = self.operation(POLL, Some(message.topic()));
-            self.telemetry.polled(since, &operation, &process, |attributes| {
+            self.telemetry.polled(poll, &operation, &process, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, cluster);
                 self.of_content(attributes, message.key(), message.payload());
@@ -223,8 +240,10 @@ impl Kafka {
     }
 
     /// Tells of a poll that failed. The end of a partition is no failure.
-    pub(crate) fn poll_failed(&self, call: Option<Call>, error: &KafkaError) {
-        if let (Some(call), false) = (call, matches!(error, KafkaError::PartitionEOF(_))) {
+    pub(crate) fn poll_failed(&self, now: Option<Call>, since: Option<SystemTime>, error: &KafkaError) {
+        if let (Some(call), false) = (now, matches!(error, KafkaError::PartitionEOF(_))) {
+            let began = since.unwrap_or(call.at());
+            let call = call.since(began);
             let operation = self.operation(POLL, None);
             let span = self.telemetry.receive(call, &operation, std::iter::empty(), |attributes| {
                 of_cluster(attributes, self.known_cluster());
