@@ -13,11 +13,9 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
+    adapter::{self, Attributes, Destination, Operation, OperationName, Telemetry, is_uuid},
     semconv::attribute,
 };
-
-use crate::headers::{added_size, content_header_size};
 
 pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -34,10 +32,6 @@ const SYSTEM: &str = "rabbitmq";
 
 /// How many exclusive queues of one connection are remembered.
 const EXCLUSIVE_QUEUES: usize = 1_000;
-
-/// Below this much room in a content header, what would be injected is measured first. W3C trace context and baggage are
-/// limited to less.
-const AMPLE: usize = 32 * 1024;
 
 /// The telemetry of one connection, and of all its channels.
 #[derive(Debug)]
@@ -195,14 +189,9 @@ impl Broker {
         self.server.address.as_ref().map(|(host, port)| (&**host, *port))
     }
 
-    /// Whether the content header still fits into one frame with what would be injected: it cannot be split.
-    pub(crate) fn has_room(&self, properties: &BasicProperties, call: &Call) -> bool {
-        let limit = usize::try_from(self.server.frame_max).unwrap_or(usize::MAX);
-        let size = content_header_size(properties);
-        size.saturating_add(AMPLE) <= limit || {
-            let injected = self.telemetry.injected(call);
-            size + added_size(injected.headers, injected.bytes, properties.headers().is_some()) <= limit
-        }
+    /// How long a frame may be. Zero says that there is no limit.
+    pub(crate) fn frame_max(&self) -> usize {
+        usize::try_from(self.server.frame_max).ok().filter(|&max| max > 0).unwrap_or(usize::MAX)
     }
 }
 

@@ -112,8 +112,9 @@ pub use crate::{
     handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::{ProcessSpan, Unsettled},
+    room::Room,
     sequential::waiting,
-    telemetry::{Call, Headers, Injected, Settles, Telemetry},
+    telemetry::{Call, Headers, Settles, Telemetry},
 };
 
 /// The instrumentation scope of an adapter: its crate's name and version, `env!("CARGO_PKG_NAME")` and

@@ -16,6 +16,7 @@ mod policy;
 mod process_each;
 mod process_span;
 mod propagation;
+mod room;
 mod sequential;
 mod shield;
 mod telemetry;

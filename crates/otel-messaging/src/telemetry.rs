@@ -11,7 +11,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, SpanId, TraceId, otel_warn,
+    Context, InstrumentationScope, SpanId, TraceId, otel_debug, otel_warn,
     propagation::{Extractor, Injector},
     trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
@@ -28,6 +28,7 @@ use crate::{
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
     propagation::{Propagator, named},
+    room::{Collected, Room},
     semconv::attribute,
 };
 
@@ -90,15 +91,11 @@ impl Call {
 pub trait Headers: Injector + Extractor {
     /// Whether the message has no headers yet; nothing is looked for then.
     fn is_empty(&self) -> bool;
-}
 
-/// What injecting a context into a message would add to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Injected {
-    /// How many headers.
-    pub headers: usize,
-    /// The length of their names and values together, in bytes.
-    pub bytes: usize,
+    /// How much more the message can take.
+    fn room(&self) -> Room {
+        Room::UNLIMITED
+    }
 }
 
 /// Which message, or messages, a settle operation is about.
@@ -144,8 +141,8 @@ impl Telemetry {
     /// nor a real meter nor a propagator is installed. It costs a clock reading then, and no allocation.
     #[inline]
     pub fn call(&self) -> Option<Call> {
+        let parent = Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()))?;
         let (at, may_look) = self.live().enter()?;
-        let parent = Context::current();
         let (processed, marked) = match parent.get::<Marks>() {
             None => (processed_here(), false),
             Some(marks) if marks.suppressed => return None,
@@ -220,7 +217,8 @@ impl Telemetry {
             headers = None;
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
-        let writes = headers.is_some() && live.propagates();
+        let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
+        let writes = headers.is_some() && live.propagates() && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let carried = carried.as_ref().map(|(context, _)| context);
         let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
@@ -230,7 +228,7 @@ impl Telemetry {
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
         if let (true, Some(headers)) = (writes, headers) {
-            inject(&call, &span, &settings.propagator, headers, carried.is_some());
+            inject(&call, &span, &settings.propagator, (headers, room), carried.is_some());
         }
         span.without_unrecorded()
     }
@@ -248,7 +246,7 @@ impl Telemetry {
         let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         if live.propagates() {
-            inject(&call, &span, &live.settings().propagator, &mut Kept(headers), false);
+            inject(&call, &span, &live.settings().propagator, (&mut Kept(headers), Room::UNLIMITED), false);
         }
         span.succeed();
     }
@@ -268,26 +266,18 @@ impl Telemetry {
         Some((carried, Keep(keep)))
     }
 
-    /// What [`send`](Self::send) would write into the headers of a message that carries no context yet, found by writing
-    /// it elsewhere: for adapters whose broker limits a message's size, near that limit.
-    pub fn injected(&self, call: &Call) -> Injected {
-        struct Count(Injected);
-        impl Injector for Count {
-            fn set(&mut self, key: &str, value: String) {
-                if !value.is_empty() {
-                    self.0.headers += 1;
-                    self.0.bytes += key.len() + value.len();
-                }
-            }
+    /// Whether a context can be written into a message, before there is a span to write: its kind says whether it was.
+    fn fits(&self, call: &Call, room: Room) -> bool {
+        room.is_ample() || {
+            let parent = call.parent.span();
+            // All ids are of one length, so any stand in for those of a span that does not exist yet.
+            let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
+            let flags = parent.span_context().trace_flags();
+            let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
+            let mut headers = Collected::default();
+            self.live().settings().propagator.inject(&span, &call.parent, &mut headers, false);
+            room.takes(&headers)
         }
-        let parent = call.parent.span();
-        // All ids are of one length, so any stand in for those of a span that does not exist yet.
-        let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
-        let flags = parent.span_context().trace_flags();
-        let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
-        let mut count = Count(Injected::default());
-        self.live().settings().propagator.inject(&span, &call.parent, &mut count, false);
-        count.0
     }
 
     /// Starts the span of a receive operation that has had its answer: it began when it was called, and links the
@@ -518,11 +508,29 @@ fn begin(
 
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
 /// stays where there is neither.
-fn inject(call: &Call, span: &ClientSpan, propagator: &Propagator, headers: &mut dyn Injector, replace: bool) {
+fn inject(
+    call: &Call,
+    span: &ClientSpan,
+    propagator: &Propagator,
+    (headers, room): (&mut dyn Injector, Room),
+    replace: bool,
+) {
     let parent = call.parent.span();
     let span = span.span_context().unwrap_or(parent.span_context());
-    if !replace || span.is_valid() {
+    if replace && !span.is_valid() {
+        return;
+    }
+    if room.is_ample() {
         propagator.inject(span, &call.parent, headers, replace);
+        return;
+    }
+    // A sampler may have added to the tracestate that was measured.
+    let mut collected = Collected::default();
+    propagator.inject(span, &call.parent, &mut collected, replace);
+    if room.takes(&collected) {
+        collected.write(headers);
+    } else {
+        otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
     }
 }
 

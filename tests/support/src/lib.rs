@@ -17,7 +17,7 @@ use opentelemetry::{
 use opentelemetry_sdk::{
     metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData},
+    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, ShouldSample, SpanData},
 };
 use otel_messaging::{Instrumentation, InstrumentationBuilder};
 
@@ -48,7 +48,7 @@ impl Sdk {
 
     /// Samples as told.
     #[must_use]
-    pub fn with_sampler(sampler: Sampler) -> Self {
+    pub fn with_sampler(sampler: impl ShouldSample + 'static) -> Self {
         let exporter = InMemorySpanExporter::default();
         let provider =
             SdkTracerProvider::builder().with_sampler(sampler).with_simple_exporter(exporter.clone()).build();
