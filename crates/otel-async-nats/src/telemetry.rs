@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{
@@ -28,7 +29,7 @@ use otel_messaging::{
 
 use crate::{
     error::ErrorType,
-    headers::{HeaderCase, HeaderExtractor, HeaderInjector, PER_HEADER, PREAMBLE, wire_length},
+    headers::{HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -47,10 +48,6 @@ pub(crate) const TERM: OperationName = OperationName::settle("term");
 
 const SYSTEM: &str = "nats";
 
-/// Messages that are smaller than the server allows by this much are not measured. A `baggage` header has at most 8 KiB
-/// and the two of W3C trace context less than 1 KiB; twice that where names are written in both cases.
-const AMPLE: usize = 20 * 1024;
-
 /// All that the wrappers of one client share. It holds no client: a message in hand must not keep a connection open.
 pub(crate) struct ClientTelemetry {
     // OpenTelemetry's types are not `UnwindSafe` and the client's are; the core leaves nothing half done.
@@ -62,6 +59,8 @@ pub(crate) struct ClientTelemetry {
     inbox_prefix: Arc<str>,
     statistics: Arc<Statistics>,
     greeting: AtomicU64,
+    /// Of which connection it is.
+    told: AtomicU64,
     /// Shared by all that report for the same client, to whatever instrumentation.
     other_servers: Arc<AtomicBool>,
 }
@@ -106,6 +105,7 @@ impl ClientTelemetry {
             inbox_prefix: inbox_prefix.into(),
             statistics: client.statistics(),
             greeting: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             other_servers: Arc::default(),
         }
     }
@@ -130,6 +130,7 @@ impl ClientTelemetry {
             inbox_prefix: self.inbox_prefix.clone(),
             statistics: self.statistics.clone(),
             greeting: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             other_servers: self.other_servers.clone(),
         }
     }
@@ -158,20 +159,16 @@ impl ClientTelemetry {
         length: impl Into<Length>,
     ) -> ClientSpan {
         let length = length.into();
-        let may_carry =
-            self.server_reads_headers(client) && self.fits(client, &call, headers.as_ref(), length.body + length.added);
-        if !may_carry {
+        if !self.server_reads_headers(client) {
             return self.send_bare(client, call, name, subject, headers.as_ref(), length.body);
         }
         let operation = self.operation(client, name, subject);
         let told = self.told_of(headers.as_ref(), length.body);
+        let length = length.body + length.added + headers.as_ref().map_or(0, wire_length);
+        let room = client.max_payload().saturating_sub(length);
         let mut carrier = headers.take().unwrap_or_default();
-        let span = self.core.send(
-            call,
-            &operation,
-            Some(&mut HeaderInjector::new(&mut carrier).case(self.header_case)),
-            |message| told.set(message),
-        );
+        let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).room(room);
+        let span = self.core.send(call, &operation, Some(&mut injector), |message| told.set(message));
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
         span
@@ -215,20 +212,6 @@ impl ClientTelemetry {
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject);
         self.core.settle(call, &operation, Settles::Unknown, |_| ())
-    }
-
-    /// Whether the message stays within the server's limit with a context in its headers. One that is too large anyway
-    /// does not matter.
-    fn fits(&self, client: &async_nats::Client, call: &Call, headers: Option<&HeaderMap>, payload: usize) -> bool {
-        let max = client.max_payload();
-        let own = headers.map_or(0, wire_length);
-        if payload + own + AMPLE <= max {
-            return true;
-        }
-        let injected = self.core.injected(call);
-        let copies = if self.header_case == HeaderCase::Both { 2 } else { 1 };
-        let preamble = if own == 0 { PREAMBLE } else { 0 };
-        payload + own + preamble + copies * (injected.bytes + injected.headers * PER_HEADER) <= max
     }
 
     /// An operation on a subject, as a sender knows it.
@@ -298,9 +281,20 @@ impl ClientTelemetry {
         if !self.stays && !info.connect_urls.is_empty() {
             self.servers_changed();
         }
-        self.greeting.store(greeting.pack(connects), Ordering::Relaxed);
+        // The client counts a connection before it tells what its server said: until then this is of the one before.
+        let told = told(&info.server_id, info.client_id);
+        if self.told.swap(told, Ordering::Relaxed) != told {
+            self.greeting.store(greeting.pack(connects), Ordering::Relaxed);
+        }
         Some(greeting)
     }
+}
+
+/// Which connection a greeting is of.
+fn told(server: &str, client: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (server, client).hash(&mut hasher);
+    hasher.finish()
 }
 
 type Server<'a> = (&'a Arc<str>, u16);
