@@ -1,5 +1,7 @@
 //! Which operations there are, what a destination is called, and what one client's telemetry is.
 
+#[cfg(feature = "jetstream")]
+use std::iter;
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
@@ -15,9 +17,7 @@ use std::{
 use async_nats::{HeaderMap, Statistics, header::NATS_MESSAGE_ID};
 use opentelemetry::propagation::Extractor;
 #[cfg(feature = "jetstream")]
-use opentelemetry::trace::SpanContext;
-#[cfg(feature = "jetstream")]
-use otel_messaging::adapter::Settles;
+use otel_messaging::adapter::{Batch, Settles};
 use otel_messaging::{
     Instrumentation,
     adapter::{
@@ -482,23 +482,18 @@ impl Source {
         Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id })
     }
 
-    /// Starts the span of a receive operation that has had its answer; `subject` is that of all messages, `batch` how many
-    /// they are, where it could have been any number.
+    /// Starts the span of a receive operation that has brought these messages.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn received(
-        &self,
-        client: &async_nats::Client,
-        call: Call,
-        subject: Option<&str>,
-        batch: Option<i64>,
-        creations: Vec<SpanContext>,
-    ) -> ClientSpan {
-        let operation = self.operation(client, FETCH, subject);
-        self.telemetry.core.receive_linked(call, &operation, creations.into_iter(), |attributes| {
-            if let Some(messages) = batch {
-                attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, messages);
-            }
-        })
+    pub(crate) fn received(&self, client: &async_nats::Client, call: Call, messages: Batch) -> ClientSpan {
+        let operation = self.operation(client, FETCH, messages.destination().as_deref());
+        self.telemetry.core.receive_batch(call, &operation, messages)
+    }
+
+    /// Starts the span of a wait for one message that brought none.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, call: Call) -> ClientSpan {
+        let operation = self.operation(client, FETCH, None);
+        self.telemetry.core.receive(call, &operation, iter::empty(), |_| ())
     }
 
     /// Tells of the wait for one message.
@@ -506,7 +501,7 @@ impl Source {
     pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, subject: &str, message: &Delivery) {
         let operation = self.operation(client, FETCH, Some(subject));
         self.telemetry.core.polled(call, &operation, &message.process, |attributes| {
-            set_message_id(attributes, message.id.as_ref());
+            message.process.own_attributes(attributes);
         });
     }
 }

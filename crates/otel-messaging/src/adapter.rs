@@ -108,6 +108,7 @@ use crate::semconv::SCHEMA_URL;
 
 pub use crate::{
     arrival::{Arrival, Clock},
+    batch::Batch,
     client_span::{ClientSpan, Settlement},
     handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},

@@ -348,7 +348,7 @@ impl Operation {
 
     /// The operation's attributes, followed by those of one message.
     pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
-        let mut attributes = Vec::with_capacity(self.texts.len() + self.numbers.len() + self.rest.len() + SPARE);
+        let mut attributes = Vec::with_capacity(self.fixed() + SPARE);
         attributes.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
         attributes.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
         attributes.extend_from_slice(&self.rest);
@@ -360,6 +360,16 @@ impl Operation {
             attributes.replace_from(own);
         }
         attributes
+    }
+
+    /// How many attributes no message changes; they come first.
+    pub(crate) fn fixed(&self) -> usize {
+        self.texts.len() + self.numbers.len() + self.rest.len()
+    }
+
+    /// The destination's name as an attribute, if it has one.
+    pub(crate) fn destination_attribute(&self) -> Option<KeyValue> {
+        Some(KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, self.destination.clone()?))
     }
 
     fn is(&self, name: OperationName, key: &[&str]) -> bool {

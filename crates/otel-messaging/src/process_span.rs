@@ -214,6 +214,13 @@ impl ProcessSpan {
         if attributes.0.is_empty() { self.operation.attributes(|_| ()).0 } else { attributes.0.clone() }
     }
 
+    /// What the message itself adds to its operation's attributes, as long as there is no span yet; for the span of the
+    /// receive operation that brought it.
+    pub fn own_attributes(&self, into: &mut Attributes) {
+        let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        into.0.extend(attributes.0.iter().skip(self.operation.fixed()).cloned());
+    }
+
     pub(crate) fn operation(&self) -> &Arc<Operation> {
         &self.operation
     }

@@ -18,7 +18,7 @@ use opentelemetry::{
 
 use crate::{
     arrival::Arrival,
-    batch::take_common,
+    batch::{Batch, Together},
     client_span::{ClientSpan, Settlement},
     instrumentation::Instrumentation,
     live::{Live, MayLook},
@@ -290,20 +290,25 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let creations = messages.filter_map(|message| message.creation());
-        self.receive_linked(call, operation, creations, attributes)
-    }
-
-    /// The same by the contexts that the senders left in the messages, where the messages themselves may be gone before
-    /// the operation is: see [`ProcessSpan::creation`].
-    pub fn receive_linked(
-        &self,
-        call: Call,
-        operation: &Arc<Operation>,
-        creations: impl Iterator<Item = SpanContext>,
-        attributes: impl FnOnce(&mut Attributes),
-    ) -> ClientSpan {
         let links = creations.take(operation.live.settings().max_links).map(Link::with_context);
         begin(&call, &call.parent, operation, SpanKind::Client, links, attributes)
+    }
+
+    /// The same for an operation that could bring any number of messages, which may be gone before it is over.
+    ///
+    /// What is the same for all messages goes on the span, the rest on each link; `messaging.batch.message_count` counts
+    /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    ///
+    /// Source: "Batch processing" in the trace structure of the messaging spans convention.
+    pub fn receive_batch(&self, call: Call, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
+        let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+        let (mut common, links) = messages.into_parts();
+        begin(&call, &call.parent, operation, SpanKind::Client, links.into_iter(), |all| {
+            // The operation has said what their destination is called.
+            common.retain(|one| all.0.iter().all(|other| other.key != one.key));
+            all.0.extend(common);
+            all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
+        })
     }
 
     /// Tells of a poll that brought this one message: measured, and with a span where
@@ -427,10 +432,11 @@ impl Telemetry {
         let taken = iter::once_with(|| links.take()).flatten();
         let span = begin(&call, &call.parent, operation, SpanKind::Client, taken, |all| {
             attributes(all);
-            let (contexts, mut each): (Vec<_>, Vec<_>) = messages.map(|(context, own)| (context, own.0)).unzip();
-            all.0.extend(take_common(&mut each));
-            let linked = contexts.into_iter().zip(each).filter_map(|(context, own)| Some(Link::new(context?, own, 0)));
-            links.set(linked.take(max_links).collect());
+            let mut together = Together::default();
+            messages.for_each(|(context, own)| together.add(context, own.0, max_links));
+            let (common, linked) = together.into_parts();
+            all.0.extend(common);
+            links.set(linked);
             if count > 0 {
                 all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(count).unwrap_or(i64::MAX));
             }

@@ -188,7 +188,7 @@ impl Feed {
                 // A failure is told of whoever else wants to know.
                 let call = asked.or_else(|| self.pulled.then(|| self.client.telemetry().call_on_message()).flatten());
                 if let Some(call) = call {
-                    let span = self.source.received(self.client.get_ref(), call, None, None, Vec::new());
+                    let span = self.source.polled_in_vain(self.client.get_ref(), call);
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)
