@@ -263,6 +263,32 @@ async fn p26_sizes_and_headers_are_told_when_asked_for() {
 }
 
 #[tokio::test]
+async fn p26_what_an_older_server_makes_of_traceparent_is_never_told() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.instrumentation_builder().capture_headers(["x*"]).build()).await;
+    let subject = unique("orders");
+    let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Xraceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    headers.insert("X-Tenant", "blue");
+    client.get_ref().publish_with_headers(subject.clone(), headers.clone(), "1".into()).await.unwrap();
+    drop(next(&mut subscriber).await);
+    client.publish_with_headers(subject.clone(), headers, "1".into()).await.unwrap();
+    let spans = sdk.spans();
+    let [process, publish] = &spans[..] else { panic!("{}", describe(&spans)) };
+    for (span, related) in [(process, "it is read"), (publish, "it is kept")] {
+        assert_eq!(
+            span.links.iter().next().unwrap().span_context.span_id().to_string(),
+            "00f067aa0ba902b7",
+            "{related}"
+        );
+        let headers = span.attributes.iter().filter(|one| one.key.as_str().starts_with("otel_messaging.header"));
+        let headers: Vec<_> = headers.map(|one| (one.key.as_str(), one.value.to_string())).collect();
+        assert_eq!(headers, [("otel_messaging.header.x-tenant", "[\"blue\"]".to_owned())]);
+    }
+}
+
+#[tokio::test]
 async fn the_size_of_an_answer_is_that_of_its_body() {
     let sdk = Sdk::new();
     let client = connect_with(sdk.instrumentation_builder().capture_sizes(true).build()).await;
