@@ -419,6 +419,16 @@ impl Source {
         Self { telemetry, description, key }
     }
 
+    /// The same source, reported by another instrumentation.
+    pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
+        self.reported_by(Arc::new(self.telemetry.with_instrumentation(instrumentation)))
+    }
+
+    /// The same source, reported by this.
+    pub(crate) fn reported_by(&self, telemetry: Arc<ClientTelemetry>) -> Self {
+        Self { telemetry, description: self.description.clone(), key: self.key.clone() }
+    }
+
     /// The pattern that subjects match, if it is one.
     fn template(&self) -> Option<&Arc<str>> {
         self.description.subject.as_ref().filter(|subject| has_wildcards(subject))

@@ -11,7 +11,7 @@ use std::{
 
 use async_nats::jetstream::consumer::{self, StreamError};
 use otel_messaging::{
-    MessageExt,
+    Instrumentation, MessageExt,
     adapter::{self, Call, waiting},
 };
 
@@ -128,6 +128,13 @@ impl Fetch {
 }
 
 impl Batch {
+    /// Reports the messages that come from now on, and the batch, to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        self.receive.feed.instrument(instrumentation);
+        self
+    }
+
     /// The batch inside.
     pub fn get_ref(&self) -> &consumer::pull::Batch {
         &self.inner
@@ -208,6 +215,12 @@ pub struct Sequence {
 }
 
 impl Sequence {
+    /// Reports the batches that come from now on to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { consumer: self.consumer.with_instrumentation(instrumentation), ..self }
+    }
+
     /// The sequence inside.
     pub fn get_ref(&self) -> &consumer::pull::Sequence {
         &self.inner
