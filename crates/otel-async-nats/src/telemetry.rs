@@ -390,9 +390,6 @@ impl Past<'_> {
                 message.set(key, number);
             }
         }
-        if let Some(domain) = self.domain {
-            message.set(ours::NATS_DOMAIN, domain.to_owned());
-        }
     }
 }
 
@@ -404,7 +401,7 @@ struct Told {
 
 impl Told {
     fn set(&self, message: &mut Attributes) {
-        set_message_id(message, self.id.as_ref());
+        set_text(message, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
         if let Some(size) = self.size {
             message.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
         }
@@ -483,13 +480,15 @@ impl Source {
         let extractor = message.headers.as_ref().map(HeaderExtractor::new);
         let headers = extractor.as_ref().map(|headers| headers as &dyn Extractor);
         let past = past();
+        let domain: Option<Arc<str>> = past.domain.map(Arc::from);
         let told = self.telemetry.told_of(message.headers.as_ref(), message.payload.len());
         let arrival = past.of_arrival(Arrival::new(headers));
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);
+            set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
         });
-        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id })
+        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id, domain })
     }
 
     /// Starts the span of a receive operation that has brought these messages.
@@ -521,8 +520,9 @@ impl Source {
 pub(crate) struct Delivery {
     process: AssertUnwindSafe<Arc<ProcessSpan>>,
     source: Arc<Source>,
-    /// The message's id, which its settlement tells too.
+    /// The message's id, and its stream's domain, which its settlement tells too.
     id: Option<Arc<str>>,
+    domain: Option<Arc<str>>,
 }
 
 impl Delivery {
@@ -541,14 +541,20 @@ impl Delivery {
     ) -> ClientSpan {
         let operation = self.source.operation(client, name, subject);
         self.source.telemetry.core.settle(call, &operation, Settles::Message(&self.process), |attributes| {
-            set_message_id(attributes, self.id.as_ref())
+            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
+            set_text(attributes, ours::NATS_DOMAIN, self.domain.as_ref());
         })
     }
 }
 
 impl Clone for Delivery {
     fn clone(&self) -> Self {
-        Self { process: AssertUnwindSafe(self.process.0.clone()), source: self.source.clone(), id: self.id.clone() }
+        Self {
+            process: AssertUnwindSafe(self.process.0.clone()),
+            source: self.source.clone(),
+            id: self.id.clone(),
+            domain: self.domain.clone(),
+        }
     }
 }
 
@@ -578,9 +584,9 @@ fn message_id(headers: Option<&HeaderMap>) -> Option<Arc<str>> {
     Some(headers?.get_last(NATS_MESSAGE_ID)?.as_str().into())
 }
 
-fn set_message_id(message: &mut Attributes, id: Option<&Arc<str>>) {
-    if let Some(id) = id {
-        message.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
+fn set_text(message: &mut Attributes, key: &'static str, text: Option<&Arc<str>>) {
+    if let Some(text) = text {
+        message.set(key, text.clone());
     }
 }
 
