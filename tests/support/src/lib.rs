@@ -124,6 +124,11 @@ impl Sdk {
         spans
     }
 
+    /// Forgets the spans that have ended.
+    pub fn forget(&self) {
+        self.exporter.reset();
+    }
+
     /// Waits until so many spans have ended, and gives all of them.
     ///
     /// # Panics
