@@ -21,7 +21,8 @@ pub enum HeaderCase {
     /// `traceparent`: what W3C and most languages write and read. The default.
     #[default]
     Lower,
-    /// `Traceparent`: what Go's `propagation.HeaderCarrier` writes and reads.
+    /// `Traceparent`: what Go's `propagation.HeaderCarrier` writes and reads. The instrumentations of Java, .NET and Python
+    /// look for `traceparent` only, and find no context then.
     Canonical,
     /// Both, for consumers of both kinds on one subject. Twice the bytes.
     Both,

@@ -73,7 +73,8 @@ impl Auto {
         Self { max_attempts, ..self }
     }
 
-    /// Whether dead-lettered messages stay in their trace. Default: no.
+    /// Whether dead-lettered messages stay in their trace. Default: no. NATS has no dead-letter queue of its own, so none of
+    /// its messages is known to come from one.
     #[must_use]
     pub fn follow_dead_letters(self, follow: bool) -> Self {
         Self { dead_letters: follow, ..self }
