@@ -107,7 +107,7 @@ fn an_empty_batch_has_no_span() {
 }
 
 #[test]
-fn a_receive_span_links_what_it_brought() {
+fn a_receive_span_links_what_it_brought_with_what_each_alone_has() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     for id in ["1", "2"] {
@@ -120,6 +120,41 @@ fn a_receive_span_links_what_it_brought() {
     assert_eq!(pull.name, "pull orders");
     let linked: Vec<_> = pull.links.iter().map(|link| link.span_context.span_id()).collect();
     assert_eq!(linked, [spans[0].span_context.span_id(), spans[1].span_context.span_id()]);
+    let ids = pull.links.iter().map(|link| support::link_attribute(link, "messaging.message.id"));
+    assert_eq!(ids.collect::<Vec<_>>(), [Some("1".to_owned()), Some("2".to_owned())]);
+}
+
+/// What all have is on the span, whether they are linked or not, and the operation's own words go before.
+#[test]
+fn p03_what_a_receive_span_says_holds_of_every_message_it_brought() {
+    let pulled = |ids: [&str; 3]| {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.instrumentation_builder().max_links(2).build());
+        ids.iter().for_each(|id| queue.push(id).unwrap());
+        let messages = queue.pull();
+        assert_eq!(messages.len(), 3);
+        let told = sdk.described();
+        drop(messages);
+        told.split_once("pull orders\n").unwrap().1.to_owned()
+    };
+    let pull = |links: &str, id: &str| {
+        format!(
+            "  kind CLIENT
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  root
+  link push orders{links}
+  link push orders{links}
+  status unset
+  messaging.batch.message_count = 3
+  messaging.destination.name = \"orders\"
+{id}  messaging.operation.name = \"pull\"
+  messaging.operation.type = \"receive\"
+  messaging.system = \"queue\"
+"
+        )
+    };
+    assert_eq!(pulled(["1", "1", "1"]), pull("", "  messaging.message.id = \"1\"\n"));
+    assert_eq!(pulled(["1", "1", "2"]), pull(" {messaging.message.id = \"1\"}", ""), "the third is not linked");
 }
 
 #[test]

@@ -131,10 +131,7 @@ fn the_jetstream_api_and_nothing_else_is_the_clients_own_business() {
     let tokens = proptest::collection::vec(token, 0..5);
     let same = |tokens: Vec<&str>| {
         let subject = std::iter::once("$JS").chain(tokens.iter().copied()).collect::<Vec<_>>().join(".");
-        let is_api = match tokens[..] {
-            ["API", _, ..] | [_, "API", _, ..] => true,
-            _ => false,
-        };
+        let is_api = matches!(tokens[..], ["API", _, ..] | [_, "API", _, ..]);
         runtime.block_on(client.publish(subject.clone(), "".into())).unwrap();
         prop_assert_eq!(sdk.spans().len(), usize::from(!is_api), "{}", subject);
         sdk.forget();
