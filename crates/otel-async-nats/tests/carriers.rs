@@ -14,7 +14,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 fn name() -> impl Strategy<Value = String> {
     let context = select(vec!["traceparent", "Traceparent", "TRACEPARENT", "Xraceparent", "tracestate", "baggage"]);
     let known = select(vec!["Nats-Msg-Id", "nats-msg-id", "Nats-Expected-Stream"]);
-    let of_any_length = prop_oneof![4 => "[!-9;-~]{1,20}", 2 => "[!-9;-~]{21,300}", 1 => "[!-9;-~]{4000,4100}"];
+    let of_any_length = prop_oneof![12 => "[!-9;-~]{1,20}", 6 => "[!-9;-~]{21,300}", 1 => "[!-9;-~]{4000,4100}"];
     prop_oneof![4 => of_any_length, 2 => context.prop_map(str::to_owned), 1 => known.prop_map(str::to_owned)]
 }
 
