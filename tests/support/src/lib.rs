@@ -24,6 +24,7 @@ use otel_messaging::{Instrumentation, InstrumentationBuilder};
 use crate::signals::Signals;
 
 mod cargo;
+pub mod correlation;
 mod signals;
 
 pub use crate::cargo::cargo;

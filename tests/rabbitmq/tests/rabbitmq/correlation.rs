@@ -2,68 +2,18 @@ use futures::StreamExt;
 use lapin::{BasicProperties, options::BasicAckOptions};
 use opentelemetry::{Context, KeyValue, SpanId, baggage::BaggageExt, trace::TraceContextExt};
 use opentelemetry_sdk::trace::{Sampler, SpanData};
-use otel_lapin::otel::{Correlation, MessageExt, process_batch, sequential};
+use otel_lapin::otel::{MessageExt, process_batch, sequential};
 use otel_messaging::semconv::attribute;
 use support::{Sdk, attribute as value_of};
 
 use crate::common::{Rabbit, long, named, next, table, traceparent, traceparent_of};
 
-async fn with_correlation(correlation: Correlation) -> Rabbit {
-    let sdk = Sdk::new();
-    let instrumentation = sdk.instrumentation_builder().correlation(correlation).build();
-    Rabbit::with(sdk, instrumentation).await
-}
-
 fn linked(span: &SpanData) -> Vec<SpanId> {
     span.links.iter().map(|link| link.span_context.span_id()).collect()
 }
 
-/// Sends a message and receives it, the latter inside a span.
-async fn received_inside_a_span(rabbit: &Rabbit) -> Vec<SpanData> {
-    let queue = rabbit.queue("orders").await;
-    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
-    let mut consumer = rabbit.consume(&queue).await;
-    let around = rabbit.sdk.app_span("around");
-    {
-        use opentelemetry::trace::FutureExt;
-        drop(next(&mut consumer).with_context(around.clone()).await);
-    }
-    around.span().end();
-    rabbit.sdk.wait_for(3)
-}
-
 fn find<'a>(spans: &'a [SpanData], prefix: &str) -> &'a SpanData {
     spans.iter().find(|span| span.name.starts_with(prefix)).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn inside_a_span_the_message_is_linked_and_a_child_of_that() {
-    let spans = received_inside_a_span(&Rabbit::new().await).await;
-    let process = find(&spans, "process");
-    assert_eq!(process.parent_span_id, find(&spans, "around").span_context.span_id());
-    assert_eq!(linked(process), [find(&spans, "publish").span_context.span_id()]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn parent_is_always_the_sender() {
-    let spans = received_inside_a_span(&with_correlation(Correlation::Parent).await).await;
-    let process = find(&spans, "process");
-    let (publish, around) = (find(&spans, "publish"), find(&spans, "around"));
-    assert_eq!(process.parent_span_id, publish.span_context.span_id());
-    assert_eq!(linked(process), [publish.span_context.span_id(), around.span_context.span_id()]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn p01_link_is_a_trace_of_its_own() {
-    let rabbit = with_correlation(Correlation::Link).await;
-    let queue = rabbit.queue("orders").await;
-    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
-    drop(next(&mut rabbit.consume(&queue).await).await);
-    let spans = rabbit.sdk.wait_for(2);
-    let process = find(&spans, "process");
-    assert_eq!(process.parent_span_id, SpanId::INVALID);
-    assert_eq!(linked(process), [find(&spans, "publish").span_context.span_id()]);
-    assert_ne!(process.span_context.trace_id(), find(&spans, "publish").span_context.trace_id());
 }
 
 #[tokio::test(flavor = "multi_thread")]
