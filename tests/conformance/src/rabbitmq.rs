@@ -897,7 +897,7 @@ async fn policy_parent(stage: Stage) {
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.untrusted_source(true)).await;
+    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {
