@@ -37,7 +37,7 @@ pub(crate) static KAFKA: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.destination.name messaging.destination.partition.id messaging.kafka.offset",
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone server.address server.port",
-            asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
             late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id server.address \
                    server.port",
         },
@@ -47,7 +47,7 @@ pub(crate) static KAFKA: Broker = Broker {
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
             sometimes: "",
-            asked: "",
+            asked: "messaging.destination.template",
             late: "",
         },
         Operation {
@@ -58,7 +58,7 @@ pub(crate) static KAFKA: Broker = Broker {
                      messaging.consumer.group.name",
             sometimes: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset \
                         messaging.kafka.cluster.id messaging.kafka.message.tombstone",
-            asked: "messaging.kafka.message.key messaging.message.body.size",
+            asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size",
             late: "",
         },
         Operation {
@@ -70,7 +70,7 @@ pub(crate) static KAFKA: Broker = Broker {
             sometimes: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id \
                         messaging.kafka.message.tombstone messaging.batch.message_count \
                         otel_messaging.delivery.attempt otel_messaging.settlement.outcome",
-            asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
         },
         Operation {
@@ -82,14 +82,13 @@ pub(crate) static KAFKA: Broker = Broker {
                      messaging.consumer.group.name",
             sometimes: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset \
                         messaging.kafka.cluster.id otel_messaging.settlement.outcome",
-            asked: "",
+            asked: "messaging.destination.template",
             late: "otel_messaging.settlement.outcome",
         },
     ],
     left_out: &[
         ("messaging.message.id", "Kafka's messages have none"),
         ("messaging.message.conversation_id", "Kafka's messages have none"),
-        ("messaging.destination.template", "topics have no pattern; `destination_template` gives them one"),
         ("messaging.batch.message_count", "on send and commit: no call of the client is about several messages"),
         ("messaging.destination.partition.id", "on create: nobody knows it yet"),
         ("messaging.kafka.message.key", "on create: the helper is not given it"),
@@ -149,6 +148,15 @@ pub(crate) static KAFKA: Broker = Broker {
              2 x PRODUCER send orders
              CONSUMER process orders < send orders ~ send orders ! &str
              CONSUMER process orders < send orders ~ send orders ! panic"
+        ),
+        scenario!(
+            commits_and_fails,
+            "a handler commits, goes on, and gives an error",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders ! &str [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]
+             PRODUCER send shipping < process orders"
         ),
         scenario!(
             poll_fails,
@@ -431,6 +439,16 @@ pub(crate) static KAFKA: Broker = Broker {
              CLIENT commit orders < process orders [settlement.outcome=commit]"
         ),
         scenario!(
+            destination_template,
+            "each customer has a topic, and one name stands for all of them",
+            "
+             PRODUCER create orders.{customer} [destination.template=orders.{customer}]
+             CLIENT send orders.{customer} ~ create orders.{customer} [destination.template=orders.{customer}]
+             CLIENT poll orders.{customer} ~ create orders.{customer} [destination.template=orders.{customer}]
+             CONSUMER process orders.{customer} < create orders.{customer} ~ create orders.{customer} [destination.template=orders.{customer} settlement.outcome=commit]
+             CLIENT commit orders.{customer} < process orders.{customer} [destination.template=orders.{customer} settlement.outcome=commit]"
+        ),
+        scenario!(
             destination_limit,
             "a second topic beyond a bound of one",
             "
@@ -610,6 +628,19 @@ async fn handler_fails(stage: Stage) {
     declined.expect_err("declined");
     let message = next(&both.consumer).await.detach();
     tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
+}
+
+async fn commits_and_fails(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(1).await;
+    let onwards = topic(&stage, "shipping").await;
+    let message = next(&both.consumer).await;
+    let handler = async {
+        both.consumer.commit_message(&message, CommitMode::Sync).expect("committed");
+        send(&both.producer, &onwards).await;
+        Err::<(), _>("declined")
+    };
+    message.process(handler).await.expect_err("declined");
 }
 
 async fn poll_fails(stage: Stage) {
@@ -880,6 +911,20 @@ async fn without_spans(stage: Stage) {
 
 async fn without_metrics(stage: Stage) {
     there_and_back(&stage, stage.builder().without_metrics().build()).await;
+}
+
+async fn destination_template(stage: Stage) {
+    let template = |name: &str| name.starts_with("orders.").then(|| "orders.{customer}".to_owned());
+    let instrumentation = stage.builder().destination_template(template).receive_spans(true).build();
+    let topic = topic(&stage, "orders.4711").await;
+    let producer = producer(&stage, instrumentation.clone());
+    let consumer = consumer(&stage, &topic, instrumentation.clone());
+    let mut stored = HashMap::<String, String>::new();
+    Creator::new(instrumentation).create(&topic, &mut stored);
+    let stored = headers(stored.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    producer.send(record(&topic).headers(stored), WAIT).await.expect("delivered");
+    let message = next(&consumer).await;
+    message.process(async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
 }
 
 async fn destination_limit(stage: Stage) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opentelemetry::{Context, trace::TraceContextExt};
 use otel_rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
@@ -114,6 +115,27 @@ async fn p22_a_stream_consumer_commits_after_the_handler() {
     // A child of the ended span, which says no more of it.
     let expected = COMMITTED.replacen("  otel_messaging.settlement.outcome = \"commit\"\n", "", 1);
     assert_eq!(test.described(2), expected);
+}
+
+#[tokio::test]
+async fn a_handler_that_commits_and_then_fails_is_seen_whole() {
+    let test = test_with_messages(1);
+    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
+    consumer.subscribe(&[&test.topic]).unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    let message = consumer.recv().await.unwrap();
+    let handler = async {
+        consumer.commit_message(&message, CommitMode::Sync).unwrap();
+        test.sdk.app_span_in("store", &Context::current()).span().end();
+        Err::<(), _>("declined")
+    };
+    message.process(handler).await.unwrap_err();
+    drop(message);
+    let failed = COMMITTED.replacen("status unset\n", "status error: declined\n  error.type = \"&str\"\n", 1)
+        + "store\n  kind INTERNAL\n  scope app\n  parent process orders\n  status unset\n";
+    assert_eq!(test.described(3), failed);
+    let (process, store) = (test.span("process orders"), test.span("store"));
+    assert!(process.end_time >= store.end_time, "it ends with the handler and not with the commit");
 }
 
 #[test]
