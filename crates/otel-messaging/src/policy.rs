@@ -9,6 +9,9 @@ use crate::arrival::Past;
 /// The creation context is linked in every mode, and baggage arrives in every mode. A batch is never the child of one of
 /// its messages.
 ///
+/// A consumer that is to have another policy than the rest is given an instrumentation of its own: see its
+/// `with_instrumentation`.
+///
 /// Source: "Trace structure" of the messaging spans convention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

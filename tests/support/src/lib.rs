@@ -23,8 +23,9 @@ use otel_messaging::{Instrumentation, InstrumentationBuilder};
 
 use crate::signals::Signals;
 
-mod cargo;
 pub mod correlation;
+
+mod cargo;
 mod signals;
 
 pub use crate::cargo::cargo;
