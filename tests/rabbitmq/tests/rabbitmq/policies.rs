@@ -1,14 +1,17 @@
 //! Where a process span stands, by the policy, what was current, and what the message brought: the table is `support`'s.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lapin::{
     BasicProperties,
-    options::BasicRejectOptions,
+    options::{BasicGetOptions, BasicRejectOptions},
     types::{AMQPValue, FieldTable},
 };
-use otel_lapin::{Consumer, message::Delivery};
-use support::correlation::{self, Given, Message, check};
+use otel_lapin::{Channel, Consumer, message::Delivery};
+use support::{
+    DEADLINE,
+    correlation::{self, Given, Message, check},
+};
 
 use crate::common::{Rabbit, consume, long, next, table};
 
@@ -18,7 +21,13 @@ struct Queue {
     name: String,
     /// What expires here is dead-lettered to the queue.
     parked: String,
-    consumer: Consumer,
+    hands_out: HandsOut,
+}
+
+/// What hands the messages out.
+enum HandsOut {
+    Consumer(Consumer),
+    Gets(Channel),
 }
 
 /// Where the instrumentation of the column's policy is given.
@@ -27,6 +36,8 @@ enum To {
     Connection,
     Channel,
     Consumer,
+    /// The channel, and there is no consumer.
+    Gets,
 }
 
 impl Queue {
@@ -39,12 +50,29 @@ impl Queue {
             ("x-dead-letter-routing-key", long(&name)),
         ]);
         let parked = rabbit.queue_with("parked", dead_letters).await;
-        let consumer = match to {
-            To::Connection => rabbit.consume(&name).await,
-            To::Channel => consume(&rabbit.channel.clone().with_instrumentation(own), &name).await,
-            To::Consumer => rabbit.consume(&name).await.with_instrumentation(own),
+        let channel = rabbit.channel.clone();
+        let hands_out = match to {
+            To::Connection => HandsOut::Consumer(consume(&channel, &name).await),
+            To::Channel => HandsOut::Consumer(consume(&channel.with_instrumentation(own), &name).await),
+            To::Consumer => HandsOut::Consumer(consume(&channel, &name).await.with_instrumentation(own)),
+            To::Gets => HandsOut::Gets(channel.with_instrumentation(own)),
         };
-        Self { rabbit, name, parked, consumer }
+        Self { rabbit, name, parked, hands_out }
+    }
+
+    async fn take(&mut self) -> Delivery {
+        let channel = match &mut self.hands_out {
+            HandsOut::Consumer(consumer) => return next(consumer).await,
+            HandsOut::Gets(channel) => channel,
+        };
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let got = channel.basic_get(self.name.as_str().into(), BasicGetOptions::default()).await.unwrap();
+            if let Some(message) = got {
+                return message.delivery;
+            }
+            assert!(Instant::now() < deadline, "no message");
+        }
     }
 }
 
@@ -70,13 +98,13 @@ impl correlation::Consumer for Queue {
         let to = if message == Message::DeadLettered { &self.parked } else { &self.name };
         self.rabbit.publish_raw(to, b"four apples", properties).await;
         if message == Message::Redelivered {
-            let back = next(&mut self.consumer).await.into_inner();
+            let back = self.take().await.into_inner();
             assert!(back.reject(BasicRejectOptions { requeue: true }).await.unwrap());
         }
     }
 
     async fn next(&mut self, message: Message) -> Delivery {
-        let delivery = next(&mut self.consumer).await;
+        let delivery = self.take().await;
         assert_eq!(delivery.redelivered, message == Message::Redelivered);
         let died = |headers: &FieldTable| matches!(headers.inner().get("x-death"), Some(AMQPValue::FieldArray(_)));
         assert_eq!(delivery.properties.headers().as_ref().is_some_and(died), message == Message::DeadLettered);
@@ -97,4 +125,9 @@ async fn p01_p02_p09_p10_a_channels_policy_decides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p01_p02_p09_p10_a_consumers_policy_decides() {
     check("RabbitMQ", async |given| Queue::of(given, To::Consumer).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p01_p02_p09_p10_a_channels_policy_decides_for_what_it_gets() {
+    check("RabbitMQ", async |given| Queue::of(given, To::Gets).await).await;
 }
