@@ -60,9 +60,7 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
         Arc::new(first.operation().without_destination())
     };
     let mut attributes = Attributes(common);
-    attributes
-        .0
-        .push(KeyValue::new(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(spans.len()).unwrap_or(i64::MAX)));
+    attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
 
     let batch = Arc::new(ProcessSpan::of_batch(first, operation, attributes, links));
     for span in &spans {

@@ -8,6 +8,7 @@ mod exceptions;
 mod handing_out;
 mod instrumentation;
 mod live;
+mod loops;
 mod marks;
 mod message_ext;
 mod metrics;

@@ -20,6 +20,7 @@ use opentelemetry::{
 use crate::{
     exceptions::Exceptions,
     instrumentation::{Instrumentation, Meters, Settings, Tracers},
+    loops::Loops,
     metrics::Instruments,
     propagation::named,
     shield::shield,
@@ -35,6 +36,7 @@ pub(crate) struct Live {
     tracer: OnceLock<BoxedTracer>,
     instruments: OnceLock<Instruments>,
     pub(crate) exceptions: Option<Box<dyn Exceptions>>,
+    pub(crate) loops: Loops,
     propagates: AtomicBool,
     /// Milliseconds since 1970.
     looked: AtomicU64,
@@ -65,6 +67,7 @@ impl Live {
             tracer,
             instruments,
             exceptions,
+            loops: Loops::default(),
             propagates: AtomicBool::new(false),
             looked: AtomicU64::new(0),
         }

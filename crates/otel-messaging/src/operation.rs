@@ -127,6 +127,13 @@ impl Attributes {
         self.0.extend(iter::once_with(|| KeyValue::new(key, value)));
     }
 
+    /// Adds a number; one that does not fit the type that attributes have for numbers is left out.
+    pub fn set_number(&mut self, key: impl Into<Key>, number: impl TryInto<i64>) {
+        if let Ok(number) = number.try_into() {
+            self.set(key, number);
+        }
+    }
+
     /// Makes those from `at` on replace earlier ones of the same key.
     fn replace_from(&mut self, mut at: usize) {
         while let Some(added) = self.0.get(at) {
@@ -421,21 +428,45 @@ pub fn is_uuid(name: &str) -> bool {
 /// The longest name that may be kept and shown, in bytes. Those of Kafka and AMQP are shorter.
 const LONGEST: usize = 1_024;
 
-/// Which destination names may be kept and shown: the first so many that were seen.
+/// Which destination names may be shown and kept: the first so many that were seen.
 ///
 /// It belongs to the [`Instrumentation`](crate::Instrumentation), so that all clients that share one share the bound.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    limit: usize,
-    admitted: RwLock<HashSet<Box<str>>>,
+    /// In span names and metrics: names, and templates instead of the names behind them.
+    shown: Names,
+    /// The names behind templates that are kept for the next message, and shown nowhere: however many they are, they take
+    /// no place from those that are shown.
+    behind_templates: Names,
 }
 
 impl Bound {
     pub(crate) fn new(limit: usize) -> Self {
+        Self { shown: Names::new(limit), behind_templates: Names::new(limit) }
+    }
+
+    fn admits(&self, destination: &Destination) -> Admitted {
+        let lasting = !destination.temporary && !destination.anonymous;
+        let (name, template) = (destination.name.as_deref(), destination.template.as_deref());
+        let bounded = lasting && template.or(name).is_none_or(|shown| self.shown.admit(shown));
+        let behind = template.and(name);
+        Admitted { bounded, kept: bounded && behind.is_none_or(|name| self.behind_templates.admit(name)) }
+    }
+}
+
+/// The first so many names that were seen.
+#[derive(Debug)]
+struct Names {
+    limit: usize,
+    admitted: RwLock<HashSet<Box<str>>>,
+}
+
+impl Names {
+    fn new(limit: usize) -> Self {
         Self { limit, admitted: RwLock::default() }
     }
 
-    fn admits(&self, name: &str) -> bool {
+    fn admit(&self, name: &str) -> bool {
         if name.len() > LONGEST {
             return false;
         }
@@ -515,7 +546,6 @@ impl Operations {
                 return found.clone();
             }
         }
-        let bound = &settings.bound;
         let mut destination = describe();
         if destination.name.as_deref().is_some_and(is_uuid) {
             destination.anonymous = true;
@@ -523,14 +553,9 @@ impl Operations {
         if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
             destination.template = shield(|| template_of(name)).flatten().map(Arc::from);
         }
-        let lasting = !destination.temporary && !destination.anonymous;
-        let shown = destination.template.as_deref().or(destination.name.as_deref());
-        let bounded = lasting && shown.is_none_or(|shown| bound.admits(shown));
-        // A template bounds what is shown, not how many names stand behind it.
-        let kept = bounded && destination.name.as_deref().is_none_or(|name| bound.admits(name));
-        let operation =
-            Arc::new(Operation::new(live.clone(), system, name, key, destination, Admitted { bounded, kept }));
-        if kept {
+        let admitted = settings.bound.admits(&destination);
+        let operation = Arc::new(Operation::new(live.clone(), system, name, key, destination, admitted));
+        if admitted.kept {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
             let same = cached.entry(hash).or_default();
             if !same.iter().any(|it| it.is(name, key)) {

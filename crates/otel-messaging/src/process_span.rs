@@ -12,7 +12,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue, SpanId,
+    Context, KeyValue,
     baggage::{BaggageExt, KeyValueMetadata},
     global::BoxedSpan,
     trace::{Link, Span, SpanBuilder, SpanContext, SpanRef, Status, TraceContextExt},
@@ -200,12 +200,6 @@ impl ProcessSpan {
         if self.context.set(Current { context: batch.clone(), span: Whose::Batch }).is_ok() {
             self.ended.store(true, Ordering::Release);
         }
-    }
-
-    /// The span that was active when the message was handed out, if the message's is to be its child.
-    pub(crate) fn child_of(&self) -> Option<SpanId> {
-        let ambient = self.ambient.as_ref().filter(|_| !self.operation.off && !self.rules.starts_anew)?;
-        (!self.continues_creation()).then(|| ambient.span().span_context().span_id())
     }
 
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
@@ -436,7 +430,7 @@ impl ProcessSpan {
         let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.rules.starts_anew);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
-        self.operation.live.start(self.may_look, parent, || {
+        let span = self.operation.live.start(self.may_look, parent, || {
             // Linked where it is not the parent.
             let aside = by_creation || self.rules.starts_anew;
             let ambient = self.ambient.as_ref().filter(|_| aside).map(|ambient| ambient.span().span_context().clone());
@@ -447,7 +441,12 @@ impl ProcessSpan {
             }
             links.extend(ambient.map(Link::with_context));
             Self::builder(&self.operation, self.start, attributes, links)
-        })
+        })?;
+        if let (false, Some(ambient)) = (by_creation, ambient) {
+            let ambient = ambient.span().span_context().span_id();
+            self.operation.live.loops.started_in(ambient, &self.operation);
+        }
+        Some(span)
     }
 
     fn builder(operation: &Operation, start: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {

@@ -3,15 +3,12 @@
 use std::{
     cell::Cell,
     fmt, iter, slice,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, SpanId, TraceId, otel_debug, otel_warn,
+    Context, InstrumentationScope, SpanId, StringValue, TraceId, otel_debug,
     propagation::{Extractor, Injector},
     trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
@@ -40,7 +37,6 @@ pub struct Telemetry {
     system: &'static str,
     given: OnceLock<Used>,
     shared: OnceLock<Used>,
-    loops: Loops,
 }
 
 /// An instrumentation in use, and what was put together for it.
@@ -113,7 +109,7 @@ pub enum Settles<'a> {
 impl Telemetry {
     /// For a client of this messaging system. `scope` names the adapter: see [`adapter::scope`](crate::adapter::scope).
     pub fn new(scope: InstrumentationScope, system: &'static str) -> Self {
-        Self { scope, system, given: OnceLock::new(), shared: OnceLock::new(), loops: Loops::default() }
+        Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
     }
 
     /// Uses this instrumentation from now on instead of the default one. The first one given stays.
@@ -164,9 +160,12 @@ impl Telemetry {
         live.instruments().is_some() || matches!(live.settings().correlation, Correlation::Auto(_))
     }
 
-    /// Whether the keys of messages are to be told: [`capture_key`](crate::InstrumentationBuilder::capture_key).
-    pub fn captures_key(&self) -> bool {
-        self.live().settings().capture_key
+    /// A message's key as it may be told: where [`capture_key`](crate::InstrumentationBuilder::capture_key) asks for it, if
+    /// it is text, redacted and cut as the values of headers are.
+    pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
+        let settings = self.live().settings();
+        let key = settings.capture_key.then(|| str::from_utf8(key).ok()).flatten()?;
+        settings.capture.key(key)
     }
 
     /// Whether the sizes of messages are to be told:
@@ -256,6 +255,8 @@ impl Telemetry {
         let live = self.live();
         let carried = named(&live.extract(Context::new(), headers))?;
         let keep = match live.settings().carried_context {
+            // What was copied from the message that is sent again is that message's.
+            _ if !call.again().is_empty() => false,
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
             CarriedContext::Auto => {
@@ -380,9 +381,6 @@ impl Telemetry {
             }
         }
         let span = Arc::new(ProcessSpan::new(call, operation, arrival, all, partition));
-        if let Some(ambient) = span.child_of() {
-            self.loops.handed_out_in(ambient);
-        }
         if let Some(hand) = &span.hand {
             hand.take(&span);
         }
@@ -438,7 +436,7 @@ impl Telemetry {
             all.0.extend(common);
             links.set(linked);
             if count > 0 {
-                all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(count).unwrap_or(i64::MAX));
+                all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
             }
         });
         span.messages(u64::try_from(count).unwrap_or(u64::MAX))
@@ -537,28 +535,6 @@ fn inject(
         collected.write(headers);
     } else {
         otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
-    }
-}
-
-/// Notices a span that is held open around a consumer's loop: every message then becomes a part of it.
-#[derive(Default)]
-struct Loops {
-    last: AtomicU64,
-    warned: AtomicBool,
-}
-
-impl Loops {
-    /// Warns once, at the second message that is handed out inside the same span.
-    fn handed_out_in(&self, ambient: SpanId) {
-        let span = u64::from_be_bytes(ambient.to_bytes());
-        if self.last.swap(span, Ordering::Relaxed) == span && !self.warned.swap(true, Ordering::Relaxed) {
-            otel_warn!(
-                name: "messaging.consumer.ambient_span",
-                span_id = ambient.to_string(),
-                message = "a consumer hands out message after message inside one span: their process spans are its \
-                    children. Hold no span open around the loop, or use Correlation::Parent."
-            );
-        }
     }
 }
 

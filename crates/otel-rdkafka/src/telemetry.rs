@@ -1,7 +1,7 @@
 //! Which operations there are, what their destination is called, and what is known of a client.
 
 use std::{
-    ptr, str,
+    ptr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicPtr, AtomicUsize, Ordering},
@@ -227,15 +227,12 @@ impl Kafka {
         match payload {
             None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
             Some(payload) if self.telemetry.captures_sizes() => {
-                let size = i64::try_from(payload.len()).unwrap_or(i64::MAX);
-                attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
+                attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
             }
             Some(_) => (),
         }
-        if self.telemetry.captures_key()
-            && let Some(key) = key.and_then(|key| str::from_utf8(key).ok())
-        {
-            attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key.to_owned());
+        if let Some(key) = key.and_then(|key| self.telemetry.captured_key(key)) {
+            attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key);
         }
     }
 

@@ -538,11 +538,11 @@ fn the_number_of_series_is_bounded_whatever_names_come() {
     let meters = Meters::new();
     let builder = meters.instrumentation_builder();
     let mut queue = Queue::new(builder.build());
-    for name in 0..100_000 {
-        let name = format!("orders.{name}");
+    let mut through = |name: String| {
         queue.push_to(&name, HeaderMap::default(), "1", |_| ()).unwrap();
         drop(queue.pop_from(&name));
-    }
+    };
+    (0..100_000).for_each(|name| through(format!("orders.{name}")));
     let series = meters.series();
     let of = |metric: &'static str| series.iter().filter(move |(name, ..)| name == metric);
     // (limit + 1) × operations, of which each of these measures one.
@@ -553,4 +553,28 @@ fn the_number_of_series_is_bounded_whatever_names_come() {
     assert_eq!((total(METRICS[1]), total(METRICS[2])), (100_000.0, 100_000.0), "none is lost");
     let unnamed = of(METRICS[1]).find(|(_, attributes, _)| !attributes.contains_key("messaging.destination.name"));
     assert_eq!(unnamed.unwrap().2, 99_000.0);
+}
+
+#[test]
+fn names_behind_a_template_take_no_place_from_others() {
+    let meters = Meters::new();
+    let mut queue = Queue::new(templates(meters.instrumentation_builder()).build());
+    let mut through = |name: &str| {
+        queue.push_to(name, HeaderMap::default(), "1", |_| ()).unwrap();
+        drop(queue.pop_from(name));
+    };
+    (0..100_000).for_each(|name| through(&format!("refunds.{name}")));
+    through("orders");
+    let shown = ["messaging.destination.template", "messaging.destination.name"];
+    for metric in METRICS.into_iter().take(4) {
+        let mut found: Vec<_> = meters
+            .series()
+            .into_iter()
+            .filter(|(name, ..)| name == metric)
+            .map(|(_, attributes, _)| shown.map(|key| attributes.get(key).cloned()))
+            .collect();
+        found.sort();
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(found, [[None, some("orders")], [some("refunds.{id}"), None]], "{metric}");
+    }
 }
