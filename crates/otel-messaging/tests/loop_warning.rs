@@ -6,54 +6,23 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use futures::executor::block_on;
 use opentelemetry::Context;
 use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, process_batch};
 use support::Sdk;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::queue::{HeaderMap, Message, Queue};
-
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Heard {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Heard {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// What a client is warned of meanwhile.
 fn warnings(
     configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder,
     work: impl FnOnce(&Sdk, &mut Queue),
 ) -> Vec<String> {
-    let heard = Heard::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(heard.clone()).with_ansi(false).finish();
-    tracing::subscriber::with_default(subscriber, || {
+    let heard = support::heard(|| {
         let sdk = Sdk::new();
         let mut queue = Queue::new(configure(sdk.instrumentation_builder()).build());
         work(&sdk, &mut queue);
     });
-    let heard = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
     heard.lines().filter(|line| line.contains("messaging.consumer.ambient_span")).map(str::to_owned).collect()
 }
 

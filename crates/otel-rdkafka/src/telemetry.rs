@@ -374,10 +374,39 @@ static SMALL: [&str; 100] = [
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use otel_messaging::adapter::Clock;
+    use otel_messaging::{
+        adapter::{Attributes, Clock},
+        semconv::attribute,
+    };
+    use proptest::prelude::*;
     use rdkafka::Timestamp;
 
-    use super::{partition_id, sent_at};
+    use super::{about, partition_id, sent_at};
+
+    /// What is told of a partition and an offset, as it should be.
+    fn told(partition: i32, offset: Option<i64>) -> String {
+        let mut told = Attributes::default();
+        if partition > -1 {
+            told.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_string());
+        }
+        if let Some(offset @ 0..) = offset {
+            told.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+        }
+        format!("{told:?}")
+    }
+
+    proptest! {
+        #[test]
+        fn a_partition_and_an_offset_that_are_none_are_left_out(
+            partition in prop_oneof![any::<i32>(), -2..2_i32],
+            offset in prop::option::of(prop_oneof![any::<i64>(), -2_000..2_i64, Just(-1_001)]),
+        ) {
+            let mut attributes = Attributes::default();
+            about(&mut attributes, partition, offset);
+            let owned = |text: String| text.replace("Static(", "Owned(");
+            prop_assert_eq!(owned(format!("{attributes:?}")), owned(told(partition, offset)));
+        }
+    }
 
     #[test]
     fn a_time_that_is_none_is_left_out() {

@@ -36,10 +36,11 @@ pub(crate) static KAFKA: Broker = Broker {
             span: "from the call to the delivery report, also that of a purge or of the producer's end",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.destination.name messaging.destination.partition.id messaging.kafka.offset",
-            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone server.address server.port",
+            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone server.address server.port \
+                        network.peer.address network.peer.port",
             asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
             late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id server.address \
-                   server.port",
+                   server.port network.peer.address network.peer.port",
         },
         Operation {
             name: "create",
@@ -95,8 +96,8 @@ pub(crate) static KAFKA: Broker = Broker {
         ("messaging.kafka.message.tombstone", "on create: as the key"),
         ("server.address", "but on send, where `statistics.interval.ms` is set: the client does not tell which broker it was"),
         ("server.port", "as `server.address`"),
-        ("network.peer.address", "the client does not tell which broker answered"),
-        ("network.peer.port", "the client does not tell which broker answered"),
+        ("network.peer.address", "as `server.address`, and where that is the address of a host and no name"),
+        ("network.peer.port", "as `network.peer.address`"),
         ("otel_messaging.delivery.outcome_unknown", "each send has its report, and each commit its result"),
         ("otel_messaging.delivery.redelivered", "Kafka does not say so"),
     ],
@@ -192,13 +193,13 @@ pub(crate) static KAFKA: Broker = Broker {
         ),
         scenario!(
             committed,
-            "the whole state, a message in the background, a list",
+            "the whole state, a list, each also in the background, a message in the background",
             "
              PRODUCER send orders
              CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
-             CLIENT commit [settlement.outcome=commit]
+             2 x CLIENT commit [settlement.outcome=commit]
              CLIENT commit orders < process orders [settlement.outcome=commit]
-             CLIENT commit orders [settlement.outcome=commit]"
+             2 x CLIENT commit orders [settlement.outcome=commit]"
         ),
         scenario!(
             settled_after_the_end,
@@ -276,6 +277,15 @@ pub(crate) static KAFKA: Broker = Broker {
              PRODUCER create orders < request
              PRODUCER send orders ~ create orders
              CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            carried_kept,
+            "a handler that fails sends on what it got, and contexts are always kept; a retry's is new all the same",
+            "
+             PRODUCER send orders
+             CLIENT send shipping < process orders ~ send orders
+             PRODUCER send dead ~ send orders, process orders
+             CONSUMER process orders < send orders ~ send orders ! &str"
         ),
         scenario!(
             forwarded,
@@ -685,11 +695,15 @@ async fn committed(stage: Stage) {
     let message = next(&both.consumer).await;
     both.consumer.store_offset(&both.topic, 0, 0).expect("stored");
     both.consumer.commit_consumer_state(CommitMode::Sync).expect("committed");
+    // There has to be something new for the second one.
+    both.consumer.store_offset(&both.topic, 0, 0).expect("stored");
+    both.consumer.commit_consumer_state(CommitMode::Async).expect("committed");
     both.consumer.commit_message(&message, CommitMode::Async).expect("committed");
     drop(message);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&both.topic, 0, Offset::Offset(1)).expect("an offset");
     both.consumer.commit(&list, CommitMode::Sync).expect("committed");
+    both.consumer.commit(&list, CommitMode::Async).expect("committed");
 }
 
 async fn settled_after_the_end(stage: Stage) {
@@ -791,6 +805,20 @@ async fn create(stage: Stage) {
 async fn carried_replaced(stage: Stage) {
     let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
     outbox(stage, instrumentation).await;
+}
+
+async fn carried_kept(stage: Stage) {
+    let both = Both::new(&stage, stage.builder().carried_context(CarriedContext::Keep).build()).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    let (onwards, dead) = (topic(&stage, "shipping").await, topic(&stage, "dead").await);
+    let copied = || raw::message::Message::headers(&message).expect("a context").detach();
+    let failing = async {
+        both.producer.send(record(&onwards).headers(copied()), WAIT).await.expect("delivered");
+        Err::<(), _>("declined")
+    };
+    message.process(failing).await.expect_err("declined");
+    message.republish(|| both.producer.send(record(&dead).headers(copied()), WAIT)).await.expect("delivered");
 }
 
 async fn forwarded(stage: Stage) {

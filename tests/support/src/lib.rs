@@ -27,9 +27,10 @@ use crate::signals::Signals;
 pub mod correlation;
 
 mod cargo;
+mod heard;
 mod signals;
 
-pub use crate::cargo::cargo;
+pub use crate::{cargo::cargo, heard::heard};
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -150,8 +150,14 @@ impl Sent {
             span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
         }
         if result.is_ok()
-            && let Some(Address { host, port }) = kafka.brokers.find(native::broker_id(message))
+            && let Some(address) = kafka.brokers.find(native::broker_id(message))
         {
+            let is_peer = address.is_peer();
+            let Address { host, port } = address;
+            if is_peer {
+                span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
+                span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+            }
             span.set(attribute::SERVER_ADDRESS, host);
             span.set(attribute::SERVER_PORT, i64::from(port));
         }

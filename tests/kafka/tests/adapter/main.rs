@@ -12,6 +12,7 @@ mod policy;
 mod receive;
 mod send;
 mod sequential;
+mod series;
 mod settle;
 mod users_code;
 mod ways;

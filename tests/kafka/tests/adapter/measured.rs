@@ -282,6 +282,19 @@ async fn keys_and_sizes_are_told_where_they_are_asked_for() {
 }
 
 #[tokio::test]
+async fn p26_a_key_is_redacted_and_cut_as_a_header_is() {
+    let test = Test::new();
+    let redact = |name: &str, key: &str| (name == "messaging.kafka.message.key").then(|| key.replace("47", "**"));
+    let builder = || test.sdk.instrumentation_builder().capture_key(true).capture_limit(3).redact(redact);
+    sent(&test, builder(), record(&test));
+    drop(consumer(&test, builder()).recv().await.unwrap());
+    for span in test.sdk.wait_for(2) {
+        let key = attribute(&span, "messaging.kafka.message.key").map(ToString::to_string);
+        assert_eq!(key.as_deref(), Some("**1"), "{}", span.name);
+    }
+}
+
+#[tokio::test]
 async fn p26_headers_are_told_by_name_and_contexts_never() {
     let test = Test::new();
     let builder = || {

@@ -140,12 +140,16 @@ async fn a_handler_that_commits_and_then_fails_is_seen_whole() {
 
 #[test]
 fn committing_a_list_names_no_message() {
+    [CommitMode::Sync, CommitMode::Async].into_iter().for_each(a_list_is_committed);
+}
+
+fn a_list_is_committed(mode: CommitMode) {
     let test = test_with_messages(1);
     let consumer = consumer(&test);
     let message = next(&consumer);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
-    consumer.commit(&list, CommitMode::Sync).unwrap();
+    consumer.commit(&list, mode).unwrap();
     assert_eq!(
         test.described(1),
         r#"commit orders
@@ -165,7 +169,7 @@ fn committing_a_list_names_no_message() {
 "#
     );
     assert_eq!(message.offset(), 0);
-    assert_eq!(committed(&test), Offset::Offset(1));
+    eventually("the commit", || committed(&test) == Offset::Offset(1));
 }
 
 #[test]
@@ -186,6 +190,10 @@ fn a_list_of_several_topics_has_no_destination() {
 
 #[test]
 fn storing_offsets_has_no_span_and_committing_the_state_has() {
+    [CommitMode::Sync, CommitMode::Async].into_iter().for_each(the_state_is_committed);
+}
+
+fn the_state_is_committed(mode: CommitMode) {
     let test = test_with_messages(2);
     let consumer = consumer(&test);
     let message = next(&consumer);
@@ -195,7 +203,7 @@ fn storing_offsets_has_no_span_and_committing_the_state_has() {
     list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
     consumer.store_offsets(&list).unwrap();
     assert_eq!(test.sdk.described(), "");
-    consumer.commit_consumer_state(CommitMode::Sync).unwrap();
+    consumer.commit_consumer_state(mode).unwrap();
     assert_eq!(
         test.described(1),
         r#"commit
@@ -212,7 +220,7 @@ fn storing_offsets_has_no_span_and_committing_the_state_has() {
   otel_messaging.settlement.outcome = "commit"
 "#
     );
-    assert_eq!(committed(&test), Offset::Offset(1));
+    eventually("the commit", || committed(&test) == Offset::Offset(1));
 }
 
 #[test]
