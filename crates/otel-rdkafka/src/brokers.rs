@@ -92,6 +92,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn what_is_no_report_says_nothing(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             let brokers = Brokers::default();

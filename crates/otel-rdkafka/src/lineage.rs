@@ -138,6 +138,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn an_attempt_is_the_right_number_or_none(value in value()) {
             let attempt = |name| of(&[(name, Some(&value[..]))]).attempt.map(i128::from);
