@@ -106,7 +106,8 @@ impl Auto {
     }
 }
 
-/// What to do with a context that a message already carries when it is sent.
+/// What to do with a context that a message already carries when it is sent. One that is sent by
+/// [`republish`](crate::MessageExt::republish) always gets a new one.
 ///
 /// Source: "Context propagation" of the messaging spans convention, which leaves such a context alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
