@@ -11,6 +11,8 @@ use opentelemetry_proto::tonic::{
     trace::v1::{self as otlp, ResourceSpans, span::SpanKind, status::StatusCode as OtlpStatus},
 };
 
+use crate::telemetry::FROM_BAGGAGE;
+
 /// All that arrived, and more as it comes.
 pub(crate) struct Receiver {
     /// Where to send it.
@@ -84,6 +86,8 @@ impl Receiver {
             spans.flat_map(|span| span.attributes.iter().chain(span.links.iter().flat_map(|it| &it.attributes)));
         let scopes = received.metrics.iter().flat_map(|resource| &resource.scope_metrics);
         let metrics = scopes.filter(|scope| is_ours(scope.scope.as_ref())).flat_map(|scope| &scope.metrics);
+        // The demo's processor adds what it finds in the baggage.
+        let of_spans = of_spans.filter(|attribute| !FROM_BAGGAGE.contains(&&*attribute.key));
         let all = of_spans.chain(metrics.flat_map(of_metric));
         all.filter_map(|attribute| Convention::get().knows(&attribute.key).err()).collect()
     }
