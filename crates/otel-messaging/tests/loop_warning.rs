@@ -6,7 +6,6 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use futures::executor::block_on;
 use opentelemetry::Context;
 use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, process_batch};
 use support::Sdk;
@@ -96,12 +95,14 @@ fn two_loops_in_turns_are_two() {
 
 #[test]
 fn messages_of_a_batch_are_no_children_of_the_loop() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let in_batches = |sdk: &Sdk, queue: &mut Queue| {
         let held = sdk.app_span("loop");
         for _ in 0..MANY {
             let batch = [take(queue, "orders", &held), take(queue, "orders", &held)];
-            block_on(process_batch(&batch, async {}));
+            runtime.block_on(process_batch(&batch, async {}));
         }
+        assert_eq!(sdk.spans().len(), MANY, "one for each batch");
     };
     assert_eq!(warnings(|builder| builder, in_batches), [""; 0]);
 }

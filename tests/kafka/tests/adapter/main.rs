@@ -7,6 +7,7 @@ mod cancellation;
 mod correlation;
 mod faults;
 mod hostile_headers;
+mod loops;
 mod measured;
 mod policy;
 mod receive;
