@@ -423,6 +423,28 @@ impl Telemetry {
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
+        self.settle_several(call, operation, messages, Counted(true), attributes)
+    }
+
+    /// The same where `messages` are only those that are still known, of a number that nobody knows: it is not told.
+    pub fn settle_known(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
+        self.settle_several(call, operation, messages, Counted(false), attributes)
+    }
+
+    fn settle_several(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        Counted(counted): Counted,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
         let count = messages.len();
         let max_links = operation.live.settings().max_links;
         // What is on the span decides what is on the links, and is asked for before them.
@@ -432,10 +454,17 @@ impl Telemetry {
             attributes(all);
             let mut together = Together::default();
             messages.for_each(|(context, own)| together.add(context, own.0, max_links));
-            let (common, linked) = together.into_parts();
-            all.0.extend(common);
+            let (common, mut linked) = together.into_parts();
+            for common in common {
+                match all.0.iter().find(|own| own.key == common.key) {
+                    None => all.0.push(common),
+                    Some(own) if own.value == common.value => (),
+                    // The operation itself has another.
+                    Some(_) => linked.iter_mut().for_each(|link| link.attributes.push(common.clone())),
+                }
+            }
             links.set(linked);
-            if count > 0 {
+            if counted && count > 0 {
                 all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
             }
         });
@@ -460,6 +489,10 @@ impl Injector for Kept<'_> {
         }
     }
 }
+
+/// Whether the messages of a settlement are all there are.
+#[derive(Debug, Clone, Copy)]
+struct Counted(bool);
 
 /// Whether a carried context stays in the message.
 #[derive(Debug, Clone, Copy)]
