@@ -214,8 +214,10 @@ pub(crate) fn message_attributes(
     broker: &Broker,
 ) {
     ids(attributes, properties.message_id().as_ref(), properties.correlation_id().as_ref());
-    if broker.telemetry.captures_sizes() {
-        attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, i64::try_from(payload.len()).unwrap_or(i64::MAX));
+    if broker.telemetry.captures_sizes()
+        && let Ok(size) = i64::try_from(payload.len())
+    {
+        attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
     }
 }
 
@@ -234,6 +236,9 @@ pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin:
     message_attributes(attributes, &delivery.properties, &delivery.data, broker);
 }
 
+/// One that does not fit is left out: the broker gives out none so large, but somebody may settle it.
 pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
-    attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, i64::try_from(tag).unwrap_or(i64::MAX));
+    if let Ok(tag) = i64::try_from(tag) {
+        attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
+    }
 }

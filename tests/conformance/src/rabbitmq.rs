@@ -283,6 +283,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             "
              3 x PRODUCER publish orders
              3 x CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=dropped]
+             CLIENT ack orders < process orders ! invalid-channel-state
              CLIENT ack SERVER ! invalid-channel-state
              CLIENT nack SERVER ! invalid-channel-state
              CLIENT reject SERVER ! invalid-channel-state"
@@ -775,6 +776,7 @@ async fn settle_fails(stage: Stage) {
     let deliveries = rabbit.deliveries(3).await;
     rabbit.channel.close(200, "done".into()).await.expect("closed");
     // An acker gives `Ok(false)` then; by tag it is an error.
+    assert!(!deliveries[0].ack(ACK).await.expect("no error"));
     let [first, second, third] = [0, 1, 2].map(|number: usize| deliveries[number].delivery_tag);
     rabbit.channel.basic_ack(first, ACK).await.expect_err("closed");
     rabbit.channel.basic_nack(second, BasicNackOptions::default()).await.expect_err("closed");
