@@ -5,7 +5,6 @@ use std::iter;
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -217,13 +216,13 @@ impl ClientTelemetry {
     /// An operation on a subject, as a sender knows it.
     fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
         let server = self.server(client);
-        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(name, subject, server))
+        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(subject, server))
     }
 
-    fn describe(&self, name: OperationName, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
         let mut destination = match subject {
             Some(subject) => Destination::named(subject),
-            None => Destination::server(server.map(|(address, port)| (&**address, port))),
+            None => Destination::server(None),
         };
         if subject.is_some_and(|subject| is_temporary(subject, &self.inbox_prefix)) {
             destination = destination.temporary();
@@ -231,19 +230,10 @@ impl ClientTelemetry {
         if let Some(name) = &self.name {
             destination = destination.with(attribute::MESSAGING_CLIENT_ID, name.clone());
         }
-        if let Some((address, port)) = server {
-            // Behind a name there may be several; the convention has no peer for what asks the server for nothing.
-            let is_peer = address.parse::<IpAddr>().is_ok() && name != PROCESS && name != PROCESS_FETCHED;
-            if is_peer {
-                destination = destination
-                    .with(attribute::NETWORK_PEER_ADDRESS, address.clone())
-                    .with(attribute::NETWORK_PEER_PORT, i64::from(port));
-            }
-            destination = destination
-                .with(attribute::SERVER_ADDRESS, address.clone())
-                .with(attribute::SERVER_PORT, i64::from(port));
+        match server {
+            Some((address, port)) => destination.at(address.clone(), port),
+            None => destination,
         }
-        destination
     }
 
     /// The server of every operation, where there is only one that the client can be connected to.
@@ -440,13 +430,13 @@ impl Source {
     ) -> Arc<Operation> {
         let server = self.telemetry.server(client);
         let key = [subject.unwrap_or_default(), &self.key, at(server)];
-        self.telemetry.core.operation(name, &key, || self.describe(name, subject, server))
+        self.telemetry.core.operation(name, &key, || self.describe(subject, server))
     }
 
-    fn describe(&self, name: OperationName, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
         let Description { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
         let exact = subscribed.as_deref().filter(|subscribed| !has_wildcards(subscribed));
-        let mut destination = self.telemetry.describe(name, subject.or(exact), server);
+        let mut destination = self.telemetry.describe(subject.or(exact), server);
         if let Some(template) = self.template() {
             destination = destination.template(template.clone());
         }

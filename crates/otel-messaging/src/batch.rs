@@ -54,12 +54,13 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
         together.add(span.creation(), span.start_attributes(), first.max_links());
     }
     let (common, links) = together.into_parts();
-    let operation = if spans.iter().all(|span| span.operation().span_name == first.operation().span_name) {
-        first.operation().clone()
-    } else {
-        Arc::new(first.operation().without_destination())
-    };
+    let others: Vec<_> = spans[1..].iter().map(|span| span.operation()).collect();
+    let operation = first.operation().together(&others);
     let mut attributes = Attributes(common);
+    let named = attributes.0.iter().any(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME);
+    if let Some(name) = operation.destination().filter(|_| !named) {
+        attributes.set(attribute::MESSAGING_DESTINATION_NAME, name.to_owned());
+    }
     attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
 
     let batch = Arc::new(ProcessSpan::of_batch(first, operation, attributes, links));
