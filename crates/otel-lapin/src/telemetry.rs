@@ -59,8 +59,7 @@ pub(crate) struct Place {
 impl Place {
     /// `{exchange}:{routing key}:{queue}`: without what is empty, and without a routing key that is the queue's name.
     pub(crate) fn name(&self) -> String {
-        let (exchange, routing_key, queue) = (self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str());
-        joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
+        name_of([self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str()])
     }
 }
 
@@ -146,11 +145,11 @@ impl Broker {
         let (exchange, routing_key, queue) =
             (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
         self.telemetry.operation(name, &[exchange, routing_key, queue], || {
-            let name_of = place.name();
-            if name_of.is_empty() {
-                return self.with_server(Destination::server(self.address()));
+            let called = place.name();
+            if called.is_empty() {
+                return self.with_server(Destination::server(None));
             }
-            let destination = self.of_queue(Destination::named(name_of), queue);
+            let destination = self.of_queue(Destination::named(called).together(name_together), queue);
             // The convention has no routing key on settle spans.
             if [ACK, NACK, REJECT].contains(&name) {
                 self.with_server(destination)
@@ -177,22 +176,26 @@ impl Broker {
     }
 
     fn with_server(&self, destination: Destination) -> Destination {
-        match self.address() {
-            Some((host, port)) => destination
-                .with(attribute::SERVER_ADDRESS, host.to_owned())
-                .with(attribute::SERVER_PORT, i64::from(port)),
+        match &self.server.address {
+            Some((host, port)) => destination.at(host.clone(), *port),
             None => destination,
         }
-    }
-
-    fn address(&self) -> Option<(&str, u16)> {
-        self.server.address.as_ref().map(|(host, port)| (&**host, *port))
     }
 
     /// How long a frame may be. Zero says that there is no limit.
     pub(crate) fn frame_max(&self) -> usize {
         usize::try_from(self.server.frame_max).ok().filter(|&max| max > 0).unwrap_or(usize::MAX)
     }
+}
+
+/// Of an exchange, a routing key and a queue.
+fn name_of([exchange, routing_key, queue]: [&str; 3]) -> String {
+    joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
+}
+
+/// Of several places, by what is the same for all.
+fn name_together(parts: &[&str]) -> String {
+    parts.try_into().map(name_of).unwrap_or_default()
 }
 
 fn joined<const N: usize>(parts: [&str; N]) -> String {

@@ -37,7 +37,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: SERVER_AND_NAME,
             sometimes: "messaging.rabbitmq.destination.routing_key messaging.message.id \
                         messaging.message.conversation_id messaging.destination.anonymous \
-                        messaging.destination.temporary",
+                        messaging.destination.temporary network.peer.address network.peer.port",
             asked: "messaging.message.body.size otel_messaging.header",
             late: "",
         },
@@ -56,7 +56,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: "from the call to the answer; none for an empty queue",
             always: SERVER_AND_NAME,
             sometimes: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag \
-                        messaging.message.id messaging.message.conversation_id",
+                        messaging.message.id messaging.message.conversation_id network.peer.address network.peer.port",
             asked: "messaging.message.body.size",
             late: "",
         },
@@ -79,7 +79,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: SETTLE,
             always: SERVER_AND_NAME,
             sometimes: "messaging.rabbitmq.message.delivery_tag messaging.message.id messaging.message.conversation_id \
-                        messaging.batch.message_count otel_messaging.settlement.outcome",
+                        messaging.batch.message_count network.peer.address network.peer.port \
+                        otel_messaging.settlement.outcome",
             asked: "",
             late: "otel_messaging.settlement.outcome",
         },
@@ -89,7 +90,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: SETTLE,
             always: SERVER_AND_NAME,
             sometimes: "messaging.rabbitmq.message.delivery_tag messaging.message.id messaging.message.conversation_id \
-                        messaging.batch.message_count otel_messaging.settlement.outcome",
+                        messaging.batch.message_count network.peer.address network.peer.port \
+                        otel_messaging.settlement.outcome",
             asked: "",
             late: "otel_messaging.settlement.outcome",
         },
@@ -99,7 +101,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: SETTLE,
             always: SERVER_AND_NAME,
             sometimes: "messaging.rabbitmq.message.delivery_tag messaging.message.id messaging.message.conversation_id \
-                        otel_messaging.settlement.outcome",
+                        network.peer.address network.peer.port otel_messaging.settlement.outcome",
             asked: "",
             late: "otel_messaging.settlement.outcome",
         },
@@ -118,8 +120,6 @@ pub(crate) static RABBITMQ: Broker = Broker {
         ("messaging.destination.temporary", "on get: as on process, where the queue is so"),
         ("server.address", "on create: the helper has no connection"),
         ("server.port", "on create: the helper has no connection"),
-        ("network.peer.address", "the client does not tell the address that a host's name led to"),
-        ("network.peer.port", "the client does not tell the address that a host's name led to"),
         ("otel_messaging.delivery.outcome_unknown", "a confirm is waited for also when nobody else does"),
     ],
     elsewhere: &[],
@@ -210,6 +210,25 @@ pub(crate) static RABBITMQ: Broker = Broker {
              CONSUMER process orders < publish orders ~ publish orders ! &str
              CONSUMER process orders < publish orders ~ publish orders ! panic
              2 x CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            refused_by_the_handler,
+            "a handler refuses the message and gives an error: both are told",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders ! &str [settlement.outcome=nack]
+             CONSUMER process orders < publish orders ~ publish orders ! &str [settlement.outcome=reject]
+             CLIENT nack orders < process orders [settlement.outcome=nack]
+             CLIENT reject orders < process orders [settlement.outcome=reject]"
+        ),
+        scenario!(
+            acknowledged_then_worked_on,
+            "a handler acknowledges first: what it sends then is inside the span still",
+            "
+             PRODUCER publish orders
+             PRODUCER publish shipping < process orders
+             CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
+             CLIENT ack orders < process orders [settlement.outcome=ack]"
         ),
         scenario!(
             get,
@@ -335,6 +354,15 @@ pub(crate) static RABBITMQ: Broker = Broker {
              3 x PRODUCER publish orders
              CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
              CLIENT ack orders < process orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]"
+        ),
+        scenario!(
+            batch_of_routing_keys,
+            "messages by two routing keys of one queue are handled together",
+            "
+             PRODUCER publish shop:order.paid
+             PRODUCER publish shop:order.sent
+             CONSUMER process shop:orders ~ publish shop:order.paid {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag}, publish shop:order.sent {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag} [batch.message_count=2]
+             CLIENT ack shop:orders < process shop:orders ~ process shop:orders {rabbitmq.message.delivery_tag destination.name}, process shop:orders {rabbitmq.message.delivery_tag destination.name} [batch.message_count=2 settlement.outcome=ack]"
         ),
         scenario!(
             create,
@@ -591,8 +619,8 @@ async fn publish_without_confirms(stage: Stage) {
     delivery.ack(ACK).await.expect("acknowledged");
 }
 
-async fn publish_to_exchange(stage: Stage) {
-    let rabbit = Rabbit::of(&stage).await;
+/// A topic exchange that routes everything to the queue.
+async fn exchange(stage: &Stage, rabbit: &Rabbit) -> String {
     let (exchange, queue) = (stage.name("shop"), rabbit.queue.as_str());
     let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
     let declared =
@@ -606,15 +634,19 @@ async fn publish_to_exchange(stage: Stage) {
         FieldTable::default(),
     );
     bound.await.expect("bound");
-    let options = BasicPublishOptions::default();
-    let publish = rabbit.channel.basic_publish(
-        exchange.as_str().into(),
-        "order.paid".into(),
-        options,
-        b"",
-        BasicProperties::default(),
-    );
+    exchange
+}
+
+async fn publish_by(rabbit: &Rabbit, exchange: &str, routing_key: &str) {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let publish = rabbit.channel.basic_publish(exchange.into(), routing_key.into(), options, b"", properties);
     publish.await.expect("published").await.expect("confirmed");
+}
+
+async fn publish_to_exchange(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let exchange = exchange(&stage, &rabbit).await;
+    publish_by(&rabbit, &exchange, "order.paid").await;
     let delivery = next(&mut rabbit.consume().await).await;
     delivery.ack(ACK).await.expect("acknowledged");
 }
@@ -707,6 +739,35 @@ async fn handler_fails(stage: Stage) {
     let acker = panicking.acker.clone();
     tokio::spawn(async move { panicking.process(async { panics() }).await }).await.expect_err("panicked");
     acker.ack(ACK).await.expect("acknowledged");
+}
+
+async fn refused_by_the_handler(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let deliveries = rabbit.deliveries(2).await;
+    let (nacked, rejected) = (&deliveries[0], &deliveries[1]);
+    let nack = async {
+        assert!(nacked.nack(BasicNackOptions::default()).await.expect("refused"));
+        Err::<(), _>("declined")
+    };
+    nacked.process(nack).await.expect_err("declined");
+    let reject = async {
+        assert!(rejected.reject(BasicRejectOptions::default()).await.expect("refused"));
+        Err::<(), _>("declined")
+    };
+    rejected.process(reject).await.expect_err("declined");
+}
+
+async fn acknowledged_then_worked_on(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let onwards = stage.name("shipping");
+    rabbit.declare(&onwards, FieldTable::default()).await;
+    for delivery in rabbit.deliveries(1).await {
+        let work = async {
+            delivery.ack(ACK).await.expect("acknowledged");
+            rabbit.publish_with(&onwards, BasicProperties::default()).await;
+        };
+        delivery.process(work).await;
+    }
 }
 
 async fn get(stage: Stage) {
@@ -820,6 +881,18 @@ async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
     let deliveries = rabbit.deliveries(3).await;
     let together = BasicAckOptions { multiple: true };
     process_batch(&deliveries, async { deliveries[2].ack(together).await }).await.expect("settled");
+}
+
+async fn batch_of_routing_keys(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let exchange = exchange(&stage, &rabbit).await;
+    for routing_key in ["order.paid", "order.sent"] {
+        publish_by(&rabbit, &exchange, routing_key).await;
+    }
+    let consumer = rabbit.consume().await;
+    let deliveries: Vec<_> = consumer.take(2).map(|delivery| delivery.expect("a delivery")).collect().await;
+    let together = BasicAckOptions { multiple: true };
+    process_batch(&deliveries, async { deliveries[1].ack(together).await }).await.expect("settled");
 }
 
 /// Made in one place, published by a client in another.

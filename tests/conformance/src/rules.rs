@@ -95,9 +95,11 @@ impl<'a> Rules<'a> {
             let of = format!("a link of {of}");
             for (key, value) in &link.attributes.0 {
                 self.attribute(&of, key, value, &linked);
-                // A settlement of all up to a tag has that tag, and its links have theirs.
+                // A settlement of all up to a tag has that tag, and its links have theirs; several destinations may have
+                // a name together.
+                let called_together = key == "messaging.destination.name" && span.attributes.get(key) != Some(value);
                 self.holds(
-                    operation.kind == "settle" || !span.attributes.has(key),
+                    operation.kind == "settle" || called_together || !span.attributes.has(key),
                     "what is equal for a batch is on the span, and only the rest on links",
                     || format!("{of}: {key}"),
                 );

@@ -12,7 +12,7 @@ use otel_lapin::{message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, ours};
 use support::{Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, named, next};
+use crate::common::{Rabbit, SCOPE, at_peer, named, next};
 
 const MULTIPLE: BasicAckOptions = BasicAckOptions { multiple: true };
 
@@ -93,6 +93,7 @@ async fn settling_twice_is_no_error_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_tag_the_message_is_found_while_it_is_at_hand() {
+    let peer = at_peer();
     let (rabbit, queue, deliveries) = deliveries(1).await;
     let delivery = &deliveries[0];
     rabbit.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.unwrap();
@@ -126,7 +127,7 @@ ack {queue}
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 "
@@ -159,6 +160,7 @@ async fn by_tag_the_message_is_found_when_it_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_a_tag_that_nobody_knows_there_is_no_parent() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
@@ -182,7 +184,7 @@ ack ADDRESS
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 "
@@ -249,6 +251,7 @@ async fn a_delivery_can_settle_all_before_it_and_tag_0_all_there_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_several_destinations_share_what_they_have_in_common() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let exchange = rabbit.exchange("shop", &queue).await;
@@ -288,7 +291,7 @@ ack {exchange}:{queue}
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 2
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 ",
