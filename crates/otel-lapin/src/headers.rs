@@ -358,6 +358,7 @@ pub(crate) mod arbitrary {
             any::<i32>().prop_map(AMQPValue::LongInt),
             any::<u32>().prop_map(AMQPValue::LongUInt),
             any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<f32>().prop_filter("equals itself", |n| !n.is_nan()).prop_map(AMQPValue::Float),
             any::<f64>().prop_filter("equals itself", |n| !n.is_nan()).prop_map(AMQPValue::Double),
             (any::<u8>(), any::<u32>())
                 .prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),

@@ -245,3 +245,125 @@ pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
         attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Up to the 255 bytes that a name may have; often one that means something, or is empty.
+    fn name() -> impl Strategy<Value = ShortString> {
+        let any = prop_oneof![
+            2 => Just(String::new()),
+            2 => "[a-z.:#*]{1,9}",
+            1 => "amq\\.(gen-|rabbitmq\\.reply-to|default).{0,9}",
+            1 => "[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            1 => "[a-z\u{e4}]{100,255}",
+            1 => ".{0,60}",
+        ];
+        any.prop_filter_map("too long", |name| ShortString::try_new(name).ok())
+    }
+
+    fn place() -> impl Strategy<Value = Place> {
+        let routing_key = prop_oneof![2 => name().prop_map(Some), 1 => Just(None)];
+        (name(), routing_key, name()).prop_map(|(exchange, routing_key, queue)| Place {
+            exchange,
+            routing_key: routing_key.unwrap_or_else(|| queue.clone()),
+            queue,
+        })
+    }
+
+    /// What there is of these parts.
+    fn parts(parts: &[&ShortString]) -> String {
+        let parts: Vec<_> = parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
+        parts.join(":")
+    }
+
+    /// A queue that goes away, or that nobody named.
+    fn passes(queue: &str, exclusive: bool) -> bool {
+        let by_the_server = ["amq.gen-", "amq.rabbitmq.reply-to"].iter().any(|prefix| queue.starts_with(prefix));
+        by_the_server || exclusive || is_uuid(queue)
+    }
+
+    fn broker() -> Broker {
+        // With a bound of its own on the number of destinations.
+        Broker::default().instrumented(Instrumentation::builder().build())
+    }
+
+    /// The name of an operation's spans.
+    fn span_name(operation: &Operation) -> String {
+        let shown = format!("{operation:?}");
+        let (name, _) = shown.strip_prefix("Operation { span_name: ").unwrap().split_once(", texts: ").unwrap();
+        name.to_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn where_messages_go_is_named_by_exchange_and_routing_key(place in place(), exclusive in any::<bool>()) {
+            let Place { exchange, routing_key, .. } = &place;
+            let broker = broker();
+            // A declared queue has a name.
+            let exclusive = exclusive && !routing_key.as_str().is_empty();
+            if exclusive {
+                broker.exclusive_queue(routing_key);
+            }
+            let named = match parts(&[exchange, routing_key]) {
+                nothing if nothing.is_empty() => "amq.default".to_owned(),
+                named => named,
+            };
+            // The default exchange routes to the queue of that name.
+            let passes = is_uuid(&named) || exchange.as_str().is_empty() && passes(routing_key.as_str(), exclusive);
+            for operation in [
+                broker.publish(exchange.as_str(), routing_key.as_str()),
+                broker.create(exchange.as_str(), routing_key.as_str()),
+            ] {
+                prop_assert_eq!(operation.destination(), Some(&*named));
+                let name = operation.name();
+                let expected = if passes { name.to_owned() } else { format!("{name} {named}") };
+                prop_assert_eq!(span_name(&operation), format!("{expected:?}"));
+            }
+        }
+
+        #[test]
+        fn where_messages_come_from_is_named_by_exchange_routing_key_and_queue(
+            place in place(),
+            exclusive in any::<bool>(),
+        ) {
+            let Place { exchange, routing_key, queue } = &place;
+            let broker = broker();
+            let exclusive = exclusive && !queue.as_str().is_empty();
+            if exclusive {
+                broker.exclusive_queue(queue);
+            }
+            let named = if routing_key == queue { parts(&[exchange, queue]) } else { parts(&[exchange, routing_key, queue]) };
+            prop_assert_eq!(place.name(), named.clone());
+            let passes = is_uuid(&named) || passes(queue.as_str(), exclusive);
+            for operation in [GET, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
+                let operation = broker.at(operation, &place);
+                prop_assert_eq!(operation.destination(), Some(&*named).filter(|named| !named.is_empty()));
+                let name = operation.name();
+                let shown = !passes && !named.is_empty();
+                let expected = if shown { format!("{name} {named}") } else { name.to_owned() };
+                prop_assert_eq!(span_name(&operation), format!("{expected:?}"));
+            }
+        }
+
+        #[test]
+        fn several_places_are_called_what_they_have_in_common(parts in prop::collection::vec(name(), 0..5)) {
+            let parts: Vec<_> = parts.iter().map(ShortString::as_str).collect();
+            let called = name_together(&parts);
+            match parts[..] {
+                [exchange, routing_key, queue] => {
+                    let place = Place {
+                        exchange: exchange.into(),
+                        routing_key: routing_key.into(),
+                        queue: queue.into(),
+                    };
+                    prop_assert_eq!(called, place.name());
+                }
+                _ => prop_assert_eq!(called, ""),
+            }
+        }
+    }
+}
