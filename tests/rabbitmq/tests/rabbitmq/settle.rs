@@ -78,6 +78,52 @@ async fn each_settlement_is_a_child_of_its_messages_span_and_noted_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_handler_says_and_what_the_broker_is_told_stand_beside_each_other() {
+    let (rabbit, queue, deliveries) = deliveries(2).await;
+    let (first, second) = (&deliveries[0], &deliveries[1]);
+    let nack = async {
+        assert!(first.nack(BasicNackOptions::default()).await.unwrap());
+        Err::<(), _>("declined")
+    };
+    assert_eq!(first.process(nack).await, Err("declined"));
+    let reject = async {
+        assert!(second.reject(BasicRejectOptions::default()).await.unwrap());
+        Err::<(), _>("declined")
+    };
+    assert_eq!(second.process(reject).await, Err("declined"));
+    let spans = rabbit.sdk.spans();
+    for (process, settled) in named(&spans, &format!("process {queue}")).into_iter().zip(["nack", "reject"]) {
+        assert_eq!((outcome(process), &process.status), (settled.to_owned(), &Status::error("declined")));
+        assert_eq!(value_of(process, attribute::ERROR_TYPE), Some(&"&str".into()));
+        let [settle] = named(&spans, &format!("{settled} {queue}"))[..] else { panic!("one {settled}") };
+        assert_eq!((outcome(settle), &settle.status), (settled.to_owned(), &Status::Unset));
+        assert_eq!(settle.parent_span_id, process.span_context.span_id());
+    }
+    assert_eq!(spans.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_first_is_worked_on_inside_its_span() {
+    let (rabbit, queue, deliveries) = deliveries(1).await;
+    let onwards = rabbit.queue("shipping").await;
+    let work = async {
+        assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+        rabbit.publish(&onwards, b"1", BasicProperties::default()).await;
+        let spans = rabbit.sdk.spans();
+        let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+        assert_eq!(names, [format!("ack {queue}"), format!("publish {onwards}")], "the process span is open");
+    };
+    deliveries[0].process(work).await;
+    let spans = rabbit.sdk.spans();
+    let [process, ack, publish] = &spans[..] else { panic!("{}", rabbit.described()) };
+    assert_eq!((process.name.as_ref(), outcome(process)), (&*format!("process {queue}"), "ack".to_owned()));
+    for inside in [ack, publish] {
+        assert_eq!(inside.parent_span_id, process.span_context.span_id(), "{}", inside.name);
+        assert!(process.start_time <= inside.start_time && inside.end_time <= process.end_time, "{}", inside.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settling_twice_is_no_error_and_says_so() {
     let (rabbit, queue, deliveries) = deliveries(1).await;
     let clone = deliveries[0].acker.clone();
