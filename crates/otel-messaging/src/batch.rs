@@ -16,7 +16,9 @@ use crate::{
 
 /// Runs a handler for several messages inside one process span, which links the creation context of each of them.
 ///
-/// What is the same for all messages stands on the span, the rest on each link; `messaging.batch.message_count` counts
+/// What is the same for all messages stands on the span, the rest on each link. Messages of several destinations have the
+/// name that these have together, where their client knows one (`{exchange}:{queue}` for several routing keys of a RabbitMQ
+/// queue), else that of the server, where it is the same. `messaging.batch.message_count` counts
 /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links), but for those that a
 /// [`filter`](crate::InstrumentationBuilder::filter) turned off. The span is a child of the span that is
 /// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
