@@ -389,7 +389,7 @@ impl Operation {
         let lasting = self.lasting && others.iter().all(|one| one.lasting);
         let destination = one_name.or(called.as_ref());
         let shown = template.or(destination);
-        let bounded = lasting && shown.is_none_or(|shown| self.live.settings().bound.admits(shown));
+        let bounded = lasting && shown.is_none_or(|shown| self.live.settings().bound.shown.admit(shown));
         let same_name = self.same(others, |one| &one.span_name).cloned();
         let others_series: Vec<_> = others.iter().map(|one| &one.series).collect();
         Arc::new(Self {

@@ -136,9 +136,10 @@ impl Sdk {
         self.0.spans()
     }
 
-    /// Forgets the spans that have ended.
+    /// Forgets the spans that have ended, once they are checked.
     pub fn forget(&self) {
-        self.exporter.reset();
+        let _ = self.spans();
+        self.0.exporter.reset();
     }
 
     /// Waits until so many spans have ended, and gives all of them.
