@@ -83,7 +83,7 @@ impl Acker {
             let Some((handed, call)) = traced else { return settle.await };
             let Some(call) = call else {
                 // Suppressed: nothing is told of the settlement, and nothing else of the message either.
-                handed.span.settles_elsewhere();
+                handed.settled_elsewhere(multiple && self.usable());
                 return settle.await;
             };
             // One that was used settles nothing, and nobody else's message either.
@@ -116,7 +116,7 @@ impl Acker {
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
         if let Some(handed) = &self.handed {
-            handed.span.settles_elsewhere();
+            handed.settled_elsewhere(false);
         }
         self.inner
     }

@@ -306,8 +306,11 @@ impl Channel {
     ) -> impl Future<Output = Result<()>> + Send {
         let call = self.state.broker.telemetry.call();
         async move {
-            let Some(call) = call else { return settle.await };
             let Shared { broker, ledger, .. } = &self.state;
+            let Some(call) = call else {
+                ledger.settled_elsewhere(tag, multiple);
+                return settle.await;
+            };
             let settling = Settling::tagged(call, name, tag, multiple, broker, ledger);
             let result = settle.await;
             match &result {

@@ -60,7 +60,15 @@ pub(crate) struct Remains {
 impl Entry {
     /// The message counts as dropped no more.
     pub(crate) fn discharge(&self) {
-        if let Some(unsettled) = self.remains.as_ref().and_then(|remains| remains.unsettled.as_ref()) {
+        if let Some(remains) = &self.remains {
+            remains.discharge();
+        }
+    }
+}
+
+impl Remains {
+    fn discharge(&self) {
+        if let Some(unsettled) = &self.unsettled {
             unsettled.discharge();
         }
     }
@@ -108,9 +116,40 @@ impl Ledger {
 
     /// The message is settled. By tag alone it could be a later one, since tags start anew.
     pub(crate) fn forget(&self, tag: DeliveryTag, message: *const Handed) {
-        let mut state = self.state();
-        if state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message) {
-            state.entries.remove(&tag);
+        let settled = {
+            let mut state = self.state();
+            let is_it = state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message);
+            if is_it { state.entries.remove(&tag) } else { None }
+        };
+        // It may have gone while it was being settled, and have left something since.
+        if let Some(settled) = settled {
+            settled.discharge();
+        }
+    }
+
+    /// The message with this tag, or all up to it, are settled where nobody here sees it.
+    pub(crate) fn settled_elsewhere(&self, tag: DeliveryTag, multiple: bool) {
+        let settled = {
+            let mut state = self.state();
+            match (multiple, until(tag).checked_add(1)) {
+                (false, _) => state.entries.remove_entry(&tag).into_iter().collect(),
+                (true, None) => mem::take(&mut state.entries),
+                (true, Some(next)) => {
+                    let left = state.entries.split_off(&next);
+                    mem::replace(&mut state.entries, left)
+                }
+            }
+            .into_values()
+            .collect::<Vec<_>>()
+        };
+        if multiple {
+            self.settled_until(tag);
+        }
+        for entry in settled {
+            entry.discharge();
+            if let Some(message) = entry.message.upgrade() {
+                message.span.settles_elsewhere();
+            }
         }
     }
 
@@ -127,8 +166,10 @@ impl Ledger {
             return;
         }
         let remains = Arc::new(remains());
-        if let Some(entry) = self.state().entries.get_mut(&tag).filter(is_it) {
-            entry.remains = Some(remains.clone());
+        match self.state().entries.get_mut(&tag).filter(is_it) {
+            Some(entry) => entry.remains = Some(remains),
+            // Settled since.
+            None => remains.discharge(),
         }
     }
 

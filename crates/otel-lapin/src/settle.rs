@@ -66,6 +66,16 @@ impl Handed {
         handed
     }
 
+    /// The message, or with `multiple` all up to it, are settled where nobody here sees it.
+    pub(crate) fn settled_elsewhere(&self, multiple: bool) {
+        self.span.settles_elsewhere();
+        match &self.ledger {
+            Some(ledger) if multiple => ledger.settled_elsewhere(self.tag, multiple),
+            Some(ledger) => ledger.forget(self.tag, self),
+            None => {}
+        }
+    }
+
     /// The context of the message's process span.
     pub(crate) fn span_context(&self) -> SpanContext {
         self.span.context().span().span_context().clone()

@@ -12,32 +12,23 @@ use opentelemetry::{SpanId, otel_warn};
 
 use crate::operation::Operation;
 
-/// More process spans than this inside one span are a loop's. A request that takes a few messages, or one batch of them
-/// (async-nats fetches 200 at once where it is not told), has fewer; a loop goes on until it has more.
-const MANY: u32 = 250;
-
 /// How many loops of one client are followed at a time.
 const FOLLOWED: usize = 8;
 
 /// Of one client.
 #[derive(Default)]
 pub(crate) struct Loops {
-    /// The one that started a process span last is the first.
-    latest: Mutex<Vec<Loop>>,
+    /// In which spans process spans of which names were started, the latest first: a name is that of one consumer, as far as
+    /// consumers can be told apart.
+    latest: Mutex<Vec<(SpanId, Cow<'static, str>)>>,
     warned: AtomicBool,
 }
 
-/// A span in which process spans of one name were started: those of one consumer, as far as consumers can be told apart.
-struct Loop {
-    around: SpanId,
-    name: Cow<'static, str>,
-    started: u32,
-}
-
 impl Loops {
-    /// A process span was started as a child of the span that was active at the hand-out. Warns once for a client.
+    /// A process span was started as a child of the span that was active at the hand-out. Warns at the second, once for a
+    /// client.
     pub(crate) fn started_in(&self, around: SpanId, operation: &Operation) {
-        if self.warned.load(Ordering::Relaxed) || self.count(around, operation) <= MANY {
+        if self.warned.load(Ordering::Relaxed) || self.is_first(around, operation) {
             return;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
@@ -50,18 +41,13 @@ impl Loops {
         }
     }
 
-    fn count(&self, around: SpanId, operation: &Operation) -> u32 {
+    fn is_first(&self, around: SpanId, operation: &Operation) -> bool {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        match latest.iter().position(|it| it.around == around && it.name == operation.span_name) {
-            Some(at) => latest[..=at].rotate_right(1),
-            None => {
-                latest.truncate(FOLLOWED - 1);
-                latest.insert(0, Loop { around, name: operation.span_name.clone(), started: 0 });
-            }
+        let is_new = !latest.iter().any(|(span, name)| *span == around && *name == operation.span_name);
+        if is_new {
+            latest.truncate(FOLLOWED - 1);
+            latest.insert(0, (around, operation.span_name.clone()));
         }
-        latest.first_mut().map_or(0, |it| {
-            it.started += 1;
-            it.started
-        })
+        is_new
     }
 }

@@ -13,8 +13,8 @@ use rdkafka::producer::Producer as _;
 use crate::broker::Test;
 
 #[test]
-fn a_loop_inside_one_span_is_warned_of_once_and_a_request_that_takes_some_messages_is_not() {
-    const MESSAGES: usize = 251;
+fn a_loop_inside_one_span_is_warned_of_once_and_a_batch_is_not() {
+    const MESSAGES: usize = 3;
     let test = Test::new();
     let producer: rdkafka::producer::BaseProducer = test.config().create().unwrap();
     for _ in 0..MESSAGES {
@@ -40,5 +40,5 @@ fn a_loop_inside_one_span_is_warned_of_once_and_a_request_that_takes_some_messag
         });
         heard.matches("messaging.consumer.ambient_span").count()
     };
-    assert_eq!([(MESSAGES, false), (MESSAGES - 1, false), (MESSAGES, true)].map(|(m, b)| warnings(m, b)), [1, 0, 0]);
+    assert_eq!([(MESSAGES, false), (1, false), (MESSAGES, true)].map(|(m, b)| warnings(m, b)), [1, 0, 0]);
 }

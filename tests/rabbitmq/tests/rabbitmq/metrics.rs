@@ -5,10 +5,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures::future::join;
 use lapin::{
     BasicProperties,
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicRejectOptions},
 };
+use opentelemetry::{Context, trace::FutureExt};
 use otel_lapin::otel::MessageExt;
 
 use crate::common::{Rabbit, consume, next};
@@ -191,6 +193,52 @@ async fn what_is_given_away_is_settled_elsewhere() {
     rabbit.channel.close(200, "bye".into()).await.unwrap();
     rabbit.channel.basic_ack(0, BasicAckOptions { multiple: true }).await.unwrap_err();
     assert_eq!(rabbit.measured(DELIVERIES), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_settled_by_its_tag_while_nothing_is_told_is_not_dropped_and_not_counted_later() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..6 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    let mut deliveries = Vec::new();
+    for _ in 0..6 {
+        deliveries.push(next(&mut consumer).await);
+    }
+    let suppressed = otel_messaging::suppressed(&Context::current());
+    let (one, all) = (BasicAckOptions::default(), BasicAckOptions { multiple: true });
+    // By tag, one and several, and by ackers likewise.
+    let settled = async {
+        rabbit.channel.basic_ack(1, one).await.unwrap();
+        rabbit.channel.basic_ack(2, all).await.unwrap();
+        assert!(deliveries[2].ack(one).await.unwrap());
+        assert!(deliveries[4].ack(all).await.unwrap());
+    };
+    settled.with_context(suppressed).await;
+    drop(deliveries);
+    rabbit.channel.basic_ack(0, all).await.unwrap();
+    rabbit.channel.close(200, "bye".into()).await.unwrap();
+    rabbit.channel.basic_ack(0, all).await.unwrap_err();
+    let sixth = r#"messaging.operation.name = "ack", otel_messaging.settlement.outcome = "ack""#;
+    assert_eq!(rabbit.measured(DELIVERIES), [format!(r#"{{messaging.destination.name = "{queue}", {sixth}}} 1"#)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_while_it_is_settled_by_its_tag_is_settled_and_not_dropped() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    let delivery = next(&mut rabbit.consume(&queue).await).await;
+    let ack = rabbit.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+    // It has begun when it is polled, and has not ended before this.
+    let goes = async { drop(delivery) };
+    join(ack, goes).await.0.unwrap();
+    rabbit.channel.close(200, "bye".into()).await.unwrap();
+    rabbit.channel.basic_ack(0, BasicAckOptions { multiple: true }).await.unwrap_err();
+    let acked = r#"messaging.operation.name = "ack", otel_messaging.settlement.outcome = "ack""#;
+    assert_eq!(rabbit.measured(DELIVERIES), [format!(r#"{{messaging.destination.name = "{queue}", {acked}}} 1"#)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
