@@ -22,7 +22,16 @@ struct Group {
     #[serde(default)]
     stability: String,
     #[serde(default)]
+    annotations: Annotations,
+    #[serde(default)]
     attributes: Vec<Entry>,
+}
+
+/// What the convention's schema has no field for.
+#[derive(Default, Deserialize)]
+struct Annotations {
+    #[serde(default)]
+    boundaries: Vec<f64>,
 }
 
 /// An attribute that is defined, or one that is referenced.
@@ -34,11 +43,23 @@ enum Entry {
         #[serde(rename = "type")]
         value: Value,
         stability: String,
+        brief: String,
+        #[serde(default)]
+        examples: Vec<Example>,
     },
     Referenced {
         r#ref: String,
         requirement_level: Requirement,
     },
+}
+
+/// A value, or a list of those, as the official files have them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Example {
+    Number(i64),
+    Text(String),
+    List(Vec<String>),
 }
 
 #[derive(Deserialize)]
@@ -64,7 +85,7 @@ enum Requirement {
 /// Adds what the registry defines.
 ///
 /// Its groups of attributes named `otel_messaging.{span}` are what such spans have on every system,
-/// `otel_messaging.rabbitmq.{span}` what they have on that one.
+/// `otel_messaging.kafka.{span}` and `otel_messaging.rabbitmq.{span}` what they have on that one.
 pub(crate) fn add_to(convention: &mut Convention) {
     let files = [
         include_str!("../../../registry/attributes.yaml"),
@@ -81,12 +102,21 @@ fn add(convention: &mut Convention, group: Group) {
     let mut levels = BTreeMap::new();
     for entry in group.attributes {
         match entry {
-            Entry::Defined { id, value, stability } => {
+            Entry::Defined { id, value, stability, brief, examples } => {
                 let value = match value {
                     Value::Plain(name) => Type::parse(&name),
                     Value::Members { members } => Type::OneOf(members.into_iter().map(|it| it.value).collect()),
                 };
-                let attribute = Attribute { value, stability, source: Source::Ours };
+                assert!(!brief.trim().is_empty(), "{id} says nothing of itself");
+                let examples: Vec<_> = examples.into_iter().map(|example| example.of(&id, &value)).collect();
+                // The values of these are all there is to show.
+                let shown = matches!(value, Type::Boolean | Type::OneOf(_));
+                assert!(
+                    shown != examples.iter().any(|it| !it.is_empty()),
+                    "{id} is to have examples, unless all its values are known"
+                );
+                let brief = brief.split_whitespace().collect::<Vec<_>>().join(" ");
+                let attribute = Attribute { value, stability, source: Source::Ours, brief, examples };
                 let known = convention.attributes.insert(id.clone(), attribute);
                 assert!(known.is_none(), "{id} is defined twice");
             }
@@ -103,24 +133,41 @@ fn add(convention: &mut Convention, group: Group) {
     match (group.kind.as_str(), group.id.strip_prefix("otel_messaging."), group.metric_name) {
         ("span", ..) => {
             let name = group.id.strip_prefix("span.messaging.nats.").expect("spans of ours are those of NATS");
-            convention.spans.insert(span("nats", name), levels);
+            let known = convention.spans.insert(span("nats", name), levels);
+            assert!(known.is_none(), "{name} is defined twice");
         }
         ("metric", _, Some(name)) => {
             let metric = Metric {
                 histogram: group.instrument.as_deref() == Some("histogram"),
                 unit: group.unit.expect("a metric has a unit"),
-                boundaries: Vec::new(),
+                boundaries: group.annotations.boundaries,
                 attributes: levels,
                 stability: group.stability,
                 source: Source::Ours,
             };
-            convention.metrics.insert(name, metric);
+            assert_eq!(metric.histogram, !metric.boundaries.is_empty(), "{name}: a histogram has boundaries");
+            let known = convention.metrics.insert(name.clone(), metric);
+            assert!(known.is_none(), "{name} is defined twice");
         }
         ("attribute_group", Some(name), _) => {
-            let one_system = name.strip_prefix("rabbitmq.").map(|name| span("rabbitmq+", name));
-            convention.spans.insert(one_system.unwrap_or_else(|| span("*", name)), levels);
+            let one_system = ["kafka", "rabbitmq"]
+                .into_iter()
+                .find_map(|system| Some(span(&format!("{system}+"), name.strip_prefix(system)?.strip_prefix('.')?)));
+            let known = convention.spans.insert(one_system.unwrap_or_else(|| span("*", name)), levels);
+            assert!(known.is_none(), "{name} is defined twice");
         }
         ("attribute_group", None, _) => (),
         (other, ..) => panic!("{} is of a type that no check knows: {other}", group.id),
+    }
+}
+
+impl Example {
+    fn of(self, id: &str, of: &Type) -> String {
+        match (self, of) {
+            (Self::Number(number), Type::Int) => number.to_string(),
+            (Self::Text(text), Type::String) => text,
+            (Self::List(texts), Type::Lists) => texts.join(", "),
+            _ => panic!("{id} has an example of another type"),
+        }
     }
 }
