@@ -18,7 +18,7 @@ use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, Instrum
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{Operation, panics, scenario},
+    scenario::{LeftOut, Measure, Operation, panics, scenario},
     stage::{Stage, until},
 };
 
@@ -31,20 +31,24 @@ pub(crate) static NATS: Broker = Broker {
             kind: "send",
             span: "from the call to the hand-over; JetStream: to the acknowledgement, or to the drop of its future",
             always: SEND,
-            sometimes: "messaging.message.id messaging.destination.temporary messaging.nats.stream.name \
-                        messaging.nats.message.stream_sequence otel_messaging.delivery.outcome_unknown",
+            sometimes: "messaging.message.id messaging.destination.temporary messaging.destination.anonymous \
+                        messaging.nats.stream.name messaging.nats.message.stream_sequence \
+                        otel_messaging.delivery.outcome_unknown",
+            together: "messaging.nats.stream.name messaging.nats.message.stream_sequence",
             asked: "messaging.message.body.size otel_messaging.header",
             late: "messaging.nats.stream.name messaging.nats.message.stream_sequence \
                    otel_messaging.delivery.outcome_unknown",
+            ..Operation::NONE
         },
         Operation {
             name: "request",
             kind: "send",
             span: "from the call to the reply, which is linked when it carries a context",
             always: SEND,
-            sometimes: "otel_messaging.delivery.outcome_unknown",
+            sometimes: "messaging.message.id otel_messaging.delivery.outcome_unknown",
             asked: "messaging.message.body.size otel_messaging.header",
-            late: "otel_messaging.delivery.outcome_unknown",
+            late: "otel_messaging.delivery.outcome_unknown links",
+            ..Operation::NONE
         },
         Operation {
             name: "respond",
@@ -52,18 +56,17 @@ pub(crate) static NATS: Broker = Broker {
             span: "from the call to the hand-over; carries a context only where the response has headers already",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      server.address server.port network.peer.address network.peer.port",
-            sometimes: "messaging.destination.name messaging.destination.temporary",
-            asked: "",
-            late: "",
+            sometimes: "messaging.destination.name messaging.destination.temporary messaging.message.id",
+            asked: "messaging.message.body.size otel_messaging.header",
+            ..Operation::NONE
         },
         Operation {
             name: "create",
             kind: "create",
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
-            sometimes: "",
-            asked: "",
-            late: "",
+            sometimes: "messaging.destination.anonymous messaging.destination.temporary",
+            ..Operation::NONE
         },
         Operation {
             name: "fetch",
@@ -73,8 +76,7 @@ pub(crate) static NATS: Broker = Broker {
                      messaging.destination.subscription.name messaging.nats.stream.name server.address server.port \
                      network.peer.address network.peer.port",
             sometimes: "messaging.batch.message_count messaging.destination.name messaging.destination.template",
-            asked: "",
-            late: "",
+            ..Operation::NONE
         },
         Operation {
             name: "process",
@@ -83,13 +85,18 @@ pub(crate) static NATS: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      server.address server.port",
             sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
-                        messaging.destination.temporary messaging.destination.subscription.name messaging.message.id messaging.batch.message_count \
+                        messaging.destination.temporary messaging.destination.anonymous \
+                        messaging.destination.subscription.name messaging.message.id messaging.batch.message_count \
                         messaging.nats.stream.name messaging.nats.message.stream_sequence \
                         messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
                         otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
                         otel_messaging.settlement.outcome",
+            together: "messaging.nats.stream.name messaging.destination.subscription.name \
+                       messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence \
+                       messaging.nats.message.delivery_count otel_messaging.delivery.attempt",
             asked: "messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
+            ..Operation::NONE
         },
         settle(
             "ack",
@@ -100,25 +107,83 @@ pub(crate) static NATS: Broker = Broker {
         settle("nak", "as ack", SETTLED),
         settle("term", "as ack", SETTLED),
     ],
+    measures: &[
+        Measure {
+            metric: "messaging.client.operation.duration",
+            operations: "publish request respond fetch ack nak term",
+            always: "messaging.system messaging.operation.name messaging.operation.type server.address server.port",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name error.type",
+            asked: "",
+        },
+        Measure {
+            metric: "messaging.client.sent.messages",
+            operations: "publish request respond",
+            always: MEASURED,
+            sometimes: "messaging.destination.name error.type",
+            asked: "",
+        },
+        Measure {
+            metric: "messaging.client.consumed.messages",
+            operations: "fetch process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
+        Measure {
+            metric: "messaging.process.duration",
+            operations: "process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name error.type",
+            asked: "",
+        },
+        Measure {
+            metric: "otel_messaging.queue_time",
+            operations: "fetch process",
+            always: "messaging.system messaging.operation.name server.address server.port otel_messaging.clock",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
+        Measure {
+            metric: "otel_messaging.deliveries",
+            operations: "ack nak term fetch process",
+            always: "messaging.system messaging.operation.name server.address server.port \
+                     otel_messaging.settlement.outcome",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
+    ],
     left_out: &[
-        ("messaging.batch.message_count", "on sends and settlements: no call of the client is about several messages"),
-        ("messaging.consumer.group.name", "on fetch: pull consumers have none; on nak and term: as on ack"),
-        ("messaging.destination.template", "on sends: `destination_template` gives one; on nak and term: as on ack"),
-        ("messaging.destination.temporary", "on create, request and fetch: as on publish, where the subject is so"),
-        ("messaging.message.id", "on create, fetch and settlements: the publish and process spans have it"),
-        ("messaging.nats.message.stream_sequence", "on request and respond: nothing is stored"),
-        ("messaging.nats.stream.name", "on request and respond: nothing is stored"),
-        (
-            "otel_messaging.delivery.outcome_unknown",
-            "on respond: nothing is waited for; on fetch: it ends with its batch",
-        ),
-        ("server.address", "on create: the helper has no connection"),
-        ("server.port", "on create: the helper has no connection"),
+        LeftOut { attribute: "messaging.message.envelope.size", of: "*", why: "the client does not tell what a message takes on the wire" },
+        LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "subjects have none" },
+        LeftOut { attribute: "messaging.batch.message_count", of: "publish request respond ack nak term", why: "no call of the client is about several messages" },
+        LeftOut { attribute: "messaging.consumer.group.name", of: "fetch", why: "pull consumers have none" },
+        LeftOut { attribute: "messaging.destination.template", of: "publish request respond create messaging.client.sent.messages", why: "a subject that is sent to has no pattern; `destination_template` gives it one" },
+        LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
+        LeftOut { attribute: "messaging.message.body.size", of: "fetch", why: "it is about several messages" },
+        LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper writes headers and reads none" },
+        LeftOut { attribute: "messaging.message.id", of: "fetch ack nak term", why: "the publish and process spans have it" },
+        LeftOut { attribute: "messaging.nats.message.stream_sequence", of: "request respond", why: "nothing is stored" },
+        LeftOut { attribute: "messaging.nats.stream.name", of: "request respond", why: "nothing is stored" },
+        LeftOut { attribute: "messaging.nats.domain", of: "request respond", why: "nothing is stored" },
+        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "respond", why: "nothing is waited for" },
+        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "fetch", why: "it ends with its batch" },
+        LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
+        LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
+        LeftOut { attribute: "error.type", of: "messaging.client.consumed.messages", why: "what is counted was handed out" },
     ],
     elsewhere: &[
-        ("messaging.destination.anonymous", "subjects that are UUIDs"),
-        ("messaging.nats.domain", "JetStream servers that have one"),
+        LeftOut { attribute: "messaging.destination.anonymous", of: "request respond fetch", why: "subjects that are UUIDs" },
+        LeftOut { attribute: "messaging.destination.temporary", of: "request fetch", why: "inboxes" },
+        LeftOut { attribute: "messaging.destination.template", of: "nak term", why: "consumers whose filter has wildcards, as on `ack`" },
+        LeftOut { attribute: "messaging.consumer.group.name", of: "nak term", why: "consumers with a deliver group, as on `ack`" },
+        LeftOut { attribute: "messaging.nats.domain", of: "publish fetch process ack nak term", why: "JetStream servers that have one" },
     ],
+    lacking: &[],
     scenarios: &[
         scenario!(
             publish_and_process,
@@ -191,6 +256,15 @@ pub(crate) static NATS: Broker = Broker {
             "
              PRODUCER publish [destination.temporary=true]
              CONSUMER process < publish ~ publish [destination.temporary=true]"
+        ),
+        scenario!(
+            anonymous_subject,
+            "a subject that a program named for one use, and messages that are made for it and for an inbox",
+            "
+             PRODUCER create [destination.anonymous=true]
+             PRODUCER create [destination.temporary=true]
+             PRODUCER publish [destination.anonymous=true]
+             CONSUMER process < publish ~ publish [destination.anonymous=true]"
         ),
         scenario!(
             given_up,
@@ -290,8 +364,9 @@ pub(crate) static NATS: Broker = Broker {
         ),
         scenario!(
             dropped,
-            "a message is let go of unsettled",
+            "a message is let go of unsettled: one that was asked for, one that was pushed",
             "
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped consumer.group.name=payment]
              CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]"
         ),
         scenario!(
@@ -397,6 +472,14 @@ pub(crate) static NATS: Broker = Broker {
              CONSUMER process orders < request orders ~ request orders [message.body.size=7 header.x-tenant=blue]"
         ),
         scenario!(
+            captured_response,
+            "the same of a service whose response has headers; request and response have an id",
+            "
+             PRODUCER request stock ~ respond [message.body.size=7 message.id=17 header.x-tenant=blue]
+             PRODUCER respond < process stock [destination.temporary=true message.body.size=4 message.id=17 header.x-tenant=blue]
+             CONSUMER process stock < request stock ~ request stock [message.body.size=7 message.id=17 header.x-tenant=blue consumer.group.name=q]"
+        ),
+        scenario!(
             receive_spans_off,
             "a single item of a stream, by default",
             "
@@ -482,6 +565,8 @@ pub(crate) static NATS: Broker = Broker {
 const SEND: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                     messaging.destination.name server.address server.port network.peer.address network.peer.port";
 
+const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
+
 const SETTLED: &str = "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown";
 
 const fn settle(name: &'static str, span: &'static str, sometimes: &'static str) -> Operation {
@@ -493,8 +578,8 @@ const fn settle(name: &'static str, span: &'static str, sometimes: &'static str)
                  messaging.destination.name messaging.destination.subscription.name messaging.nats.stream.name \
                  server.address server.port network.peer.address network.peer.port",
         sometimes,
-        asked: "",
         late: "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown",
+        ..Operation::NONE
     }
 }
 
@@ -546,6 +631,19 @@ impl Stored {
             publish.await.expect("published").await.expect("acknowledged");
         }
         self
+    }
+
+    /// A message that the server pushed to a group.
+    async fn pushed(&self, stage: &Stage) -> Message {
+        let config = push::Config {
+            durable_name: Some("pushed".to_owned()),
+            deliver_subject: stage.name("deliver"),
+            deliver_group: Some("payment".to_owned()),
+            ..Default::default()
+        };
+        let consumer = self.stream.create_consumer(config).await.expect("created");
+        let mut messages = consumer.messages().await.expect("messages");
+        next(&mut messages).await.expect("a message")
     }
 
     async fn fetch(&self, count: usize) -> Vec<Message> {
@@ -654,6 +752,18 @@ async fn inbox(stage: Stage) {
     next(&mut messages).await.end();
 }
 
+async fn anonymous_subject(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.uuid();
+    let creator = Creator::new(stage.instrumentation());
+    for made_for in [&client.new_inbox(), &subject] {
+        creator.create(made_for, &mut HashMap::<String, String>::new());
+    }
+    let mut messages = client.subscribe(subject.clone()).await.expect("subscribed");
+    client.publish(subject, "".into()).await.expect("published");
+    next(&mut messages).await.end();
+}
+
 /// Polled once, and dropped.
 async fn give_up<F: Future>(future: F) {
     let mut future = pin!(future);
@@ -721,15 +831,7 @@ async fn filtered_consumers(stage: Stage) {
         let messages: Vec<_> = batch.map(|message| message.expect("a message")).collect().await;
         messages[0].ack().await.expect("settled");
     }
-    let config = push::Config {
-        durable_name: durable("pushed"),
-        deliver_subject: stage.name("deliver"),
-        deliver_group: Some("payment".to_owned()),
-        ..Default::default()
-    };
-    let consumer = stored.stream.create_consumer(config).await.expect("created");
-    let mut messages = consumer.messages().await.expect("messages");
-    next(&mut messages).await.expect("a message").ack().await.expect("settled");
+    stored.pushed(&stage).await.ack().await.expect("settled");
 }
 
 async fn fetch_fails(stage: Stage) {
@@ -788,6 +890,7 @@ async fn dropped(stage: Stage) {
     let stored = Stored::of(&stage).await.with(1).await;
     let mut messages = stored.consumer.messages().await.expect("messages");
     drop(next(&mut messages).await.expect("a message"));
+    drop(stored.pushed(&stage).await);
 }
 
 async fn batch(stage: Stage) {
@@ -916,6 +1019,24 @@ async fn captured(stage: Stage) {
     reply.expect("a reply");
     client.publish_with_headers(subject, headers, "four apples".into()).await.expect("published");
     next(&mut orders).await.end();
+}
+
+async fn captured_response(stage: Stage) {
+    let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    let subject = stage.name("stock");
+    let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
+    let mut endpoint = service.endpoint(&subject).await.expect("added");
+    let mut headers = HeaderMap::new();
+    headers.insert("x-tenant", "blue");
+    headers.insert("Nats-Msg-Id", "17");
+    let answer = async {
+        let request = next(&mut endpoint).await;
+        let response = request.respond_with_headers(Ok("four".into()), headers.clone());
+        request.process(response).await.expect("responded");
+    };
+    let request = client.request_with_headers(subject.clone(), headers.clone(), "apples?".into());
+    let (reply, ()) = tokio::join!(request, answer);
+    reply.expect("a reply");
 }
 
 async fn single_item(stage: Stage, receive_spans: bool) {
