@@ -110,6 +110,20 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     }),
     (Rule::ParentLinked, linked, |it| it.span().parent = id(SENT_TOO)),
     (
+        Rule::EachItsOwn,
+        || {
+            let mut outcome = linked();
+            let mut other = linked().seen.spans.swap_remove(0);
+            (other.parent, other.links[0].span) = (id(SENT_TOO), id(SENT_TOO));
+            outcome.seen.spans.push(other);
+            outcome
+        },
+        |it| {
+            it.span().parent = id(SENT_TOO);
+            it.link().span = id(SENT_TOO);
+        },
+    ),
+    (
         Rule::MetricKnown,
         || measured(&KAFKA, "messaging.process.duration"),
         |it| it.point().metric = "messaging.nap.duration".to_owned(),

@@ -87,7 +87,8 @@ fn counted(lines: impl Iterator<Item = String>) -> Vec<String> {
     counts.into_iter().map(|(line, count)| if count == 1 { line } else { format!("{count} x {line}") }).collect()
 }
 
-fn span(span: &Span, all: &[Span]) -> String {
+/// The line of one span, `all` being those of its scenario.
+pub(crate) fn span(span: &Span, all: &[Span]) -> String {
     let name_of = |id: &[u8]| {
         let found = all.iter().find(|other| other.id == id);
         found.map_or_else(|| "?".to_owned(), |found| plain(&found.name, &found.attributes))

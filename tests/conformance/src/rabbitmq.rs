@@ -803,7 +803,8 @@ async fn delegate(stage: Stage) {
     rabbit.consume().await.set_delegate(move |delivery: DeliveryResult| {
         let done = done.clone();
         async move {
-            let delivery = delivery.expect("no error").expect("a delivery");
+            // The last that it is called for is the connection's end.
+            let Ok(Some(delivery)) = delivery else { return };
             delivery.ack(ACK).await.expect("acknowledged");
             drop(delivery);
             let _ = done.send(());

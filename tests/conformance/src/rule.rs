@@ -55,6 +55,7 @@ rules! {
     LinkAttributes: "what is equal for a batch is on the span, and only the rest on links",
     LinksDiffer: "links lead to different spans",
     ParentLinked: "a parent that is linked is the very span that the link leads to",
+    EachItsOwn: "messages that one line counts are of different sends",
     // Of each series.
     MetricKnown: "a metric is one that a registry knows",
     Instrument: "a metric has its instrument",

@@ -42,6 +42,7 @@ impl<'a> Rules<'a> {
     pub(crate) fn apply(&mut self, seen: &Seen, derive: bool) {
         let spans: Vec<_> = seen.spans.iter().filter(|span| span.scope.name == self.broker.scope).collect();
         spans.iter().for_each(|span| self.span(span, &seen.spans));
+        self.each_its_own(&spans, &seen.spans);
         seen.points.iter().for_each(|point| self.point(point, &spans));
         seen.events.iter().for_each(|event| self.event(event, &spans));
         if derive && !self.is("without_metrics") {
@@ -129,6 +130,16 @@ impl<'a> Rules<'a> {
             let mut same = span.links.iter().filter(|link| named(&link.span).as_ref() == Some(&parent)).peekable();
             let linked = same.peek().is_none() || same.any(|link| link.span == span.parent);
             self.holds(linked, Rule::ParentLinked, || format!("`{}` is a child of another `{parent}`", span.name));
+        }
+    }
+
+    /// No message has another's context.
+    fn each_its_own(&mut self, spans: &[&Span], all: &[Span]) {
+        let mut linked = BTreeSet::new();
+        for span in spans.iter().filter(|span| span.operation_type() == "process" && !span.links.is_empty()) {
+            let line = line::span(span, all);
+            let links: Vec<_> = span.links.iter().map(|link| &link.span).collect();
+            self.holds(linked.insert((line.clone(), links)), Rule::EachItsOwn, || line);
         }
     }
 
