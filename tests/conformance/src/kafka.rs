@@ -40,7 +40,8 @@ pub(crate) static KAFKA: Broker = Broker {
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous \
                         server.address server.port",
             together: "server.address server.port",
-            asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size \
+                    otel_messaging.header",
             late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id server.address \
                    server.port",
         },
@@ -50,6 +51,7 @@ pub(crate) static KAFKA: Broker = Broker {
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
             sometimes: "messaging.destination.anonymous",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
         Operation {
@@ -60,7 +62,7 @@ pub(crate) static KAFKA: Broker = Broker {
                      messaging.consumer.group.name",
             answered: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset",
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous",
-            asked: "messaging.kafka.message.key messaging.message.body.size",
+            asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size",
             ..Operation::NONE
         },
         Operation {
@@ -73,7 +75,8 @@ pub(crate) static KAFKA: Broker = Broker {
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous \
                         messaging.batch.message_count otel_messaging.delivery.attempt \
                         otel_messaging.settlement.outcome",
-            asked: "messaging.kafka.message.key messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size \
+                    otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
         },
@@ -88,6 +91,7 @@ pub(crate) static KAFKA: Broker = Broker {
             sometimes: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset \
                         messaging.kafka.cluster.id",
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
     ],
@@ -97,35 +101,35 @@ pub(crate) static KAFKA: Broker = Broker {
             operations: "send poll commit",
             always: "messaging.system messaging.operation.name messaging.operation.type",
             sometimes: "messaging.destination.name messaging.consumer.group.name server.address server.port error.type",
-            asked: "messaging.destination.partition.id",
+            asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
             metric: "messaging.client.sent.messages",
             operations: "send",
             always: "messaging.system messaging.operation.name",
             sometimes: "messaging.destination.name server.address server.port error.type",
-            asked: "messaging.destination.partition.id",
+            asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
             metric: "messaging.client.consumed.messages",
             operations: "poll",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name",
             sometimes: "messaging.destination.name",
-            asked: "messaging.destination.partition.id",
+            asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
             metric: "messaging.process.duration",
             operations: "process",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name",
             sometimes: "messaging.destination.name error.type",
-            asked: "messaging.destination.partition.id",
+            asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
             metric: "otel_messaging.queue_time",
             operations: "poll",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name otel_messaging.clock",
             sometimes: "messaging.destination.name",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "otel_messaging.deliveries",
@@ -133,26 +137,60 @@ pub(crate) static KAFKA: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.consumer.group.name \
                      otel_messaging.settlement.outcome",
             sometimes: "messaging.destination.name",
-            asked: "",
+            asked: "messaging.destination.template",
         },
     ],
     left_out: &[
         LeftOut { attribute: "messaging.message.id", of: "*", why: "Kafka's messages have none" },
         LeftOut { attribute: "messaging.message.conversation_id", of: "*", why: "Kafka's messages have none" },
-        LeftOut { attribute: "messaging.message.envelope.size", of: "*", why: "the client does not tell what a message takes on the wire" },
-        LeftOut { attribute: "messaging.destination.template", of: "*", why: "topics have no pattern; `destination_template` gives them one" },
-        LeftOut { attribute: "messaging.destination.subscription.name", of: "*", why: "the consumer group stands for it" },
-        LeftOut { attribute: "messaging.batch.message_count", of: "send poll commit", why: "no call of the client is about several messages" },
+        LeftOut {
+            attribute: "messaging.message.envelope.size",
+            of: "*",
+            why: "the client does not tell what a message takes on the wire",
+        },
+        LeftOut {
+            attribute: "messaging.destination.subscription.name",
+            of: "*",
+            why: "the consumer group stands for it",
+        },
+        LeftOut {
+            attribute: "messaging.batch.message_count",
+            of: "send poll commit",
+            why: "no call of the client is about several messages",
+        },
         LeftOut { attribute: "messaging.destination.partition.id", of: "create", why: "nobody knows it yet" },
         LeftOut { attribute: "messaging.kafka.message.key", of: "create", why: "the helper is not given it" },
-        LeftOut { attribute: "messaging.kafka.message.tombstone", of: "create", why: "the helper is not given the value" },
+        LeftOut {
+            attribute: "messaging.kafka.message.tombstone",
+            of: "create",
+            why: "the helper is not given the value",
+        },
         LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the value" },
-        LeftOut { attribute: "server.address", of: "create poll process commit messaging.client.consumed.messages messaging.process.duration otel_messaging.queue_time otel_messaging.deliveries", why: "the client does not tell which broker it was; of sends it does where `statistics.interval.ms` is set" },
-        LeftOut { attribute: "server.port", of: "create poll process commit messaging.client.consumed.messages messaging.process.duration otel_messaging.queue_time otel_messaging.deliveries", why: "as `server.address`" },
+        LeftOut {
+            attribute: "server.address",
+            of: "create poll process commit messaging.client.consumed.messages messaging.process.duration \
+                 otel_messaging.queue_time otel_messaging.deliveries",
+            why: "the client does not tell which broker it was; of sends it does where `statistics.interval.ms` is \
+                  set",
+        },
+        LeftOut {
+            attribute: "server.port",
+            of: "create poll process commit messaging.client.consumed.messages messaging.process.duration \
+                 otel_messaging.queue_time otel_messaging.deliveries",
+            why: "as `server.address`",
+        },
         LeftOut { attribute: "network.peer.address", of: "*", why: "the client does not tell which broker answered" },
         LeftOut { attribute: "network.peer.port", of: "*", why: "the client does not tell which broker answered" },
-        LeftOut { attribute: "error.type", of: "messaging.client.consumed.messages", why: "what is counted was handed out; a poll that failed brought none" },
-        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "*", why: "each send has its report, and each commit its result" },
+        LeftOut {
+            attribute: "error.type",
+            of: "messaging.client.consumed.messages",
+            why: "what is counted was handed out; a poll that failed brought none",
+        },
+        LeftOut {
+            attribute: "otel_messaging.delivery.outcome_unknown",
+            of: "*",
+            why: "each send has its report, and each commit its result",
+        },
         LeftOut { attribute: "otel_messaging.delivery.redelivered", of: "*", why: "Kafka does not say so" },
     ],
     elsewhere: &[],
@@ -291,6 +329,16 @@ pub(crate) static KAFKA: Broker = Broker {
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries commit [settlement.outcome=commit] xn
              metric otel_messaging.queue_time poll [clock=create_time] x1"
+        ),
+        scenario!(
+            templated,
+            "`destination_template` knows the pattern of names",
+            "
+             PRODUCER create orders.{id} [destination.template=orders.{id}]
+             PRODUCER send orders.{id} [destination.template=orders.{id}]
+             CONSUMER process orders.{id} < send orders.{id} ~ send orders.{id} [destination.template=orders.{id} settlement.outcome=commit]
+             CLIENT commit orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=commit]
+             CLIENT poll orders.{id} ~ send orders.{id} [destination.template=orders.{id}]"
         ),
         scenario!(
             auto_commit_fails,
@@ -864,6 +912,16 @@ async fn create(stage: Stage) {
 async fn carried_replaced(stage: Stage) {
     let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
     outbox(stage, instrumentation).await;
+}
+
+async fn templated(stage: Stage) {
+    let builder = stage.builder().receive_spans(true).destination_template(|_| Some("orders.{id}".to_owned()));
+    let instrumentation = builder.build();
+    let both = Both::new(&stage, instrumentation.clone()).await;
+    Creator::new(instrumentation).create(&both.topic, &mut HashMap::<String, String>::new());
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    message.process(async { both.consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
 }
 
 async fn anonymous_topic(stage: Stage) {

@@ -35,7 +35,7 @@ pub(crate) static NATS: Broker = Broker {
                         messaging.nats.stream.name messaging.nats.message.stream_sequence \
                         otel_messaging.delivery.outcome_unknown",
             together: "messaging.nats.stream.name messaging.nats.message.stream_sequence",
-            asked: "messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "messaging.nats.stream.name messaging.nats.message.stream_sequence \
                    otel_messaging.delivery.outcome_unknown",
             ..Operation::NONE
@@ -46,7 +46,7 @@ pub(crate) static NATS: Broker = Broker {
             span: "from the call to the reply, which is linked when it carries a context",
             always: SEND,
             sometimes: "messaging.message.id otel_messaging.delivery.outcome_unknown",
-            asked: "messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.delivery.outcome_unknown links",
             ..Operation::NONE
         },
@@ -66,6 +66,7 @@ pub(crate) static NATS: Broker = Broker {
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
             sometimes: "messaging.destination.anonymous messaging.destination.temporary",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
         Operation {
@@ -121,7 +122,7 @@ pub(crate) static NATS: Broker = Broker {
             operations: "publish request respond",
             always: MEASURED,
             sometimes: "messaging.destination.name error.type",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "messaging.client.consumed.messages",
@@ -158,30 +159,61 @@ pub(crate) static NATS: Broker = Broker {
         },
     ],
     left_out: &[
-        LeftOut { attribute: "messaging.message.envelope.size", of: "*", why: "the client does not tell what a message takes on the wire" },
+        LeftOut {
+            attribute: "messaging.message.envelope.size",
+            of: "*",
+            why: "the client does not tell what a message takes on the wire",
+        },
         LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "subjects have none" },
-        LeftOut { attribute: "messaging.batch.message_count", of: "publish request respond ack nak term", why: "no call of the client is about several messages" },
+        LeftOut {
+            attribute: "messaging.batch.message_count",
+            of: "publish request respond ack nak term",
+            why: "no call of the client is about several messages",
+        },
         LeftOut { attribute: "messaging.consumer.group.name", of: "fetch", why: "pull consumers have none" },
-        LeftOut { attribute: "messaging.destination.template", of: "publish request respond create messaging.client.sent.messages", why: "a subject that is sent to has no pattern; `destination_template` gives it one" },
+        LeftOut { attribute: "messaging.destination.template", of: "respond", why: "a response goes to an inbox" },
         LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
         LeftOut { attribute: "messaging.message.body.size", of: "fetch", why: "it is about several messages" },
         LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper writes headers and reads none" },
-        LeftOut { attribute: "messaging.message.id", of: "fetch ack nak term", why: "the publish and process spans have it" },
-        LeftOut { attribute: "messaging.nats.message.stream_sequence", of: "request respond", why: "nothing is stored" },
+        LeftOut {
+            attribute: "messaging.message.id",
+            of: "fetch ack nak term",
+            why: "the publish and process spans have it",
+        },
+        LeftOut {
+            attribute: "messaging.nats.message.stream_sequence",
+            of: "request respond",
+            why: "nothing is stored",
+        },
         LeftOut { attribute: "messaging.nats.stream.name", of: "request respond", why: "nothing is stored" },
         LeftOut { attribute: "messaging.nats.domain", of: "request respond", why: "nothing is stored" },
         LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "respond", why: "nothing is waited for" },
         LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "fetch", why: "it ends with its batch" },
         LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
         LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
-        LeftOut { attribute: "error.type", of: "messaging.client.consumed.messages", why: "what is counted was handed out" },
+        LeftOut {
+            attribute: "error.type",
+            of: "messaging.client.consumed.messages",
+            why: "what is counted was handed out",
+        },
     ],
     elsewhere: &[
-        LeftOut { attribute: "messaging.destination.anonymous", of: "request respond fetch", why: "subjects that are UUIDs" },
+        LeftOut {
+            attribute: "messaging.destination.anonymous",
+            of: "request respond fetch",
+            why: "subjects that are UUIDs",
+        },
         LeftOut { attribute: "messaging.destination.temporary", of: "request fetch", why: "inboxes" },
-        LeftOut { attribute: "messaging.destination.template", of: "nak term", why: "consumers whose filter has wildcards, as on `ack`" },
-        LeftOut { attribute: "messaging.consumer.group.name", of: "nak term", why: "consumers with a deliver group, as on `ack`" },
-        LeftOut { attribute: "messaging.nats.domain", of: "publish fetch process ack nak term", why: "JetStream servers that have one" },
+        LeftOut {
+            attribute: "messaging.consumer.group.name",
+            of: "nak term",
+            why: "consumers with a deliver group, as on `ack`",
+        },
+        LeftOut {
+            attribute: "messaging.nats.domain",
+            of: "publish fetch process ack nak term",
+            why: "JetStream servers that have one",
+        },
     ],
     lacking: &[],
     scenarios: &[
@@ -256,6 +288,21 @@ pub(crate) static NATS: Broker = Broker {
             "
              PRODUCER publish [destination.temporary=true]
              CONSUMER process < publish ~ publish [destination.temporary=true]"
+        ),
+        scenario!(
+            templated,
+            "`destination_template` knows the pattern of subjects",
+            "
+             PRODUCER create shop.{id} [destination.template=shop.{id}]
+             PRODUCER publish shop.{id} [destination.template=shop.{id}]
+             PRODUCER request shop.{id} ! no_responders [destination.template=shop.{id}]
+             CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=term]
+             CLIENT ack shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=ack]
+             CLIENT fetch shop.{id} [batch.message_count=3 destination.template=shop.{id}]
+             CLIENT nak shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=nack]
+             CLIENT term shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=term]"
         ),
         scenario!(
             anonymous_subject,
@@ -567,7 +614,8 @@ const SEND: &str = "messaging.system messaging.operation.name messaging.operatio
 
 const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
 
-const SETTLED: &str = "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown";
+const SETTLED: &str =
+    "messaging.destination.template otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown";
 
 const fn settle(name: &'static str, span: &'static str, sometimes: &'static str) -> Operation {
     Operation {
@@ -750,6 +798,18 @@ async fn inbox(stage: Stage) {
     let mut messages = client.subscribe(inbox.clone()).await.expect("subscribed");
     client.publish(inbox, "".into()).await.expect("published");
     next(&mut messages).await.end();
+}
+
+async fn templated(stage: Stage) {
+    let instrumentation = stage.builder().destination_template(|_| Some("shop.{id}".to_owned())).build();
+    let stored = Stored::new(&stage, instrumentation.clone()).await.with(3).await;
+    Creator::new(instrumentation).create(&stored.subject, &mut HashMap::<String, String>::new());
+    stored.client.publish(stage.name("orders"), "".into()).await.expect("published");
+    stored.client.request(stage.name("stock"), "apples?".into()).await.expect_err("nobody is there");
+    let mut messages = stored.fetch(3).await.into_iter();
+    for kind in [AckKind::Ack, AckKind::Nak(Some(Duration::from_secs(60))), AckKind::Term] {
+        messages.next().expect("three").ack_with(kind).await.expect("settled");
+    }
 }
 
 async fn anonymous_subject(stage: Stage) {

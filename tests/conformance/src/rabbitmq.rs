@@ -37,7 +37,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: ROUTED,
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary",
-            asked: "messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             ..Operation::NONE
         },
         Operation {
@@ -46,6 +46,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
             sometimes: "messaging.destination.anonymous messaging.destination.temporary",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
         Operation {
@@ -56,7 +57,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary",
-            asked: "messaging.message.body.size",
+            asked: "messaging.destination.template messaging.message.body.size",
             ..Operation::NONE
         },
         Operation {
@@ -70,7 +71,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
                         messaging.destination.temporary messaging.batch.message_count \
                         otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
                         otel_messaging.settlement.outcome",
-            asked: "messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
         },
@@ -82,6 +83,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count",
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
         Operation {
@@ -92,6 +94,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count",
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
         Operation {
@@ -102,6 +105,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id",
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
             ..Operation::NONE
         },
     ],
@@ -111,35 +115,35 @@ pub(crate) static RABBITMQ: Broker = Broker {
             operations: "publish get ack nack reject",
             always: "messaging.system messaging.operation.name messaging.operation.type server.address server.port",
             sometimes: "messaging.destination.name error.type",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "messaging.client.sent.messages",
             operations: "publish",
             always: MEASURED,
             sometimes: "messaging.destination.name error.type",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "messaging.client.consumed.messages",
             operations: "get process",
             always: MEASURED,
             sometimes: "messaging.destination.name",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "messaging.process.duration",
             operations: "process",
             always: MEASURED,
             sometimes: "messaging.destination.name error.type",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "otel_messaging.queue_time",
             operations: "get process",
             always: "messaging.system messaging.operation.name server.address server.port otel_messaging.clock",
             sometimes: "messaging.destination.name",
-            asked: "",
+            asked: "messaging.destination.template",
         },
         Measure {
             metric: "otel_messaging.deliveries",
@@ -147,26 +151,57 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: "messaging.system messaging.operation.name server.address server.port \
                      otel_messaging.settlement.outcome",
             sometimes: "messaging.destination.name",
-            asked: "",
+            asked: "messaging.destination.template",
         },
     ],
     left_out: &[
         LeftOut { attribute: "messaging.client.id", of: "*", why: "AMQP connections have none" },
         LeftOut { attribute: "messaging.consumer.group.name", of: "*", why: "queues have no groups" },
-        LeftOut { attribute: "messaging.destination.subscription.name", of: "*", why: "the queue is the subscription, and a part of the destination's name" },
+        LeftOut {
+            attribute: "messaging.destination.subscription.name",
+            of: "*",
+            why: "the queue is the subscription, and a part of the destination's name",
+        },
         LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "queues have none" },
-        LeftOut { attribute: "messaging.destination.template", of: "*", why: "queues have no pattern; `destination_template` gives them one" },
-        LeftOut { attribute: "messaging.message.envelope.size", of: "*", why: "the client does not tell what a message takes on the wire" },
+        LeftOut {
+            attribute: "messaging.message.envelope.size",
+            of: "*",
+            why: "the client does not tell what a message takes on the wire",
+        },
         LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
-        LeftOut { attribute: "messaging.batch.message_count", of: "publish get reject", why: "no call of the client is about several messages" },
+        LeftOut {
+            attribute: "messaging.batch.message_count",
+            of: "publish get reject",
+            why: "no call of the client is about several messages",
+        },
         LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper is not given the properties" },
-        LeftOut { attribute: "messaging.message.conversation_id", of: "create", why: "the helper is not given the properties" },
+        LeftOut {
+            attribute: "messaging.message.conversation_id",
+            of: "create",
+            why: "the helper is not given the properties",
+        },
         LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
         LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
-        LeftOut { attribute: "network.peer.address", of: "*", why: "the client does not tell the address that a host's name led to" },
-        LeftOut { attribute: "network.peer.port", of: "*", why: "the client does not tell the address that a host's name led to" },
-        LeftOut { attribute: "error.type", of: "messaging.client.consumed.messages", why: "what is counted was handed out" },
-        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "*", why: "a confirm is waited for also when nobody else does" },
+        LeftOut {
+            attribute: "network.peer.address",
+            of: "*",
+            why: "the client does not tell the address that a host's name led to",
+        },
+        LeftOut {
+            attribute: "network.peer.port",
+            of: "*",
+            why: "the client does not tell the address that a host's name led to",
+        },
+        LeftOut {
+            attribute: "error.type",
+            of: "messaging.client.consumed.messages",
+            why: "what is counted was handed out",
+        },
+        LeftOut {
+            attribute: "otel_messaging.delivery.outcome_unknown",
+            of: "*",
+            why: "a confirm is waited for also when nobody else does",
+        },
     ],
     elsewhere: &[],
     lacking: &[
@@ -246,6 +281,20 @@ pub(crate) static RABBITMQ: Broker = Broker {
             "nobody waits for the confirm",
             "
              PRODUCER publish orders"
+        ),
+        scenario!(
+            templated,
+            "`destination_template` knows the pattern of names",
+            "
+             PRODUCER create orders.{id} [destination.template=orders.{id}]
+             3 x PRODUCER publish orders.{id} [destination.template=orders.{id}]
+             CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=ack]
+             CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=nack]
+             CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=reject]
+             CLIENT ack orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=ack]
+             CLIENT get orders.{id} ~ publish orders.{id} [destination.template=orders.{id}]
+             CLIENT nack orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=nack]
+             CLIENT reject orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=reject]"
         ),
         scenario!(
             exclusive_queue,
@@ -769,6 +818,19 @@ async fn confirm_not_awaited(stage: Stage) {
         rabbit.channel.basic_publish("".into(), to, options, b"", BasicProperties::default()).await.expect("published"),
     );
     rabbit.channel.wait_for_confirms().await.expect("confirmed");
+}
+
+async fn templated(stage: Stage) {
+    let instrumentation = stage.builder().destination_template(|_| Some("orders.{id}".to_owned())).build();
+    let rabbit = Rabbit::new(&stage, instrumentation.clone()).await;
+    Creator::new(instrumentation).create("", &rabbit.queue, &mut HashMap::<String, String>::new());
+    for _ in 0..3 {
+        rabbit.publish_with(&rabbit.queue, stamped()).await;
+    }
+    rabbit.get().await.ack(ACK).await.expect("acknowledged");
+    let mut consumer = rabbit.consume().await;
+    next(&mut consumer).await.nack(BasicNackOptions::default()).await.expect("refused");
+    next(&mut consumer).await.reject(BasicRejectOptions::default()).await.expect("refused");
 }
 
 /// The queue is one that the server names and that goes away with the connection.

@@ -53,9 +53,7 @@ pub(crate) fn cannot_export(of: impl Fn(&str) -> Option<String>) -> Option<Strin
     ENDPOINTS.into_iter().find_map(|name| {
         let endpoint = of(name)?;
         let secure = endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-        secure.then(|| {
-            format!("{name} is {endpoint}: this program speaks no TLS. Name an endpoint that begins with http://, such as a collector's on this machine.")
-        })
+        secure.then(|| format!("{name} is {endpoint}: this program speaks no TLS. Name one that begins with http://."))
     })
 }
 

@@ -113,7 +113,7 @@ fn add(convention: &mut Convention, group: Group) {
                 let shown = matches!(value, Type::Boolean | Type::OneOf(_));
                 assert!(
                     shown != examples.iter().any(|it| !it.is_empty()),
-                    "{id} is to have examples, unless all its values are known"
+                    "{id} has examples, unless all its values are known"
                 );
                 let brief = brief.split_whitespace().collect::<Vec<_>>().join(" ");
                 let attribute = Attribute { value, stability, source: Source::Ours, brief, examples };
