@@ -38,19 +38,19 @@ struct Annotations {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
-    Defined {
-        id: String,
-        #[serde(rename = "type")]
-        value: Value,
-        stability: String,
-        brief: String,
-        #[serde(default)]
-        examples: Vec<Example>,
-    },
-    Referenced {
-        r#ref: String,
-        requirement_level: Requirement,
-    },
+    Defined(Defined),
+    Referenced { r#ref: String, requirement_level: Requirement },
+}
+
+#[derive(Deserialize)]
+struct Defined {
+    id: String,
+    #[serde(rename = "type")]
+    value: Value,
+    stability: String,
+    brief: String,
+    #[serde(default)]
+    examples: Vec<Example>,
 }
 
 /// A value, or a list of those, as the official files have them.
@@ -102,22 +102,9 @@ fn add(convention: &mut Convention, group: Group) {
     let mut levels = BTreeMap::new();
     for entry in group.attributes {
         match entry {
-            Entry::Defined { id, value, stability, brief, examples } => {
-                let value = match value {
-                    Value::Plain(name) => Type::parse(&name),
-                    Value::Members { members } => Type::OneOf(members.into_iter().map(|it| it.value).collect()),
-                };
-                assert!(!brief.trim().is_empty(), "{id} says nothing of itself");
-                let examples: Vec<_> = examples.into_iter().map(|example| example.of(&id, &value)).collect();
-                // The values of these are all there is to show.
-                let shown = matches!(value, Type::Boolean | Type::OneOf(_));
-                assert!(
-                    shown != examples.iter().any(|it| !it.is_empty()),
-                    "{id} has examples, unless all its values are known"
-                );
-                let brief = brief.split_whitespace().collect::<Vec<_>>().join(" ");
-                let attribute = Attribute { value, stability, source: Source::Ours, brief, examples };
-                let known = convention.attributes.insert(id.clone(), attribute);
+            Entry::Defined(defined) => {
+                let id = defined.id.clone();
+                let known = convention.attributes.insert(id.clone(), defined.attribute());
                 assert!(known.is_none(), "{id} is defined twice");
             }
             Entry::Referenced { r#ref, requirement_level } => {
@@ -161,6 +148,23 @@ fn add(convention: &mut Convention, group: Group) {
     }
 }
 
+impl Defined {
+    fn attribute(self) -> Attribute {
+        let Self { id, value, stability, brief, examples } = self;
+        let value = match value {
+            Value::Plain(name) => Type::parse(&name),
+            Value::Members { members } => Type::OneOf(members.into_iter().map(|it| it.value).collect()),
+        };
+        let brief = brief.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!brief.is_empty(), "{id} does not say what it means");
+        let examples: Vec<_> = examples.into_iter().map(|example| example.of(&id, &value)).collect();
+        // Of these all values are known.
+        let closed = matches!(value, Type::Boolean | Type::OneOf(_));
+        assert!(closed || !examples.is_empty(), "{id} has no examples");
+        Attribute { value, stability, source: Source::Ours, brief, examples }
+    }
+}
+
 impl Example {
     fn of(self, id: &str, of: &Type) -> String {
         match (self, of) {
@@ -169,5 +173,56 @@ impl Example {
             (Self::List(texts), Type::Lists) => texts.join(", "),
             _ => panic!("{id} has an example of another type"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic;
+
+    use super::*;
+
+    /// Why a registry with this group is refused.
+    fn refused(group: &str) -> String {
+        let mut convention = crate::table::read();
+        add_to(&mut convention);
+        let group = serde_saphyr::from_str(group).expect("it can be read");
+        let refused = panic::catch_unwind(move || add(&mut convention, group)).expect_err("it is refused");
+        refused.downcast_ref::<String>().expect("it says why").clone()
+    }
+
+    #[test]
+    fn nothing_is_defined_twice() {
+        let attribute = |id: &str| {
+            format!(
+                "{{id: a, type: attribute_group, attributes: \
+                 [{{id: {id}, type: int, stability: development, brief: A number., examples: [1]}}]}}"
+            )
+        };
+        let twice = "is defined twice";
+        assert_eq!(refused(&attribute("messaging.kafka.offset")), format!("messaging.kafka.offset {twice}"));
+        assert_eq!(
+            refused(&attribute("otel_messaging.delivery.attempt")),
+            format!("otel_messaging.delivery.attempt {twice}")
+        );
+        let metric =
+            "{id: m, type: metric, metric_name: messaging.client.sent.messages, instrument: counter, unit: '1'}";
+        assert_eq!(refused(metric), format!("messaging.client.sent.messages {twice}"));
+        let span = "{id: otel_messaging.kafka.send.client, type: attribute_group}";
+        assert_eq!(refused(span), format!("kafka.send.client {twice}"));
+    }
+
+    #[test]
+    fn attributes_have_a_meaning_and_examples_of_their_type() {
+        let attribute = |rest: &str| {
+            format!("{{id: a, type: attribute_group, attributes: [{{id: x, stability: development, {rest}}}]}}")
+        };
+        assert_eq!(refused(&attribute("type: int, brief: '', examples: [1]")), "x does not say what it means");
+        assert_eq!(refused(&attribute("type: int, brief: A number.")), "x has no examples");
+        let wrong = "x has an example of another type";
+        assert_eq!(refused(&attribute("type: int, brief: A number., examples: [one]")), wrong);
+        assert_eq!(refused(&attribute("type: 'template[string[]]', brief: Lists., examples: [blue]")), wrong);
+        let metric = "{id: m, type: metric, metric_name: m, instrument: histogram, unit: s}";
+        assert!(refused(metric).contains("a histogram has boundaries"));
     }
 }
