@@ -191,8 +191,9 @@ fn absences(page: &mut String, broker: &Broker) {
     for LeftOut { attribute, of, why } in broker.elsewhere {
         let _ = writeln!(page, "\n`{attribute}` is told of {why}, on {}; no scenario has them.", names(of));
     }
-    for Lacking { attribute, operations, why, .. } in broker.lacking {
-        let _ = writeln!(page, "\n`{attribute}` is missing on {} in one case: {why}.", names(operations));
+    for Lacking { attribute, operations, scenario, why } in broker.lacking {
+        let _ =
+            writeln!(page, "\n`{attribute}` is missing on {} in the scenario `{scenario}`: {why}.", names(operations));
     }
 }
 

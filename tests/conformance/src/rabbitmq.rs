@@ -215,8 +215,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             attribute: "messaging.destination.name",
             operations: "ack nack reject",
             scenario: "settle_fails",
-            why: "settled by its tag alone after the channel was closed: the message's place is forgotten with the channel, \
-                  and a tag may be another message's",
+            why: "nothing is known of their tags any more: the channel was closed, and a tag may be another message's by \
+                  then",
         },
     ],
     scenarios: &[
