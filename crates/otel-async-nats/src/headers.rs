@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::Headers;
+use otel_messaging::adapter::{Headers, Room};
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -21,7 +21,8 @@ pub enum HeaderCase {
     /// `traceparent`: what W3C and most languages write and read. The default.
     #[default]
     Lower,
-    /// `Traceparent`: what Go's `propagation.HeaderCarrier` writes and reads.
+    /// `Traceparent`: what Go's `propagation.HeaderCarrier` writes and reads. The instrumentations of Java, .NET and Python
+    /// look for `traceparent` only, and find no context then.
     Canonical,
     /// Both, for consumers of both kinds on one subject. Twice the bytes.
     Both,
@@ -58,18 +59,27 @@ pub enum HeaderCase {
 pub struct HeaderInjector<'a> {
     headers: &'a mut HeaderMap,
     case: HeaderCase,
+    room: Room,
 }
 
 impl<'a> HeaderInjector<'a> {
     /// Writes names as the propagator gives them, which is lower case for W3C.
     pub fn new(headers: &'a mut HeaderMap) -> Self {
-        Self { headers, case: HeaderCase::default() }
+        Self { headers, case: HeaderCase::default(), room: Room::UNLIMITED }
     }
 
     /// Writes names like this.
     #[must_use]
     pub fn case(mut self, case: HeaderCase) -> Self {
         self.case = case;
+        self
+    }
+
+    /// Those of a message of which the server takes so many bytes more.
+    pub(crate) fn room(mut self, bytes: usize) -> Self {
+        let preamble = if self.headers.is_empty() { PREAMBLE } else { 0 };
+        let copies = if self.case == HeaderCase::Both { 2 } else { 1 };
+        self.room = Room::new(bytes.saturating_sub(preamble) / copies, PER_HEADER);
         self
     }
 }
@@ -102,11 +112,19 @@ impl Extractor for HeaderInjector<'_> {
     fn keys(&self) -> Vec<&str> {
         names(self.headers)
     }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        all(self.headers, key)
+    }
 }
 
 impl Headers for HeaderInjector<'_> {
     fn is_empty(&self) -> bool {
         self.headers.is_empty()
+    }
+
+    fn room(&self) -> Room {
+        self.room
     }
 }
 
@@ -165,6 +183,10 @@ impl Extractor for HeaderExtractor<'_> {
     fn keys(&self) -> Vec<&str> {
         names(self.0)
     }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        all(self.0, key)
+    }
 }
 
 impl fmt::Debug for HeaderExtractor<'_> {
@@ -185,10 +207,10 @@ pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
 }
 
 /// The first line and the empty last one.
-pub(crate) const PREAMBLE: usize = b"NATS/1.0\r\n\r\n".len();
+const PREAMBLE: usize = b"NATS/1.0\r\n\r\n".len();
 
 /// What stands around a name and its value.
-pub(crate) const PER_HEADER: usize = b": \r\n".len();
+const PER_HEADER: usize = b": \r\n".len();
 
 fn name_of(name: &HeaderName) -> &str {
     name.as_ref()
@@ -209,6 +231,15 @@ fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
     };
     in_any_case(key)
         .or_else(|| key.eq_ignore_ascii_case(TRACEPARENT).then(|| in_any_case(DISABLED_TRACEPARENT)).flatten())
+}
+
+/// All values of a name, whatever its case.
+fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
+    let mut same: Vec<_> = headers.iter().filter(|(name, _)| name_of(name).eq_ignore_ascii_case(key)).collect();
+    // The map has no order.
+    same.sort_by_key(|(name, _)| name_of(name));
+    let values: Vec<_> = same.into_iter().flat_map(|(_, values)| values).map(HeaderValue::as_str).collect();
+    (!values.is_empty()).then_some(values)
 }
 
 /// `HeaderMap` cannot remove: it is made anew without the name, if that is there at all.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use otel_messaging::adapter::waiting;
+use otel_messaging::{Instrumentation, adapter::waiting};
 
 use crate::{
     Message,
@@ -37,6 +37,12 @@ pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queu
 impl Subscriber {
     pub(crate) fn new(inner: async_nats::Subscriber, client: async_nats::Client, source: Arc<Source>) -> Self {
         Self { inner, client: AssertUnwindSafe(client), source }
+    }
+
+    /// Reports the messages that come from now on to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { source: Arc::new(self.source.with_instrumentation(instrumentation)), ..self }
     }
 
     /// The subscription inside.

@@ -1,8 +1,10 @@
 //! Which operations there are, what a destination is called, and what one client's telemetry is.
 
+#[cfg(feature = "jetstream")]
+use std::iter;
 use std::{
     fmt,
-    net::IpAddr,
+    hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -14,9 +16,7 @@ use std::{
 use async_nats::{HeaderMap, Statistics, header::NATS_MESSAGE_ID};
 use opentelemetry::propagation::Extractor;
 #[cfg(feature = "jetstream")]
-use opentelemetry::trace::SpanContext;
-#[cfg(feature = "jetstream")]
-use otel_messaging::adapter::Settles;
+use otel_messaging::adapter::{Batch, Settles};
 use otel_messaging::{
     Instrumentation,
     adapter::{
@@ -28,7 +28,7 @@ use otel_messaging::{
 
 use crate::{
     error::ErrorType,
-    headers::{HeaderCase, HeaderExtractor, HeaderInjector, PER_HEADER, PREAMBLE, wire_length},
+    headers::{HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -47,10 +47,6 @@ pub(crate) const TERM: OperationName = OperationName::settle("term");
 
 const SYSTEM: &str = "nats";
 
-/// Messages that are smaller than the server allows by this much are not measured. A `baggage` header has at most 8 KiB
-/// and the two of W3C trace context less than 1 KiB; twice that where names are written in both cases.
-const AMPLE: usize = 20 * 1024;
-
 /// All that the wrappers of one client share. It holds no client: a message in hand must not keep a connection open.
 pub(crate) struct ClientTelemetry {
     // OpenTelemetry's types are not `UnwindSafe` and the client's are; the core leaves nothing half done.
@@ -62,6 +58,8 @@ pub(crate) struct ClientTelemetry {
     inbox_prefix: Arc<str>,
     statistics: Arc<Statistics>,
     greeting: AtomicU64,
+    /// Of which connection it is.
+    told: AtomicU64,
     /// Shared by all that report for the same client, to whatever instrumentation.
     other_servers: Arc<AtomicBool>,
 }
@@ -106,6 +104,7 @@ impl ClientTelemetry {
             inbox_prefix: inbox_prefix.into(),
             statistics: client.statistics(),
             greeting: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             other_servers: Arc::default(),
         }
     }
@@ -130,6 +129,7 @@ impl ClientTelemetry {
             inbox_prefix: self.inbox_prefix.clone(),
             statistics: self.statistics.clone(),
             greeting: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             other_servers: self.other_servers.clone(),
         }
     }
@@ -158,20 +158,16 @@ impl ClientTelemetry {
         length: impl Into<Length>,
     ) -> ClientSpan {
         let length = length.into();
-        let may_carry =
-            self.server_reads_headers(client) && self.fits(client, &call, headers.as_ref(), length.body + length.added);
-        if !may_carry {
+        if !self.server_reads_headers(client) {
             return self.send_bare(client, call, name, subject, headers.as_ref(), length.body);
         }
         let operation = self.operation(client, name, subject);
         let told = self.told_of(headers.as_ref(), length.body);
+        let length = length.body + length.added + headers.as_ref().map_or(0, wire_length);
+        let room = client.max_payload().saturating_sub(length);
         let mut carrier = headers.take().unwrap_or_default();
-        let span = self.core.send(
-            call,
-            &operation,
-            Some(&mut HeaderInjector::new(&mut carrier).case(self.header_case)),
-            |message| told.set(message),
-        );
+        let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).room(room);
+        let span = self.core.send(call, &operation, Some(&mut injector), |message| told.set(message));
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
         span
@@ -217,30 +213,16 @@ impl ClientTelemetry {
         self.core.settle(call, &operation, Settles::Unknown, |_| ())
     }
 
-    /// Whether the message stays within the server's limit with a context in its headers. One that is too large anyway
-    /// does not matter.
-    fn fits(&self, client: &async_nats::Client, call: &Call, headers: Option<&HeaderMap>, payload: usize) -> bool {
-        let max = client.max_payload();
-        let own = headers.map_or(0, wire_length);
-        if payload + own + AMPLE <= max {
-            return true;
-        }
-        let injected = self.core.injected(call);
-        let copies = if self.header_case == HeaderCase::Both { 2 } else { 1 };
-        let preamble = if own == 0 { PREAMBLE } else { 0 };
-        payload + own + preamble + copies * (injected.bytes + injected.headers * PER_HEADER) <= max
-    }
-
     /// An operation on a subject, as a sender knows it.
     fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
         let server = self.server(client);
-        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(name, subject, server))
+        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(subject, server))
     }
 
-    fn describe(&self, name: OperationName, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
         let mut destination = match subject {
             Some(subject) => Destination::named(subject),
-            None => Destination::server(server.map(|(address, port)| (&**address, port))),
+            None => Destination::server(None),
         };
         if subject.is_some_and(|subject| is_temporary(subject, &self.inbox_prefix)) {
             destination = destination.temporary();
@@ -248,19 +230,10 @@ impl ClientTelemetry {
         if let Some(name) = &self.name {
             destination = destination.with(attribute::MESSAGING_CLIENT_ID, name.clone());
         }
-        if let Some((address, port)) = server {
-            // Behind a name there may be several; the convention has no peer for what asks the server for nothing.
-            let is_peer = address.parse::<IpAddr>().is_ok() && name != PROCESS && name != PROCESS_FETCHED;
-            if is_peer {
-                destination = destination
-                    .with(attribute::NETWORK_PEER_ADDRESS, address.clone())
-                    .with(attribute::NETWORK_PEER_PORT, i64::from(port));
-            }
-            destination = destination
-                .with(attribute::SERVER_ADDRESS, address.clone())
-                .with(attribute::SERVER_PORT, i64::from(port));
+        match server {
+            Some((address, port)) => destination.at(address.clone(), port),
+            None => destination,
         }
-        destination
     }
 
     /// The server of every operation, where there is only one that the client can be connected to.
@@ -298,9 +271,20 @@ impl ClientTelemetry {
         if !self.stays && !info.connect_urls.is_empty() {
             self.servers_changed();
         }
-        self.greeting.store(greeting.pack(connects), Ordering::Relaxed);
+        // The client counts a connection before it tells what its server said: until then this is of the one before.
+        let told = told(&info.server_id, info.client_id);
+        if self.told.swap(told, Ordering::Relaxed) != told {
+            self.greeting.store(greeting.pack(connects), Ordering::Relaxed);
+        }
         Some(greeting)
     }
+}
+
+/// Which connection a greeting is of.
+fn told(server: &str, client: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (server, client).hash(&mut hasher);
+    hasher.finish()
 }
 
 type Server<'a> = (&'a Arc<str>, u16);
@@ -396,9 +380,6 @@ impl Past<'_> {
                 message.set(key, number);
             }
         }
-        if let Some(domain) = self.domain {
-            message.set(ours::NATS_DOMAIN, domain.to_owned());
-        }
     }
 }
 
@@ -410,7 +391,7 @@ struct Told {
 
 impl Told {
     fn set(&self, message: &mut Attributes) {
-        set_message_id(message, self.id.as_ref());
+        set_text(message, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
         if let Some(size) = self.size {
             message.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
         }
@@ -423,6 +404,16 @@ impl Source {
         // NATS allows no spaces in any of them.
         let key = [subject, group, durable, stream].map(|part| part.as_deref().unwrap_or_default()).join(" ").into();
         Self { telemetry, description, key }
+    }
+
+    /// The same source, reported by another instrumentation.
+    pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
+        self.reported_by(Arc::new(self.telemetry.with_instrumentation(instrumentation)))
+    }
+
+    /// The same source, reported by this.
+    pub(crate) fn reported_by(&self, telemetry: Arc<ClientTelemetry>) -> Self {
+        Self { telemetry, description: self.description.clone(), key: self.key.clone() }
     }
 
     /// The pattern that subjects match, if it is one.
@@ -439,13 +430,13 @@ impl Source {
     ) -> Arc<Operation> {
         let server = self.telemetry.server(client);
         let key = [subject.unwrap_or_default(), &self.key, at(server)];
-        self.telemetry.core.operation(name, &key, || self.describe(name, subject, server))
+        self.telemetry.core.operation(name, &key, || self.describe(subject, server))
     }
 
-    fn describe(&self, name: OperationName, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
         let Description { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
         let exact = subscribed.as_deref().filter(|subscribed| !has_wildcards(subscribed));
-        let mut destination = self.telemetry.describe(name, subject.or(exact), server);
+        let mut destination = self.telemetry.describe(subject.or(exact), server);
         if let Some(template) = self.template() {
             destination = destination.template(template.clone());
         }
@@ -479,32 +470,29 @@ impl Source {
         let extractor = message.headers.as_ref().map(HeaderExtractor::new);
         let headers = extractor.as_ref().map(|headers| headers as &dyn Extractor);
         let past = past();
+        let domain: Option<Arc<str>> = past.domain.map(Arc::from);
         let told = self.telemetry.told_of(message.headers.as_ref(), message.payload.len());
         let arrival = past.of_arrival(Arrival::new(headers));
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);
+            set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
         });
-        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id })
+        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id, domain })
     }
 
-    /// Starts the span of a receive operation that has had its answer; `subject` is that of all messages, `batch` how many
-    /// they are, where it could have been any number.
+    /// Starts the span of a receive operation that has brought these messages.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn received(
-        &self,
-        client: &async_nats::Client,
-        call: Call,
-        subject: Option<&str>,
-        batch: Option<i64>,
-        creations: Vec<SpanContext>,
-    ) -> ClientSpan {
-        let operation = self.operation(client, FETCH, subject);
-        self.telemetry.core.receive_linked(call, &operation, creations.into_iter(), |attributes| {
-            if let Some(messages) = batch {
-                attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, messages);
-            }
-        })
+    pub(crate) fn received(&self, client: &async_nats::Client, call: Call, messages: Batch) -> ClientSpan {
+        let operation = self.operation(client, FETCH, messages.destination().as_deref());
+        self.telemetry.core.receive_batch(call, &operation, messages)
+    }
+
+    /// Starts the span of a wait for one message that brought none.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, call: Call) -> ClientSpan {
+        let operation = self.operation(client, FETCH, None);
+        self.telemetry.core.receive(call, &operation, iter::empty(), |_| ())
     }
 
     /// Tells of the wait for one message.
@@ -512,7 +500,7 @@ impl Source {
     pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, subject: &str, message: &Delivery) {
         let operation = self.operation(client, FETCH, Some(subject));
         self.telemetry.core.polled(call, &operation, &message.process, |attributes| {
-            set_message_id(attributes, message.id.as_ref());
+            message.process.own_attributes(attributes);
         });
     }
 }
@@ -522,8 +510,9 @@ impl Source {
 pub(crate) struct Delivery {
     process: AssertUnwindSafe<Arc<ProcessSpan>>,
     source: Arc<Source>,
-    /// The message's id, which its settlement tells too.
+    /// The message's id, and its stream's domain, which its settlement tells too.
     id: Option<Arc<str>>,
+    domain: Option<Arc<str>>,
 }
 
 impl Delivery {
@@ -542,14 +531,20 @@ impl Delivery {
     ) -> ClientSpan {
         let operation = self.source.operation(client, name, subject);
         self.source.telemetry.core.settle(call, &operation, Settles::Message(&self.process), |attributes| {
-            set_message_id(attributes, self.id.as_ref())
+            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
+            set_text(attributes, ours::NATS_DOMAIN, self.domain.as_ref());
         })
     }
 }
 
 impl Clone for Delivery {
     fn clone(&self) -> Self {
-        Self { process: AssertUnwindSafe(self.process.0.clone()), source: self.source.clone(), id: self.id.clone() }
+        Self {
+            process: AssertUnwindSafe(self.process.0.clone()),
+            source: self.source.clone(),
+            id: self.id.clone(),
+            domain: self.domain.clone(),
+        }
     }
 }
 
@@ -579,9 +574,9 @@ fn message_id(headers: Option<&HeaderMap>) -> Option<Arc<str>> {
     Some(headers?.get_last(NATS_MESSAGE_ID)?.as_str().into())
 }
 
-fn set_message_id(message: &mut Attributes, id: Option<&Arc<str>>) {
-    if let Some(id) = id {
-        message.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
+fn set_text(message: &mut Attributes, key: &'static str, text: Option<&Arc<str>>) {
+    if let Some(text) = text {
+        message.set(key, text.clone());
     }
 }
 

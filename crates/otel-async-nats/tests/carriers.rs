@@ -9,10 +9,13 @@ use otel_async_nats::{
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
-/// Names that NATS allows, and among them those that carry contexts, in any case.
+/// Names that NATS allows, of any length, and among them those that carry contexts, in any case, and those that the client
+/// knows.
 fn name() -> impl Strategy<Value = String> {
     let context = select(vec!["traceparent", "Traceparent", "TRACEPARENT", "Xraceparent", "tracestate", "baggage"]);
-    prop_oneof!["[!-9;-~]{1,20}", context.prop_map(str::to_owned)]
+    let known = select(vec!["Nats-Msg-Id", "nats-msg-id", "Nats-Expected-Stream"]);
+    let of_any_length = prop_oneof![12 => "[!-9;-~]{1,20}", 6 => "[!-9;-~]{21,300}", 1 => "[!-9;-~]{4000,4100}"];
+    prop_oneof![4 => of_any_length, 2 => context.prop_map(str::to_owned), 1 => known.prop_map(str::to_owned)]
 }
 
 fn headers() -> impl Strategy<Value = HeaderMap> {

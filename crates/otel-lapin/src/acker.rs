@@ -89,7 +89,7 @@ impl Acker {
             // One that was used settles nothing, and nobody else's message either.
             let settling = Settling::message(call, name, handed, multiple && self.usable());
             let result = settle.await;
-            settling.end(&result, outcome);
+            settling.end(&result, outcome, &self.inner);
             result
         }
     }

@@ -151,9 +151,9 @@ impl Channel {
         publishes.collect();
         let confirms = self.inner.status().confirm();
         let operation = broker.publish(exchange.as_str(), routing_key.as_str());
-        let has_room = broker.has_room(&properties, &call);
-        let mut outgoing = Outgoing::new(&properties, confirms && (options.mandatory || options.immediate));
-        let span = broker.telemetry.send(call, &operation, has_room.then_some(&mut outgoing as _), |attributes| {
+        let may_come_back = confirms && (options.mandatory || options.immediate);
+        let mut outgoing = Outgoing::new(&properties, broker.frame_max(), may_come_back);
+        let span = broker.telemetry.send(call, &operation, Some(&mut outgoing), |attributes| {
             message_attributes(attributes, &properties, payload, broker);
         });
         let (headers, injected) = outgoing.finish();

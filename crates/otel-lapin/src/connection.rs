@@ -103,7 +103,7 @@ impl Connection {
         uri.connect_with_config(options, config, runtime).await
     }
 
-    /// Connects over a transport of one's own.
+    /// Connects over a transport of one's own. What it leads to nobody knows: spans say nothing of the server.
     ///
     /// # Errors
     ///
@@ -117,9 +117,8 @@ impl Connection {
         + 'static,
         options: ConnectionProperties,
     ) -> Result<Self> {
-        let address = address(&uri);
         let connection = lapin::Connection::connector(uri, runtime, connect, options).await?;
-        Ok(Self::new(connection, Some(address)))
+        Ok(Self::new(connection, None))
     }
 
     /// Uses this instrumentation for the channels that are created from now on.

@@ -11,6 +11,9 @@ use lapin::{
 /// A refusal by the broker, which has no reply code.
 pub(crate) const NACK: &str = "nack";
 
+/// An acker whose channel is gone: lapin gives no error, where it gives this one for a tag.
+pub(crate) const CHANNEL_GONE: &str = "invalid-channel-state";
+
 /// What the convention says for an error without a name.
 const OTHER: &str = "_OTHER";
 
@@ -23,7 +26,7 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
         ErrorKind::ChannelsLimitReached => "channels-limit-reached",
         ErrorKind::InvalidProtocolVersion(_) => "invalid-protocol-version",
         ErrorKind::InvalidChannel(_) => "invalid-channel",
-        ErrorKind::InvalidChannelState(..) => "invalid-channel-state",
+        ErrorKind::InvalidChannelState(..) => CHANNEL_GONE,
         ErrorKind::InvalidConnectionState(_) => "invalid-connection-state",
         ErrorKind::IOError(error) => io_error_type(error),
         ErrorKind::RuntimeShutdownError(_) => "runtime-shutdown",

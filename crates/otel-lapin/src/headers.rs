@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::Headers;
+use otel_messaging::adapter::{Headers, Room};
 
 type Entries = BTreeMap<ShortString, AMQPValue>;
 
@@ -150,14 +150,17 @@ fn replace(entries: &mut Entries, key: &str, value: String) -> Vec<(ShortString,
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
     given: Option<&'a FieldTable>,
+    room: Room,
     written: Option<Entries>,
     /// What was written, for messages that may come back.
     changes: Option<Vec<Change>>,
 }
 
 impl<'a> Outgoing<'a> {
-    pub(crate) fn new(properties: &'a BasicProperties, may_come_back: bool) -> Self {
-        Self { given: properties.headers().as_ref(), written: None, changes: may_come_back.then(Vec::new) }
+    /// Those of a message whose content header may have so many bytes.
+    pub(crate) fn new(properties: &'a BasicProperties, limit: usize, may_come_back: bool) -> Self {
+        let given = properties.headers().as_ref();
+        Self { given, room: room(properties, limit), written: None, changes: may_come_back.then(Vec::new) }
     }
 
     /// The table to send, if it differs from the one given, and how to undo the difference.
@@ -199,6 +202,10 @@ impl Extractor for Outgoing<'_> {
 impl Headers for Outgoing<'_> {
     fn is_empty(&self) -> bool {
         self.entries().is_none_or(BTreeMap::is_empty)
+    }
+
+    fn room(&self) -> Room {
+        self.room
     }
 }
 
@@ -272,7 +279,7 @@ fn without_headers(properties: &BasicProperties) -> BasicProperties {
 const ENTRY: usize = 6;
 
 /// The size on the wire of the content header frame that carries these properties.
-pub(crate) fn content_header_size(properties: &BasicProperties) -> usize {
+fn content_header_size(properties: &BasicProperties) -> usize {
     // Frame type, channel, length and end; class, weight, body size and the flags of the properties.
     const FRAME: usize = 8 + 14;
     let short = |text: &Option<ShortString>| text.as_ref().map_or(0, short_size);
@@ -293,10 +300,10 @@ pub(crate) fn content_header_size(properties: &BasicProperties) -> usize {
         + short(properties.cluster_id())
 }
 
-/// What adding these many headers, of these many bytes, adds to a content header frame.
-pub(crate) fn added_size(headers: usize, bytes: usize, had_headers: bool) -> usize {
-    let table = if had_headers || headers == 0 { 0 } else { 4 };
-    table + headers * ENTRY + bytes
+/// What more a content header frame of at most `limit` bytes has room for: it cannot be split.
+fn room(properties: &BasicProperties, limit: usize) -> Room {
+    let table = if properties.headers().is_some() { 0 } else { 4 };
+    Room::new(limit.saturating_sub(content_header_size(properties) + table), ENTRY)
 }
 
 fn short_size(text: &ShortString) -> usize {
@@ -351,6 +358,7 @@ pub(crate) mod arbitrary {
             any::<i32>().prop_map(AMQPValue::LongInt),
             any::<u32>().prop_map(AMQPValue::LongUInt),
             any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<f32>().prop_filter("equals itself", |n| !n.is_nan()).prop_map(AMQPValue::Float),
             any::<f64>().prop_filter("equals itself", |n| !n.is_nan()).prop_map(AMQPValue::Double),
             (any::<u8>(), any::<u32>())
                 .prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
@@ -390,7 +398,7 @@ mod tests {
         ) {
             let mut headers = given.clone();
             let properties = BasicProperties::default().with_headers(given.clone());
-            let mut outgoing = Outgoing::new(&properties, true);
+            let mut outgoing = Outgoing::new(&properties, usize::MAX, true);
             for (key, value) in &written {
                 HeaderInjector::new(&mut headers).set(key, value.clone());
                 outgoing.set(key, value.clone());
@@ -452,7 +460,7 @@ mod tests {
     #[test]
     fn nothing_is_copied_until_something_is_written() {
         let properties = BasicProperties::default().with_headers(table([("colour", long("green"))]));
-        let mut outgoing = Outgoing::new(&properties, true);
+        let mut outgoing = Outgoing::new(&properties, usize::MAX, true);
         outgoing.set("tracestate", String::new());
         assert_eq!(outgoing.get("COLOUR"), Some("green"));
         let (headers, injected) = outgoing.finish();
@@ -507,6 +515,6 @@ mod tests {
         assert_eq!(content_header_size(&properties), 22 + 10 * 4 + (4 + 3 + 8) + 2 + 8);
         assert_eq!(content_header_size(&without_headers(&properties)), 22 + 10 * 4 + 2 + 8);
         let added = content_header_size(&BasicProperties::default().with_headers(table([("ab", long("abc"))])));
-        assert_eq!(added, 22 + added_size(1, 5, false));
+        assert_eq!(room(&BasicProperties::default(), added), Room::new(5 + ENTRY, ENTRY));
     }
 }

@@ -26,6 +26,15 @@ struct State {
     entries: BTreeMap<DeliveryTag, Entry>,
     /// An acker of the first message: when the channel closes or is recovered, tags start anew, and it is poisoned.
     era: Option<lapin::Acker>,
+    /// Between which tags messages were forgotten that may not be settled yet.
+    forgotten: Option<(DeliveryTag, DeliveryTag)>,
+}
+
+/// What is known of all messages up to a tag.
+pub(crate) struct Known {
+    pub(crate) messages: Vec<(DeliveryTag, Entry)>,
+    /// There are no others.
+    pub(crate) all: bool,
 }
 
 /// One message, which may be gone before it is settled.
@@ -65,10 +74,12 @@ impl Ledger {
         let entry = Entry { message: Arc::downgrade(message), place: message.place.clone(), remains: None };
         state.entries.insert(message.tag, entry);
         if state.entries.len() > LIMIT
-            && let Some((_, forgotten)) = state.entries.pop_first()
+            && let Some((tag, forgotten)) = state.entries.pop_first()
         {
             // It may be settled all the same: nobody will know.
             forgotten.discharge();
+            let (first, last) = state.forgotten.unwrap_or((tag, tag));
+            state.forgotten = Some((first.min(tag), last.max(tag)));
         }
     }
 
@@ -78,9 +89,21 @@ impl Ledger {
     }
 
     /// What is known of all messages up to this tag; 0 means all.
-    pub(crate) fn find_until(&self, tag: DeliveryTag) -> Vec<(DeliveryTag, Entry)> {
-        let last = if tag == 0 { DeliveryTag::MAX } else { tag };
-        self.state().entries.range(..=last).map(|(tag, entry)| (*tag, entry.clone())).collect()
+    pub(crate) fn find_until(&self, tag: DeliveryTag) -> Known {
+        let until = until(tag);
+        let state = self.state();
+        Known {
+            messages: state.entries.range(..=until).map(|(tag, entry)| (*tag, entry.clone())).collect(),
+            all: state.forgotten.is_none_or(|(first, _)| first > until),
+        }
+    }
+
+    /// All messages up to this tag are settled, also those that were forgotten.
+    pub(crate) fn settled_until(&self, tag: DeliveryTag) {
+        let until = until(tag);
+        let mut state = self.state();
+        let left = state.forgotten.filter(|(_, last)| *last > until);
+        state.forgotten = left.map(|(first, last)| (first.max(until + 1), last));
     }
 
     /// The message is settled. By tag alone it could be a later one, since tags start anew.
@@ -123,6 +146,11 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The last tag that a settlement of several is about.
+fn until(tag: DeliveryTag) -> DeliveryTag {
+    if tag == 0 { DeliveryTag::MAX } else { tag }
 }
 
 impl fmt::Debug for Ledger {

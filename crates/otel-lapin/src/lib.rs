@@ -34,8 +34,9 @@ pub use crate::{
 pub mod otel {
     pub use lapin as raw;
     pub use otel_messaging::{
-        Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, MessageStreamExt,
-        Outcome, ProcessEach, Processing, Received, Sequential, process_batch, sequential, sequential_blocking,
+        Attributes, Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
+        Sequential, process_batch, sequential, sequential_blocking, suppressed,
     };
 
     pub use crate::{

@@ -249,13 +249,15 @@ impl State {
         outcomes: &mut Outcomes,
     ) {
         let properties = &message.delivery.properties;
-        let own = with.and_then(|number| Some((number, self.returnable.get(&number)?)));
-        // Without a mark there is only lapin's word for it.
-        let own = own.filter(|(_, own)| own.injected.marks(properties) || !own.injected.is_marked());
-        let marked = || self.returnable.iter().find(|(_, one)| one.injected.marks(properties));
-        let Some(number) = own.map(|(number, _)| number).or_else(|| marked().map(|(number, _)| *number)) else {
-            return;
-        };
+        let own = with.and_then(|number| Some((number, &self.returnable.get(&number)?.injected)));
+        let marked = own.filter(|(_, own)| own.marks(properties)).map(|(number, _)| number);
+        let marked = marked.or_else(|| {
+            let mut all = self.returnable.iter();
+            all.find(|(_, one)| one.injected.marks(properties)).map(|(&number, _)| number)
+        });
+        // Where nobody's mark is on it there is only lapin's word for it.
+        let unmarked = || own.filter(|(_, own)| !own.is_marked()).map(|(number, _)| number);
+        let Some(number) = marked.or_else(unmarked) else { return };
         if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&number) {
             message.delivery.properties = injected.undo(properties);
             let failure = Some((reply_type(message.reply_code), message.reply_text.to_string()));
@@ -296,8 +298,12 @@ impl Publish {
 
     /// The user dropped the confirm: it waits here.
     pub(crate) fn park(mut self, confirm: lapin::PublisherConfirm) {
-        if let Some(ticket) = self.ticket.take() {
-            self.publishes.state().parked.insert(ticket.number, Parked { confirm, ticket });
+        let Some(ticket) = self.ticket.take() else { return };
+        let answered = ticket.answered.clone();
+        self.publishes.state().parked.insert(ticket.number, Parked { confirm, ticket });
+        // The answer may have come since it was asked for, and have been looked for here in vain.
+        if answered.at.get().is_some() {
+            answered.woken.lock().push(answered.number);
         }
     }
 

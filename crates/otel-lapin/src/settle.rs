@@ -13,9 +13,9 @@ use otel_messaging::{
 };
 
 use crate::{
-    error::error_type,
+    error::{CHANNEL_GONE, error_type},
     headers::HeaderExtractor,
-    ledger::{Entry, Ledger, Remains},
+    ledger::{Entry, Known, Ledger, Remains},
     lineage,
     telemetry::{Broker, Place, delivery_attributes, delivery_tag, ids},
 };
@@ -93,7 +93,8 @@ pub(crate) struct Settling<'a> {
 
 enum Messages<'a> {
     One(&'a Arc<Handed>),
-    Known(&'a Ledger, Vec<(DeliveryTag, Entry)>),
+    Tagged(&'a Ledger, Option<(DeliveryTag, Entry)>),
+    Until(&'a Ledger, DeliveryTag, Vec<(DeliveryTag, Entry)>),
 }
 
 impl<'a> Settling<'a> {
@@ -134,26 +135,34 @@ impl<'a> Settling<'a> {
                 })
             }
         };
-        Self { span, messages: Messages::Known(ledger, entry.map(|entry| (tag, entry)).into_iter().collect()) }
+        Self { span, messages: Messages::Tagged(ledger, entry.map(|entry| (tag, entry))) }
     }
 
     fn all_until(call: Call, name: OperationName, tag: DeliveryTag, broker: &Broker, ledger: &'a Ledger) -> Self {
-        let known = ledger.find_until(tag);
+        let Known { messages: known, all } = ledger.find_until(tag);
         let operation = broker.at(name, &common_place(&known));
         let messages = known.iter().map(|(tag, entry)| linked(*tag, entry, &operation));
-        let span = broker.telemetry.settle_batch(call, &operation, messages, |attributes| {
+        let attributes = |attributes: &mut Attributes| {
             if tag != 0 {
                 delivery_tag(attributes, tag);
             }
-        });
-        Self { span, messages: Messages::Known(ledger, known) }
+        };
+        let span = if all {
+            broker.telemetry.settle_batch(call, &operation, messages, attributes)
+        } else {
+            broker.telemetry.settle_known(call, &operation, messages, attributes)
+        };
+        Self { span, messages: Messages::Until(ledger, tag, known) }
     }
 
     /// Reports what lapin answered: whether the broker was told.
-    pub(crate) fn end(self, result: &Result<bool>, outcome: Settlement) {
+    pub(crate) fn end(self, result: &Result<bool>, outcome: Settlement, acker: &lapin::Acker) {
         match result {
             Ok(true) => self.settled(outcome),
-            Ok(false) => self.span.settled(Settlement::AlreadySettled),
+            // Asked after the answer: one that is not poisoned now was not then, and so was used.
+            Ok(false) if !acker.poisoned() => self.span.messages(1).settled(Settlement::AlreadySettled),
+            // Nothing was sent: unless it was settled before, the message is delivered again.
+            Ok(false) => self.span.fail(CHANNEL_GONE, "the channel is gone"),
             Err(error) => self.failed(error),
         }
     }
@@ -165,14 +174,10 @@ impl<'a> Settling<'a> {
                     ledger.forget(message.tag, Arc::as_ptr(message));
                 }
             }
-            Messages::Known(ledger, known) => {
-                for (tag, entry) in &known {
-                    ledger.forget(*tag, entry.message.as_ptr());
-                    entry.discharge();
-                    if let Some(message) = entry.message.upgrade() {
-                        message.span.settled(outcome);
-                    }
-                }
+            Messages::Tagged(ledger, known) => settled(ledger, known.as_slice(), outcome),
+            Messages::Until(ledger, tag, known) => {
+                settled(ledger, &known, outcome);
+                ledger.settled_until(tag);
             }
         }
         self.span.settled(outcome);
@@ -180,6 +185,16 @@ impl<'a> Settling<'a> {
 
     pub(crate) fn failed(self, error: &Error) {
         self.span.fail(error_type(error), error);
+    }
+}
+
+fn settled(ledger: &Ledger, messages: &[(DeliveryTag, Entry)], outcome: Settlement) {
+    for (tag, entry) in messages {
+        ledger.forget(*tag, entry.message.as_ptr());
+        entry.discharge();
+        if let Some(message) = entry.message.upgrade() {
+            message.span.settled(outcome);
+        }
     }
 }
 

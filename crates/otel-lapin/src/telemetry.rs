@@ -13,11 +13,9 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
+    adapter::{self, Attributes, Destination, Operation, OperationName, Telemetry, is_uuid},
     semconv::attribute,
 };
-
-use crate::headers::{added_size, content_header_size};
 
 pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -34,10 +32,6 @@ const SYSTEM: &str = "rabbitmq";
 
 /// How many exclusive queues of one connection are remembered.
 const EXCLUSIVE_QUEUES: usize = 1_000;
-
-/// Below this much room in a content header, what would be injected is measured first. W3C trace context and baggage are
-/// limited to less.
-const AMPLE: usize = 32 * 1024;
 
 /// The telemetry of one connection, and of all its channels.
 #[derive(Debug)]
@@ -65,8 +59,7 @@ pub(crate) struct Place {
 impl Place {
     /// `{exchange}:{routing key}:{queue}`: without what is empty, and without a routing key that is the queue's name.
     pub(crate) fn name(&self) -> String {
-        let (exchange, routing_key, queue) = (self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str());
-        joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
+        name_of([self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str()])
     }
 }
 
@@ -152,11 +145,11 @@ impl Broker {
         let (exchange, routing_key, queue) =
             (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
         self.telemetry.operation(name, &[exchange, routing_key, queue], || {
-            let name_of = place.name();
-            if name_of.is_empty() {
-                return self.with_server(Destination::server(self.address()));
+            let called = place.name();
+            if called.is_empty() {
+                return self.with_server(Destination::server(None));
             }
-            let destination = self.of_queue(Destination::named(name_of), queue);
+            let destination = self.of_queue(Destination::named(called).together(name_together), queue);
             // The convention has no routing key on settle spans.
             if [ACK, NACK, REJECT].contains(&name) {
                 self.with_server(destination)
@@ -183,27 +176,26 @@ impl Broker {
     }
 
     fn with_server(&self, destination: Destination) -> Destination {
-        match self.address() {
-            Some((host, port)) => destination
-                .with(attribute::SERVER_ADDRESS, host.to_owned())
-                .with(attribute::SERVER_PORT, i64::from(port)),
+        match &self.server.address {
+            Some((host, port)) => destination.at(host.clone(), *port),
             None => destination,
         }
     }
 
-    fn address(&self) -> Option<(&str, u16)> {
-        self.server.address.as_ref().map(|(host, port)| (&**host, *port))
+    /// How long a frame may be. Zero says that there is no limit.
+    pub(crate) fn frame_max(&self) -> usize {
+        usize::try_from(self.server.frame_max).ok().filter(|&max| max > 0).unwrap_or(usize::MAX)
     }
+}
 
-    /// Whether the content header still fits into one frame with what would be injected: it cannot be split.
-    pub(crate) fn has_room(&self, properties: &BasicProperties, call: &Call) -> bool {
-        let limit = usize::try_from(self.server.frame_max).unwrap_or(usize::MAX);
-        let size = content_header_size(properties);
-        size.saturating_add(AMPLE) <= limit || {
-            let injected = self.telemetry.injected(call);
-            size + added_size(injected.headers, injected.bytes, properties.headers().is_some()) <= limit
-        }
-    }
+/// Of an exchange, a routing key and a queue.
+fn name_of([exchange, routing_key, queue]: [&str; 3]) -> String {
+    joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
+}
+
+/// Of several places, by what is the same for all.
+fn name_together(parts: &[&str]) -> String {
+    parts.try_into().map(name_of).unwrap_or_default()
 }
 
 fn joined<const N: usize>(parts: [&str; N]) -> String {
@@ -225,8 +217,10 @@ pub(crate) fn message_attributes(
     broker: &Broker,
 ) {
     ids(attributes, properties.message_id().as_ref(), properties.correlation_id().as_ref());
-    if broker.telemetry.captures_sizes() {
-        attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, i64::try_from(payload.len()).unwrap_or(i64::MAX));
+    if broker.telemetry.captures_sizes()
+        && let Ok(size) = i64::try_from(payload.len())
+    {
+        attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
     }
 }
 
@@ -245,6 +239,131 @@ pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin:
     message_attributes(attributes, &delivery.properties, &delivery.data, broker);
 }
 
+/// One that does not fit is left out: the broker gives out none so large, but somebody may settle it.
 pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
-    attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, i64::try_from(tag).unwrap_or(i64::MAX));
+    if let Ok(tag) = i64::try_from(tag) {
+        attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Up to the 255 bytes that a name may have; often one that means something, or is empty.
+    fn name() -> impl Strategy<Value = ShortString> {
+        let any = prop_oneof![
+            2 => Just(String::new()),
+            2 => "[a-z.:#*]{1,9}",
+            1 => "amq\\.(gen-|rabbitmq\\.reply-to|default).{0,9}",
+            1 => "[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            1 => "[a-z\u{e4}]{100,255}",
+            1 => ".{0,60}",
+        ];
+        any.prop_filter_map("too long", |name| ShortString::try_new(name).ok())
+    }
+
+    fn place() -> impl Strategy<Value = Place> {
+        let routing_key = prop_oneof![2 => name().prop_map(Some), 1 => Just(None)];
+        (name(), routing_key, name()).prop_map(|(exchange, routing_key, queue)| Place {
+            exchange,
+            routing_key: routing_key.unwrap_or_else(|| queue.clone()),
+            queue,
+        })
+    }
+
+    /// What there is of these parts.
+    fn parts(parts: &[&ShortString]) -> String {
+        let parts: Vec<_> = parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
+        parts.join(":")
+    }
+
+    /// A queue that goes away, or that nobody named.
+    fn passes(queue: &str, exclusive: bool) -> bool {
+        let by_the_server = ["amq.gen-", "amq.rabbitmq.reply-to"].iter().any(|prefix| queue.starts_with(prefix));
+        by_the_server || exclusive || is_uuid(queue)
+    }
+
+    fn broker() -> Broker {
+        // With a bound of its own on the number of destinations.
+        Broker::default().instrumented(Instrumentation::builder().build())
+    }
+
+    /// The name of an operation's spans.
+    fn span_name(operation: &Operation) -> String {
+        let shown = format!("{operation:?}");
+        let (name, _) = shown.strip_prefix("Operation { span_name: ").unwrap().split_once(", texts: ").unwrap();
+        name.to_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn where_messages_go_is_named_by_exchange_and_routing_key(place in place(), exclusive in any::<bool>()) {
+            let Place { exchange, routing_key, .. } = &place;
+            let broker = broker();
+            // A declared queue has a name.
+            let exclusive = exclusive && !routing_key.as_str().is_empty();
+            if exclusive {
+                broker.exclusive_queue(routing_key);
+            }
+            let named = match parts(&[exchange, routing_key]) {
+                nothing if nothing.is_empty() => "amq.default".to_owned(),
+                named => named,
+            };
+            // The default exchange routes to the queue of that name.
+            let passes = is_uuid(&named) || exchange.as_str().is_empty() && passes(routing_key.as_str(), exclusive);
+            for operation in [
+                broker.publish(exchange.as_str(), routing_key.as_str()),
+                broker.create(exchange.as_str(), routing_key.as_str()),
+            ] {
+                prop_assert_eq!(operation.destination(), Some(&*named));
+                let name = operation.name();
+                let expected = if passes { name.to_owned() } else { format!("{name} {named}") };
+                prop_assert_eq!(span_name(&operation), format!("{expected:?}"));
+            }
+        }
+
+        #[test]
+        fn where_messages_come_from_is_named_by_exchange_routing_key_and_queue(
+            place in place(),
+            exclusive in any::<bool>(),
+        ) {
+            let Place { exchange, routing_key, queue } = &place;
+            let broker = broker();
+            let exclusive = exclusive && !queue.as_str().is_empty();
+            if exclusive {
+                broker.exclusive_queue(queue);
+            }
+            let named = if routing_key == queue { parts(&[exchange, queue]) } else { parts(&[exchange, routing_key, queue]) };
+            prop_assert_eq!(place.name(), named.clone());
+            let passes = is_uuid(&named) || passes(queue.as_str(), exclusive);
+            for operation in [GET, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
+                let operation = broker.at(operation, &place);
+                prop_assert_eq!(operation.destination(), Some(&*named).filter(|named| !named.is_empty()));
+                let name = operation.name();
+                let shown = !passes && !named.is_empty();
+                let expected = if shown { format!("{name} {named}") } else { name.to_owned() };
+                prop_assert_eq!(span_name(&operation), format!("{expected:?}"));
+            }
+        }
+
+        #[test]
+        fn several_places_are_called_what_they_have_in_common(parts in prop::collection::vec(name(), 0..5)) {
+            let parts: Vec<_> = parts.iter().map(ShortString::as_str).collect();
+            let called = name_together(&parts);
+            match parts[..] {
+                [exchange, routing_key, queue] => {
+                    let place = Place {
+                        exchange: exchange.into(),
+                        routing_key: routing_key.into(),
+                        queue: queue.into(),
+                    };
+                    prop_assert_eq!(called, place.name());
+                }
+                _ => prop_assert_eq!(called, ""),
+            }
+        }
+    }
 }

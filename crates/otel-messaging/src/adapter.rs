@@ -108,12 +108,14 @@ use crate::semconv::SCHEMA_URL;
 
 pub use crate::{
     arrival::{Arrival, Clock},
+    batch::Batch,
     client_span::{ClientSpan, Settlement},
     handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::{ProcessSpan, Unsettled},
+    room::Room,
     sequential::waiting,
-    telemetry::{Call, Headers, Injected, Settles, Telemetry},
+    telemetry::{Call, Headers, Settles, Telemetry},
 };
 
 /// The instrumentation scope of an adapter: its crate's name and version, `env!("CARGO_PKG_NAME")` and

@@ -92,10 +92,8 @@ impl<'a> Arrival<'a> {
     }
 
     pub(crate) fn attributes(&self, attributes: &mut Attributes) {
-        if let Some(attempt) =
-            self.attempt.and_then(|attempt| i64::try_from(attempt).ok()).filter(|&attempt| attempt > 0)
-        {
-            attributes.set(ours::DELIVERY_ATTEMPT, attempt);
+        if let Some(attempt) = self.attempt.filter(|&attempt| attempt > 0) {
+            attributes.set_number(ours::DELIVERY_ATTEMPT, attempt);
         }
         if self.redelivered {
             attributes.set(ours::DELIVERY_REDELIVERED, true);

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc};
 
-use opentelemetry::{KeyValue, trace::Link};
+use opentelemetry::{
+    KeyValue,
+    trace::{Link, SpanContext},
+};
 
 use crate::{
     message_ext::{MessageExt, Outcome, Processing},
@@ -13,7 +16,9 @@ use crate::{
 
 /// Runs a handler for several messages inside one process span, which links the creation context of each of them.
 ///
-/// What is the same for all messages stands on the span, the rest on each link; `messaging.batch.message_count` counts
+/// What is the same for all messages stands on the span, the rest on each link. Messages of several destinations have the
+/// name that these have together, where their client knows one (`{exchange}:{queue}` for several routing keys of a RabbitMQ
+/// queue), else that of the server, where it is the same. `messaging.batch.message_count` counts
 /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links), but for those that a
 /// [`filter`](crate::InstrumentationBuilder::filter) turned off. The span is a child of the span that is
 /// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
@@ -46,23 +51,19 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let told = |span: &&Arc<ProcessSpan>| !span.operation().off;
     let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
     let first = *spans.first()?;
-    let mut each: Vec<_> = spans.iter().map(|span| span.start_attributes()).collect();
-    let common = take_common(&mut each);
-    let links = spans
-        .iter()
-        .zip(each)
-        .filter_map(|(span, own)| Some(Link::new(span.creation()?, own, 0)))
-        .take(first.max_links())
-        .collect();
-    let operation = if spans.iter().all(|span| span.operation().span_name == first.operation().span_name) {
-        first.operation().clone()
-    } else {
-        Arc::new(first.operation().without_destination())
-    };
+    let mut together = Together::default();
+    for span in &spans {
+        together.add(span.creation(), span.start_attributes(), first.max_links());
+    }
+    let (common, links) = together.into_parts();
+    let others: Vec<_> = spans[1..].iter().map(|span| span.operation()).collect();
+    let operation = first.operation().together(&others);
     let mut attributes = Attributes(common);
-    attributes
-        .0
-        .push(KeyValue::new(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(spans.len()).unwrap_or(i64::MAX)));
+    let named = attributes.0.iter().any(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME);
+    if let Some(name) = operation.destination().filter(|_| !named) {
+        attributes.set(attribute::MESSAGING_DESTINATION_NAME, name.to_owned());
+    }
+    attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
 
     let batch = Arc::new(ProcessSpan::of_batch(first, operation, attributes, links));
     for span in &spans {
@@ -71,10 +72,78 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     Some(batch)
 }
 
-/// Takes out what is the same for all, and leaves each what it alone has.
-pub(crate) fn take_common(each: &mut [Vec<KeyValue>]) -> Vec<KeyValue> {
-    let Some((head, rest)) = each.split_first() else { return Vec::new() };
-    let common: Vec<_> = head.iter().filter(|one| rest.iter().all(|other| other.contains(one))).cloned().collect();
-    each.iter_mut().for_each(|own| own.retain(|one| !common.contains(one)));
-    common
+/// Messages that one span is about: what is the same for all goes on the span, the rest on a link for each.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    /// Of all so far; `None` before the first.
+    common: Option<Vec<KeyValue>>,
+    linked: Vec<(SpanContext, Vec<KeyValue>)>,
+}
+
+impl Together {
+    /// One more, with the context to link and its attributes. What is kept does not grow beyond `max_links`.
+    pub(crate) fn add(&mut self, context: Option<SpanContext>, own: Vec<KeyValue>, max_links: usize) {
+        match &mut self.common {
+            None => self.common = Some(own.clone()),
+            Some(common) => common.retain(|one| own.contains(one)),
+        }
+        if let Some(context) = context.filter(|_| self.linked.len() < max_links) {
+            self.linked.push((context, own));
+        }
+    }
+
+    /// What is the same for all, and the links.
+    pub(crate) fn into_parts(self) -> (Vec<KeyValue>, Vec<Link>) {
+        let Self { common, linked } = self;
+        let common = common.unwrap_or_default();
+        let link = |(context, mut own): (_, Vec<KeyValue>)| {
+            own.retain(|one| !common.contains(one));
+            Link::new(context, own, 0)
+        };
+        let links = linked.into_iter().map(link).collect();
+        (common, links)
+    }
+}
+
+/// The messages of one receive operation, noted as they are handed out: see
+/// [`Telemetry::receive_batch`](crate::adapter::Telemetry::receive_batch).
+///
+/// What is kept of them is bounded by [`max_links`](crate::InstrumentationBuilder::max_links).
+#[derive(Debug, Default)]
+pub struct Batch {
+    messages: usize,
+    together: Together,
+}
+
+impl Batch {
+    /// One more message; `None` for one without a process span, which is counted only.
+    pub fn add(&mut self, message: Option<&Arc<ProcessSpan>>) {
+        self.messages += 1;
+        if let Some(message) = message {
+            let mut own = Attributes(message.operation().destination_attribute().into_iter().collect());
+            message.own_attributes(&mut own);
+            self.together.add(message.creation(), own.0, message.max_links());
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// The name of the destination that all messages have, if they have one.
+    pub fn destination(&self) -> Option<Arc<str>> {
+        let common = self.together.common.as_ref()?;
+        let name = common.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME)?;
+        Some(name.value.as_str().as_ref().into())
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<KeyValue>, Vec<Link>) {
+        self.together.into_parts()
+    }
 }

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use opentelemetry::{Array, KeyValue, StringValue, Value, propagation::Extractor};
 
-use crate::{operation::Attributes, propagation::Propagator, semconv::ours, shield::shield};
+use crate::{
+    operation::Attributes,
+    propagation::Propagator,
+    semconv::{attribute, ours},
+    shield::shield,
+};
 
 pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
 
@@ -55,6 +60,11 @@ impl Capture {
                 captured += 1;
             }
         }
+    }
+
+    /// A message's key as it may be shown; `None` for not at all.
+    pub(crate) fn key(&self, key: &str) -> Option<StringValue> {
+        self.shown(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key)
     }
 
     /// A value as it may be shown; `None` for not at all, also where the redactor panicked.

@@ -264,8 +264,7 @@ impl InstrumentationBuilder {
     /// `request`, `ack` and `nack`), `error types` those of the broker and of the handlers, `servers` the brokers whose address
     /// is known, `groups` the consumer groups or subscriptions. `otel_messaging.deliveries` has a series for each outcome
     /// instead of each error type, `otel_messaging.queue_time` one for each clock. One producer that cannot fail, of 100,000
-    /// names: 1,001 series. A name with a template takes two places, for the template stands in the metrics and the name is
-    /// kept beside it. The SDK has a limit of its own behind this: 2,000 series for each instrument unless a view says
+    /// names: 1,001 series. A name with a template takes no place, its template does. The SDK has a limit of its own behind this: 2,000 series for each instrument unless a view says
     /// otherwise.
     pub fn destination_limit(mut self, limit: usize) -> Self {
         self.settings.bound = Arc::new(Bound::new(limit));
@@ -307,21 +306,23 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Sets how much of a captured header's value is shown, in bytes of UTF-8. Default: 256.
+    /// Sets how much of a captured header's value, or of a captured key, is shown, in bytes of UTF-8. Default: 256.
     pub fn capture_limit(mut self, bytes: usize) -> Self {
         self.settings.capture.value_limit = Some(bytes);
         self
     }
 
-    /// Changes the values of captured headers, given name and value, before they are shown; `None` hides one.
+    /// Changes the values of captured headers, given name and value, before they are shown and cut; `None` hides one. A
+    /// captured key comes under the name `messaging.kafka.message.key`. What the function panics at is not shown.
     pub fn redact(mut self, redact: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Self {
         let redact: Arc<Redact> = Arc::new(redact);
         self.settings.capture.redact = Some(redact);
         self
     }
 
-    /// Whether Kafka message keys that are UTF-8 become `messaging.kafka.message.key`. Default: no, although the
-    /// convention recommends it, because keys are often personal data.
+    /// Whether Kafka message keys that are UTF-8 become `messaging.kafka.message.key`, as far as
+    /// [`redact`](Self::redact) and [`capture_limit`](Self::capture_limit) let them. Default: no, although the convention
+    /// recommends it, because keys are often personal data.
     pub fn capture_key(mut self, capture: bool) -> Self {
         self.settings.capture_key = capture;
         self

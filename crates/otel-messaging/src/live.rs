@@ -20,6 +20,7 @@ use opentelemetry::{
 use crate::{
     exceptions::Exceptions,
     instrumentation::{Instrumentation, Meters, Settings, Tracers},
+    loops::Loops,
     metrics::Instruments,
     propagation::named,
     shield::shield,
@@ -35,6 +36,7 @@ pub(crate) struct Live {
     tracer: OnceLock<BoxedTracer>,
     instruments: OnceLock<Instruments>,
     pub(crate) exceptions: Option<Box<dyn Exceptions>>,
+    pub(crate) loops: Loops,
     propagates: AtomicBool,
     /// Milliseconds since 1970.
     looked: AtomicU64,
@@ -65,6 +67,7 @@ impl Live {
             tracer,
             instruments,
             exceptions,
+            loops: Loops::default(),
             propagates: AtomicBool::new(false),
             looked: AtomicU64::new(0),
         }
@@ -89,9 +92,6 @@ impl Live {
     /// The exits of the hot path: `None` where there is nothing to tell and nothing to carry.
     #[inline]
     pub(crate) fn enter(&self) -> Option<(SystemTime, MayLook)> {
-        if Context::is_current_telemetry_suppressed() {
-            return None;
-        }
         let now = SystemTime::now();
         let looks = self.may_find_tracer();
         let may_look = if looks { self.look(now) } else { MayLook(false) };

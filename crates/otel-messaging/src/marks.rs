@@ -53,20 +53,29 @@ pub(crate) fn processed_here() -> Option<Identity> {
     PROCESSED.try_with(Cell::get).ok().flatten()
 }
 
+pub(crate) fn process_here(creation: Option<Identity>) {
+    // There is nothing to say on a thread that ends.
+    let _ = PROCESSED.try_with(|processed| processed.set(creation));
+}
+
 /// A message's context, current on this thread until it is dropped.
 pub(crate) struct Attached {
     _context: ContextGuard,
+    own: Option<Identity>,
     outer: Option<Identity>,
 }
 
 impl Attached {
     pub(crate) fn new(context: Context, creation: Option<Identity>) -> Self {
-        Self { _context: context.attach(), outer: PROCESSED.replace(creation) }
+        Self { _context: context.attach(), own: creation, outer: PROCESSED.replace(creation) }
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        PROCESSED.set(self.outer);
+        // Another that came later may still be there.
+        if processed_here() == self.own {
+            process_here(self.outer);
+        }
     }
 }

@@ -67,7 +67,8 @@ pub trait MessageExt {
     }
 
     /// Sends the message again, for a retry or to a queue of those that failed: the send that `send` calls is linked to
-    /// the message's creation context and to its process span, and a context that was copied with the headers is replaced.
+    /// the message's creation context and to its process span, and a context that was copied with the headers is replaced,
+    /// whatever [`CarriedContext`](crate::CarriedContext) says.
     /// The future that `send` returns may be awaited outside.
     ///
     /// ```no_run

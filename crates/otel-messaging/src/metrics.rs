@@ -149,6 +149,25 @@ impl Series {
         }
     }
 
+    /// What it and others have in common, and the name of their destinations together, if they have one.
+    pub(crate) fn common(&self, others: &[&Self], destination: Option<&Arc<str>>) -> Self {
+        let common = |part: fn(&Self) -> &[KeyValue]| {
+            let same = |one: &&KeyValue| others.iter().all(|other| part(other).contains(one));
+            let mut series: Vec<_> = part(self).iter().filter(same).cloned().collect();
+            if let Some(name) = destination {
+                // After the system and the operation, as ever.
+                series.insert(series.len().min(2), KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, name.clone()));
+            }
+            series.into_boxed_slice()
+        };
+        Self {
+            duration: common(|series| &series.duration),
+            messages: common(|series| &series.messages),
+            #[cfg(feature = "bound-instruments")]
+            bound: None,
+        }
+    }
+
     fn count(&self, counter: &Counter<u64>, of: &Particulars<'_>) {
         #[cfg(feature = "bound-instruments")]
         if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {

@@ -5,7 +5,9 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     hash::{BuildHasherDefault, Hasher},
-    iter, ptr,
+    iter,
+    net::IpAddr,
+    ptr,
     sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
 };
 
@@ -104,6 +106,14 @@ impl OperationType {
         }
     }
 
+    /// Whether its spans tell the peer in the convention: those that ask a server for something.
+    const fn has_peer(self) -> bool {
+        match self {
+            Self::Send | Self::Receive | Self::Settle => true,
+            Self::Create | Self::Process => false,
+        }
+    }
+
     /// The span kind; a send whose context does not travel in the message is a CLIENT instead.
     pub(crate) const fn span_kind(self) -> SpanKind {
         match self {
@@ -125,6 +135,13 @@ impl Attributes {
     pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         // Not `push`, which makes it on the stack and then copies it.
         self.0.extend(iter::once_with(|| KeyValue::new(key, value)));
+    }
+
+    /// Adds a number; one that does not fit the type that attributes have for numbers is left out.
+    pub fn set_number(&mut self, key: impl Into<Key>, number: impl TryInto<i64>) {
+        if let Ok(number) = number.try_into() {
+            self.set(key, number);
+        }
     }
 
     /// Makes those from `at` on replace earlier ones of the same key.
@@ -150,9 +167,13 @@ pub struct Destination {
     template: Option<Arc<str>>,
     temporary: bool,
     anonymous: bool,
-    server: Option<String>,
+    server: Option<(Arc<str>, u16)>,
+    together: Option<Together>,
     attributes: Vec<(&'static str, Value)>,
 }
+
+/// What messages of several destinations are called together, by what their keys have in common.
+type Together = fn(&[&str]) -> String;
 
 impl Destination {
     /// A destination with this name.
@@ -162,7 +183,18 @@ impl Destination {
 
     /// No destination: an operation on the server itself. The span is named after the address, where that is known.
     pub fn server(address: Option<(&str, u16)>) -> Self {
-        Self { server: address.map(|(host, port)| format!("{host}:{port}")), ..Self::default() }
+        match address {
+            Some((host, port)) => Self::default().at(host, port),
+            None => Self::default(),
+        }
+    }
+
+    /// The server that it is on: `server.address` and `server.port`. Where the host is an address of the network, it is
+    /// the peer's too (`network.peer.address` and `network.peer.port`), on spans that have such attributes in the
+    /// convention: not on create and process spans. Behind a host's name there may be several.
+    pub fn at(mut self, host: impl Into<Arc<str>>, port: u16) -> Self {
+        self.server = Some((host.into(), port));
+        self
     }
 
     /// The pattern that the name was made from; it replaces the name in span names.
@@ -180,6 +212,14 @@ impl Destination {
     /// The destination was named by the broker: its name stays out of span names.
     pub fn anonymous(mut self) -> Self {
         self.anonymous = true;
+        self
+    }
+
+    /// What it is called together with others of its kind, where messages of several are worked on at once. `name` is given
+    /// the key of the [operation](crate::adapter::Telemetry::operation), with nothing in place of what is not the same for
+    /// all of them; what it calls them may be empty: they have no name then, as without this.
+    pub fn together(mut self, name: fn(&[&str]) -> String) -> Self {
+        self.together = Some(name);
         self
     }
 
@@ -207,6 +247,9 @@ pub struct Operation {
     system: &'static str,
     destination: Option<Arc<str>>,
     template: Option<Arc<str>>,
+    server: Option<(Arc<str>, u16)>,
+    together: Option<Together>,
+    lasting: bool,
     pub(crate) series: Series,
     /// A filter wants nothing told of it.
     pub(crate) off: bool,
@@ -267,14 +310,9 @@ impl Operation {
         destination: Destination,
         Admitted { bounded, kept }: Admitted,
     ) -> Self {
-        let Destination { name: destination, template, temporary, anonymous, server, attributes: own } = destination;
-        let shown = match (&template, &destination) {
-            (Some(template), _) if bounded => Some(&**template),
-            (None, Some(name)) if bounded => Some(&**name),
-            (None, None) => server.as_deref(),
-            _ => None,
-        };
-        let span_name = match shown.map(|shown| format!("{} {shown}", name.name)) {
+        let Destination { name: destination, template, temporary, anonymous, server, together, attributes: mut own } =
+            destination;
+        let span_name = match span_name(name, template.as_ref().or(destination.as_ref()), bounded, server.as_ref()) {
             Some(span_name) if kept => intern(&span_name),
             Some(span_name) => span_name.into(),
             None => name.name.into(),
@@ -284,6 +322,10 @@ impl Operation {
             (attribute::MESSAGING_OPERATION_NAME, name.name.into()),
             (attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str().into()),
         ];
+        if let Some((host, port)) = &server {
+            own.push((attribute::SERVER_ADDRESS, host.clone().into()));
+            own.push((attribute::SERVER_PORT, i64::from(*port).into()));
+        }
         let series = Series::new(system, name, (destination.as_ref(), template.as_ref(), bounded), &own);
         let series = if kept { series.kept() } else { series };
         attributes.extend(destination.clone().map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
@@ -295,6 +337,10 @@ impl Operation {
             attributes.extend(anonymous.then_some((attribute::MESSAGING_DESTINATION_ANONYMOUS, true.into())));
         }
         attributes.extend(own);
+        if let Some((host, port)) = server.as_ref().filter(|(host, _)| name.kind.has_peer() && is_address(host)) {
+            attributes.push((attribute::NETWORK_PEER_ADDRESS, host.clone().into()));
+            attributes.push((attribute::NETWORK_PEER_PORT, i64::from(*port).into()));
+        }
         let (mut texts, mut numbers, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in attributes {
             match &value {
@@ -318,6 +364,9 @@ impl Operation {
             system,
             destination,
             template,
+            server,
+            together,
+            lasting: !temporary && !anonymous,
             series,
             off: false,
         };
@@ -328,27 +377,68 @@ impl Operation {
         operation
     }
 
-    /// The same for messages of several destinations.
-    pub(crate) fn without_destination(&self) -> Self {
-        Self {
+    /// The same for messages of this and of other destinations.
+    pub(crate) fn together(self: &Arc<Self>, others: &[&Arc<Self>]) -> Arc<Self> {
+        if others.iter().all(|other| self.shows_the_same(other)) {
+            return self.clone();
+        }
+        let one_name = self.same(others, |one| one.destination.as_ref()).flatten();
+        let called = if one_name.is_none() { self.called_together(others) } else { None };
+        let template = self.same(others, |one| one.template.as_ref()).flatten();
+        let server = self.same(others, |one| one.server.as_ref()).flatten();
+        let lasting = self.lasting && others.iter().all(|one| one.lasting);
+        let destination = one_name.or(called.as_ref());
+        let shown = template.or(destination);
+        let bounded = lasting && shown.is_none_or(|shown| self.live.settings().bound.shown.admit(shown));
+        let same_name = self.same(others, |one| &one.span_name).cloned();
+        let others_series: Vec<_> = others.iter().map(|one| &one.series).collect();
+        Arc::new(Self {
             live: self.live.clone(),
             name: self.name,
-            span_name: Cow::Borrowed(self.name.name),
+            span_name: same_name.unwrap_or_else(|| match span_name(self.name, shown, bounded, server) {
+                Some(name) => name.into(),
+                None => self.name.name.into(),
+            }),
             texts: Box::default(),
             numbers: Box::default(),
             rest: Box::default(),
             key: Box::default(),
             system: self.system,
-            destination: None,
-            template: None,
-            series: Series::new(self.system, self.name, (None, None, false), &[]),
+            destination: destination.cloned(),
+            template: template.cloned(),
+            server: server.cloned(),
+            together: None,
+            lasting,
+            series: self.series.common(&others_series, called.as_ref().filter(|_| bounded)),
             off: self.off,
-        }
+        })
+    }
+
+    fn shows_the_same(&self, other: &Self) -> bool {
+        ptr::eq(self, other)
+            || (self.span_name == other.span_name
+                && self.destination == other.destination
+                && self.series.duration == other.series.duration)
+    }
+
+    /// A part of it, if it is the same for all.
+    fn same<'a, T: PartialEq>(&'a self, others: &[&'a Arc<Self>], part: impl Fn(&'a Self) -> T) -> Option<T> {
+        let own = part(self);
+        others.iter().all(|other| part(other) == own).then_some(own)
+    }
+
+    fn called_together(&self, others: &[&Arc<Self>]) -> Option<Arc<str>> {
+        let name_of = self.together?;
+        let parts = self.key.iter().enumerate();
+        let common: Vec<_> = parts
+            .map(|(at, part)| if others.iter().all(|one| one.key.get(at) == Some(part)) { part } else { "" })
+            .collect();
+        Some(name_of(&common)).filter(|name| !name.is_empty()).map(Arc::from)
     }
 
     /// The operation's attributes, followed by those of one message.
     pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
-        let mut attributes = Vec::with_capacity(self.texts.len() + self.numbers.len() + self.rest.len() + SPARE);
+        let mut attributes = Vec::with_capacity(self.fixed() + SPARE);
         attributes.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
         attributes.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
         attributes.extend_from_slice(&self.rest);
@@ -362,8 +452,32 @@ impl Operation {
         attributes
     }
 
+    /// How many attributes no message changes; they come first.
+    pub(crate) fn fixed(&self) -> usize {
+        self.texts.len() + self.numbers.len() + self.rest.len()
+    }
+
+    /// The destination's name as an attribute, if it has one.
+    pub(crate) fn destination_attribute(&self) -> Option<KeyValue> {
+        Some(KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, self.destination.clone()?))
+    }
+
     fn is(&self, name: OperationName, key: &[&str]) -> bool {
         self.name == name && self.key.len() == key.len() && self.key.iter().zip(key).all(|(own, part)| &**own == *part)
+    }
+}
+
+/// `{operation} {destination}`; the server stands for a destination where there is none.
+fn span_name(
+    name: OperationName,
+    destination: Option<&Arc<str>>,
+    bounded: bool,
+    server: Option<&(Arc<str>, u16)>,
+) -> Option<String> {
+    match (destination, server) {
+        (Some(destination), _) => bounded.then(|| format!("{} {destination}", name.name)),
+        (None, Some((host, port))) => Some(format!("{} {host}:{port}", name.name)),
+        (None, None) => None,
     }
 }
 
@@ -408,24 +522,52 @@ pub fn is_uuid(name: &str) -> bool {
         })
 }
 
+fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
+}
+
 /// The longest name that may be kept and shown, in bytes. Those of Kafka and AMQP are shorter.
 const LONGEST: usize = 1_024;
 
-/// Which destination names may be kept and shown: the first so many that were seen.
+/// Which destination names may be shown and kept: the first so many that were seen.
 ///
 /// It belongs to the [`Instrumentation`](crate::Instrumentation), so that all clients that share one share the bound.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    limit: usize,
-    admitted: RwLock<HashSet<Box<str>>>,
+    /// In span names and metrics: names, and templates instead of the names behind them.
+    shown: Names,
+    /// The names behind templates that are kept for the next message, and shown nowhere: however many they are, they take
+    /// no place from those that are shown.
+    behind_templates: Names,
 }
 
 impl Bound {
     pub(crate) fn new(limit: usize) -> Self {
+        Self { shown: Names::new(limit), behind_templates: Names::new(limit) }
+    }
+
+    fn admits(&self, destination: &Destination) -> Admitted {
+        let lasting = !destination.temporary && !destination.anonymous;
+        let (name, template) = (destination.name.as_deref(), destination.template.as_deref());
+        let bounded = lasting && template.or(name).is_none_or(|shown| self.shown.admit(shown));
+        let behind = template.and(name);
+        Admitted { bounded, kept: bounded && behind.is_none_or(|name| self.behind_templates.admit(name)) }
+    }
+}
+
+/// The first so many names that were seen.
+#[derive(Debug)]
+struct Names {
+    limit: usize,
+    admitted: RwLock<HashSet<Box<str>>>,
+}
+
+impl Names {
+    fn new(limit: usize) -> Self {
         Self { limit, admitted: RwLock::default() }
     }
 
-    fn admits(&self, name: &str) -> bool {
+    fn admit(&self, name: &str) -> bool {
         if name.len() > LONGEST {
             return false;
         }
@@ -505,7 +647,6 @@ impl Operations {
                 return found.clone();
             }
         }
-        let bound = &settings.bound;
         let mut destination = describe();
         if destination.name.as_deref().is_some_and(is_uuid) {
             destination.anonymous = true;
@@ -513,14 +654,9 @@ impl Operations {
         if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
             destination.template = shield(|| template_of(name)).flatten().map(Arc::from);
         }
-        let lasting = !destination.temporary && !destination.anonymous;
-        let shown = destination.template.as_deref().or(destination.name.as_deref());
-        let bounded = lasting && shown.is_none_or(|shown| bound.admits(shown));
-        // A template bounds what is shown, not how many names stand behind it.
-        let kept = bounded && destination.name.as_deref().is_none_or(|name| bound.admits(name));
-        let operation =
-            Arc::new(Operation::new(live.clone(), system, name, key, destination, Admitted { bounded, kept }));
-        if kept {
+        let admitted = settings.bound.admits(&destination);
+        let operation = Arc::new(Operation::new(live.clone(), system, name, key, destination, admitted));
+        if admitted.kept {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
             let same = cached.entry(hash).or_default();
             if !same.iter().any(|it| it.is(name, key)) {

@@ -9,6 +9,9 @@ use crate::arrival::Past;
 /// The creation context is linked in every mode, and baggage arrives in every mode. A batch is never the child of one of
 /// its messages.
 ///
+/// A consumer that is to have another policy than the rest is given an instrumentation of its own: see its
+/// `with_instrumentation`.
+///
 /// Source: "Trace structure" of the messaging spans convention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -33,6 +36,15 @@ impl Correlation {
 }
 
 /// When [`Correlation::Auto`] starts a new trace for a message.
+///
+/// A reason is what the broker tells, or a header that its libraries agree on. What nobody tells is none:
+///
+/// | | old | comes again | dead letter | replayed |
+/// |---|---|---|---|---|
+/// | Kafka | by its timestamp | `retry_topic-attempts`, `delayed-retry-count` | headers of Spring, Kafka Connect and SmallRye | no: an offset that is read again looks as it did the first time |
+/// | RabbitMQ | by its `timestamp` property | redelivered flag, `x-delivery-count`, `x-death` | `x-death` | no: a stream does not tell what was read from it before |
+/// | JetStream | by the time it was stored at | count of its deliveries | no: it has no queue for dead letters | stored before the consumer was created |
+/// | core NATS | no: it keeps no message, so none has a past | no | no | no |
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,7 +85,8 @@ impl Auto {
         Self { max_attempts, ..self }
     }
 
-    /// Whether dead-lettered messages stay in their trace. Default: no.
+    /// Whether dead-lettered messages stay in their trace. Default: no. NATS has no dead-letter queue of its own, so none of
+    /// its messages is known to come from one.
     #[must_use]
     pub fn follow_dead_letters(self, follow: bool) -> Self {
         Self { dead_letters: follow, ..self }
@@ -93,7 +106,8 @@ impl Auto {
     }
 }
 
-/// What to do with a context that a message already carries when it is sent.
+/// What to do with a context that a message already carries when it is sent. One that is sent by
+/// [`republish`](crate::MessageExt::republish) always gets a new one.
 ///
 /// Source: "Context propagation" of the messaging spans convention, which leaves such a context alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue, SpanId,
+    Context, KeyValue,
     baggage::{BaggageExt, KeyValueMetadata},
     global::BoxedSpan,
     trace::{Link, Span, SpanBuilder, SpanContext, SpanRef, Status, TraceContextExt},
@@ -202,16 +202,17 @@ impl ProcessSpan {
         }
     }
 
-    /// The span that was active when the message was handed out, if the message's is to be its child.
-    pub(crate) fn child_of(&self) -> Option<SpanId> {
-        let ambient = self.ambient.as_ref().filter(|_| !self.operation.off && !self.rules.starts_anew)?;
-        (!self.continues_creation()).then(|| ambient.span().span_context().span_id())
-    }
-
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
     pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
         let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
         if attributes.0.is_empty() { self.operation.attributes(|_| ()).0 } else { attributes.0.clone() }
+    }
+
+    /// What the message itself adds to its operation's attributes, as long as there is no span yet; for the span of the
+    /// receive operation that brought it.
+    pub fn own_attributes(&self, into: &mut Attributes) {
+        let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        into.0.extend(attributes.0.iter().skip(self.operation.fixed()).cloned());
     }
 
     pub(crate) fn operation(&self) -> &Arc<Operation> {
@@ -429,7 +430,7 @@ impl ProcessSpan {
         let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.rules.starts_anew);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
-        self.operation.live.start(self.may_look, parent, || {
+        let span = self.operation.live.start(self.may_look, parent, || {
             // Linked where it is not the parent.
             let aside = by_creation || self.rules.starts_anew;
             let ambient = self.ambient.as_ref().filter(|_| aside).map(|ambient| ambient.span().span_context().clone());
@@ -440,7 +441,12 @@ impl ProcessSpan {
             }
             links.extend(ambient.map(Link::with_context));
             Self::builder(&self.operation, self.start, attributes, links)
-        })
+        })?;
+        if let (false, Some(ambient)) = (by_creation, ambient) {
+            let ambient = ambient.span().span_context().span_id();
+            self.operation.live.loops.started_in(ambient, &self.operation);
+        }
+        Some(span)
     }
 
     fn builder(operation: &Operation, start: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {

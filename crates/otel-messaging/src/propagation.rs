@@ -19,6 +19,9 @@ use opentelemetry::{
 
 use crate::{shield::shield, w3c};
 
+/// What NATS servers before 2.14 make of `traceparent`; it carries the same.
+const RENAMED_TRACEPARENT: &str = "xraceparent";
+
 /// How contexts travel in message headers, where no propagator is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -62,11 +65,12 @@ impl Propagator {
         }
     }
 
-    /// Whether this header carries contexts: those of W3C, of this propagator, and of the one that is installed globally.
+    /// Whether this header carries contexts: those of W3C, what a NATS server makes of one, those of this propagator, and of
+    /// the one that is installed globally.
     pub(crate) fn owns(&self, header: &str) -> bool {
         let same = |field: &str| field.eq_ignore_ascii_case(header);
         let field_of = |propagator: &Self| propagator.with(|propagator| propagator.fields().any(same));
-        w3c::FIELDS.into_iter().any(same)
+        w3c::FIELDS.into_iter().chain([RENAMED_TRACEPARENT]).any(same)
             || field_of(&Self::Global).unwrap_or_default()
             // One that panics instead of naming its headers may own any.
             || matches!(self, Self::Explicit(_)) && field_of(self).unwrap_or(true)
@@ -162,7 +166,7 @@ impl Propagator {
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
                     // The no-op propagator extracts the *current* context: it must not be asked.
-                    propagator.fields().next()?;
+                    shield(|| propagator.fields().next()).flatten()?;
                     // Caught under the global's lock, so that a panic does not poison it for everybody else.
                     with.take().and_then(|with| shield(|| with(propagator)))
                 })

@@ -13,7 +13,7 @@ use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
 use crate::{
-    marks::{Attached, Identity},
+    marks::{Attached, Identity, process_here, processed_here},
     process_span::ProcessSpan,
 };
 
@@ -110,10 +110,12 @@ impl Hand {
 
     /// Takes a message in hand.
     pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>) {
+        // Makes the span, which is not ours to do while others may wait.
+        let context = message.context().clone();
         {
             let mut hand = self.lock();
             hand.waiting = false;
-            hand.alive.push((Arc::as_ptr(message).addr(), message.context().clone(), message.identity()));
+            hand.alive.push((Arc::as_ptr(message).addr(), context, message.identity()));
         }
         attach(self);
     }
@@ -169,7 +171,7 @@ impl Here {
     /// Until the guard is dropped this thread is polling that loop.
     fn enter(hand: &Arc<Hand>) -> Entered {
         let here = Self { hand: hand.clone(), attached: None };
-        let entered = Entered { outer: HERE.with(|cell| cell.replace(Some(here))) };
+        let entered = Entered { outer: HERE.with(|cell| cell.replace(Some(here))), processed: processed_here() };
         attach(hand);
         entered
     }
@@ -177,6 +179,7 @@ impl Here {
 
 struct Entered {
     outer: Option<Here>,
+    processed: Option<Identity>,
 }
 
 impl Drop for Entered {
@@ -184,6 +187,8 @@ impl Drop for Entered {
         // The guard of the loop that is left goes first, then the outer loop is what it was.
         drop(HERE.with(|cell| cell.replace(None)));
         HERE.with(|cell| cell.replace(self.outer.take()));
+        // Guards of the loop may have gone in another order than they came.
+        process_here(self.processed);
     }
 }
 

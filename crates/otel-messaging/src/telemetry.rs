@@ -3,22 +3,19 @@
 use std::{
     cell::Cell,
     fmt, iter, slice,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, SpanId, TraceId, otel_warn,
+    Context, InstrumentationScope, SpanId, StringValue, TraceId, otel_debug,
     propagation::{Extractor, Injector},
     trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
 
 use crate::{
     arrival::Arrival,
-    batch::take_common,
+    batch::{Batch, Together},
     client_span::{ClientSpan, Settlement},
     instrumentation::Instrumentation,
     live::{Live, MayLook},
@@ -28,6 +25,7 @@ use crate::{
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
     propagation::{Propagator, named},
+    room::{Collected, Room},
     semconv::attribute,
 };
 
@@ -39,7 +37,6 @@ pub struct Telemetry {
     system: &'static str,
     given: OnceLock<Used>,
     shared: OnceLock<Used>,
-    loops: Loops,
 }
 
 /// An instrumentation in use, and what was put together for it.
@@ -66,6 +63,18 @@ pub struct Call {
 }
 
 impl Call {
+    /// When it was.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// The same, begun earlier. What waits for a message keeps this time and no call: a call holds the context it was made
+    /// in, and with it perhaps the last handle of a span that ends when it is let go of.
+    #[must_use]
+    pub fn since(self, began: SystemTime) -> Self {
+        Self { at: began, ..self }
+    }
+
     /// The message that is sent again: what the send of it links.
     fn again(&self) -> &[SpanContext] {
         self.parent.get::<Marks>().filter(|_| self.marked).map(|marks| &marks.again[..]).unwrap_or_default()
@@ -78,15 +87,11 @@ impl Call {
 pub trait Headers: Injector + Extractor {
     /// Whether the message has no headers yet; nothing is looked for then.
     fn is_empty(&self) -> bool;
-}
 
-/// What injecting a context into a message would add to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Injected {
-    /// How many headers.
-    pub headers: usize,
-    /// The length of their names and values together, in bytes.
-    pub bytes: usize,
+    /// How much more the message can take.
+    fn room(&self) -> Room {
+        Room::UNLIMITED
+    }
 }
 
 /// Which message, or messages, a settle operation is about.
@@ -104,7 +109,7 @@ pub enum Settles<'a> {
 impl Telemetry {
     /// For a client of this messaging system. `scope` names the adapter: see [`adapter::scope`](crate::adapter::scope).
     pub fn new(scope: InstrumentationScope, system: &'static str) -> Self {
-        Self { scope, system, given: OnceLock::new(), shared: OnceLock::new(), loops: Loops::default() }
+        Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
     }
 
     /// Uses this instrumentation from now on instead of the default one. The first one given stays.
@@ -132,8 +137,8 @@ impl Telemetry {
     /// nor a real meter nor a propagator is installed. It costs a clock reading then, and no allocation.
     #[inline]
     pub fn call(&self) -> Option<Call> {
+        let parent = Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()))?;
         let (at, may_look) = self.live().enter()?;
-        let parent = Context::current();
         let (processed, marked) = match parent.get::<Marks>() {
             None => (processed_here(), false),
             Some(marks) if marks.suppressed => return None,
@@ -155,9 +160,12 @@ impl Telemetry {
         live.instruments().is_some() || matches!(live.settings().correlation, Correlation::Auto(_))
     }
 
-    /// Whether the keys of messages are to be told: [`capture_key`](crate::InstrumentationBuilder::capture_key).
-    pub fn captures_key(&self) -> bool {
-        self.live().settings().capture_key
+    /// A message's key as it may be told: where [`capture_key`](crate::InstrumentationBuilder::capture_key) asks for it, if
+    /// it is text, redacted and cut as the values of headers are.
+    pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
+        let settings = self.live().settings();
+        let key = settings.capture_key.then(|| str::from_utf8(key).ok()).flatten()?;
+        settings.capture.key(key)
     }
 
     /// Whether the sizes of messages are to be told:
@@ -208,7 +216,8 @@ impl Telemetry {
             headers = None;
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
-        let writes = headers.is_some() && live.propagates();
+        let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
+        let writes = headers.is_some() && live.propagates() && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let carried = carried.as_ref().map(|(context, _)| context);
         let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
@@ -218,7 +227,7 @@ impl Telemetry {
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
         if let (true, Some(headers)) = (writes, headers) {
-            inject(&call, &span, &settings.propagator, headers, carried.is_some());
+            inject(&call, &span, &settings.propagator, (headers, room), carried.is_some());
         }
         span.without_unrecorded()
     }
@@ -236,7 +245,7 @@ impl Telemetry {
         let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         if live.propagates() {
-            inject(&call, &span, &live.settings().propagator, &mut Kept(headers), false);
+            inject(&call, &span, &live.settings().propagator, (&mut Kept(headers), Room::UNLIMITED), false);
         }
         span.succeed();
     }
@@ -246,6 +255,8 @@ impl Telemetry {
         let live = self.live();
         let carried = named(&live.extract(Context::new(), headers))?;
         let keep = match live.settings().carried_context {
+            // What was copied from the message that is sent again is that message's.
+            _ if !call.again().is_empty() => false,
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
             CarriedContext::Auto => {
@@ -256,26 +267,18 @@ impl Telemetry {
         Some((carried, Keep(keep)))
     }
 
-    /// What [`send`](Self::send) would write into the headers of a message that carries no context yet, found by writing
-    /// it elsewhere: for adapters whose broker limits a message's size, near that limit.
-    pub fn injected(&self, call: &Call) -> Injected {
-        struct Count(Injected);
-        impl Injector for Count {
-            fn set(&mut self, key: &str, value: String) {
-                if !value.is_empty() {
-                    self.0.headers += 1;
-                    self.0.bytes += key.len() + value.len();
-                }
-            }
+    /// Whether a context can be written into a message, before there is a span to write: its kind says whether it was.
+    fn fits(&self, call: &Call, room: Room) -> bool {
+        room.is_ample() || {
+            let parent = call.parent.span();
+            // All ids are of one length, so any stand in for those of a span that does not exist yet.
+            let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
+            let flags = parent.span_context().trace_flags();
+            let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
+            let mut headers = Collected::default();
+            self.live().settings().propagator.inject(&span, &call.parent, &mut headers, false);
+            room.takes(&headers)
         }
-        let parent = call.parent.span();
-        // All ids are of one length, so any stand in for those of a span that does not exist yet.
-        let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
-        let flags = parent.span_context().trace_flags();
-        let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
-        let mut count = Count(Injected::default());
-        self.live().settings().propagator.inject(&span, &call.parent, &mut count, false);
-        count.0
     }
 
     /// Starts the span of a receive operation that has had its answer: it began when it was called, and links the
@@ -288,20 +291,25 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let creations = messages.filter_map(|message| message.creation());
-        self.receive_linked(call, operation, creations, attributes)
-    }
-
-    /// The same by the contexts that the senders left in the messages, where the messages themselves may be gone before
-    /// the operation is: see [`ProcessSpan::creation`].
-    pub fn receive_linked(
-        &self,
-        call: Call,
-        operation: &Arc<Operation>,
-        creations: impl Iterator<Item = SpanContext>,
-        attributes: impl FnOnce(&mut Attributes),
-    ) -> ClientSpan {
         let links = creations.take(operation.live.settings().max_links).map(Link::with_context);
         begin(&call, &call.parent, operation, SpanKind::Client, links, attributes)
+    }
+
+    /// The same for an operation that could bring any number of messages, which may be gone before it is over.
+    ///
+    /// What is the same for all messages goes on the span, the rest on each link; `messaging.batch.message_count` counts
+    /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    ///
+    /// Source: "Batch processing" in the trace structure of the messaging spans convention.
+    pub fn receive_batch(&self, call: Call, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
+        let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+        let (mut common, links) = messages.into_parts();
+        begin(&call, &call.parent, operation, SpanKind::Client, links.into_iter(), |all| {
+            // The operation has said what their destination is called.
+            common.retain(|one| all.0.iter().all(|other| other.key != one.key));
+            all.0.extend(common);
+            all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
+        })
     }
 
     /// Tells of a poll that brought this one message: measured, and with a span where
@@ -373,9 +381,6 @@ impl Telemetry {
             }
         }
         let span = Arc::new(ProcessSpan::new(call, operation, arrival, all, partition));
-        if let Some(ambient) = span.child_of() {
-            self.loops.handed_out_in(ambient);
-        }
         if let Some(hand) = &span.hand {
             hand.take(&span);
         }
@@ -418,6 +423,28 @@ impl Telemetry {
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
+        self.settle_several(call, operation, messages, Counted(true), attributes)
+    }
+
+    /// The same where `messages` are only those that are still known, of a number that nobody knows: it is not told.
+    pub fn settle_known(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
+        self.settle_several(call, operation, messages, Counted(false), attributes)
+    }
+
+    fn settle_several(
+        &self,
+        call: Call,
+        operation: &Arc<Operation>,
+        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        Counted(counted): Counted,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
         let count = messages.len();
         let max_links = operation.live.settings().max_links;
         // What is on the span decides what is on the links, and is asked for before them.
@@ -425,12 +452,20 @@ impl Telemetry {
         let taken = iter::once_with(|| links.take()).flatten();
         let span = begin(&call, &call.parent, operation, SpanKind::Client, taken, |all| {
             attributes(all);
-            let (contexts, mut each): (Vec<_>, Vec<_>) = messages.map(|(context, own)| (context, own.0)).unzip();
-            all.0.extend(take_common(&mut each));
-            let linked = contexts.into_iter().zip(each).filter_map(|(context, own)| Some(Link::new(context?, own, 0)));
-            links.set(linked.take(max_links).collect());
-            if count > 0 {
-                all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(count).unwrap_or(i64::MAX));
+            let mut together = Together::default();
+            messages.for_each(|(context, own)| together.add(context, own.0, max_links));
+            let (common, mut linked) = together.into_parts();
+            for common in common {
+                match all.0.iter().find(|own| own.key == common.key) {
+                    None => all.0.push(common),
+                    Some(own) if own.value == common.value => (),
+                    // The operation itself has another.
+                    Some(_) => linked.iter_mut().for_each(|link| link.attributes.push(common.clone())),
+                }
+            }
+            links.set(linked);
+            if counted && count > 0 {
+                all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
             }
         });
         span.messages(u64::try_from(count).unwrap_or(u64::MAX))
@@ -454,6 +489,10 @@ impl Injector for Kept<'_> {
         }
     }
 }
+
+/// Whether the messages of a settlement are all there are.
+#[derive(Debug, Clone, Copy)]
+struct Counted(bool);
 
 /// Whether a carried context stays in the message.
 #[derive(Debug, Clone, Copy)]
@@ -506,33 +545,29 @@ fn begin(
 
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
 /// stays where there is neither.
-fn inject(call: &Call, span: &ClientSpan, propagator: &Propagator, headers: &mut dyn Injector, replace: bool) {
+fn inject(
+    call: &Call,
+    span: &ClientSpan,
+    propagator: &Propagator,
+    (headers, room): (&mut dyn Injector, Room),
+    replace: bool,
+) {
     let parent = call.parent.span();
     let span = span.span_context().unwrap_or(parent.span_context());
-    if !replace || span.is_valid() {
-        propagator.inject(span, &call.parent, headers, replace);
+    if replace && !span.is_valid() {
+        return;
     }
-}
-
-/// Notices a span that is held open around a consumer's loop: every message then becomes a part of it.
-#[derive(Default)]
-struct Loops {
-    last: AtomicU64,
-    warned: AtomicBool,
-}
-
-impl Loops {
-    /// Warns once, at the second message that is handed out inside the same span.
-    fn handed_out_in(&self, ambient: SpanId) {
-        let span = u64::from_be_bytes(ambient.to_bytes());
-        if self.last.swap(span, Ordering::Relaxed) == span && !self.warned.swap(true, Ordering::Relaxed) {
-            otel_warn!(
-                name: "messaging.consumer.ambient_span",
-                span_id = ambient.to_string(),
-                message = "a consumer hands out message after message inside one span: their process spans are its \
-                    children. Hold no span open around the loop, or use Correlation::Parent."
-            );
-        }
+    if room.is_ample() {
+        propagator.inject(span, &call.parent, headers, replace);
+        return;
+    }
+    // A sampler may have added to the tracestate that was measured.
+    let mut collected = Collected::default();
+    propagator.inject(span, &call.parent, &mut collected, replace);
+    if room.takes(&collected) {
+        collected.write(headers);
+    } else {
+        otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
     }
 }
 

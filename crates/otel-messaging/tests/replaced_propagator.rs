@@ -33,6 +33,23 @@ impl TextMapPropagator for Own {
     }
 }
 
+#[derive(Debug)]
+struct Nameless;
+
+impl TextMapPropagator for Nameless {
+    fn inject_context(&self, _: &Context, _: &mut dyn Injector) {
+        panic!("a propagator's bug");
+    }
+
+    fn extract_with_context(&self, _: &Context, _: &dyn Extractor) -> Context {
+        panic!("a propagator's bug");
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        panic!("a propagator's bug");
+    }
+}
+
 #[test]
 fn what_is_installed_does_the_work_also_when_it_replaces_another() {
     let sdk = Sdk::new();
@@ -55,4 +72,7 @@ fn what_is_installed_does_the_work_also_when_it_replaces_another() {
     assert_eq!(names(&sent()), ["x-own"]);
     global::set_text_map_propagator(w3c());
     assert_eq!(names(&sent()), ["traceparent"]);
+    // One that cannot even name its headers costs the message its context, and nothing else.
+    global::set_text_map_propagator(Nameless);
+    assert_eq!(names(&sent()), [""; 0]);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -52,10 +53,17 @@ impl Address {
         let port = port.parse().ok().filter(|&port| port > 0)?;
         (!host.is_empty()).then(|| Self { host: host.into(), port })
     }
+
+    /// Whether it is the peer's own: behind a name may be any host.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -75,5 +83,55 @@ mod tests {
         }
         let at = |host: &str, port| Some(Address { host: host.into(), port });
         assert_eq!([-1, 7, 8, 9].map(|id| brokers.find(id)), [None, at("a", 2), None, at("::1", 3)]);
+    }
+
+    #[test]
+    fn an_ip_address_is_the_peers() {
+        let is_peer = |host: &str| Address { host: host.into(), port: 9_092 }.is_peer();
+        assert_eq!(["10.0.0.7", "::1", "localhost", "10.0.0.7.example"].map(is_peer), [true, true, false, false]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_no_report_says_nothing(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let brokers = Brokers::default();
+            brokers.learn(&bytes);
+            prop_assert!(brokers.0.read().unwrap().is_empty());
+        }
+
+        #[test]
+        fn any_report_says_of_a_broker_what_it_says_and_no_more(
+            of in prop::collection::vec((any::<i32>(), prop_oneof![any::<String>(), "[a-z.:]{0,9}:[0-9]{0,6}"]), 0..8),
+            asked in any::<i32>(),
+        ) {
+            let report = of.iter().enumerate().map(|(at, (nodeid, nodename))| {
+                (at.to_string(), serde_json::json!({ "nodeid": nodeid, "nodename": nodename, "rtt": {} }))
+            });
+            let report = serde_json::json!({ "brokers": report.collect::<serde_json::Map<_, _>>(), "topics": {} });
+            let brokers = Brokers::default();
+            brokers.learn(report.to_string().as_bytes());
+            for id in of.iter().map(|(id, _)| *id).chain([asked]) {
+                // Of several with one id any may be meant.
+                let said = of.iter().filter(|(of, _)| *of == id && id >= 0).filter_map(|(_, name)| {
+                    let mut parts: Vec<_> = name.split(':').collect();
+                    let port = parts.pop().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+                    let host = parts.join(":");
+                    port.filter(|_| !host.is_empty()).map(|port| Address { host: host.into(), port })
+                });
+                let said: Vec<_> = said.collect();
+                match brokers.find(id) {
+                    Some(address) => prop_assert!(said.contains(&address)),
+                    None => prop_assert_eq!(said, []),
+                }
+            }
+        }
+
+        #[test]
+        fn any_host_and_any_port_are_an_address(host in ".+", port in 1..=u16::MAX) {
+            let address = Address::of(&format!("{host}:{port}")).map(|Address { host, port }| (host.to_string(), port));
+            prop_assert_eq!(address, Some((host, port)));
+        }
     }
 }

@@ -105,6 +105,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
         err: RDKafkaRespErr,
         tpl: &mut TopicPartitionList,
     ) {
+        self.kafka.calls_back();
         self.user.rebalance(cast::base_consumer(base_consumer), err, tpl);
     }
 
@@ -118,6 +119,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
+        self.kafka.calls_back();
         self.kafka.auto_committed(&result, offsets);
         self.user.commit_callback(result, offsets);
     }

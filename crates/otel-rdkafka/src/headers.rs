@@ -3,7 +3,7 @@
 use std::{fmt, str};
 
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::Headers;
+use otel_messaging::adapter::{Headers, Room};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
 
 use crate::{lineage::Lineage, native};
@@ -97,6 +97,10 @@ impl Extractor for HeaderExtractor<'_> {
     fn keys(&self) -> Vec<&str> {
         keys(self.0)
     }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        get_all(self.0, key)
+    }
 }
 
 /// The headers of a message that arrives, looked through once: what it says of its way, and the contexts that nearly every
@@ -137,11 +141,23 @@ impl Extractor for Arrived<'_> {
     fn keys(&self) -> Vec<&str> {
         keys(self.headers)
     }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        get_all(self.headers, key)
+    }
 }
 
 fn get<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<&'a str> {
     let (_, value) = native::from_the_last(headers).find(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))?;
     readable(value)
+}
+
+/// All that can be read, in the order of the message.
+fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> {
+    let same = native::from_the_last(headers).filter(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()));
+    let mut values: Vec<_> = same.filter_map(|(_, value)| readable(value)).collect();
+    values.reverse();
+    (!values.is_empty()).then_some(values)
 }
 
 fn readable(value: Option<&[u8]>) -> Option<&str> {
@@ -156,6 +172,7 @@ fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
 #[derive(Debug)]
 pub(crate) struct RecordHeaders<'a> {
     headers: &'a mut Option<OwnedHeaders>,
+    room: Room,
     written: Written,
 }
 
@@ -172,8 +189,9 @@ pub(crate) enum Written {
 }
 
 impl<'a> RecordHeaders<'a> {
-    pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>) -> Self {
-        Self { headers, written: Written::Nothing }
+    /// Those of a record that librdkafka takes with so many bytes more.
+    pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>, bytes: usize) -> Self {
+        Self { headers, room: Room::new(bytes, native::MAX_LENGTHS), written: Written::Nothing }
     }
 
     pub(crate) fn written(self) -> Written {
@@ -230,11 +248,19 @@ impl Extractor for RecordHeaders<'_> {
     fn keys(&self) -> Vec<&str> {
         self.headers.as_ref().map(|headers| keys(headers.as_borrowed())).unwrap_or_default()
     }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        self.headers.as_ref().and_then(|headers| get_all(headers.as_borrowed(), key))
+    }
 }
 
 impl Headers for RecordHeaders<'_> {
     fn is_empty(&self) -> bool {
         self.headers.is_none()
+    }
+
+    fn room(&self) -> Room {
+        self.room
     }
 }
 
@@ -306,6 +332,8 @@ mod tests {
         assert_eq!(extractor.get("TRACEparent"), Some("older"));
         assert_eq!(extractor.get("nothing"), None);
         assert_eq!(extractor.get("absent"), None);
+        assert_eq!(extractor.get_all("TRACEparent"), Some(vec!["old", "older"]));
+        assert_eq!(extractor.get_all("nothing"), None);
         assert_eq!(extractor.keys(), ["traceparent", "nothing", "TraceParent", "tenant"]);
     }
 
@@ -322,7 +350,7 @@ mod tests {
     fn written(mut headers: Option<OwnedHeaders>, write: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
         let before = text(headers.as_ref());
         let had_any = headers.is_some();
-        let mut carrier = RecordHeaders::new(&mut headers);
+        let mut carrier = RecordHeaders::new(&mut headers, usize::MAX);
         for (key, value) in write {
             carrier.set(key, (*value).to_owned());
         }
@@ -400,7 +428,7 @@ mod tests {
             written in vec(("[Tt]race(parent|state)|baggage", ".{0,30}"), 0..5),
         ) {
             let mut headers = Some(list(&all));
-            let mut carrier = RecordHeaders::new(&mut headers);
+            let mut carrier = RecordHeaders::new(&mut headers, usize::MAX);
             for (key, value) in &written {
                 carrier.set(key, value.clone());
             }

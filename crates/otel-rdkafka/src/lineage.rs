@@ -60,6 +60,8 @@ fn text(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn of(headers: &[(&str, Option<&[u8]>)]) -> Lineage {
@@ -107,6 +109,58 @@ mod tests {
             ("tenant", false),
         ] {
             assert_eq!(of(&[("", None), (name, Some(b"x"))]).dead_lettered, dead_lettered, "{name}");
+        }
+    }
+
+    /// What a number is, said another way: its digits, or its bytes with a sign.
+    fn meant(value: &[u8], as_bytes: bool) -> Option<i128> {
+        let digits = !value.is_empty() && value.len() <= 30 && value.iter().all(u8::is_ascii_digit);
+        if digits {
+            let number = value.iter().fold(0, |number, digit| 10 * number + i128::from(digit - b'0'));
+            return (number <= i128::from(u64::MAX)).then_some(number);
+        }
+        let bytes = as_bytes && (1..=8).contains(&value.len());
+        bytes.then(|| {
+            value.iter().fold(if value[0] >= 0x80 { -1 } else { 0 }, |number, byte| number << 8 | i128::from(*byte))
+        })
+    }
+
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..12),
+            any::<u128>().prop_map(|number| number.to_string().into_bytes()),
+            any::<u64>().prop_map(|number| number.to_string().into_bytes()),
+            any::<i64>().prop_map(|number| number.to_string().into_bytes()),
+            any::<i64>().prop_map(|number| number.to_be_bytes().to_vec()),
+            any::<i32>().prop_map(|number| number.to_be_bytes().to_vec()),
+            Just(u64::MAX.to_string().into_bytes()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_attempt_is_the_right_number_or_none(value in value()) {
+            let attempt = |name| of(&[(name, Some(&value[..]))]).attempt.map(i128::from);
+            prop_assert_eq!(attempt("retry_topic-attempts"), meant(&value, true).filter(|&number| number > 0));
+            let retries = meant(&value, false).map(|number| number + 1);
+            prop_assert_eq!(attempt("delayed-retry-count"), retries.filter(|&number| number <= i128::from(u64::MAX)));
+        }
+
+        #[test]
+        fn any_headers_have_an_attempt_from_one_on_or_none(
+            headers in prop::collection::vec(
+                (prop_oneof![any::<String>(), Just("retry_topic-attempts".to_owned()), Just("delayed-retry-count".to_owned())],
+                 prop::option::of(value())),
+                0..6,
+            ),
+        ) {
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+            let lineage = of(&headers);
+            prop_assert!(lineage.attempt.is_none_or(|attempt| attempt > 0));
+            let tells = |name: &str| name == "retry_topic-attempts" || name == "delayed-retry-count";
+            prop_assert!(lineage.attempt.is_none() || headers.iter().any(|(name, _)| tells(name)));
         }
     }
 }

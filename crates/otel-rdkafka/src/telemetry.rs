@@ -1,10 +1,10 @@
 //! Which operations there are, what their destination is called, and what is known of a client.
 
 use std::{
-    ptr, str,
+    ptr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicPtr, Ordering},
+        atomic::{AtomicPtr, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -43,6 +43,7 @@ pub(crate) struct Kafka {
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
+    callbacks: AtomicUsize,
 }
 
 /// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
@@ -62,7 +63,17 @@ impl Kafka {
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
             brokers: Brokers::default(),
+            callbacks: AtomicUsize::new(0),
         }
+    }
+
+    /// How many rebalances and automatic commits the application has been called back for.
+    pub(crate) fn callbacks(&self) -> usize {
+        self.callbacks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn calls_back(&self) {
+        self.callbacks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// This is in the context of that client, and in no other's.
@@ -162,15 +173,21 @@ impl Kafka {
         self.telemetry.create(call, &operation, headers, |_| ());
     }
 
-    /// Notes that a message is handed to the application. `since` is when the wait for it began, where anybody wants to
-    /// know.
+    /// Notes that a message is handed to the application. `since` is when the poll for it began, if it was
+    /// polled for and anybody wants to know.
     #[inline]
-    pub(crate) fn hand_out(&self, call: Call, message: &BorrowedMessage<'_>, since: Option<Call>) -> Arc<ProcessSpan> {
+    pub(crate) fn hand_out(
+        &self,
+        call: Call,
+        message: &BorrowedMessage<'_>,
+        since: Option<SystemTime>,
+    ) -> Arc<ProcessSpan> {
         let cluster = self.cluster(message);
+        let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
         let process = self.hand_out_any(call, message, message.headers());
-        if let Some(since) = since.filter(|_| self.telemetry.tells_polls()) {
+        if let Some(poll) = poll {
             let operation = self.operation(POLL, Some(message.topic()));
-            self.telemetry.polled(since, &operation, &process, |attributes| {
+            self.telemetry.polled(poll, &operation, &process, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, cluster);
                 self.of_content(attributes, message.key(), message.payload());
@@ -210,21 +227,20 @@ impl Kafka {
         match payload {
             None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
             Some(payload) if self.telemetry.captures_sizes() => {
-                let size = i64::try_from(payload.len()).unwrap_or(i64::MAX);
-                attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
+                attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
             }
             Some(_) => (),
         }
-        if self.telemetry.captures_key()
-            && let Some(key) = key.and_then(|key| str::from_utf8(key).ok())
-        {
-            attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key.to_owned());
+        if let Some(key) = key.and_then(|key| self.telemetry.captured_key(key)) {
+            attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key);
         }
     }
 
     /// Tells of a poll that failed. The end of a partition is no failure.
-    pub(crate) fn poll_failed(&self, call: Option<Call>, error: &KafkaError) {
-        if let (Some(call), false) = (call, matches!(error, KafkaError::PartitionEOF(_))) {
+    pub(crate) fn poll_failed(&self, now: Option<Call>, since: Option<SystemTime>, error: &KafkaError) {
+        if let (Some(call), false) = (now, matches!(error, KafkaError::PartitionEOF(_))) {
+            let began = since.unwrap_or(call.at());
+            let call = call.since(began);
             let operation = self.operation(POLL, None);
             let span = self.telemetry.receive(call, &operation, std::iter::empty(), |attributes| {
                 of_cluster(attributes, self.known_cluster());
@@ -358,10 +374,41 @@ static SMALL: [&str; 100] = [
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use otel_messaging::adapter::Clock;
+    use otel_messaging::{
+        adapter::{Attributes, Clock},
+        semconv::attribute,
+    };
+    use proptest::prelude::*;
     use rdkafka::Timestamp;
 
-    use super::{partition_id, sent_at};
+    use super::{about, partition_id, sent_at};
+
+    /// What is told of a partition and an offset, as it should be.
+    fn told(partition: i32, offset: Option<i64>) -> String {
+        let mut told = Attributes::default();
+        if partition > -1 {
+            told.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_string());
+        }
+        if let Some(offset @ 0..) = offset {
+            told.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+        }
+        format!("{told:?}")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_partition_and_an_offset_that_are_none_are_left_out(
+            partition in prop_oneof![any::<i32>(), -2..2_i32],
+            offset in prop::option::of(prop_oneof![any::<i64>(), -3..3_i64, Just(-1_001)]),
+        ) {
+            let mut attributes = Attributes::default();
+            about(&mut attributes, partition, offset);
+            let owned = |text: String| text.replace("Static(", "Owned(");
+            prop_assert_eq!(owned(format!("{attributes:?}")), owned(told(partition, offset)));
+        }
+    }
 
     #[test]
     fn a_time_that_is_none_is_left_out() {

@@ -170,6 +170,7 @@ async fn demo() -> Result<bool, Error> {
     let series = metrics::decode(&receiver.metrics());
     println!("{}", metrics::table(&series, paint));
     problems.extend(metrics::problems(&series, &spans, &orders, links_too));
+    problems.extend(receiver.unknown());
     println!("logs: {}", logs.display());
     for problem in &problems {
         println!("{}", paint.error(&format!("✗ {problem}")));

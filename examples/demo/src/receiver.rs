@@ -1,14 +1,17 @@
 //! What the services send, as the director looks at it.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
+use conventions::Convention;
 use opentelemetry::{SpanId, TraceId};
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, KeyValue, any_value},
-    metrics::v1::ResourceMetrics,
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    metrics::v1::{Metric, ResourceMetrics, metric::Data},
     resource::v1::Resource,
     trace::v1::{self as otlp, ResourceSpans, span::SpanKind, status::StatusCode as OtlpStatus},
 };
+
+use crate::telemetry::FROM_BAGGAGE;
 
 /// All that arrived, and more as it comes.
 pub(crate) struct Receiver {
@@ -73,10 +76,39 @@ impl Receiver {
         self.receiver.received().borrow().metrics.clone()
     }
 
+    /// What the crates should not have sent: attributes that neither registry knows.
+    pub(crate) fn unknown(&self) -> BTreeSet<String> {
+        let received = self.receiver.received();
+        let received = received.borrow();
+        let scopes = received.spans.iter().flat_map(|resource| &resource.scope_spans);
+        let spans = scopes.filter(|scope| is_ours(scope.scope.as_ref())).flat_map(|scope| &scope.spans);
+        let of_spans =
+            spans.flat_map(|span| span.attributes.iter().chain(span.links.iter().flat_map(|it| &it.attributes)));
+        let scopes = received.metrics.iter().flat_map(|resource| &resource.scope_metrics);
+        let metrics = scopes.filter(|scope| is_ours(scope.scope.as_ref())).flat_map(|scope| &scope.metrics);
+        // The demo's processor adds what it finds in the baggage.
+        let of_spans = of_spans.filter(|attribute| !FROM_BAGGAGE.contains(&&*attribute.key));
+        let all = of_spans.chain(metrics.flat_map(of_metric));
+        all.filter_map(|attribute| Convention::get().knows(&attribute.key).err()).collect()
+    }
+
     /// Waits until the spans that arrived are enough.
     pub(crate) async fn until(&self, enough: impl Fn(&[Span]) -> bool) {
         // An error would mean that the server has gone, and with it every hope.
         let _ = self.receiver.received().wait_for(|received| enough(&decode(&received.spans))).await;
+    }
+}
+
+/// Whether one of the crates is speaking, and not the demo itself.
+fn is_ours(scope: Option<&InstrumentationScope>) -> bool {
+    scope.is_some_and(|scope| ["otel-rdkafka", "otel-lapin", "otel-async-nats"].contains(&&*scope.name))
+}
+
+fn of_metric(metric: &Metric) -> Vec<&KeyValue> {
+    match &metric.data {
+        Some(Data::Sum(sum)) => sum.data_points.iter().flat_map(|point| &point.attributes).collect(),
+        Some(Data::Histogram(histogram)) => histogram.data_points.iter().flat_map(|point| &point.attributes).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bench::{Failed, Mode, Path, Side, Subject};
+use conventions::Convention;
 use opentelemetry::{
     Value, global,
     trace::{SpanId, SpanKind, Status},
@@ -63,9 +64,12 @@ fn assert_is(path: Path, side: Side, span: &SpanData) {
     let mut actual: BTreeMap<_, _> =
         span.attributes.iter().map(|attribute| (attribute.key.as_str(), shown(&attribute.value))).collect();
     assert_eq!(actual.len(), span.attributes.len(), "an attribute twice: {about}");
+    for key in actual.keys() {
+        assert_eq!(Convention::get().knows(key), Ok(()), "{about}");
+    }
     // More than the side by hand tells.
     actual.remove("messaging.kafka.cluster.id");
-    if side == Side::Ours && path == Path::NatsSend {
+    if side == Side::Ours && [Path::NatsSend, Path::RabbitSend].contains(&path) {
         // The hand-written side leaves out what only tells more of a server that is connected by its address.
         attributes.extend([("network.peer.address", "127.0.0.1"), ("network.peer.port", "i64")]);
     }

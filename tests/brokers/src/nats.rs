@@ -66,7 +66,18 @@ impl Nats {
     /// # Errors
     /// What is missing and the command that mends it.
     pub fn own() -> Result<Self, Missing> {
-        Self::process(&WITH_JETSTREAM, "")
+        Self::process(&WITH_JETSTREAM, "", "")
+    }
+
+    /// A private child process whose JetStream is of this domain and says so in every delivery.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it; [`Missing::NotReady`] for a server older than 2.14, which cannot
+    /// say it.
+    pub fn own_of_domain(domain: &str) -> Result<Self, Missing> {
+        // Servers from 2.16 on do so by default.
+        let says = "feature_flags { js_ack_fc_v2: true }";
+        Self::process(&WITH_JETSTREAM, &format!(", domain: \"{domain}\""), says)
     }
 
     /// A private child process with `config` at the end of its configuration file, in the server's own syntax, such as
@@ -75,12 +86,13 @@ impl Nats {
     /// # Errors
     /// What is missing and the command that mends it; [`Missing::NotReady`] also when the server refuses `config`.
     pub fn own_with(config: &str) -> Result<Self, Missing> {
-        Self::process(&AS_CONFIGURED, config)
+        Self::process(&AS_CONFIGURED, "", config)
     }
 
-    fn process(kind: &'static Kind, config: &str) -> Result<Self, Missing> {
+    /// `jetstream` stands at the end of JetStream's own options, `config` at the end of the file.
+    fn process(kind: &'static Kind, jetstream: &str, config: &str) -> Result<Self, Missing> {
         let server = find()?;
-        let process = Process::start(kind, |folder, ports| prepare(&server, config, folder, ports[0]))?;
+        let process = Process::start(kind, |folder, ports| prepare(&server, jetstream, config, folder, ports[0]))?;
         Ok(Self { url: url(process.address()), backing: Backing::Process(process) })
     }
 
@@ -112,10 +124,11 @@ fn url(address: &str) -> String {
     format!("nats://{address}")
 }
 
-fn prepare(server: &Path, config: &str, folder: &Path, port: u16) -> std::io::Result<Program> {
+fn prepare(server: &Path, jetstream: &str, config: &str, folder: &Path, port: u16) -> std::io::Result<Program> {
     let file = folder.join("nats.conf");
     let store = folder.join("jetstream");
-    let text = format!("listen: \"127.0.0.1:{port}\"\njetstream: {{ store_dir: \"{}\" }}\n{config}\n", store.display());
+    let store = store.display();
+    let text = format!("listen: \"127.0.0.1:{port}\"\njetstream: {{ store_dir: \"{store}\"{jetstream} }}\n{config}\n");
     fs::write(&file, text)?;
     Ok(Program { args: vec![server.into(), "-c".into(), file.into()], envs: Vec::new() })
 }
@@ -158,6 +171,6 @@ mod tests {
     #[test]
     fn a_lost_port_is_replaced() {
         let server = find().unwrap();
-        starts_elsewhere(&WITH_JETSTREAM, 0, |folder, ports| prepare(&server, "", folder, ports[0]));
+        starts_elsewhere(&WITH_JETSTREAM, 0, |folder, ports| prepare(&server, "", "", folder, ports[0]));
     }
 }

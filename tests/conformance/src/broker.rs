@@ -51,7 +51,9 @@ impl Broker {
             listed(&mut text, "always", operation.always);
             listed(&mut text, "unless it failed", operation.answered);
             listed(&mut text, "sometimes", operation.sometimes);
-            listed(&mut text, "together or not at all", operation.together);
+            for &group in operation.together {
+                listed(&mut text, "together or not at all", group);
+            }
             listed(&mut text, "where asked for", operation.asked);
             listed(&mut text, "after the start", operation.late);
         }

@@ -104,7 +104,8 @@ fn conditions(rules: &mut Rules<'_>, broker: &Broker, operation: &Operation) {
     for span in operation.spans() {
         let levels = Convention::get().span(broker.name, span);
         for key in words(operation.sometimes).filter(|key| levels.get(key) == Some(&Level::ConditionallyRequired)) {
-            let checked = line::tells(broker.name, key) || words(operation.together).any(|it| it == key);
+            let checked = line::tells(broker.name, key)
+                || operation.together.iter().any(|group| words(group).any(|it| it == key));
             rules.holds(checked, Rule::Conditions, || format!("{}: {key}", operation.name));
         }
     }

@@ -38,12 +38,12 @@ pub(crate) static KAFKA: Broker = Broker {
                      messaging.destination.name",
             answered: "messaging.destination.partition.id messaging.kafka.offset",
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous \
-                        server.address server.port",
-            together: "server.address server.port",
+                        server.address server.port network.peer.address network.peer.port",
+            together: &["server.address server.port", "network.peer.address network.peer.port"],
             asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size \
                     otel_messaging.header",
             late: "messaging.destination.partition.id messaging.kafka.offset messaging.kafka.cluster.id server.address \
-                   server.port",
+                   server.port network.peer.address network.peer.port",
         },
         Operation {
             name: "create",
@@ -179,8 +179,12 @@ pub(crate) static KAFKA: Broker = Broker {
                  otel_messaging.queue_time otel_messaging.deliveries",
             why: "as `server.address`",
         },
-        LeftOut { attribute: "network.peer.address", of: "*", why: "the client does not tell which broker answered" },
-        LeftOut { attribute: "network.peer.port", of: "*", why: "the client does not tell which broker answered" },
+        LeftOut {
+            attribute: "network.peer.address",
+            of: "poll commit",
+            why: "as `server.address`, and only where that is an IP address",
+        },
+        LeftOut { attribute: "network.peer.port", of: "poll commit", why: "as `network.peer.address`" },
         LeftOut {
             attribute: "error.type",
             of: "messaging.client.consumed.messages",
@@ -244,6 +248,15 @@ pub(crate) static KAFKA: Broker = Broker {
              CONSUMER process orders < send orders ~ send orders ! panic"
         ),
         scenario!(
+            commits_and_fails,
+            "a handler commits, goes on, and gives an error",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders ! &str [settlement.outcome=commit]
+             CLIENT commit orders < process orders [settlement.outcome=commit]
+             PRODUCER send shipping < process orders"
+        ),
+        scenario!(
             poll_fails,
             "the offset to start at is not there",
             "
@@ -277,13 +290,13 @@ pub(crate) static KAFKA: Broker = Broker {
         ),
         scenario!(
             committed,
-            "the whole state, a message in the background, a list",
+            "the whole state, a list, each also in the background, a message in the background",
             "
              PRODUCER send orders
              CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
-             CLIENT commit [settlement.outcome=commit]
+             2 x CLIENT commit [settlement.outcome=commit]
              CLIENT commit orders < process orders [settlement.outcome=commit]
-             CLIENT commit orders [settlement.outcome=commit]"
+             2 x CLIENT commit orders [settlement.outcome=commit]"
         ),
         scenario!(
             settled_after_the_end,
@@ -332,13 +345,13 @@ pub(crate) static KAFKA: Broker = Broker {
         ),
         scenario!(
             templated,
-            "`destination_template` knows the pattern of names",
+            "each customer has a topic, and one name stands for all of them",
             "
-             PRODUCER create orders.{id} [destination.template=orders.{id}]
-             PRODUCER send orders.{id} [destination.template=orders.{id}]
-             CONSUMER process orders.{id} < send orders.{id} ~ send orders.{id} [destination.template=orders.{id} settlement.outcome=commit]
-             CLIENT commit orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=commit]
-             CLIENT poll orders.{id} ~ send orders.{id} [destination.template=orders.{id}]"
+             PRODUCER create orders.{customer} [destination.template=orders.{customer}]
+             CLIENT send orders.{customer} ~ create orders.{customer} [destination.template=orders.{customer}]
+             CLIENT poll orders.{customer} ~ create orders.{customer} [destination.template=orders.{customer}]
+             CONSUMER process orders.{customer} < create orders.{customer} ~ create orders.{customer} [destination.template=orders.{customer} settlement.outcome=commit]
+             CLIENT commit orders.{customer} < process orders.{customer} [destination.template=orders.{customer} settlement.outcome=commit]"
         ),
         scenario!(
             auto_commit_fails,
@@ -397,6 +410,15 @@ pub(crate) static KAFKA: Broker = Broker {
              PRODUCER create orders < request
              PRODUCER send orders ~ create orders
              CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            carried_kept,
+            "a handler that fails sends on what it got, and contexts are always kept; a retry's is new all the same",
+            "
+             PRODUCER send orders
+             CLIENT send shipping < process orders ~ send orders
+             PRODUCER send dead ~ send orders, process orders
+             CONSUMER process orders < send orders ~ send orders ! &str"
         ),
         scenario!(
             forwarded,
@@ -744,6 +766,19 @@ async fn handler_fails(stage: Stage) {
     tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
 }
 
+async fn commits_and_fails(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(1).await;
+    let onwards = topic(&stage, "shipping").await;
+    let message = next(&both.consumer).await;
+    let handler = async {
+        both.consumer.commit_message(&message, CommitMode::Sync).expect("committed");
+        send(&both.producer, &onwards).await;
+        Err::<(), _>("declined")
+    };
+    message.process(handler).await.expect_err("declined");
+}
+
 async fn poll_fails(stage: Stage) {
     poll_from_nowhere(&stage, stage.instrumentation()).await;
 }
@@ -786,11 +821,15 @@ async fn committed(stage: Stage) {
     let message = next(&both.consumer).await;
     both.consumer.store_offset(&both.topic, 0, 0).expect("stored");
     both.consumer.commit_consumer_state(CommitMode::Sync).expect("committed");
+    // There has to be something new for the second one.
+    both.consumer.store_offset(&both.topic, 0, 0).expect("stored");
+    both.consumer.commit_consumer_state(CommitMode::Async).expect("committed");
     both.consumer.commit_message(&message, CommitMode::Async).expect("committed");
     drop(message);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&both.topic, 0, Offset::Offset(1)).expect("an offset");
     both.consumer.commit(&list, CommitMode::Sync).expect("committed");
+    both.consumer.commit(&list, CommitMode::Async).expect("committed");
 }
 
 async fn settled_after_the_end(stage: Stage) {
@@ -915,13 +954,17 @@ async fn carried_replaced(stage: Stage) {
 }
 
 async fn templated(stage: Stage) {
-    let builder = stage.builder().receive_spans(true).destination_template(|_| Some("orders.{id}".to_owned()));
-    let instrumentation = builder.build();
-    let both = Both::new(&stage, instrumentation.clone()).await;
-    Creator::new(instrumentation).create(&both.topic, &mut HashMap::<String, String>::new());
-    both.send(1).await;
-    let message = next(&both.consumer).await;
-    message.process(async { both.consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
+    let template = |name: &str| name.starts_with("orders.").then(|| "orders.{customer}".to_owned());
+    let instrumentation = stage.builder().destination_template(template).receive_spans(true).build();
+    let topic = topic(&stage, "orders.4711").await;
+    let producer = producer(&stage, instrumentation.clone());
+    let consumer = consumer(&stage, &topic, instrumentation.clone());
+    let mut stored = HashMap::<String, String>::new();
+    Creator::new(instrumentation).create(&topic, &mut stored);
+    let stored = headers(stored.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    producer.send(record(&topic).headers(stored), WAIT).await.expect("delivered");
+    let message = next(&consumer).await;
+    message.process(async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
 }
 
 async fn anonymous_topic(stage: Stage) {
@@ -938,6 +981,20 @@ async fn anonymous_topic(stage: Stage) {
     for _ in 0..2 {
         next(&consumer).await.end();
     }
+}
+
+async fn carried_kept(stage: Stage) {
+    let both = Both::new(&stage, stage.builder().carried_context(CarriedContext::Keep).build()).await;
+    both.send(1).await;
+    let message = next(&both.consumer).await;
+    let (onwards, dead) = (topic(&stage, "shipping").await, topic(&stage, "dead").await);
+    let copied = || raw::message::Message::headers(&message).expect("a context").detach();
+    let failing = async {
+        both.producer.send(record(&onwards).headers(copied()), WAIT).await.expect("delivered");
+        Err::<(), _>("declined")
+    };
+    message.process(failing).await.expect_err("declined");
+    message.republish(|| both.producer.send(record(&dead).headers(copied()), WAIT)).await.expect("delivered");
 }
 
 async fn forwarded(stage: Stage) {
@@ -991,7 +1048,7 @@ async fn policy_parent(stage: Stage) {
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.untrusted_source(true)).await;
+    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {

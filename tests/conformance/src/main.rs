@@ -31,7 +31,8 @@ usage: conformance kafka|rabbitmq|nats [SCENARIO...]
                              the registry, the lists of the scenarios and docs/telemetry.md; exits 1 when a rule is broken
        conformance page      writes docs/telemetry.md anew
 
-The brokers are started when they are needed; BROKERS_KAFKA, BROKERS_AMQP and BROKERS_NATS name others.";
+The brokers are started when they are needed; BROKERS_KAFKA, BROKERS_AMQP and BROKERS_NATS name others.
+nats/domain starts a server of its own in any case.";
 
 #[tokio::main]
 async fn main() -> ExitCode {

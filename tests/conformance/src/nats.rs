@@ -32,11 +32,11 @@ pub(crate) static NATS: Broker = Broker {
             span: "from the call to the hand-over; JetStream: to the acknowledgement, or to the drop of its future",
             always: SEND,
             sometimes: "messaging.message.id messaging.destination.temporary messaging.destination.anonymous \
-                        messaging.nats.stream.name messaging.nats.message.stream_sequence \
+                        messaging.nats.stream.name messaging.nats.message.stream_sequence messaging.nats.domain \
                         otel_messaging.delivery.outcome_unknown",
-            together: "messaging.nats.stream.name messaging.nats.message.stream_sequence",
+            together: &["messaging.nats.stream.name messaging.nats.message.stream_sequence"],
             asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
-            late: "messaging.nats.stream.name messaging.nats.message.stream_sequence \
+            late: "messaging.nats.stream.name messaging.nats.message.stream_sequence messaging.nats.domain \
                    otel_messaging.delivery.outcome_unknown",
             ..Operation::NONE
         },
@@ -76,7 +76,15 @@ pub(crate) static NATS: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.destination.subscription.name messaging.nats.stream.name server.address server.port \
                      network.peer.address network.peer.port",
-            sometimes: "messaging.batch.message_count messaging.destination.name messaging.destination.template",
+            sometimes: "messaging.batch.message_count messaging.destination.name messaging.destination.template \
+                        messaging.message.id messaging.nats.domain messaging.nats.message.stream_sequence \
+                        messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
+                        otel_messaging.delivery.attempt otel_messaging.delivery.redelivered",
+            together: &[
+                "messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence",
+                "messaging.nats.message.delivery_count otel_messaging.delivery.attempt",
+            ],
+            asked: "messaging.message.body.size otel_messaging.header",
             ..Operation::NONE
         },
         Operation {
@@ -90,23 +98,18 @@ pub(crate) static NATS: Broker = Broker {
                         messaging.destination.subscription.name messaging.message.id messaging.batch.message_count \
                         messaging.nats.stream.name messaging.nats.message.stream_sequence \
                         messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
-                        otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
+                        messaging.nats.domain otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
                         otel_messaging.settlement.outcome",
-            together: "messaging.nats.stream.name messaging.destination.subscription.name \
-                       messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence \
-                       messaging.nats.message.delivery_count otel_messaging.delivery.attempt",
+            together: &["messaging.nats.stream.name messaging.destination.subscription.name \
+                         messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence \
+                         messaging.nats.message.delivery_count otel_messaging.delivery.attempt"],
             asked: "messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
         },
-        settle(
-            "ack",
-            "from the call to the publish, or to the answer of a double acknowledgement",
-            "messaging.destination.template messaging.consumer.group.name otel_messaging.settlement.outcome \
-             otel_messaging.delivery.outcome_unknown",
-        ),
-        settle("nak", "as ack", SETTLED),
-        settle("term", "as ack", SETTLED),
+        settle("ack", "from the call to the publish, or to the answer of a double acknowledgement"),
+        settle("nak", "as ack"),
+        settle("term", "as ack"),
     ],
     measures: &[
         Measure {
@@ -173,13 +176,7 @@ pub(crate) static NATS: Broker = Broker {
         LeftOut { attribute: "messaging.consumer.group.name", of: "fetch", why: "pull consumers have none" },
         LeftOut { attribute: "messaging.destination.template", of: "respond", why: "a response goes to an inbox" },
         LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
-        LeftOut { attribute: "messaging.message.body.size", of: "fetch", why: "it is about several messages" },
         LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper writes headers and reads none" },
-        LeftOut {
-            attribute: "messaging.message.id",
-            of: "fetch ack nak term",
-            why: "the publish and process spans have it",
-        },
         LeftOut {
             attribute: "messaging.nats.message.stream_sequence",
             of: "request respond",
@@ -204,16 +201,6 @@ pub(crate) static NATS: Broker = Broker {
             why: "subjects that are UUIDs",
         },
         LeftOut { attribute: "messaging.destination.temporary", of: "request fetch", why: "inboxes" },
-        LeftOut {
-            attribute: "messaging.consumer.group.name",
-            of: "nak term",
-            why: "consumers with a deliver group, as on `ack`",
-        },
-        LeftOut {
-            attribute: "messaging.nats.domain",
-            of: "publish fetch process ack nak term",
-            why: "JetStream servers that have one",
-        },
     ],
     lacking: &[],
     scenarios: &[
@@ -283,6 +270,14 @@ pub(crate) static NATS: Broker = Broker {
              CLIENT respond < process stock ! max_payload_exceeded [destination.temporary=true]"
         ),
         scenario!(
+            captured_response,
+            "a service's endpoint responds with headers: they, ids and sizes are told",
+            "
+             PRODUCER request stock ~ respond [message.body.size=7 message.id=17 header.x-tenant=blue]
+             PRODUCER respond < process stock [destination.temporary=true message.body.size=4 message.id=18 header.x-tenant=blue]
+             CONSUMER process stock < request stock ~ request stock [message.body.size=7 message.id=17 header.x-tenant=blue consumer.group.name=q]"
+        ),
+        scenario!(
             inbox,
             "a message to an inbox",
             "
@@ -300,7 +295,7 @@ pub(crate) static NATS: Broker = Broker {
              CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=nack]
              CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=term]
              CLIENT ack shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=ack]
-             CLIENT fetch shop.{id} [batch.message_count=3 destination.template=shop.{id}]
+             CLIENT fetch shop.{id} [batch.message_count=3 destination.template=shop.{id} delivery.attempt=1]
              CLIENT nak shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=nack]
              CLIENT term shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=term]"
         ),
@@ -321,7 +316,7 @@ pub(crate) static NATS: Broker = Broker {
              3 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]
              CONSUMER process stock < request stock ~ request stock
              CLIENT ack S.paid < process S.paid [delivery.outcome_unknown=true]
-             CLIENT fetch S.paid [batch.message_count=3]
+             CLIENT fetch S.paid [batch.message_count=3 delivery.attempt=1]
              CLIENT nak S.paid < process S.paid [delivery.outcome_unknown=true]
              CLIENT term S.paid < process S.paid [delivery.outcome_unknown=true]"
         ),
@@ -351,7 +346,31 @@ pub(crate) static NATS: Broker = Broker {
              2 x PRODUCER publish S.paid
              2 x CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
              2 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
-             CLIENT fetch S.paid ~ publish S.paid, publish S.paid [batch.message_count=2]"
+             CLIENT fetch S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=2 delivery.attempt=1]"
+        ),
+        scenario!(
+            fetch_one,
+            "a message with an id is fetched, refused, and fetched again",
+            "
+             CONSUMER process S.paid [message.id=17 delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid [message.id=17 delivery.attempt=2 delivery.redelivered=true settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [message.id=17 settlement.outcome=ack]
+             CLIENT fetch S.paid [batch.message_count=1 message.id=17 delivery.attempt=1]
+             CLIENT fetch S.paid [batch.message_count=1 message.id=17 delivery.attempt=2 delivery.redelivered=true]
+             CLIENT nak S.paid < process S.paid [message.id=17 settlement.outcome=nack]"
+        ),
+        scenario!(
+            fetch_of_several,
+            "three messages of two subjects, of which two may be linked",
+            "
+             2 x PRODUCER publish S.paid
+             PRODUCER publish S.sent
+             2 x CONSUMER process S.* < publish S.paid ~ publish S.paid [destination.template=S.* delivery.attempt=1 settlement.outcome=dropped]
+             CONSUMER process S.* < publish S.sent ~ publish S.sent [destination.template=S.* delivery.attempt=1 settlement.outcome=dropped]
+             2 x CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=dropped]
+             CONSUMER process S.sent < publish S.sent ~ publish S.sent [delivery.attempt=1 settlement.outcome=dropped]
+             CLIENT fetch S.* ~ publish S.paid {destination.name nats.message.stream_sequence nats.message.consumer_sequence}, publish S.sent {destination.name nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 destination.template=S.* delivery.attempt=1]
+             CLIENT fetch SERVER ~ publish S.paid {destination.name nats.message.stream_sequence nats.message.consumer_sequence}, publish S.sent {destination.name nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]"
         ),
         scenario!(
             filtered_consumers,
@@ -363,8 +382,8 @@ pub(crate) static NATS: Broker = Broker {
              CLIENT ack S.* < process S.* [destination.template=S.* settlement.outcome=ack]
              CLIENT ack S.paid < process S.paid [settlement.outcome=ack consumer.group.name=payment]
              CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
-             CLIENT fetch S.* [batch.message_count=1 destination.template=S.*]
-             CLIENT fetch S.paid [batch.message_count=1]"
+             CLIENT fetch S.* [batch.message_count=1 destination.template=S.* delivery.attempt=1]
+             CLIENT fetch S.paid [batch.message_count=1 delivery.attempt=1]"
         ),
         scenario!(
             fetch_fails,
@@ -384,6 +403,32 @@ pub(crate) static NATS: Broker = Broker {
              CLIENT term S.paid < process S.paid [settlement.outcome=term]"
         ),
         scenario!(
+            settled_in_group,
+            "messages with ids, of a wildcard and a group, are settled in all ways",
+            "
+             CONSUMER process S.* [destination.template=S.* message.id=17 delivery.attempt=1 settlement.outcome=ack consumer.group.name=payment]
+             CONSUMER process S.* [destination.template=S.* message.id=18 delivery.attempt=1 settlement.outcome=nack consumer.group.name=payment]
+             CONSUMER process S.* [destination.template=S.* message.id=19 delivery.attempt=1 settlement.outcome=term consumer.group.name=payment]
+             CLIENT ack S.* < process S.* [destination.template=S.* message.id=17 settlement.outcome=ack consumer.group.name=payment]
+             CLIENT nak S.* < process S.* [destination.template=S.* message.id=18 settlement.outcome=nack consumer.group.name=payment]
+             CLIENT term S.* < process S.* [destination.template=S.* message.id=19 settlement.outcome=term consumer.group.name=payment]"
+        ),
+        scenario!(
+            refused_by_the_handler,
+            "a handler refuses its message and gives an error",
+            "
+             CONSUMER process S.paid ! &str [delivery.attempt=1 settlement.outcome=nack]
+             CLIENT nak S.paid < process S.paid [settlement.outcome=nack]"
+        ),
+        scenario!(
+            work_after_ack,
+            "a handler acknowledges first and goes on working",
+            "
+             PRODUCER publish shipping < process S.paid
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]"
+        ),
+        scenario!(
             settled_after_the_end,
             "handled first, acknowledged then",
             "
@@ -396,7 +441,7 @@ pub(crate) static NATS: Broker = Broker {
             "
              3 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]
              CLIENT ack S.paid < process S.paid ! send
-             CLIENT fetch S.paid [batch.message_count=3]
+             CLIENT fetch S.paid [batch.message_count=3 delivery.attempt=1]
              CLIENT nak S.paid < process S.paid ! send
              CLIENT term S.paid < process S.paid ! send"
         ),
@@ -423,7 +468,7 @@ pub(crate) static NATS: Broker = Broker {
              3 x PRODUCER publish S.paid
              CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]
              3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
-             CLIENT fetch S.paid ~ publish S.paid, publish S.paid, publish S.paid [batch.message_count=3]"
+             CLIENT fetch S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]"
         ),
         scenario!(
             batch_beyond_links,
@@ -432,7 +477,7 @@ pub(crate) static NATS: Broker = Broker {
              3 x PRODUCER publish S.paid
              CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]
              3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
-             CLIENT fetch S.paid ~ publish S.paid, publish S.paid [batch.message_count=3]"
+             CLIENT fetch S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]"
         ),
         scenario!(
             create,
@@ -492,12 +537,13 @@ pub(crate) static NATS: Broker = Broker {
         ),
         scenario!(
             policy_auto,
-            "Auto: a usual message, and one that comes again",
+            "Auto: a usual message, one that comes again, and one that is replayed",
             "
              PRODUCER publish S.paid
              CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
              CONSUMER process S.paid ~ publish S.paid [delivery.attempt=2 delivery.redelivered=true settlement.outcome=ack]
-             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             2 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
              CLIENT nak S.paid < process S.paid [settlement.outcome=nack]"
         ),
         scenario!(
@@ -519,12 +565,25 @@ pub(crate) static NATS: Broker = Broker {
              CONSUMER process orders < request orders ~ request orders [message.body.size=7 header.x-tenant=blue]"
         ),
         scenario!(
-            captured_response,
-            "the same of a service whose response has headers; request and response have an id",
+            captured_fetch,
+            "the same of a message that is fetched",
             "
-             PRODUCER request stock ~ respond [message.body.size=7 message.id=17 header.x-tenant=blue]
-             PRODUCER respond < process stock [destination.temporary=true message.body.size=4 message.id=17 header.x-tenant=blue]
-             CONSUMER process stock < request stock ~ request stock [message.body.size=7 message.id=17 header.x-tenant=blue consumer.group.name=q]"
+             CONSUMER process S.paid [message.body.size=4 message.id=17 delivery.attempt=1 header.x-tenant=blue settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [message.id=17 settlement.outcome=ack]
+             CLIENT fetch S.paid [batch.message_count=1 message.body.size=4 message.id=17 delivery.attempt=1 header.x-tenant=blue]"
+        ),
+        scenario!(
+            domain,
+            "JetStream has a domain",
+            "
+             3 x PRODUCER publish S.paid [nats.domain=hub]
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [nats.domain=hub delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [nats.domain=hub delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid < publish S.paid ~ publish S.paid [nats.domain=hub delivery.attempt=1 settlement.outcome=term]
+             CLIENT ack S.paid < process S.paid [nats.domain=hub settlement.outcome=ack]
+             CLIENT fetch S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 nats.domain=hub delivery.attempt=1]
+             CLIENT nak S.paid < process S.paid [nats.domain=hub settlement.outcome=nack]
+             CLIENT term S.paid < process S.paid [nats.domain=hub settlement.outcome=term]"
         ),
         scenario!(
             receive_spans_off,
@@ -532,6 +591,8 @@ pub(crate) static NATS: Broker = Broker {
             "
              PRODUCER publish S.paid
              CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process S.paid [message.id=17 delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [message.id=17 settlement.outcome=ack]
              CLIENT ack S.paid < process S.paid [settlement.outcome=ack]"
         ),
         scenario!(
@@ -540,8 +601,11 @@ pub(crate) static NATS: Broker = Broker {
             "
              PRODUCER publish S.paid
              CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process S.paid [message.id=17 delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [message.id=17 settlement.outcome=ack]
              CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
-             CLIENT fetch S.paid ~ publish S.paid"
+             CLIENT fetch S.paid [message.id=17 delivery.attempt=1]
+             CLIENT fetch S.paid ~ publish S.paid [delivery.attempt=1]"
         ),
         scenario!(
             without_logger,
@@ -587,7 +651,7 @@ pub(crate) static NATS: Broker = Broker {
              PRODUCER request stock ! no_responders
              CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=ack]
              CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
-             CLIENT fetch S.paid ~ publish S.paid [batch.message_count=1]"
+             CLIENT fetch S.paid ~ publish S.paid [batch.message_count=1 delivery.attempt=1]"
         ),
         scenario!(
             destination_limit,
@@ -614,10 +678,7 @@ const SEND: &str = "messaging.system messaging.operation.name messaging.operatio
 
 const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
 
-const SETTLED: &str =
-    "messaging.destination.template otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown";
-
-const fn settle(name: &'static str, span: &'static str, sometimes: &'static str) -> Operation {
+const fn settle(name: &'static str, span: &'static str) -> Operation {
     Operation {
         name,
         kind: "settle",
@@ -625,7 +686,8 @@ const fn settle(name: &'static str, span: &'static str, sometimes: &'static str)
         always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                  messaging.destination.name messaging.destination.subscription.name messaging.nats.stream.name \
                  server.address server.port network.peer.address network.peer.port",
-        sometimes,
+        sometimes: "messaging.destination.template messaging.consumer.group.name messaging.message.id \
+                    messaging.nats.domain otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown",
         late: "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown",
         ..Operation::NONE
     }
@@ -692,6 +754,12 @@ impl Stored {
         let consumer = self.stream.create_consumer(config).await.expect("created");
         let mut messages = consumer.messages().await.expect("messages");
         next(&mut messages).await.expect("a message")
+    }
+
+    /// One with these headers, sent in the same way.
+    async fn put(&self, headers: HeaderMap) {
+        let publish = self.context.get_ref().publish_with_headers(self.subject.clone(), headers, "four".into());
+        publish.await.expect("published").await.expect("acknowledged");
     }
 
     async fn fetch(&self, count: usize) -> Vec<Message> {
@@ -792,6 +860,29 @@ async fn respond(stage: Stage, response: Vec<u8>) {
     empty.transpose().expect("published");
 }
 
+async fn captured_response(stage: Stage) {
+    let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    let subject = stage.name("stock");
+    let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
+    let mut endpoint = service.endpoint(&subject).await.expect("added");
+    let question = client.request_with_headers(subject.clone(), identified("17"), "apples?".into());
+    let answer = async {
+        let request = next(&mut endpoint).await;
+        let respond = async { request.respond_with_headers(Ok("four".into()), identified("18")).await };
+        request.process(respond).await.expect("published");
+    };
+    let (reply, ()) = tokio::join!(question, answer);
+    reply.expect("a reply");
+}
+
+/// Headers with a message's id, and one to capture.
+fn identified(id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id);
+    headers.insert("x-tenant", "blue");
+    headers
+}
+
 async fn inbox(stage: Stage) {
     let client = client(&stage).await;
     let inbox = client.new_inbox();
@@ -881,6 +972,33 @@ async fn fetch(stage: Stage) {
     }
 }
 
+async fn fetch_one(stage: Stage) {
+    let stored = Stored::of(&stage).await;
+    stored.put(identified("17")).await;
+    for kind in [AckKind::Nak(None), AckKind::Ack] {
+        let [message] = &stored.fetch(1).await[..] else { panic!("one message") };
+        message.ack_with(kind).await.expect("settled");
+    }
+}
+
+async fn fetch_of_several(stage: Stage) {
+    let stored = Stored::new(&stage, stage.builder().max_links(2).build()).await;
+    for subject in ["paid", "sent", "paid"] {
+        let subject = stored.subject.replace("paid", subject);
+        stored.context.publish(subject, "".into()).await.expect("published").await.expect("acknowledged");
+    }
+    let config = pull::Config {
+        durable_name: Some("first".to_owned()),
+        filter_subject: stored.subject.replace("paid", "*"),
+        ..Default::default()
+    };
+    let filtered = stored.stream.create_consumer(config).await.expect("created");
+    for consumer in [&stored.consumer, &filtered] {
+        let batch = consumer.batch().max_messages(3).messages().await.expect("a batch");
+        assert_eq!(batch.count().await, 3);
+    }
+}
+
 async fn filtered_consumers(stage: Stage) {
     let stored = Stored::of(&stage).await.with(1).await;
     let durable = |name: &str| Some(name.to_owned());
@@ -911,6 +1029,46 @@ async fn settled(stage: Stage) {
         message.ack_with(kind).await.expect("settled");
     }
     next(&mut messages).await.expect("a message").double_ack().await.expect("settled");
+}
+
+async fn settled_in_group(stage: Stage) {
+    let stored = Stored::of(&stage).await;
+    let config = push::Config {
+        durable_name: Some("pushed".to_owned()),
+        deliver_subject: stage.name("deliver"),
+        deliver_group: Some("payment".to_owned()),
+        filter_subject: stored.subject.replace("paid", "*"),
+        ..Default::default()
+    };
+    let consumer = stored.stream.create_consumer(config).await.expect("created");
+    let mut messages = consumer.messages().await.expect("messages");
+    let later = AckKind::Nak(Some(Duration::from_secs(60)));
+    for (kind, id) in [(AckKind::Ack, "17"), (later, "18"), (AckKind::Term, "19")] {
+        stored.put(identified(id)).await;
+        next(&mut messages).await.expect("a message").ack_with(kind).await.expect("settled");
+    }
+}
+
+async fn refused_by_the_handler(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    let message = next(&mut messages).await.expect("a message");
+    let declines = async {
+        message.ack_with(AckKind::Nak(Some(Duration::from_secs(60)))).await.expect("settled");
+        Err::<(), _>("declined")
+    };
+    message.process(declines).await.expect_err("declined");
+}
+
+async fn work_after_ack(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    let mut messages = stored.consumer.messages().await.expect("messages");
+    let message = next(&mut messages).await.expect("a message");
+    let works = async {
+        message.ack().await.expect("settled");
+        stored.client.publish(stage.name("shipping"), "".into()).await
+    };
+    message.process(works).await.expect("published");
 }
 
 async fn settled_after_the_end(stage: Stage) {
@@ -1054,13 +1212,39 @@ async fn policy_parent(stage: Stage) {
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.untrusted_source(true)).await;
+    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {
     let stored = Stored::new(&stage, stage.builder().correlation(Correlation::Auto(Auto::default())).build()).await;
     stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
     again(&stored).await.ack().await.expect("settled");
+    let config = pull::Config { durable_name: Some("replay".to_owned()), ..Default::default() };
+    let mut messages =
+        stored.stream.create_consumer(config).await.expect("created").messages().await.expect("messages");
+    next(&mut messages).await.expect("a message").ack().await.expect("settled");
+}
+
+async fn captured_fetch(stage: Stage) {
+    let stored = Stored::new(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    stored.put(identified("17")).await;
+    let [message] = &stored.fetch(1).await[..] else { panic!("one message") };
+    message.ack().await.expect("settled");
+}
+
+async fn domain(mut stage: Stage) {
+    let start = || brokers::Nats::own_of_domain("hub").unwrap_or_else(|missing| panic!("{missing}"));
+    let server = tokio::task::spawn_blocking(start).await.expect("started");
+    stage.address = server.url.as_str().into();
+    let stored = Stored::of(&stage).await;
+    for _ in 0..3 {
+        let publish = stored.context.publish(stored.subject.clone(), "".into());
+        publish.await.expect("published").await.expect("acknowledged");
+    }
+    let mut messages = stored.fetch(3).await.into_iter();
+    for kind in [AckKind::Ack, AckKind::Nak(Some(Duration::from_secs(60))), AckKind::Term] {
+        messages.next().expect("three").double_ack_with(kind).await.expect("settled");
+    }
 }
 
 async fn captured(stage: Stage) {
@@ -1081,28 +1265,12 @@ async fn captured(stage: Stage) {
     next(&mut orders).await.end();
 }
 
-async fn captured_response(stage: Stage) {
-    let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
-    let subject = stage.name("stock");
-    let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
-    let mut endpoint = service.endpoint(&subject).await.expect("added");
-    let mut headers = HeaderMap::new();
-    headers.insert("x-tenant", "blue");
-    headers.insert("Nats-Msg-Id", "17");
-    let answer = async {
-        let request = next(&mut endpoint).await;
-        let response = request.respond_with_headers(Ok("four".into()), headers.clone());
-        request.process(response).await.expect("responded");
-    };
-    let request = client.request_with_headers(subject.clone(), headers.clone(), "apples?".into());
-    let (reply, ()) = tokio::join!(request, answer);
-    reply.expect("a reply");
-}
-
 async fn single_item(stage: Stage, receive_spans: bool) {
     let stored = Stored::new(&stage, stage.builder().receive_spans(receive_spans).build()).await;
     stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
     let mut messages = stored.consumer.messages().await.expect("messages");
+    next(&mut messages).await.expect("a message").ack().await.expect("settled");
+    stored.put(identified("17")).await;
     next(&mut messages).await.expect("a message").ack().await.expect("settled");
 }
 

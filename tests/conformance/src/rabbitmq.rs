@@ -36,7 +36,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: "from the call to the confirm, where the channel confirms; else to the hand-over",
             always: ROUTED,
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
-                        messaging.destination.temporary",
+                        messaging.destination.temporary network.peer.address network.peer.port",
             asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             ..Operation::NONE
         },
@@ -56,7 +56,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: SERVER_AND_NAME,
             answered: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
-                        messaging.destination.temporary",
+                        messaging.destination.temporary network.peer.address network.peer.port",
             asked: "messaging.destination.template messaging.message.body.size",
             ..Operation::NONE
         },
@@ -81,7 +81,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: SETTLE,
             always: TAGGED,
             answered: "otel_messaging.settlement.outcome",
-            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count",
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
+                        network.peer.address network.peer.port",
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
             ..Operation::NONE
@@ -92,7 +93,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: SETTLE,
             always: TAGGED,
             answered: "otel_messaging.settlement.outcome",
-            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count",
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
+                        network.peer.address network.peer.port",
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
             ..Operation::NONE
@@ -103,7 +105,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             span: SETTLE,
             always: TAGGED,
             answered: "otel_messaging.settlement.outcome",
-            sometimes: "messaging.message.id messaging.message.conversation_id",
+            sometimes: "messaging.message.id messaging.message.conversation_id \
+                        network.peer.address network.peer.port",
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
             ..Operation::NONE
@@ -182,16 +185,6 @@ pub(crate) static RABBITMQ: Broker = Broker {
         },
         LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
         LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
-        LeftOut {
-            attribute: "network.peer.address",
-            of: "*",
-            why: "the client does not tell the address that a host's name led to",
-        },
-        LeftOut {
-            attribute: "network.peer.port",
-            of: "*",
-            why: "the client does not tell the address that a host's name led to",
-        },
         LeftOut {
             attribute: "error.type",
             of: "messaging.client.consumed.messages",
@@ -333,6 +326,25 @@ pub(crate) static RABBITMQ: Broker = Broker {
              2 x CLIENT ack orders < process orders [settlement.outcome=ack]"
         ),
         scenario!(
+            refused_by_the_handler,
+            "a handler refuses the message and gives an error: both are told",
+            "
+             2 x PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders ! &str [settlement.outcome=nack]
+             CONSUMER process orders < publish orders ~ publish orders ! &str [settlement.outcome=reject]
+             CLIENT nack orders < process orders [settlement.outcome=nack]
+             CLIENT reject orders < process orders [settlement.outcome=reject]"
+        ),
+        scenario!(
+            acknowledged_then_worked_on,
+            "a handler acknowledges first: what it sends then is inside the span still",
+            "
+             PRODUCER publish orders
+             PRODUCER publish shipping < process orders
+             CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
+             CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
             get,
             "a message is got, and another that is not there",
             "
@@ -404,6 +416,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             "
              3 x PRODUCER publish orders
              3 x CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=dropped]
+             CLIENT ack orders < process orders ! invalid-channel-state
              CLIENT ack SERVER ! invalid-channel-state
              CLIENT nack SERVER ! invalid-channel-state
              CLIENT reject SERVER ! invalid-channel-state"
@@ -470,6 +483,15 @@ pub(crate) static RABBITMQ: Broker = Broker {
              3 x PRODUCER publish orders
              CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
              CLIENT ack orders < process orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]"
+        ),
+        scenario!(
+            batch_of_routing_keys,
+            "messages by two routing keys of one queue are handled together",
+            "
+             PRODUCER publish shop:order.paid
+             PRODUCER publish shop:order.sent
+             CONSUMER process shop:orders ~ publish shop:order.paid {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag}, publish shop:order.sent {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag} [batch.message_count=2]
+             CLIENT ack shop:orders < process shop:orders ~ process shop:orders {rabbitmq.message.delivery_tag destination.name}, process shop:orders {rabbitmq.message.delivery_tag destination.name} [batch.message_count=2 settlement.outcome=ack]"
         ),
         scenario!(
             create,
@@ -739,8 +761,8 @@ async fn publish_without_confirms(stage: Stage) {
     delivery.ack(ACK).await.expect("acknowledged");
 }
 
-async fn publish_to_exchange(stage: Stage) {
-    let rabbit = Rabbit::of(&stage).await;
+/// A topic exchange that routes everything to the queue.
+async fn exchange(stage: &Stage, rabbit: &Rabbit) -> String {
     let (exchange, queue) = (stage.name("shop"), rabbit.queue.as_str());
     let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
     let declared =
@@ -754,15 +776,19 @@ async fn publish_to_exchange(stage: Stage) {
         FieldTable::default(),
     );
     bound.await.expect("bound");
-    let options = BasicPublishOptions::default();
-    let publish = rabbit.channel.basic_publish(
-        exchange.as_str().into(),
-        "order.paid".into(),
-        options,
-        b"",
-        BasicProperties::default(),
-    );
+    exchange
+}
+
+async fn publish_by(rabbit: &Rabbit, exchange: &str, routing_key: &str) {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let publish = rabbit.channel.basic_publish(exchange.into(), routing_key.into(), options, b"", properties);
     publish.await.expect("published").await.expect("confirmed");
+}
+
+async fn publish_to_exchange(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let exchange = exchange(&stage, &rabbit).await;
+    publish_by(&rabbit, &exchange, "order.paid").await;
     let delivery = next(&mut rabbit.consume().await).await;
     delivery.ack(ACK).await.expect("acknowledged");
 }
@@ -886,6 +912,35 @@ async fn handler_fails(stage: Stage) {
     acker.ack(ACK).await.expect("acknowledged");
 }
 
+async fn refused_by_the_handler(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let deliveries = rabbit.deliveries(2).await;
+    let (nacked, rejected) = (&deliveries[0], &deliveries[1]);
+    let nack = async {
+        assert!(nacked.nack(BasicNackOptions::default()).await.expect("refused"));
+        Err::<(), _>("declined")
+    };
+    nacked.process(nack).await.expect_err("declined");
+    let reject = async {
+        assert!(rejected.reject(BasicRejectOptions::default()).await.expect("refused"));
+        Err::<(), _>("declined")
+    };
+    rejected.process(reject).await.expect_err("declined");
+}
+
+async fn acknowledged_then_worked_on(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let onwards = stage.name("shipping");
+    rabbit.declare(&onwards, FieldTable::default()).await;
+    for delivery in rabbit.deliveries(1).await {
+        let work = async {
+            delivery.ack(ACK).await.expect("acknowledged");
+            rabbit.publish_with(&onwards, BasicProperties::default()).await;
+        };
+        delivery.process(work).await;
+    }
+}
+
 async fn get(stage: Stage) {
     let rabbit = Rabbit::of(&stage).await;
     rabbit.publish().await;
@@ -953,6 +1008,7 @@ async fn settle_fails(stage: Stage) {
     let deliveries = rabbit.deliveries(3).await;
     rabbit.channel.close(200, "done".into()).await.expect("closed");
     // An acker gives `Ok(false)` then; by tag it is an error.
+    assert!(!deliveries[0].ack(ACK).await.expect("no error"));
     let [first, second, third] = [0, 1, 2].map(|number: usize| deliveries[number].delivery_tag);
     rabbit.channel.basic_ack(first, ACK).await.expect_err("closed");
     rabbit.channel.basic_nack(second, BasicNackOptions::default()).await.expect_err("closed");
@@ -1012,6 +1068,18 @@ fn with_context(stored: HashMap<String, String>) -> BasicProperties {
         opentelemetry::propagation::Injector::set(&mut injector, &key, value);
     }
     BasicProperties::default().with_headers(table)
+}
+
+async fn batch_of_routing_keys(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let exchange = exchange(&stage, &rabbit).await;
+    for routing_key in ["order.paid", "order.sent"] {
+        publish_by(&rabbit, &exchange, routing_key).await;
+    }
+    let consumer = rabbit.consume().await;
+    let deliveries: Vec<_> = consumer.take(2).map(|delivery| delivery.expect("a delivery")).collect().await;
+    let together = BasicAckOptions { multiple: true };
+    process_batch(&deliveries, async { deliveries[1].ack(together).await }).await.expect("settled");
 }
 
 /// Made in one place, published by a client in another.
@@ -1086,7 +1154,7 @@ async fn policy_parent(stage: Stage) {
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.untrusted_source(true)).await;
+    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {

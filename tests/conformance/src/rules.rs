@@ -115,8 +115,10 @@ impl<'a> Rules<'a> {
         for link in &span.links {
             for (key, value) in &link.attributes.0 {
                 self.attribute(&of, key, value, &levels);
-                // A settlement of all up to a tag has that tag, and its links have theirs.
-                let apart = operation.kind == "settle" || !span.attributes.has(key);
+                // A settlement of all up to a tag has that tag, and its links have theirs; several destinations may have
+                // a name together.
+                let called_together = key == "messaging.destination.name" && span.attributes.get(key) != Some(value);
+                let apart = operation.kind == "settle" || called_together || !span.attributes.has(key);
                 self.holds(apart, Rule::LinkAttributes, || format!("{of}: {key}"));
             }
         }
@@ -208,8 +210,8 @@ impl<'a> Rules<'a> {
             let lacks = self.lacks(key, operation.name);
             self.holds(lacks || there(key), Rule::Answered, || format!("{of}: {key}"));
         }
-        if words(operation.together).any(there) {
-            for key in words(operation.together) {
+        for &group in operation.together.iter().filter(|group| words(group).any(there)) {
+            for key in words(group) {
                 self.holds(there(key), Rule::Together, || format!("{of}: {key}"));
             }
         }

@@ -54,8 +54,8 @@ pub(crate) struct Operation {
     pub(crate) answered: &'static str,
     /// Where the message, the answer or a failure has it.
     pub(crate) sometimes: &'static str,
-    /// Which of these are there together or not at all.
-    pub(crate) together: &'static str,
+    /// Which of these are there together or not at all; a list for each such group.
+    pub(crate) together: &'static [&'static str],
     /// Where the user asks for it.
     pub(crate) asked: &'static str,
     /// Which of these are only learned from the answer, and set after the start; `links` where one is.
@@ -115,7 +115,7 @@ impl Operation {
         always: "",
         answered: "",
         sometimes: "",
-        together: "",
+        together: &[],
         asked: "",
         late: "",
     };

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Write,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -15,25 +16,33 @@ use opentelemetry::{
     trace::{SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
 };
 use opentelemetry_sdk::{
-    metrics::SdkMeterProvider,
+    metrics::{SdkMeterProvider, data::ResourceMetrics},
     propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData},
+    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, ShouldSample, SpanData},
 };
 use otel_messaging::{Instrumentation, InstrumentationBuilder};
 
 use crate::signals::Signals;
 
+pub mod correlation;
+
 mod cargo;
+mod heard;
 mod signals;
 
-pub use crate::cargo::cargo;
+pub use crate::{cargo::cargo, heard::heard};
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A tracer provider of a test's own, so that tests of one process do not see each other's spans.
+/// Providers of a test's own, so that tests of one process do not see each other's spans.
+///
+/// When the last clone is dropped, all that was recorded is checked, whether the test looked at it or not.
 #[derive(Debug, Clone)]
-pub struct Sdk {
+pub struct Sdk(Arc<Recorded>);
+
+#[derive(Debug)]
+struct Recorded {
     provider: SdkTracerProvider,
     exporter: InMemorySpanExporter,
     signals: Signals,
@@ -48,41 +57,47 @@ impl Sdk {
 
     /// Samples as told.
     #[must_use]
-    pub fn with_sampler(sampler: Sampler) -> Self {
+    pub fn with_sampler(sampler: impl ShouldSample + 'static) -> Self {
         let exporter = InMemorySpanExporter::default();
         let provider =
             SdkTracerProvider::builder().with_sampler(sampler).with_simple_exporter(exporter.clone()).build();
-        Self { provider, exporter, signals: Signals::new() }
+        Self(Arc::new(Recorded { provider, exporter, signals: Signals::new() }))
     }
 
     /// An instrumentation that reports spans, metrics and events here, and speaks W3C trace context and baggage; to be
     /// configured further.
     pub fn all_signals_builder(&self) -> InstrumentationBuilder {
-        self.signals.given_to(self.instrumentation_builder())
+        self.0.signals.given_to(self.instrumentation_builder())
     }
 
     /// The meter provider, to install globally.
     #[must_use]
     pub fn meter_provider(&self) -> SdkMeterProvider {
-        self.signals.meters.clone()
+        self.0.signals.meters.clone()
     }
 
     /// What was measured so far, one line for each series: name, unit, attributes, and the count.
     #[must_use]
     pub fn measured(&self) -> String {
-        self.signals.measured()
+        self.0.signals.measured()
+    }
+
+    /// What was measured so far, as the SDK has it.
+    #[must_use]
+    pub fn metrics(&self) -> Option<ResourceMetrics> {
+        self.0.signals.metrics()
     }
 
     /// The events so far, one line each: severity, name, the span it belongs to, attributes.
     #[must_use]
     pub fn events(&self) -> String {
-        self.signals.events(&self.spans())
+        self.0.signals.events(&self.spans())
     }
 
     /// The provider, to install globally.
     #[must_use]
     pub fn provider(&self) -> SdkTracerProvider {
-        self.provider.clone()
+        self.0.provider.clone()
     }
 
     /// An instrumentation that reports here and speaks W3C trace context and baggage.
@@ -93,7 +108,7 @@ impl Sdk {
 
     /// The same, to be configured further.
     pub fn instrumentation_builder(&self) -> InstrumentationBuilder {
-        Instrumentation::builder().tracer_provider(self.provider.clone()).propagator(w3c())
+        Instrumentation::builder().tracer_provider(self.0.provider.clone()).propagator(w3c())
     }
 
     /// Starts a span of the application's own and gives the context that holds it. End it with `cx.span().end()`.
@@ -105,23 +120,26 @@ impl Sdk {
     /// The same as a child.
     #[must_use]
     pub fn app_span_in(&self, name: &'static str, parent: &Context) -> Context {
-        let tracer = self.provider.tracer("app");
+        let tracer = self.0.provider.tracer("app");
         parent.with_span(tracer.start_with_context(name, parent))
     }
 
     /// A tracer of the application's own.
     #[must_use]
     pub fn tracer(&self) -> BoxedTracer {
-        BoxedTracer::new(Box::new(self.provider.tracer_with_scope(InstrumentationScope::builder("app").build())))
+        BoxedTracer::new(Box::new(self.0.provider.tracer_with_scope(InstrumentationScope::builder("app").build())))
     }
 
     /// All spans that have ended, by start time; each is checked for what holds of every span.
     #[must_use]
     pub fn spans(&self) -> Vec<SpanData> {
-        let mut spans = self.exporter.get_finished_spans().expect("the exporter answers");
-        spans.sort_by_key(|span| span.start_time);
-        spans.iter().for_each(check);
-        spans
+        self.0.spans()
+    }
+
+    /// Forgets the spans that have ended, once they are checked.
+    pub fn forget(&self) {
+        let _ = self.spans();
+        self.0.exporter.reset();
     }
 
     /// Waits until so many spans have ended, and gives all of them.
@@ -155,14 +173,38 @@ impl Default for Sdk {
     }
 }
 
+impl Recorded {
+    fn spans(&self) -> Vec<SpanData> {
+        let mut spans = self.exporter.get_finished_spans().expect("the exporter answers");
+        spans.sort_by_key(|span| span.start_time);
+        spans.iter().for_each(check);
+        spans
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // Reading is checking.
+        if !thread::panicking() {
+            self.spans();
+            self.signals.measured();
+            self.signals.events(&[]);
+        }
+    }
+}
+
 /// W3C trace context and baggage.
 #[must_use]
 pub fn w3c() -> TextMapCompositePropagator {
     TextMapCompositePropagator::new(vec![Box::new(TraceContextPropagator::new()), Box::new(BaggagePropagator::new())])
 }
 
-/// What holds of every span, whatever the test.
-fn check(span: &SpanData) {
+/// What holds of every span, whatever the test: for tests that export spans themselves.
+///
+/// # Panics
+///
+/// When it does not hold.
+pub fn check(span: &SpanData) {
     assert!(span.start_time <= span.end_time, "{} ends before it starts", span.name);
     assert_ne!(span.status, Status::Ok, "{} claims success, which the convention leaves unset", span.name);
     let keys: BTreeSet<_> = span.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
@@ -299,4 +341,43 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 #[must_use]
 pub fn link_attribute(link: &opentelemetry::trace::Link, key: &str) -> Option<String> {
     link.attributes.iter().find(|attribute| attribute.key.as_str() == key).map(|attribute| attribute.value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::{logs::*, metrics::MeterProvider};
+
+    use super::*;
+
+    fn emits_span(key: &'static str) {
+        let sdk = Sdk::new();
+        let tracer = sdk.tracer();
+        let attributes = [KeyValue::new("messaging.system", "queue"), KeyValue::new(key, 1)];
+        drop(tracer.span_builder("push orders").with_attributes(attributes).start(&tracer));
+    }
+
+    fn emits_metric(key: &'static str) {
+        let sdk = Sdk::new();
+        let counter = sdk.meter_provider().meter("queue").u64_counter("messaging.client.sent.messages").build();
+        counter.add(1, &[KeyValue::new(key, 1)]);
+    }
+
+    fn emits_event(key: &'static str) {
+        let sdk = Sdk::new();
+        let logger = sdk.0.signals.loggers.logger("queue");
+        let mut record = logger.create_log_record();
+        record.set_event_name("messaging.process.exception");
+        record.add_attribute(key, 1);
+        logger.emit(record);
+    }
+
+    #[test]
+    fn what_no_registry_knows_is_found_though_nobody_reads() {
+        for emits in [emits_span, emits_metric, emits_event] {
+            emits("messaging.message.id");
+            let unread = std::panic::catch_unwind(|| emits("messaging.colour"));
+            let message = *unread.unwrap_err().downcast::<String>().unwrap();
+            assert!(message.contains("neither registry knows `messaging.colour`"), "{message}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::{attributes, known, name_of};
 pub(crate) struct Signals {
     pub(crate) meters: SdkMeterProvider,
     metrics: InMemoryMetricExporter,
-    loggers: SdkLoggerProvider,
+    pub(crate) loggers: SdkLoggerProvider,
     logs: InMemoryLogExporter,
 }
 
@@ -42,11 +42,14 @@ impl Signals {
         builder.meter_provider(self.meters.clone()).logger_provider(self.loggers.clone())
     }
 
-    pub(crate) fn measured(&self) -> String {
+    pub(crate) fn metrics(&self) -> Option<ResourceMetrics> {
         self.metrics.reset();
         self.meters.force_flush().expect("metrics are collected");
-        let collected = self.metrics.get_finished_metrics().expect("the exporter answers");
-        let lines: BTreeSet<_> = collected.last().map(lines).unwrap_or_default();
+        self.metrics.get_finished_metrics().expect("the exporter answers").pop()
+    }
+
+    pub(crate) fn measured(&self) -> String {
+        let lines: BTreeSet<_> = self.metrics().as_ref().map(lines).unwrap_or_default();
         lines.into_iter().map(|line| line + "\n").collect()
     }
 

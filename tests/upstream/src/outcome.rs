@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use conventions::Convention;
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
     Passed,
@@ -52,7 +54,7 @@ impl Spans {
     pub(crate) fn add(&mut self, process: &str, report: &str) {
         let lines: Vec<_> = report.lines().collect();
         let parts: Vec<_> = lines.first().map(|line| line.split('\t').collect()).unwrap_or_default();
-        let (&[started, ended, open], 1) = (parts.as_slice(), lines.len()) else {
+        let (&[started, ended, open, attributes], 1) = (parts.as_slice(), lines.len()) else {
             self.problems.push(format!("{process} did not report its spans"));
             return;
         };
@@ -63,6 +65,9 @@ impl Spans {
         if started != ended || !open.is_empty() {
             self.problems.push(format!("{process} started {started} spans and ended {ended}; open: {open}"));
         }
+        let attributes = attributes.split("; ").filter(|name| !name.is_empty());
+        let unknown = attributes.filter_map(|name| Convention::get().knows(name).err());
+        self.problems.extend(unknown.map(|unknown| format!("{process}: {unknown}")));
     }
 }
 
@@ -143,23 +148,25 @@ test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out
     #[test]
     fn spans_are_added_up() {
         let mut spans = Spans::default();
-        spans.add("a", "3\t3\t\n");
-        spans.add("b", "4\t4\t\n");
+        spans.add("a", "3\t3\t\tmessaging.system; messaging.nats.stream.name\n");
+        spans.add("b", "4\t4\t\t\n");
         assert_eq!(spans, Spans { started: 7, ended: 7, problems: Vec::new() });
     }
 
     #[test]
-    fn an_open_span_and_a_missing_report_are_problems() {
+    fn an_open_span_a_missing_report_and_an_unknown_attribute_are_problems() {
         let mut spans = Spans::default();
-        spans.add("a", "3\t2\tsend orders\n");
+        spans.add("a", "3\t2\tsend orders\t\n");
         spans.add("b", "");
-        spans.add("c", "1\t1\t\n1\t1\t\n");
+        spans.add("c", "1\t1\t\t\n1\t1\t\t\n");
+        spans.add("d", "1\t1\t\tmessaging.system; messaging.colour\n");
         assert_eq!(
             spans.problems,
             [
                 "a started 3 spans and ended 2; open: send orders",
                 "b did not report its spans",
                 "c did not report its spans",
+                "d: neither registry knows `messaging.colour`",
             ]
         );
     }

@@ -92,12 +92,14 @@ impl Message {
         info::parse(self.reply.as_ref().ok_or_else(missing)?)
     }
 
-    /// Through the raw client: it is no publish of the user's.
+    /// Through the raw context, which is that of the connection the message came by: it is no publish of the user's.
     async fn acknowledge(&self, payload: Bytes) -> Result<(), Error> {
         let Some(reply) = &self.reply else {
             return Err(io::Error::other("No reply subject, not a JetStream message").into());
         };
-        Ok(self.context.traced_client().get_ref().publish(reply.clone(), payload).await?)
+        let (subject, context) = (reply.clone(), self.context.get_ref());
+        let answer = async_nats::message::OutboundMessage { subject, payload, reply: None, headers: None };
+        Ok(async_nats::client::traits::Publisher::publish_message(context, answer).await?)
     }
 
     fn settling(&self, kind: AckKind) -> Settling<'_> {

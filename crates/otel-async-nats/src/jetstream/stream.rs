@@ -10,6 +10,7 @@ use async_nats::{
     Error,
     jetstream::consumer::{FromConsumer, IntoConsumerConfig},
 };
+use otel_messaging::Instrumentation;
 
 use crate::{
     Client,
@@ -30,6 +31,12 @@ pub struct Stream<T = Info> {
 impl<T> Stream<T> {
     pub(crate) fn new(inner: async_nats::jetstream::stream::Stream<T>, client: Arc<Client>) -> Self {
         Self { inner, client }
+    }
+
+    /// Reports to this instrumentation from now on, as do the consumers and clones made of this value.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { client: Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation)), ..self }
     }
 
     /// The stream inside.

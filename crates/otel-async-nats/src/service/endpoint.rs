@@ -10,7 +10,7 @@ use std::{
 
 use async_nats::service::endpoint;
 use futures_core::Stream;
-use otel_messaging::adapter::waiting;
+use otel_messaging::{Instrumentation, adapter::waiting};
 
 use crate::{
     Client, Message,
@@ -30,6 +30,14 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn new(inner: endpoint::Endpoint, client: Client, source: Arc<Source>) -> Self {
         Self { inner, client, source }
+    }
+
+    /// Reports the requests that come from now on, and the answers to them, to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        let client = self.client.with_instrumentation(instrumentation);
+        let source = Arc::new(self.source.reported_by(client.telemetry().clone()));
+        Self { client, source, ..self }
     }
 
     /// The endpoint inside.

@@ -15,7 +15,7 @@ use async_nats::{Error, HeaderMap, PublishError};
 use bytes::Bytes;
 use opentelemetry::{Context, trace::TraceContextExt};
 use otel_messaging::{
-    MessageExt,
+    Instrumentation, MessageExt,
     adapter::{Call, ProcessSpan},
 };
 
@@ -134,6 +134,12 @@ impl Service {
         Self { inner, client, queue_group: queue_group.unwrap_or_else(|| DEFAULT_QUEUE_GROUP.to_owned()) }
     }
 
+    /// Reports to this instrumentation from now on, as do the groups and endpoints made of this value.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { client: self.client.with_instrumentation(instrumentation), ..self }
+    }
+
     /// The service inside.
     pub fn get_ref(&self) -> &async_nats::service::Service {
         &self.inner
@@ -214,6 +220,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// Reports to this instrumentation from now on, as do the groups and endpoints made of this value.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { client: self.client.with_instrumentation(instrumentation), ..self }
+    }
+
     /// The group inside.
     pub fn get_ref(&self) -> &async_nats::service::Group {
         &self.inner

@@ -1,10 +1,17 @@
+use std::sync::Arc;
+
 use opentelemetry::trace::TraceContextExt;
-use otel_messaging::{MessageExt, process_batch};
+use opentelemetry_sdk::trace::SpanData;
+use otel_messaging::{
+    MessageExt,
+    adapter::{Arrival, Destination, ProcessSpan},
+    process_batch,
+};
 use support::{Sdk, attribute as value_of};
 
 use crate::{
     block_on,
-    queue::{HeaderMap, Queue},
+    queue::{HeaderMap, PROCESS, Queue},
 };
 
 #[test]
@@ -69,7 +76,7 @@ fn a_batch_counts_all_messages_and_links_as_many_as_may_be() {
 }
 
 #[test]
-fn a_batch_over_several_destinations_names_none() {
+fn a_batch_over_several_destinations_names_them_on_the_links() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push_to("orders", HeaderMap::default(), "1", |_| ()).unwrap();
@@ -82,6 +89,88 @@ fn a_batch_over_several_destinations_names_none() {
     assert_eq!(value_of(batch, "messaging.destination.name"), None);
     let names = batch.links.iter().map(|link| support::link_attribute(link, "messaging.destination.name"));
     assert_eq!(names.collect::<Vec<_>>(), [Some("orders".to_owned()), Some("refunds".to_owned())]);
+}
+
+/// No more of a message than its process span.
+struct Part(Arc<ProcessSpan>);
+
+impl MessageExt for Part {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        Some(&self.0)
+    }
+}
+
+/// Handles one message of each of these places together, and gives the batch's span, and its duration's attributes.
+fn together(sdk: &Sdk, places: &[[&str; 2]], describe: impl Fn(Destination) -> Destination) -> (SpanData, String) {
+    let queue = Queue::new(sdk.all_signals_builder().build());
+    let messages: Vec<_> = places
+        .iter()
+        .map(|place| {
+            let named = || describe(Destination::named(place.concat()).with("messaging.client.id", "us").at("b", 1));
+            let operation = queue.telemetry.operation(PROCESS, place, named);
+            Part(queue.telemetry.hand_out(queue.telemetry.call().unwrap(), operation, Arrival::new(None), |_| ()))
+        })
+        .collect();
+    block_on(process_batch(&messages, async {}));
+    let measured = sdk.measured();
+    let duration = measured.lines().find(|line| line.starts_with("messaging.process.duration")).unwrap();
+    let attributes = duration.split_once("{").unwrap().1.split_once("}").unwrap().0.to_owned();
+    (sdk.spans().pop().unwrap(), attributes)
+}
+
+#[test]
+fn a_batch_over_several_destinations_has_what_they_have_in_common() {
+    let called: fn(&[&str]) -> String = |parts| parts.concat();
+    let both = [["orders.", "paid"], ["orders.", "sent"]];
+    let series = "messaging.operation.name = \"process\", messaging.system = \"queue\", server.address = \"b\", \
+                  server.port = 1";
+    let in_common = format!("messaging.destination.name = \"orders.\", {series}");
+    let cases = [
+        // One place of two messages, two that have a part in common, two that have none.
+        ([both[0]; 2], Some(called), "process orders.paid", Some("orders.paid")),
+        (both, Some(called), "process orders.", Some("orders.")),
+        ([both[0], ["refunds.", "made"]], Some(called), "process b:1", None),
+        // Nobody says what they are called together.
+        (both, None, "process b:1", None),
+    ];
+    for (places, called, name, destination) in cases {
+        let sdk = Sdk::new();
+        let (batch, measured) = together(&sdk, &places, |one| match called {
+            Some(called) => one.together(called),
+            None => one,
+        });
+        assert_eq!(batch.name, name);
+        let told = |key| value_of(&batch, key).map(ToString::to_string);
+        assert_eq!(told("messaging.destination.name").as_deref(), destination, "{name}");
+        assert_eq!(told("server.address").as_deref(), Some("b"), "{name}");
+        assert_eq!(told("messaging.client.id").as_deref(), Some("us"), "{name}");
+        match destination {
+            Some("orders.") => assert_eq!(measured, in_common),
+            Some(own) => assert_eq!(measured, in_common.replace("orders.", own)),
+            None => assert_eq!(measured, series),
+        }
+    }
+}
+
+#[test]
+fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be() {
+    let both = [["orders.", "paid"], ["orders.", "sent"]];
+    for (limit, temporary, shown) in [(1_000, false, true), (2, false, false), (1_000, true, false)] {
+        let sdk = Sdk::new();
+        let queue = Queue::new(sdk.instrumentation_builder().destination_limit(limit).build());
+        let messages = both.map(|place| {
+            let described = || {
+                let named = Destination::named(place.concat()).together(|parts| parts.concat());
+                if temporary { named.temporary() } else { named }
+            };
+            let operation = queue.telemetry.operation(PROCESS, &place, described);
+            Part(queue.telemetry.hand_out(queue.telemetry.call().unwrap(), operation, Arrival::new(None), |_| ()))
+        });
+        block_on(process_batch(&messages, async {}));
+        let batch = sdk.spans().pop().unwrap();
+        assert_eq!(batch.name, if shown { "process orders." } else { "process" }, "{limit}, {temporary}");
+        assert_eq!(value_of(&batch, "messaging.destination.name").unwrap().as_str(), "orders.");
+    }
 }
 
 #[test]
@@ -107,7 +196,7 @@ fn an_empty_batch_has_no_span() {
 }
 
 #[test]
-fn a_receive_span_links_what_it_brought() {
+fn a_receive_span_links_what_it_brought_with_what_each_alone_has() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     for id in ["1", "2"] {
@@ -120,6 +209,41 @@ fn a_receive_span_links_what_it_brought() {
     assert_eq!(pull.name, "pull orders");
     let linked: Vec<_> = pull.links.iter().map(|link| link.span_context.span_id()).collect();
     assert_eq!(linked, [spans[0].span_context.span_id(), spans[1].span_context.span_id()]);
+    let ids = pull.links.iter().map(|link| support::link_attribute(link, "messaging.message.id"));
+    assert_eq!(ids.collect::<Vec<_>>(), [Some("1".to_owned()), Some("2".to_owned())]);
+}
+
+/// What all have is on the span, whether they are linked or not, and the operation's own words go before.
+#[test]
+fn p03_what_a_receive_span_says_holds_of_every_message_it_brought() {
+    let pulled = |ids: [&str; 3]| {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.instrumentation_builder().max_links(2).build());
+        ids.iter().for_each(|id| queue.push(id).unwrap());
+        let messages = queue.pull();
+        assert_eq!(messages.len(), 3);
+        let told = sdk.described();
+        drop(messages);
+        told.split_once("pull orders\n").unwrap().1.to_owned()
+    };
+    let pull = |links: &str, id: &str| {
+        format!(
+            "  kind CLIENT
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  root
+  link push orders{links}
+  link push orders{links}
+  status unset
+  messaging.batch.message_count = 3
+  messaging.destination.name = \"orders\"
+{id}  messaging.operation.name = \"pull\"
+  messaging.operation.type = \"receive\"
+  messaging.system = \"queue\"
+"
+        )
+    };
+    assert_eq!(pulled(["1", "1", "1"]), pull("", "  messaging.message.id = \"1\"\n"));
+    assert_eq!(pulled(["1", "1", "2"]), pull(" {messaging.message.id = \"1\"}", ""), "the third is not linked");
 }
 
 #[test]

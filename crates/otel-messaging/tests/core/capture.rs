@@ -49,14 +49,32 @@ fn p26_nothing_of_a_message_is_shown_by_default() {
     assert_eq!(captured(private(), |builder| builder), []);
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().build());
-    assert!(!queue.telemetry.captures_key() && !queue.telemetry.captures_sizes());
+    assert!(queue.telemetry.captured_key(b"4711").is_none() && !queue.telemetry.captures_sizes());
     queue.push_with(private(), "1").unwrap();
     queue.pop().unwrap().fail(&"declined");
     for text in [sdk.described(), sdk.measured(), sdk.events()] {
         assert!(!text.contains("secret") && !text.contains("Bearer") && !text.contains("user=me"), "{text}");
     }
     let asked = Queue::new(sdk.instrumentation_builder().capture_key(true).capture_sizes(true).build());
-    assert!(asked.telemetry.captures_key() && asked.telemetry.captures_sizes());
+    assert!(asked.telemetry.captured_key(b"4711").is_some() && asked.telemetry.captures_sizes());
+}
+
+#[test]
+fn p26_a_key_is_redacted_and_cut_as_a_header_is() {
+    let shown = |key: &[u8], configure: &dyn Fn(InstrumentationBuilder) -> InstrumentationBuilder| {
+        let queue = Queue::new(configure(Sdk::new().instrumentation_builder().capture_key(true)).build());
+        queue.telemetry.captured_key(key).map(|shown| shown.as_str().to_owned())
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(shown(b"4711", &|b| b), some("4711"));
+    assert_eq!(shown(b"\xff", &|b| b), None, "no text");
+    assert_eq!(shown(&[b'x'; 1_000], &|b| b), some(&"x".repeat(256)));
+    assert_eq!(shown("grün".as_bytes(), &|b| b.capture_limit(3)), some("gr"), "cut at a character");
+    let masked = |name: &str, key: &str| Some(format!("{name} of {}", key.len()));
+    assert_eq!(shown(b"4711", &|b| b.redact(masked)), some("messaging.kafka.message.key of 4"));
+    assert_eq!(shown(b"4711", &|b| b.redact(masked).capture_limit(9)), some("messaging"), "redacted before it is cut");
+    assert_eq!(shown(b"4711", &|b| b.redact(|_, _| None)), None);
+    assert_eq!(shown(b"4711", &|b| b.redact(|_, _| panic!("a redactor's bug"))), None);
 }
 
 #[test]

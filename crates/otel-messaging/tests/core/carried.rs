@@ -98,6 +98,29 @@ fn of_the_message_a_loop_has_in_hand_is_replaced() {
 }
 
 #[test]
+fn of_the_message_being_processed_is_known_also_after_its_loop_has_asked_for_another() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let sent = queue.messages[0].0.clone();
+    let message = queue.pop().unwrap();
+    let in_hand = sequential_blocking(|| {
+        queue.push("2").unwrap();
+        let in_hand = queue.pop().unwrap();
+        message.in_scope(|| {
+            // The loop's message is not in hand any more, though it was taken in hand outside of this.
+            assert!(queue.pop().is_none());
+            queue.push_with(message.headers.clone(), "3").unwrap();
+        });
+        in_hand.headers.clone()
+    });
+    assert_ne!(queue.messages[0].0, sent);
+    // Nothing of the loop is left on the thread.
+    queue.push_with(in_hand.clone(), "4").unwrap();
+    assert_eq!(queue.messages[1].0, in_hand);
+}
+
+#[test]
 fn can_be_kept_always() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().carried_context(CarriedContext::Keep).build());

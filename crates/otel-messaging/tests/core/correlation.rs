@@ -10,13 +10,13 @@ use opentelemetry::{
     baggage::BaggageExt,
     trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceState, Tracer},
 };
-use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
 use otel_messaging::{
-    Auto, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+    Auto, Correlation, InstrumentationBuilder, MessageExt,
     adapter::{Arrival, Clock},
     process_batch,
 };
-use support::{Sdk, w3c};
+use support::Sdk;
 
 use crate::{
     block_on,
@@ -353,8 +353,8 @@ impl ShouldSample for Notes {
 #[test]
 fn p25_samplers_see_attributes_and_links() {
     let notes = Notes::default();
-    let provider = SdkTracerProvider::builder().with_sampler(notes.clone()).build();
-    let mut queue = Queue::new(Instrumentation::builder().tracer_provider(provider).propagator(w3c()).build());
+    let sdk = Sdk::with_sampler(notes.clone());
+    let mut queue = Queue::new(sdk.instrumentation());
     queue.push_with(HeaderMap::default().with("traceparent", SAMPLED), "1").unwrap();
     let message = queue.pop_as("orders", |a| a.attempt(2).redelivered(true)).unwrap();
     message.in_scope(|| ());

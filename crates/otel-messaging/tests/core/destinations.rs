@@ -1,7 +1,10 @@
-use otel_messaging::adapter::{Destination, OperationName};
+use otel_messaging::{
+    OperationType,
+    adapter::{Arrival, Destination, OperationName, Settles},
+};
 use support::{Sdk, attribute as value_of};
 
-use crate::queue::{HeaderMap, PUSH, Queue};
+use crate::queue::{ACK, CREATE, HeaderMap, PROCESS, PULL, PUSH, Queue};
 
 fn name_of(queue: &Queue, sdk: &Sdk, name: OperationName, destination: Destination) -> String {
     let operation = queue.telemetry.operation(name, &[&format!("{destination:?}")], || destination);
@@ -69,4 +72,36 @@ fn a_user_s_function_gives_names_their_templates() {
     let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
     assert_eq!(names, ["push orders.{id}", "push orders.{id}", "push refunds"]);
     assert_eq!(value_of(&spans[1], "messaging.destination.name").unwrap().as_str(), "orders.2");
+}
+
+#[test]
+fn a_server_that_is_named_by_its_address_is_the_peer_of_what_is_asked_of_it() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    for (host, is_peer) in [("127.0.0.1", true), ("::1", true), ("broker-1.example.com", false), ("localhost", false)] {
+        for name in [PUSH, PULL, ACK, CREATE, PROCESS] {
+            let operation = queue.telemetry.operation(name, &[host], || Destination::named("orders").at(host, 5672));
+            let call = queue.telemetry.call().unwrap();
+            match operation.kind() {
+                OperationType::Send => queue.telemetry.send(call, &operation, None, |_| ()).succeed(),
+                OperationType::Receive => {
+                    queue.telemetry.receive(call, &operation, std::iter::empty(), |_| ()).succeed()
+                }
+                OperationType::Settle => queue.telemetry.settle(call, &operation, Settles::Unknown, |_| ()).succeed(),
+                OperationType::Create => queue.telemetry.create(call, &operation, &mut HeaderMap::default(), |_| ()),
+                _ => drop(queue.telemetry.hand_out(call, operation, Arrival::new(None), |_| ())),
+            }
+            let spans = sdk.spans();
+            let span = spans.last().unwrap();
+            let told = |host_key: &str, port_key: &str| {
+                let port = value_of(span, port_key).map(ToString::to_string);
+                value_of(span, host_key).map(ToString::to_string).zip(port)
+            };
+            let server = Some((host.to_owned(), "5672".to_owned()));
+            assert_eq!(told("server.address", "server.port"), server, "{}", span.name);
+            // The convention has no peer for what asks the server for nothing.
+            let peer = server.filter(|_| is_peer && name != CREATE && name != PROCESS);
+            assert_eq!(told("network.peer.address", "network.peer.port"), peer, "{} at {host}", span.name);
+        }
+    }
 }

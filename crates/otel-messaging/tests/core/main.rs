@@ -5,6 +5,7 @@ use std::future::Future;
 #[path = "../queue/mod.rs"]
 mod queue;
 
+mod any_names;
 mod batch;
 mod capture;
 mod carried;

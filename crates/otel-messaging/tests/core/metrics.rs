@@ -7,10 +7,7 @@ use std::{
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
-    metrics::{
-        InMemoryMetricExporter, PeriodicReader, SdkMeterProvider,
-        data::{AggregatedMetrics, Metric, MetricData},
-    },
+    metrics::data::{AggregatedMetrics, Metric, MetricData},
     trace::Sampler,
 };
 use otel_messaging::{
@@ -70,24 +67,21 @@ const METRICS: [&str; 6] = [
 ];
 
 /// The SDK's own view of what was measured.
-struct Meters {
-    provider: SdkMeterProvider,
-    exporter: InMemoryMetricExporter,
-}
+struct Meters(Sdk);
 
 impl Meters {
     fn new() -> Self {
-        let exporter = InMemoryMetricExporter::default();
-        let reader = PeriodicReader::builder(exporter.clone()).with_interval(Duration::from_secs(86_400)).build();
-        Self { provider: SdkMeterProvider::builder().with_reader(reader).build(), exporter }
+        Self(Sdk::new())
     }
 
-    fn each(&self, mut see: impl FnMut(&Metric)) {
-        self.exporter.reset();
-        self.provider.force_flush().unwrap();
-        for collected in self.exporter.get_finished_metrics().unwrap() {
-            collected.scope_metrics().flat_map(|scope| scope.metrics()).for_each(&mut see);
-        }
+    /// Reports here, and no spans.
+    fn instrumentation_builder(&self) -> InstrumentationBuilder {
+        Instrumentation::builder().meter_provider(self.0.meter_provider()).without_spans()
+    }
+
+    fn each(&self, see: impl FnMut(&Metric)) {
+        let collected = self.0.metrics();
+        collected.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics()).for_each(see);
     }
 
     /// Name, attributes, and sum of each series.
@@ -171,7 +165,7 @@ fn templates(builder: InstrumentationBuilder) -> InstrumentationBuilder {
 #[test]
 fn instruments_are_those_of_the_convention_and_two_of_ours() {
     let meters = Meters::new();
-    let builder = Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans();
+    let builder = meters.instrumentation_builder();
     everything(&mut Queue::new(builder.build()));
     let mut found = BTreeSet::new();
     meters.each(|metric| {
@@ -194,7 +188,7 @@ fn instruments_are_those_of_the_convention_and_two_of_ours() {
 #[test]
 fn each_series_has_the_attributes_of_its_metric_and_no_others() {
     let meters = Meters::new();
-    let builder = templates(Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans());
+    let builder = templates(meters.instrumentation_builder());
     everything(&mut Queue::new(builder.metric_partition(true).build()));
     let table: BTreeMap<&str, Vec<&str>> = ATTRIBUTES
         .lines()
@@ -470,7 +464,7 @@ fn a_message_that_need_not_be_settled_is_not_dropped() {
 /// The queue times that were recorded of a message that says it was sent then: their sum, and by which clock.
 fn queue_time(at: SystemTime, clock: Clock) -> Option<(f64, String)> {
     let meters = Meters::new();
-    let builder = Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans();
+    let builder = meters.instrumentation_builder();
     let mut queue = Queue::new(builder.build());
     queue.push("1").unwrap();
     drop(queue.pop_as("orders", |a| a.sent(at, clock)));
@@ -542,13 +536,13 @@ fn a_clock_that_was_set_back_gives_no_duration() {
 #[test]
 fn the_number_of_series_is_bounded_whatever_names_come() {
     let meters = Meters::new();
-    let builder = Instrumentation::builder().meter_provider(meters.provider.clone()).without_spans();
+    let builder = meters.instrumentation_builder();
     let mut queue = Queue::new(builder.build());
-    for name in 0..100_000 {
-        let name = format!("orders.{name}");
+    let mut through = |name: String| {
         queue.push_to(&name, HeaderMap::default(), "1", |_| ()).unwrap();
         drop(queue.pop_from(&name));
-    }
+    };
+    (0..100_000).for_each(|name| through(format!("orders.{name}")));
     let series = meters.series();
     let of = |metric: &'static str| series.iter().filter(move |(name, ..)| name == metric);
     // (limit + 1) × operations, of which each of these measures one.
@@ -559,4 +553,28 @@ fn the_number_of_series_is_bounded_whatever_names_come() {
     assert_eq!((total(METRICS[1]), total(METRICS[2])), (100_000.0, 100_000.0), "none is lost");
     let unnamed = of(METRICS[1]).find(|(_, attributes, _)| !attributes.contains_key("messaging.destination.name"));
     assert_eq!(unnamed.unwrap().2, 99_000.0);
+}
+
+#[test]
+fn names_behind_a_template_take_no_place_from_others() {
+    let meters = Meters::new();
+    let mut queue = Queue::new(templates(meters.instrumentation_builder()).build());
+    let mut through = |name: &str| {
+        queue.push_to(name, HeaderMap::default(), "1", |_| ()).unwrap();
+        drop(queue.pop_from(name));
+    };
+    (0..100_000).for_each(|name| through(&format!("refunds.{name}")));
+    through("orders");
+    let shown = ["messaging.destination.template", "messaging.destination.name"];
+    for metric in METRICS.into_iter().take(4) {
+        let mut found: Vec<_> = meters
+            .series()
+            .into_iter()
+            .filter(|(name, ..)| name == metric)
+            .map(|(_, attributes, _)| shown.map(|key| attributes.get(key).cloned()))
+            .collect();
+        found.sort();
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(found, [[None, some("orders")], [some("refunds.{id}"), None]], "{metric}");
+    }
 }

@@ -1,7 +1,7 @@
 //! A message that is sent again.
 
-use opentelemetry::trace::TraceContextExt;
-use otel_messaging::{MessageExt, process_batch};
+use opentelemetry::trace::{SpanKind, TraceContextExt};
+use otel_messaging::{CarriedContext, MessageExt, process_batch};
 use support::Sdk;
 
 use crate::{
@@ -30,6 +30,26 @@ fn p07_p08_a_republished_message_has_a_new_context_that_links_where_it_came_from
     // It ends with the closure.
     queue.push("2").unwrap();
     assert_eq!(links(&sdk.spans()[3]).len(), 0);
+}
+
+#[test]
+fn whatever_is_done_with_a_context_that_a_message_carries_that_of_a_retry_is_new() {
+    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for carried in [CarriedContext::Keep, CarriedContext::Auto, CarriedContext::Replace] {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.instrumentation_builder().carried_context(carried).build());
+        queue.messages.push_back((HeaderMap::default().with("traceparent", theirs), "1".to_owned()));
+        let message = queue.pop().unwrap();
+        message.fail(&"declined");
+        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        let spans = sdk.spans();
+        let [process, again] = &spans[..] else { panic!("{}", sdk.described()) };
+        assert_eq!(again.span_kind, SpanKind::Producer, "{carried:?}");
+        let creation = process.links[0].span_context.span_id();
+        assert_eq!(links(again), [creation, process.span_context.span_id()], "{carried:?}");
+        let own = again.span_context.span_id().to_string();
+        assert!(queue.messages[0].0.0["traceparent"].contains(&own), "{carried:?}");
+    }
 }
 
 #[test]
@@ -91,10 +111,10 @@ fn a_created_message_that_is_a_retry_links_too_and_its_send_leaves_it() {
     let spans = sdk.spans();
     let [push, process, create, sent] = &spans[..] else { panic!("{}", sdk.described()) };
     assert_eq!(create.name, "create orders");
-    assert_eq!(create.span_kind, opentelemetry::trace::SpanKind::Producer);
+    assert_eq!(create.span_kind, SpanKind::Producer);
     assert_eq!(links(create), [push.span_context.span_id(), process.span_context.span_id()]);
     assert_eq!(links(sent), [create.span_context.span_id()]);
-    assert_eq!(sent.span_kind, opentelemetry::trace::SpanKind::Client);
+    assert_eq!(sent.span_kind, SpanKind::Client);
 }
 
 #[test]

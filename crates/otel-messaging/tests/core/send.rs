@@ -4,13 +4,15 @@ use std::{
 };
 
 use opentelemetry::{
+    Context, KeyValue, TraceId,
     baggage::BaggageExt,
-    trace::{SpanKind, Status, TraceContextExt},
+    propagation::{Extractor, Injector},
+    trace::{Link, SpanKind, Status, TraceContextExt, TraceState},
 };
-use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 use otel_messaging::{
     Instrumentation,
-    adapter::{Arrival, Destination},
+    adapter::{Arrival, Destination, Headers, Room},
     semconv::{attribute, ours},
 };
 use support::{Sdk, attribute as value_of};
@@ -88,22 +90,87 @@ fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
     assert_eq!(kinds, [SpanKind::Client, SpanKind::Client]);
 }
 
+/// Headers of a message that takes only so much.
+struct Narrow(HeaderMap, Room);
+
+impl Injector for Narrow {
+    fn set(&mut self, key: &str, value: String) {
+        self.0.set(key, value);
+    }
+}
+
+impl Extractor for Narrow {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys()
+    }
+}
+
+impl Headers for Narrow {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn room(&self) -> Room {
+        self.1
+    }
+}
+
+/// Sends a message with room for so many bytes in headers, each of which takes five beside; what is in its headers then.
+fn sent_with_room(sdk: &Sdk, bytes: usize) -> Vec<String> {
+    let queue = Queue::new(sdk.instrumentation());
+    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let mut headers = Narrow(HeaderMap::default(), Room::new(bytes, 5));
+    queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, Some(&mut headers), |_| ()).succeed();
+    headers.0.0.into_keys().collect()
+}
+
 #[test]
-fn what_would_be_injected_is_measured_to_the_byte() {
+fn a_context_is_written_where_there_is_room_to_the_byte() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
     let remote = HeaderMap::default()
         .with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         .with("tracestate", "vendor=1,other=22");
     let remote = opentelemetry::propagation::TextMapPropagator::extract(&support::w3c(), &remote);
     let request = sdk.app_span_in("request", &remote);
     let _current = request.with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
-    let injected = queue.telemetry.injected(&queue.telemetry.call().unwrap());
-    queue.push("1").unwrap();
-    let headers = &queue.messages[0].0.0;
-    assert_eq!(injected.headers, 3);
-    assert_eq!(injected.headers, headers.len());
-    assert_eq!(injected.bytes, headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>());
+    let needed = [("traceparent", 55), ("tracestate", "vendor=1,other=22".len()), ("baggage", "tenant.id=7".len())];
+    let needed = needed.iter().map(|(name, value)| name.len() + value + 5).sum::<usize>();
+    assert_eq!(sent_with_room(&sdk, needed), ["baggage", "traceparent", "tracestate"]);
+    assert_eq!(sent_with_room(&sdk, needed - 1), [""; 0]);
+    let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
+    assert_eq!(kinds, [SpanKind::Producer, SpanKind::Client]);
+}
+
+/// A sampler that writes into the tracestate, as those do that sample by probability.
+#[derive(Debug, Clone)]
+struct Notes;
+
+impl ShouldSample for Notes {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        _: &str,
+        _: &SpanKind,
+        _: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        let trace_state = TraceState::from_key_value([("ot", "th:8")]).unwrap();
+        SamplingResult { decision: SamplingDecision::RecordAndSample, attributes: Vec::new(), trace_state }
+    }
+}
+
+#[test]
+fn what_a_sampler_adds_does_not_make_a_message_too_large() {
+    let sdk = Sdk::with_sampler(Notes);
+    let traceparent = "traceparent".len() + 55 + 5;
+    assert_eq!(sent_with_room(&sdk, traceparent), [""; 0]);
+    let tracestate = "tracestate".len() + "ot=th:8".len() + 5;
+    assert_eq!(sent_with_room(&sdk, traceparent + tracestate), ["traceparent", "tracestate"]);
 }
 
 #[test]

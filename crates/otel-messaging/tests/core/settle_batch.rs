@@ -65,6 +65,45 @@ ack orders
 }
 
 #[test]
+fn what_the_settlement_says_itself_is_not_said_twice_and_stays() {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let span = sdk.app_span("one");
+    // As a number, and all up to it: the one that is known has the same, or another.
+    for known in ["17", "16"] {
+        let call = queue.telemetry.call().unwrap();
+        let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
+        let messages = vec![(Some(span.span().span_context().clone()), about(known))];
+        let up_to = |attributes: &mut Attributes| attributes.set(attribute::MESSAGING_MESSAGE_ID, "17");
+        // How many there are nobody knows.
+        queue.telemetry.settle_known(call, &operation, messages.into_iter(), up_to).settled(Settlement::Ack);
+    }
+    span.span().end();
+    let ack = |link: &str| {
+        format!(
+            "\
+ack orders
+  kind CLIENT
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  root
+  link one{link}
+  status unset
+  messaging.destination.name = \"orders\"
+  messaging.message.conversation_id = \"all\"
+  messaging.message.id = \"17\"
+  messaging.operation.name = \"ack\"
+  messaging.operation.type = \"settle\"
+  messaging.system = \"queue\"
+  otel_messaging.settlement.outcome = \"ack\"
+"
+        )
+    };
+    let described = sdk.described();
+    let expected = ack("") + &ack(" {messaging.message.id = \"16\"}");
+    assert!(described.ends_with(&expected), "{described}");
+}
+
+#[test]
 fn without_a_tracer_all_of_them_are_counted_and_none_of_nothing() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.all_signals_builder().without_spans().build());

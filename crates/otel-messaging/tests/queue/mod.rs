@@ -9,8 +9,8 @@ use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::{
     Instrumentation, MessageExt,
     adapter::{
-        Arrival, Attributes, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry, scope,
-        waiting,
+        Arrival, Attributes, Batch, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry,
+        scope, waiting,
     },
     semconv::attribute,
 };
@@ -174,12 +174,10 @@ impl Queue {
         let messages: Vec<_> = std::iter::from_fn(|| self.pop()).collect();
         if let Some(call) = call {
             let operation = self.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
-            let count = i64::try_from(messages.len()).unwrap();
-            self.telemetry
-                .receive(call, &operation, messages.iter().filter_map(MessageExt::process_span), |attributes| {
-                    attributes.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
-                })
-                .succeed();
+            let mut batch = Batch::default();
+            messages.iter().for_each(|message| batch.add(message.process_span()));
+            assert_eq!((batch.len(), batch.is_empty()), (messages.len(), messages.is_empty()));
+            self.telemetry.receive_batch(call, &operation, batch).succeed();
         }
         messages
     }

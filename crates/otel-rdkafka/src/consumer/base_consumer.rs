@@ -1,6 +1,10 @@
 //! Low-level consumers: `rdkafka::consumer::base_consumer`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use otel_messaging::{
     Instrumentation,
@@ -111,13 +115,14 @@ fn poll<'a>(
     let Some(call) = kafka.call() else {
         return poll(timeout).map(|result| hand_out(kafka, kafka.call(), None, result));
     };
+    let since = Some(call.at());
+    let callbacks = kafka.callbacks();
     match poll(AT_ONCE) {
-        Some(result) => {
-            let since = if kafka.telemetry.tells_polls() { Some(call.clone()) } else { None };
-            Some(hand_out(kafka, Some(call), since, result))
-        }
+        Some(result) => Some(hand_out(kafka, Some(call), since, result)),
         None if timeout == AT_ONCE => None,
-        None => poll(timeout).map(|result| hand_out(kafka, kafka.call(), Some(call), result)),
+        // rdkafka's poll ends, unless it is without end, so that the application can see to what it was called back for.
+        None if timeout != Timeout::Never && kafka.callbacks() != callbacks => None,
+        None => poll(timeout).map(|result| hand_out(kafka, kafka.call(), since, result)),
     }
 }
 
@@ -126,7 +131,7 @@ fn poll<'a>(
 fn hand_out<'a>(
     kafka: &Kafka,
     now: Option<Call>,
-    since: Option<Call>,
+    since: Option<SystemTime>,
     result: KafkaResult<raw_message::BorrowedMessage<'a>>,
 ) -> KafkaResult<BorrowedMessage<'a>> {
     match result {
@@ -135,7 +140,7 @@ fn hand_out<'a>(
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {
-            kafka.poll_failed(since.or(now), &error);
+            kafka.poll_failed(now, since, &error);
             Err(error)
         }
     }

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use futures_core::Stream;
@@ -36,7 +37,7 @@ pub struct MessageStream<'a, C: ConsumerContext> {
     raw: raw::MessageStream<'a, Traced<C>>,
     context: &'a Traced<C>,
     /// When the wait for the next item began.
-    since: Option<Call>,
+    since: Option<SystemTime>,
 }
 
 impl<'a, C: ConsumerContext> MessageStream<'a, C> {
@@ -64,22 +65,20 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
         // This never waits, so what is true when it is called is true when it hands out.
         let call = kafka.call();
         let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {
-            if self.since.is_none() {
-                self.since = call;
-            }
+            self.since = self.since.or(call.as_ref().map(Call::at));
             return Poll::Pending;
         };
         let since = self.since.take();
         Poll::Ready(item.map(|result| match result {
             Ok(message) => {
                 let process = call.map(|call| {
-                    let since = kafka.telemetry.tells_polls().then(|| since.unwrap_or_else(|| call.clone()));
-                    kafka.hand_out(call, &message, since)
+                    let since = since.unwrap_or(call.at());
+                    kafka.hand_out(call, &message, Some(since))
                 });
                 Ok(BorrowedMessage::received(message, process))
             }
             Err(error) => {
-                kafka.poll_failed(since.or(call), &error);
+                kafka.poll_failed(call, since, &error);
                 Err(error)
             }
         }))

@@ -2,7 +2,7 @@
 
 use futures_channel::oneshot;
 use otel_messaging::{
-    adapter::{Call, ClientSpan, Headers},
+    adapter::{Call, ClientSpan},
     semconv::attribute,
 };
 use rdkafka::{
@@ -48,9 +48,6 @@ pub(crate) struct Sent {
 /// What librdkafka adds to key, value and headers when it holds a message against `message.max.bytes`.
 const OVERHEAD: usize = 36;
 
-/// Nearer to the limit than this, what would be injected is measured first.
-const AMPLE: usize = 65_536;
-
 impl Kafka {
     /// Starts the span of a send and writes its context into the record; without a call, nothing is told.
     pub(crate) fn begin<'a, K, P, D>(
@@ -83,11 +80,11 @@ impl Kafka {
     ) -> Sent {
         let operation = self.send_operation(topic);
         let body = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
-        let fits = self.fits(&call, body, headers.as_ref());
+        let size = OVERHEAD + body + headers.as_ref().map_or(0, |headers| native::size(headers.as_borrowed()));
+        let room = self.max_message_bytes().saturating_sub(size);
         let cluster = self.known_cluster();
-        let mut headers = RecordHeaders::new(headers);
-        let carrier = fits.then_some(&mut headers as &mut dyn Headers);
-        let span = self.telemetry.send(call, &operation, carrier, |attributes| {
+        let mut headers = RecordHeaders::new(headers, room);
+        let span = self.telemetry.send(call, &operation, Some(&mut headers), |attributes| {
             if let Some(partition) = partition {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
             }
@@ -96,16 +93,6 @@ impl Kafka {
         });
         let written = headers.written();
         Sent { span, written, partition_told: partition.is_some(), cluster_told: cluster.is_some(), seen: true }
-    }
-
-    /// Whether a context can be written into a message without making it too large.
-    fn fits(&self, call: &Call, body: usize, headers: Option<&OwnedHeaders>) -> bool {
-        let size = OVERHEAD + body + headers.map_or(0, |headers| native::size(headers.as_borrowed()));
-        let room = self.max_message_bytes().saturating_sub(size);
-        room >= AMPLE || {
-            let injected = self.telemetry.injected(call);
-            injected.bytes + injected.headers * native::MAX_LENGTHS <= room
-        }
     }
 }
 
@@ -163,8 +150,14 @@ impl Sent {
             span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
         }
         if result.is_ok()
-            && let Some(Address { host, port }) = kafka.brokers.find(native::broker_id(message))
+            && let Some(address) = kafka.brokers.find(native::broker_id(message))
         {
+            let is_peer = address.is_peer();
+            let Address { host, port } = address;
+            if is_peer {
+                span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
+                span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+            }
             span.set(attribute::SERVER_ADDRESS, host);
             span.set(attribute::SERVER_PORT, i64::from(port));
         }

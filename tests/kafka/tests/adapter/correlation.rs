@@ -13,7 +13,7 @@ use otel_rdkafka::{
     Message,
     consumer::{Consumer, StreamConsumer},
     message::{Header, OwnedHeaders},
-    otel::{Correlation, HeaderInjector, MessageExt},
+    otel::{HeaderInjector, MessageExt},
     producer::{FutureProducer, FutureRecord},
 };
 use support::w3c;
@@ -25,10 +25,10 @@ fn producer(test: &Test) -> FutureProducer {
     producer.with_instrumentation(test.sdk.instrumentation())
 }
 
-fn consumer(test: &Test, correlation: Correlation) -> StreamConsumer {
+fn consumer(test: &Test) -> StreamConsumer {
     let consumer: StreamConsumer = test.consumer_config().create().unwrap();
     consumer.subscribe(&[&test.topic]).unwrap();
-    consumer.with_instrumentation(test.sdk.instrumentation_builder().correlation(correlation).build())
+    consumer.with_instrumentation(test.sdk.instrumentation())
 }
 
 async fn send(test: &Test, headers: Option<OwnedHeaders>, cx: &Context) {
@@ -63,7 +63,7 @@ async fn p02_one_request_is_one_trace_and_baggage_arrives() {
     let cx = test.sdk.app_span("request").with_baggage([KeyValue::new("tenant.id", "blue")]);
     send(&test, None, &cx).await;
     cx.span().end();
-    let consumer = consumer(&test, Correlation::default());
+    let consumer = consumer(&test);
     let message = consumer.recv().await.unwrap();
     let names: Vec<_> = headers(&message).into_iter().map(|(name, value)| (name, value.len())).collect();
     assert_eq!(names, [("traceparent".to_owned(), 55), ("baggage".to_owned(), 14)]);
@@ -74,24 +74,6 @@ async fn p02_one_request_is_one_trace_and_baggage_arrives() {
     assert!(is_child_of(&sent, &request));
     assert!(is_child_of(&process, &sent));
     assert_eq!(links(&process), [sent.span_context.span_id()]);
-}
-
-#[tokio::test]
-async fn inside_an_open_span_the_policy_decides() {
-    for (correlation, child_of_send) in
-        [(Correlation::Link, false), (Correlation::ParentIfNoAmbient, false), (Correlation::Parent, true)]
-    {
-        let test = Test::new();
-        send(&test, None, &Context::new()).await;
-        let consumer = consumer(&test, correlation);
-        let work = test.sdk.app_span("loop");
-        drop(consumer.recv().with_context(work.clone()).await.unwrap());
-        work.span().end();
-        let (sent, work, process) = (test.span("send orders"), test.span("loop"), test.span("process orders"));
-        assert_eq!(is_child_of(&process, &sent), child_of_send, "{correlation:?}");
-        assert_eq!(is_child_of(&process, &work), !child_of_send, "{correlation:?}");
-        assert!(links(&process).contains(&sent.span_context.span_id()), "{correlation:?}");
-    }
 }
 
 #[tokio::test]
@@ -110,7 +92,7 @@ async fn a_context_stored_earlier_is_kept_and_linked() {
     let wire = &test.on_the_wire(1)[0];
     let expected = [("tenant".to_owned(), "blue".to_owned()), ("traceparent".to_owned(), traceparent(&order))];
     assert_eq!(headers(wire), expected);
-    let consumer = consumer(&test, Correlation::default());
+    let consumer = consumer(&test);
     drop(consumer.recv().await.unwrap());
     assert!(is_child_of(&test.span("process orders"), &order));
 }
@@ -135,7 +117,7 @@ async fn a_forwarded_message_gets_the_forwarders_context() {
     let target = Test::with_sdk(test.sdk.clone());
     send(&test, Some(OwnedHeaders::new().insert(Header { key: "tenant", value: Some("blue") })), &Context::new()).await;
     let first = test.span("send orders");
-    let consumer = consumer(&test, Correlation::default());
+    let consumer = consumer(&test);
     let message = consumer.recv().await.unwrap();
     let forwarded = message.headers().map(otel_rdkafka::message::BorrowedHeaders::detach);
     message

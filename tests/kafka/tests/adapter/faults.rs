@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::poll;
@@ -368,6 +368,25 @@ fn an_offset_that_is_not_there() {
     let expected = KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset);
     assert_eq!(error.unwrap().unwrap_err(), expected);
     assert_eq!(attribute(&test.span("poll"), "error.type").unwrap().as_str(), "_AUTO_OFFSET_RESET");
+}
+
+/// rdkafka ends a poll when it has called the application back, whatever time is left.
+#[test]
+fn a_poll_ends_with_a_rebalance() {
+    let test = Test::new();
+    let consumer: BaseConsumer = test.consumer_config().create().unwrap();
+    let mut consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    let (tell, told) = std::sync::mpsc::channel();
+    consumer.set_nonempty_callback(move || _ = tell.send(()));
+    consumer.subscribe(&[&test.topic]).unwrap();
+    let enough = Duration::from_secs(600);
+    let called = Instant::now();
+    while consumer.assignment().unwrap().count() == 0 {
+        told.recv_timeout(PATIENCE).unwrap();
+        // What there is to hear of is there before the call.
+        assert!(consumer.poll(enough).is_none());
+    }
+    assert!(called.elapsed() < enough);
 }
 
 /// A broker has no reason to refuse, so the mock is told to.

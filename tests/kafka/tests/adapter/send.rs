@@ -89,6 +89,22 @@ async fn a_future_producer_sends() {
 }
 
 #[tokio::test]
+async fn without_an_answer_no_offset_is_told() {
+    let test = Test::new();
+    let producer: FutureProducer = test.config().set("acks", "0").create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    let record: FutureRecord<'_, (), str> = FutureRecord::to(&test.topic).payload("four apples");
+    let delivery = producer.send(record, Duration::from_secs(5)).await.unwrap();
+    assert!(delivery.offset < 0, "{}", delivery.offset);
+    let (_, sent) = SENT.split_once("unset\n").unwrap();
+    assert_eq!(
+        test.described(1),
+        sent.replace("  parent request", "  root").replace("  messaging.kafka.offset = 0\n", "")
+    );
+    assert_eq!(test.on_the_wire(1)[0].payload(), Some(&b"four apples"[..]));
+}
+
+#[tokio::test]
 async fn the_parent_of_a_send_is_the_context_at_the_call() {
     let test = Test::new();
     let producer: FutureProducer = test.config().create().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opentelemetry::{Context, trace::TraceContextExt};
 use otel_rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
@@ -116,14 +117,39 @@ async fn p22_a_stream_consumer_commits_after_the_handler() {
     assert_eq!(test.described(2), expected);
 }
 
+#[tokio::test]
+async fn a_handler_that_commits_and_then_fails_is_seen_whole() {
+    let test = test_with_messages(1);
+    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
+    consumer.subscribe(&[&test.topic]).unwrap();
+    let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
+    let message = consumer.recv().await.unwrap();
+    let handler = async {
+        consumer.commit_message(&message, CommitMode::Sync).unwrap();
+        test.sdk.app_span_in("store", &Context::current()).span().end();
+        Err::<(), _>("declined")
+    };
+    message.process(handler).await.unwrap_err();
+    drop(message);
+    let failed = COMMITTED.replacen("status unset\n", "status error: declined\n  error.type = \"&str\"\n", 1)
+        + "store\n  kind INTERNAL\n  scope app\n  parent process orders\n  status unset\n";
+    assert_eq!(test.described(3), failed);
+    let (process, store) = (test.span("process orders"), test.span("store"));
+    assert!(process.end_time >= store.end_time, "it ends with the handler and not with the commit");
+}
+
 #[test]
 fn committing_a_list_names_no_message() {
+    [CommitMode::Sync, CommitMode::Async].into_iter().for_each(a_list_is_committed);
+}
+
+fn a_list_is_committed(mode: CommitMode) {
     let test = test_with_messages(1);
     let consumer = consumer(&test);
     let message = next(&consumer);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
-    consumer.commit(&list, CommitMode::Sync).unwrap();
+    consumer.commit(&list, mode).unwrap();
     assert_eq!(
         test.described(1),
         r#"commit orders
@@ -143,7 +169,7 @@ fn committing_a_list_names_no_message() {
 "#
     );
     assert_eq!(message.offset(), 0);
-    assert_eq!(committed(&test), Offset::Offset(1));
+    eventually("the commit", || committed(&test) == Offset::Offset(1));
 }
 
 #[test]
@@ -164,6 +190,10 @@ fn a_list_of_several_topics_has_no_destination() {
 
 #[test]
 fn storing_offsets_has_no_span_and_committing_the_state_has() {
+    [CommitMode::Sync, CommitMode::Async].into_iter().for_each(the_state_is_committed);
+}
+
+fn the_state_is_committed(mode: CommitMode) {
     let test = test_with_messages(2);
     let consumer = consumer(&test);
     let message = next(&consumer);
@@ -173,7 +203,7 @@ fn storing_offsets_has_no_span_and_committing_the_state_has() {
     list.add_partition_offset(&test.topic, 0, Offset::Offset(1)).unwrap();
     consumer.store_offsets(&list).unwrap();
     assert_eq!(test.sdk.described(), "");
-    consumer.commit_consumer_state(CommitMode::Sync).unwrap();
+    consumer.commit_consumer_state(mode).unwrap();
     assert_eq!(
         test.described(1),
         r#"commit
@@ -190,7 +220,7 @@ fn storing_offsets_has_no_span_and_committing_the_state_has() {
   otel_messaging.settlement.outcome = "commit"
 "#
     );
-    assert_eq!(committed(&test), Offset::Offset(1));
+    eventually("the commit", || committed(&test) == Offset::Offset(1));
 }
 
 #[test]

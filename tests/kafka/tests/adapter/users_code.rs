@@ -180,6 +180,9 @@ async fn p11_users_code_that_panics_loses_no_message_and_no_thread() {
         survives("filter", with().filter(|_| panic!("a filter")).build()),
         survives("template", with().destination_template(|_| panic!("a template")).build()),
         survives("error type", with().error_type(|_, _| panic!("an error type")).build()),
-        survives("redactor", with().capture_headers(["*"]).redact(|_, _| panic!("a redactor")).build()),
+        survives(
+            "redactor",
+            with().capture_headers(["*"]).capture_key(true).redact(|_, _| panic!("a redactor")).build()
+        ),
     );
 }

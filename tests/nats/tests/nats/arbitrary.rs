@@ -3,7 +3,11 @@
 use std::time::SystemTime;
 
 use opentelemetry::Value;
-use otel_async_nats::{jetstream, otel::IncomingJetStream};
+use opentelemetry_sdk::trace::SpanData;
+use otel_async_nats::{
+    jetstream,
+    otel::{Incoming, IncomingJetStream},
+};
 use proptest::{prelude::*, test_runner::TestRunner};
 use support::{Sdk, attribute};
 
@@ -42,6 +46,100 @@ fn every_subject_is_taken_or_refused_as_by_the_client() {
     TestRunner::default().run(&subject(), same).unwrap();
 }
 
+/// Subjects and patterns up to what the client takes, and what looks like a wildcard and is none.
+fn pattern() -> impl Strategy<Value = String> {
+    let token =
+        prop_oneof![Just("*".to_owned()), Just(">".to_owned()), Just(String::new()), "[a-z*>$_]{1,4}", "\\PC{1,12}"];
+    prop_oneof![
+        8 => proptest::collection::vec(token, 1..8).prop_map(|tokens| tokens.join(".")),
+        1 => "[a-z.*>]{3000,4000}",
+        1 => "\\PC{0,80}",
+    ]
+}
+
+/// What a process span has to say of where its message came from.
+fn told_of(process: &SpanData, subject: &str, filter: &str) -> Result<(), TestCaseError> {
+    let is_pattern = filter.split('.').any(|token| ["*", ">"].contains(&token));
+    let text = |key| attribute(process, key).map(ToString::to_string);
+    prop_assert_eq!(text("messaging.destination.name"), Some(subject.to_owned()));
+    prop_assert_eq!(text("messaging.destination.template"), is_pattern.then(|| filter.to_owned()));
+    let temporary = ["_INBOX.", "$JS.ACK."].iter().any(|prefix| subject.starts_with(prefix));
+    prop_assert_eq!(text("messaging.destination.temporary"), temporary.then(|| "true".to_owned()));
+    let shown = if is_pattern { filter } else { subject };
+    let name = if temporary || shown.len() > 1_024 { "process".to_owned() } else { format!("process {shown}") };
+    prop_assert_eq!(&process.name, &name);
+    Ok(())
+}
+
+fn arrived(subject: &str, reply: Option<&str>) -> async_nats::Message {
+    async_nats::Message {
+        subject: subject.into(),
+        reply: reply.map(Into::into),
+        payload: "four apples".into(),
+        headers: None,
+        status: None,
+        description: None,
+        length: 0,
+    }
+}
+
+#[test]
+fn p17_only_a_pattern_is_a_template_whatever_is_subscribed_to_or_filtered_by() {
+    let runtime = runtime();
+    let sdk = Sdk::new();
+    // More names than proptest makes cases.
+    let instrumentation = sdk.instrumentation_builder().destination_limit(100_000).build();
+    let (context, info) = runtime.block_on(async {
+        let context = jetstream::new(connect_with(instrumentation).await);
+        let (stream, _) = stream_of(&context).await;
+        let info = durable(&stream, "shipping").await.cached_info().clone();
+        (context, info)
+    });
+    let client = context.client();
+    let tells = |(filter, subject, group): (String, String, bool)| {
+        let incoming = if group {
+            Incoming::queue_subscription(&client, filter.clone(), "workers")
+        } else {
+            Incoming::subscription(&client, filter.clone())
+        };
+        drop(incoming.message(arrived(&subject, None)));
+        let process = sdk.spans().pop().unwrap();
+        told_of(&process, &subject, &filter)?;
+        let told = attribute(&process, "messaging.consumer.group.name").map(ToString::to_string);
+        prop_assert_eq!(told, group.then(|| "workers".to_owned()));
+        sdk.forget();
+
+        let mut info = info.clone();
+        info.config.filter_subject.clone_from(&filter);
+        let reply = format!("$JS.ACK.S.C.1.1.1.{}.0", 1_790_230_470_084_404_000_u64);
+        let message = arrived(&subject, Some(&reply));
+        let message = async_nats::jetstream::Message { message, context: context.get_ref().clone() };
+        drop(IncomingJetStream::of(&client, &info).message(message));
+        told_of(&sdk.spans().pop().unwrap(), &subject, &filter)?;
+        sdk.forget();
+        Ok(())
+    };
+    TestRunner::default().run(&(pattern(), pattern(), any::<bool>()), tells).unwrap();
+}
+
+#[test]
+fn the_jetstream_api_and_nothing_else_is_the_clients_own_business() {
+    let runtime = runtime();
+    let sdk = Sdk::new();
+    let client = runtime.block_on(connect(&sdk));
+    let token = prop_oneof![Just("$JS"), Just("API"), Just("hub"), Just("INFO"), Just("api"), Just("ACK"), Just("*")];
+    let tokens = proptest::collection::vec(token, 0..5);
+    let same = |tokens: Vec<&str>| {
+        let subject = std::iter::once("$JS").chain(tokens.iter().copied()).collect::<Vec<_>>().join(".");
+        let is_api = matches!(tokens[..], ["API", _, ..] | [_, "API", _, ..]);
+        runtime.block_on(client.publish(subject.clone(), "".into())).unwrap();
+        prop_assert_eq!(sdk.spans().len(), usize::from(!is_api), "{}", subject);
+        sdk.forget();
+        Ok(())
+    };
+    TestRunner::default().run(&tokens, same).unwrap();
+}
+
 /// Numbers that a server would write, and others.
 fn number() -> impl Strategy<Value = i128> {
     prop_oneof![1..9_i128, Just(-1), Just(i128::from(i64::MAX)), Just(i128::from(u64::MAX)), any::<i128>()]
@@ -65,15 +163,7 @@ impl Stored {
 
     /// A message with this delivery count, these sequences, and this time of storage.
     fn hand_out(&self, [count, stream, consumer, at]: [i128; 4]) -> jetstream::Message {
-        let message = async_nats::Message {
-            subject: "orders".into(),
-            reply: Some(format!("$JS.ACK.S.C.{count}.{stream}.{consumer}.{at}.0").into()),
-            payload: "four apples".into(),
-            headers: None,
-            status: None,
-            description: None,
-            length: 0,
-        };
+        let message = arrived("orders", Some(&format!("$JS.ACK.S.C.{count}.{stream}.{consumer}.{at}.0")));
         self.incoming.message(async_nats::jetstream::Message { message, context: self.context.get_ref().clone() })
     }
 }

@@ -5,11 +5,12 @@ use futures::StreamExt;
 use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt,
+    context::FutureExt,
     trace::{SpanKind, TraceContextExt},
 };
 use otel_async_nats::{
     Client, Subscriber, jetstream,
-    otel::{MessageExt, process_batch, sequential},
+    otel::{Correlation, MessageExt, process_batch, sequential},
 };
 use support::{Sdk, describe};
 
@@ -128,6 +129,48 @@ async fn what_was_injected_by_hand_is_replaced_whole() {
     assert_eq!(header(arrived, "traceparent").unwrap(), traceparent(&spans[1].span_context));
     assert_eq!(header(arrived, "Colour").unwrap(), "green");
     assert_eq!(arrived.as_ref().unwrap().len(), 2, "{arrived:?}");
+}
+
+/// The same by hand: the inbox is the caller's own subscription.
+#[tokio::test]
+async fn p16_a_reply_to_an_inbox_does_not_move_its_caller_to_another_trace() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    // Who answers begins a trace of its own.
+    let linking = sdk.instrumentation_builder().correlation(Correlation::Link).build();
+    let stock = unique("stock");
+    let mut questions = client.subscribe(stock.clone()).await.unwrap().with_instrumentation(linking);
+    let order = sdk.app_span("order");
+    let asks = async {
+        let inbox = client.new_inbox();
+        let mut replies = client.subscribe(inbox.clone()).await.unwrap();
+        client.publish_with_reply(stock.clone(), inbox, "apples?".into()).await.unwrap();
+        let reply = next(&mut replies).await;
+        let onward = unique("onward");
+        let inside = reply.process(async { client.publish(onward.clone(), reply.payload.clone()).await });
+        inside.await.unwrap();
+        onward
+    };
+    let answers = async {
+        let question = next(&mut questions).await;
+        let inbox = question.reply.clone().unwrap();
+        question.process(async { client.publish(inbox, "four".into()).await }).await.unwrap();
+    };
+    let (onward, ()) = futures::join!(asks.with_context(order.clone()), answers);
+    end(&order);
+
+    let spans = sdk.spans();
+    let caller = order.span().span_context().trace_id();
+    let of_caller: Vec<_> = spans.iter().filter(|span| span.span_context.trace_id() == caller).cloned().collect();
+    let names: Vec<_> = of_caller.iter().map(|span| span.name.to_string()).collect();
+    assert_eq!(names, ["order", &format!("publish {stock}"), "process", &format!("publish {onward}")]);
+    assert_eq!(spans.len(), 6, "{}", describe(&spans));
+    let answered = spans.iter().find(|span| span.name == "publish").unwrap();
+    assert_ne!(answered.span_context.trace_id(), caller);
+    assert_eq!(of_caller[2].parent_span_id, order.span().span_context().span_id());
+    let linked: Vec<_> = of_caller[2].links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(linked, [answered.span_context.span_id()]);
+    assert_eq!(of_caller[3].parent_span_id, of_caller[2].span_context.span_id());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod create;
 mod faults;
 mod hostile_headers;
 mod metrics;
+mod own_instrumentation;
 mod policies;
 mod raw_tcp;
 mod receive;

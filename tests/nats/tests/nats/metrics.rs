@@ -1,15 +1,18 @@
 //! What is measured.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt;
 use otel_async_nats::{
-    ConnectOptions,
+    Client, ConnectOptions,
     jetstream::{
         self, AckKind,
-        consumer::{pull::MessagesErrorKind, push},
+        consumer::{
+            pull::{self, MessagesErrorKind},
+            push,
+        },
     },
-    otel::{Instrumentation, MessageExt},
+    otel::{Instrumentation, MessageExt, Operation},
     service::{self, ServiceExt},
 };
 use support::{Sdk, attribute, describe};
@@ -263,6 +266,32 @@ async fn p26_sizes_and_headers_are_told_when_asked_for() {
 }
 
 #[tokio::test]
+async fn p26_what_an_older_server_makes_of_traceparent_is_never_told() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.instrumentation_builder().capture_headers(["x*"]).build()).await;
+    let subject = unique("orders");
+    let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Xraceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    headers.insert("X-Tenant", "blue");
+    client.get_ref().publish_with_headers(subject.clone(), headers.clone(), "1".into()).await.unwrap();
+    drop(next(&mut subscriber).await);
+    client.publish_with_headers(subject.clone(), headers, "1".into()).await.unwrap();
+    let spans = sdk.spans();
+    let [process, publish] = &spans[..] else { panic!("{}", describe(&spans)) };
+    for (span, related) in [(process, "it is read"), (publish, "it is kept")] {
+        assert_eq!(
+            span.links.iter().next().unwrap().span_context.span_id().to_string(),
+            "00f067aa0ba902b7",
+            "{related}"
+        );
+        let headers = span.attributes.iter().filter(|one| one.key.as_str().starts_with("otel_messaging.header"));
+        let headers: Vec<_> = headers.map(|one| (one.key.as_str(), one.value.to_string())).collect();
+        assert_eq!(headers, [("otel_messaging.header.x-tenant", "[\"blue\"]".to_owned())]);
+    }
+}
+
+#[tokio::test]
 async fn the_size_of_an_answer_is_that_of_its_body() {
     let sdk = Sdk::new();
     let client = connect_with(sdk.instrumentation_builder().capture_sizes(true).build()).await;
@@ -281,4 +310,131 @@ async fn the_size_of_an_answer_is_that_of_its_body() {
         let told = attribute(respond, "messaging.message.body.size").map(ToString::to_string);
         assert_eq!(told, Some(size.to_string()));
     }
+}
+
+/// The cells of the table in `docs/operation.md` for NATS, by metric, with one of everything that a letter stands for.
+fn documented() -> BTreeMap<String, usize> {
+    let page = include_str!("../../../../docs/operation.md");
+    let (_, table) = page.split_once("| metric | Kafka | RabbitMQ | NATS |\n").expect("the table is there");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`').to_owned(), product(cells[4]))
+    })
+    .collect()
+}
+
+/// `2·(D+1)·4G`: factors are numbers, letters, and sums of both.
+fn product(formula: &str) -> usize {
+    let number = |term: &str| term.trim_end_matches(char::is_alphabetic).parse().unwrap_or(1);
+    let sum = |factor: &str| factor.trim_matches(['(', ')']).split('+').map(number).sum::<usize>();
+    formula.split('·').map(sum).product()
+}
+
+/// A stream that listens to a subject within the bound and to one beyond it.
+struct Counted {
+    client: Client,
+    context: jetstream::Context,
+    stream: jetstream::stream::Stream,
+    /// Its requests are not told of.
+    endpoint: service::endpoint::Endpoint,
+    asked: String,
+}
+
+/// More than any server here allows.
+const TOO_MUCH: usize = 8 * 1024 * 1024;
+
+impl Counted {
+    /// Every operation, with and without success, and every outcome.
+    async fn everything(&mut self, subject: &str) {
+        let too_much = || bytes::Bytes::from(vec![0; TOO_MUCH]);
+        self.client.publish(subject.to_owned(), "1".into()).await.unwrap();
+        self.client.publish(subject.to_owned(), too_much()).await.unwrap_err();
+        // The stream's acknowledgement is a reply.
+        self.client.request(subject.to_owned(), "1".into()).await.unwrap();
+        self.client.request(subject.to_owned(), too_much()).await.unwrap_err();
+        for answer in ["1".into(), too_much()] {
+            let ask = self.client.get_ref().publish_with_reply(self.asked.clone(), subject.to_owned(), "1".into());
+            ask.await.unwrap();
+            let fails = answer.len() == TOO_MUCH;
+            assert_eq!(next(&mut self.endpoint).await.respond(Ok(answer)).await.is_err(), fails);
+        }
+        for _ in 0..5 {
+            self.context.get_ref().publish(subject.to_owned(), "1".into()).await.unwrap().await.unwrap();
+        }
+        self.pulled(subject).await;
+        self.pushed(subject).await;
+    }
+
+    async fn pulled(&self, subject: &str) {
+        let config = pull::Config {
+            durable_name: Some("shipping".to_owned()),
+            filter_subject: subject.to_owned(),
+            ..Default::default()
+        };
+        let consumer = self.stream.create_consumer(config).await.unwrap();
+        let mut batch = consumer.fetch().max_messages(5).messages().await.unwrap();
+        let kinds = [AckKind::Ack, AckKind::Nak(Some(Duration::from_secs(60))), AckKind::Term];
+        for kind in kinds {
+            next(&mut batch).await.unwrap().ack_with(kind).await.unwrap();
+        }
+        let mut failing = next(&mut batch).await.unwrap();
+        failing.message.reply = None;
+        for kind in kinds {
+            failing.ack_with(kind).await.unwrap_err();
+        }
+        failing.process(async { Err::<(), _>("sour") }).await.unwrap_err();
+        drop((failing, next(&mut batch).await.unwrap()));
+        assert!(batch.next().await.is_none());
+        self.stream.delete_consumer("shipping").await.unwrap();
+        let mut gone = consumer.fetch().messages().await.unwrap();
+        next(&mut gone).await.unwrap_err();
+    }
+
+    async fn pushed(&self, subject: &str) {
+        let config = push::Config {
+            durable_name: Some("shipping".to_owned()),
+            deliver_subject: unique("deliver"),
+            filter_subject: subject.to_owned(),
+            ..Default::default()
+        };
+        let mut messages = self.stream.create_consumer(config).await.unwrap().messages().await.unwrap();
+        drop(next(&mut messages).await.unwrap());
+        self.stream.delete_consumer("shipping").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn p17_p28_there_are_as_many_series_as_the_page_on_operation_says() {
+    let sdk = Sdk::new();
+    let name = unique("S");
+    let [within_bound, beyond, asked] = ["paid", "sent", "asked"].map(|subject| format!("{name}-{subject}"));
+    let unasked = asked.clone();
+    let wanted = move |operation: &Operation| operation.destination() != Some(&unasked);
+    let instrumentation = sdk.all_signals_builder().destination_limit(1).filter(wanted).build();
+    let client = connect_with(instrumentation).await;
+    let context = jetstream::new(client.clone());
+    let subjects = vec![within_bound.clone(), beyond.clone()];
+    let config = jetstream::stream::Config { name, subjects, ..Default::default() };
+    let stream = context.create_stream(config).await.unwrap();
+    // The first name is the one within the bound.
+    client.publish(within_bound.clone(), "1".into()).await.unwrap();
+    let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
+    let endpoint = service.endpoint(&asked).await.unwrap();
+    let mut counted = Counted { client, context, stream, endpoint, asked };
+
+    for subject in [&within_bound, &beyond] {
+        counted.everything(subject).await;
+    }
+    // It says that there may be another server, and there is none.
+    counted.client.set_server_pool(server().url.as_str()).await.unwrap();
+    for subject in [&within_bound, &beyond] {
+        counted.everything(subject).await;
+    }
+
+    let mut series = BTreeMap::<String, usize>::new();
+    for line in sdk.measured().lines() {
+        *series.entry(line.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    assert_eq!(series, documented(), "{}", sdk.measured());
 }

@@ -1,159 +1,182 @@
-//! Every policy with every kind of message, with and without a span that is active at the hand-out.
+//! Where a process span stands, by the policy, what was current, and what the message brought: the table is `support`'s.
 
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use futures::{StreamExt, future::poll_fn};
-use opentelemetry::{
-    KeyValue, SpanId,
-    baggage::BaggageExt,
-    trace::{SpanContext, SpanKind, TraceContextExt},
-};
-use opentelemetry_sdk::trace::SpanData;
+use opentelemetry::SpanId;
 use otel_async_nats::{
-    jetstream::{self, AckKind},
-    otel::{Auto, Correlation, Instrumentation, MessageExt, process_batch},
+    Client, Subscriber,
+    jetstream::{
+        self, AckKind,
+        consumer::{DeliverPolicy, PullConsumer, pull},
+        stream::Stream,
+    },
+    otel::{Auto, Correlation, IncomingJetStream, Instrumentation},
 };
-use support::Sdk;
+use support::{
+    Sdk,
+    correlation::{self, Given, Message, check},
+};
+use tokio::time::{Instant, sleep_until};
 
-use crate::{connect_with, durable, end, stream_of, within};
+use crate::{connect_with, durable, next, stream_of, unique};
 
-/// The parent of the process span, then its links: `-` is none, `c` what the sender left in the message, `a` the span that
-/// was active when the message was handed out.
-///
-/// The last column is `Parent` for a source that is not trusted.
-const TABLE: &str = "
-message     | active | Link | ParentIfNoAmbient | Parent | Auto | untrusted
-------------+--------+------+-------------------+--------+------+----------
-valid       | no     | - c  | c c               | c c    | c c  | - c
-valid       | yes    | a c  | a c               | c ca   | a c  | a c
-unsampled   | no     | - c  | c c               | c c    | c c  | - c
-unsampled   | yes    | a c  | a c               | c ca   | a c  | a c
-foreign     | no     | - c  | c c               | c c    | c c  | - c
-foreign     | yes    | a c  | a c               | c ca   | a c  | a c
-absent      | no     | -    | -                 | -      | -    | -
-absent      | yes    | a    | a                 | a      | a    | a
-old         | no     | - c  | c c               | c c    | - c  | - c
-old         | yes    | a c  | a c               | c ca   | - ca | a c
-redelivered | no     | - c  | c c               | c c    | - c  | - c
-redelivered | yes    | a c  | a c               | c ca   | - ca | a c
-replayed    | no     | - c  | c c               | c c    | - c  | - c
-replayed    | yes    | a c  | a c               | c ca   | - ca | a c
-batch       | no     | - cc | - cc              | - cc   | - cc | - cc
-batch       | yes    | a cc | a cc              | a cc   | a cc | a cc
-";
+/// A stream of its own, which the raw client sends to.
+struct Stored {
+    context: jetstream::Context,
+    stream: Stream,
+    subject: String,
+    /// Each consumer's own.
+    own: Option<Instrumentation>,
+    messages: pull::Stream,
+}
 
-const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
-const FOREIGN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// Where the instrumentation of the column's policy is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    Client,
+    Context,
+    Consumer,
+}
+
+impl Stored {
+    async fn of(Given { own, other, .. }: Given, to: To) -> Self {
+        let given = if to == To::Client { own.clone() } else { other };
+        let context = jetstream::new(connect_with(given).await);
+        let context = if to == To::Context { context.with_instrumentation(own.clone()) } else { context };
+        let (stream, name) = stream_of(&context).await;
+        let own = (to == To::Consumer).then_some(own);
+        let messages = messages(&stream, DeliverPolicy::All, own.as_ref()).await;
+        Self { context, stream, subject: format!("{name}.paid"), own, messages }
+    }
+}
+
+/// What a new consumer gets.
+async fn messages(stream: &Stream, deliver_policy: DeliverPolicy, own: Option<&Instrumentation>) -> pull::Stream {
+    let config = pull::Config { durable_name: Some(unique("shipping")), deliver_policy, ..Default::default() };
+    let consumer = stream.create_consumer(config).await.unwrap();
+    let consumer = own.into_iter().cloned().fold(consumer, PullConsumer::with_instrumentation);
+    consumer.messages().await.unwrap()
+}
+
+fn headers(all: &[(&str, String)]) -> Option<HeaderMap> {
+    let all: HeaderMap = all.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+impl correlation::Consumer for Stored {
+    type Message = jetstream::Message;
+
+    /// Nobody but the server says when a message was stored.
+    const MAX_AGE: Option<Duration> = Some(Duration::from_millis(20));
+
+    async fn make(&mut self, message: Message, all: &[(&str, String)]) {
+        let (context, subject) = (self.context.get_ref(), self.subject.clone());
+        let stored = match headers(all) {
+            Some(headers) => context.publish_with_headers(subject, headers, "four apples".into()).await,
+            None => context.publish(subject, "four apples".into()).await,
+        };
+        let stored = stored.unwrap().await.unwrap();
+        match message {
+            Message::Old => sleep_until(Instant::now() + 2 * Self::MAX_AGE.unwrap()).await,
+            Message::Redelivered => next(&mut self.messages).await.unwrap().ack_with(AckKind::Nak(None)).await.unwrap(),
+            Message::Replayed => {
+                let from = DeliverPolicy::ByStartSequence { start_sequence: stored.sequence };
+                self.messages = messages(&self.stream, from, self.own.as_ref()).await;
+            }
+            _ => (),
+        }
+    }
+
+    async fn next(&mut self, message: Message) -> jetstream::Message {
+        let next = next(&mut self.messages).await.unwrap();
+        assert_eq!(next.info().unwrap().delivered, if message == Message::Redelivered { 2 } else { 1 });
+        next
+    }
+}
 
 #[tokio::test]
-async fn p01_p09_the_policy_decides_between_creation_and_ambient_and_baggage_arrives_in_every_mode() {
-    let mut rows = TABLE.trim().lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
-    let policies = rows.next().unwrap().split_off(2);
-    for row in rows.skip(1) {
-        let (message, active) = (row[0], row[1] == "yes");
-        for (policy, expected) in policies.iter().zip(&row[2..]) {
-            let found = relation(policy, message, active).await;
-            assert_eq!(&found, expected, "{policy}, a message that is {message}, a span active: {active}");
-        }
+async fn p01_p02_p09_p10_a_clients_policy_decides_for_its_streams() {
+    check("JetStream", async |given| Stored::of(given, To::Client).await).await;
+}
+
+#[tokio::test]
+async fn p01_p02_p09_p10_a_jetstream_contexts_policy_decides() {
+    check("JetStream", async |given| Stored::of(given, To::Context).await).await;
+}
+
+#[tokio::test]
+async fn p01_p02_p09_p10_a_consumers_policy_decides() {
+    check("JetStream", async |given| Stored::of(given, To::Consumer).await).await;
+}
+
+/// A subject of its own, which the raw client sends to.
+struct Heard {
+    client: Client,
+    subject: String,
+    subscriber: Subscriber,
+}
+
+impl Heard {
+    async fn of(Given { own, other, .. }: Given, to: To) -> Self {
+        let client = connect_with(if to == To::Client { own.clone() } else { other }).await;
+        let subject = unique("orders");
+        let subscriber = client.subscribe(subject.clone()).await.unwrap();
+        let subscriber = if to == To::Client { subscriber } else { subscriber.with_instrumentation(own) };
+        Self { client, subject, subscriber }
     }
 }
 
-fn instrumentation(sdk: &Sdk, policy: &str, message: &str) -> Instrumentation {
-    let auto = if message == "old" { Auto::default().max_age(Duration::ZERO) } else { Auto::default() };
-    let correlation = match policy {
-        "Link" => Correlation::Link,
-        "ParentIfNoAmbient" => Correlation::ParentIfNoAmbient,
-        "Parent" | "untrusted" => Correlation::Parent,
-        "Auto" => Correlation::Auto(auto),
-        other => panic!("{other} is no policy"),
-    };
-    sdk.instrumentation_builder().correlation(correlation).untrusted_source(policy == "untrusted").build()
+impl correlation::Consumer for Heard {
+    type Message = otel_async_nats::Message;
+
+    async fn make(&mut self, _: Message, all: &[(&str, String)]) {
+        let (client, subject) = (self.client.get_ref(), self.subject.clone());
+        match headers(all) {
+            Some(headers) => client.publish_with_headers(subject, headers, "four apples".into()).await.unwrap(),
+            None => client.publish(subject, "four apples".into()).await.unwrap(),
+        }
+    }
+
+    async fn next(&mut self, _: Message) -> otel_async_nats::Message {
+        next(&mut self.subscriber).await
+    }
 }
 
-async fn relation(policy: &str, message: &str, active: bool) -> String {
+#[tokio::test]
+async fn p01_p02_p09_p10_a_clients_policy_decides_for_its_subscriptions() {
+    check("core NATS", async |given| Heard::of(given, To::Client).await).await;
+}
+
+#[tokio::test]
+async fn p01_p02_p09_p10_a_subscriptions_policy_decides() {
+    check("core NATS", async |given| Heard::of(given, To::Consumer).await).await;
+}
+
+/// By the real threshold, which no test can wait for: the stream's time is put back in the reply subject that tells it.
+#[tokio::test]
+async fn p09_auto_starts_a_new_trace_for_what_is_older_than_an_hour() {
     let sdk = Sdk::new();
-    let context = jetstream::new(connect_with(instrumentation(&sdk, policy, message)).await);
+    let auto = sdk.instrumentation_builder().correlation(Correlation::Auto(Auto::default())).build();
+    let context = jetstream::new(connect_with(auto).await);
     let (stream, name) = stream_of(&context).await;
-    let subject = format!("{name}.paid");
-    let count = if message == "batch" { 2 } else { 1 };
-    let before = if message == "replayed" { None } else { Some(durable(&stream, "shipping").await) };
-    for _ in 0..count {
-        send(&context, &subject, message).await;
+    let consumer = durable(&stream, "shipping").await;
+    context.publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
+    let publish = sdk.spans().pop().unwrap().span_context;
+    let raw = next(&mut consumer.get_ref().messages().await.unwrap()).await.unwrap();
+    let mut info = consumer.cached_info().clone();
+    // Or all that is old would be a replay.
+    info.config.deliver_policy = DeliverPolicy::New;
+    let incoming = IncomingJetStream::of(&context.client(), &info);
+    for (age, parent) in [(3_590, publish.span_id()), (3_601, SpanId::INVALID)] {
+        let mut aged = raw.clone();
+        let mut told: Vec<_> = raw.reply.as_ref().unwrap().split('.').map(ToOwned::to_owned).collect();
+        let at = told.len() - 2;
+        told[at] = (told[at].parse::<u64>().unwrap() - age * 1_000_000_000).to_string();
+        aged.message.reply = Some(told.join(".").into());
+        drop(incoming.message(aged));
+        let process = sdk.spans().pop().unwrap();
+        assert_eq!(process.parent_span_id, parent, "{age} s");
+        assert_eq!(process.links.iter().next().unwrap().span_context.span_id(), publish.span_id());
     }
-    let consumer = match before {
-        Some(consumer) => consumer,
-        None => durable(&stream, "shipping").await,
-    };
-    let mut messages = consumer.messages().await.unwrap();
-    if message == "redelivered" {
-        let first = messages.next().await.unwrap().unwrap();
-        first.ack_with(AckKind::Nak(None)).await.unwrap();
-    }
-
-    let ambient = if active { sdk.app_span("loop") } else { opentelemetry::Context::new() };
-    let mut handed_out = Vec::new();
-    for _ in 0..count {
-        // A stream hands out within its poll, so that is where the ambient span has to be current.
-        let next = poll_fn(|cx| within(&ambient, || messages.poll_next_unpin(cx)));
-        handed_out.push(tokio::time::timeout(support::DEADLINE, next).await.unwrap().unwrap().unwrap());
-    }
-    if message == "batch" {
-        within(&ambient, || process_batch(&handed_out, async {})).await;
-    } else {
-        let arrived = handed_out[0].otel_context();
-        let carried = message != "absent" && policy != "untrusted";
-        assert_eq!(arrived.baggage().get("tenant.id").map(ToString::to_string), carried.then(|| "7".to_owned()));
-    }
-    let creations: Vec<SpanContext> =
-        handed_out.iter().filter_map(|message| message.process_span()?.creation()).collect();
-    drop(handed_out);
-    end(&ambient);
-
-    let process = sdk.spans().into_iter().rfind(|span| span.span_kind == SpanKind::Consumer).unwrap();
-    describe(&process, &creations, ambient.span().span_context(), policy == "untrusted")
-}
-
-async fn send(context: &jetstream::Context, subject: &str, message: &str) {
-    let mut headers = HeaderMap::new();
-    headers.insert("baggage", "tenant.id=7");
-    match message {
-        "absent" => headers = HeaderMap::new(),
-        "unsampled" => headers.insert("traceparent", UNSAMPLED),
-        "foreign" => {
-            headers.insert("Traceparent", FOREIGN);
-            headers.insert("tracestate", "vendor=1");
-        }
-        _ => {
-            let tenant = opentelemetry::Context::new().with_baggage([KeyValue::new("tenant.id", "7")]);
-            within(&tenant, || context.publish(subject.to_owned(), "1".into())).await.unwrap().await.unwrap();
-            return;
-        }
-    }
-    let publish = context.get_ref().publish_with_headers(subject.to_owned(), headers, "1".into());
-    publish.await.unwrap().await.unwrap();
-}
-
-/// A process span as the table has it.
-fn describe(process: &SpanData, creations: &[SpanContext], ambient: &SpanContext, untrusted: bool) -> String {
-    let name = |id: SpanId| match id {
-        SpanId::INVALID => '-',
-        id if id == ambient.span_id() => 'a',
-        id if creations.iter().any(|creation| creation.span_id() == id) => 'c',
-        other => panic!("{other} is nobody: {process:?}"),
-    };
-    let parent = name(process.parent_span_id);
-    let trace = process.span_context.trace_id();
-    match parent {
-        'a' => assert_eq!(trace, ambient.trace_id()),
-        'c' => assert_eq!(trace, creations[0].trace_id()),
-        _ => assert!(trace != ambient.trace_id() && creations.iter().all(|creation| creation.trace_id() != trace)),
-    }
-    for link in process.links.iter().filter(|link| name(link.span_context.span_id()) == 'c') {
-        let creation = creations.iter().find(|creation| creation.span_id() == link.span_context.span_id()).unwrap();
-        assert_eq!(link.span_context.is_sampled(), creation.is_sampled());
-        assert!(!untrusted || link.span_context.trace_state().header().is_empty());
-    }
-    let links: String = process.links.iter().map(|link| name(link.span_context.span_id())).collect();
-    format!("{parent} {links}").trim_end().to_owned()
 }

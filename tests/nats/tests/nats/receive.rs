@@ -14,7 +14,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, describe};
 
-use crate::{at_peer, at_server, connect, durable, header, next, stream_of, unique};
+use crate::{at_peer, at_server, connect, connect_with, durable, header, next, stream_of, unique};
 
 /// The span of a publish without a parent, which every test here has first.
 fn publish_span(subject: &str, shown: &str, extra: &str) -> String {
@@ -236,8 +236,46 @@ async fn a_pull_consumers_messages_have_process_spans_and_asking_for_them_has_no
     );
 }
 
+/// The span of a fetch from the durable consumer, with these links, and attributes beyond the usual.
+fn fetch_span(shown: &str, stream: &str, links: &[String], attributes: &[String]) -> String {
+    let at_server = at_server() + &at_peer();
+    let usual = [
+        "messaging.client.id = \"shop\"".to_owned(),
+        "messaging.destination.subscription.name = \"shipping\"".to_owned(),
+        format!("messaging.nats.stream.name = \"{stream}\""),
+        "messaging.operation.name = \"fetch\"".to_owned(),
+        "messaging.operation.type = \"receive\"".to_owned(),
+        "messaging.system = \"nats\"".to_owned(),
+    ];
+    let usual = usual.into_iter().chain(attributes.iter().cloned()).map(|attribute| format!("  {attribute}"));
+    let mut attributes: Vec<_> = usual.chain(at_server.lines().map(ToOwned::to_owned)).collect();
+    attributes.sort();
+    let links: String = links.iter().map(|link| format!("  link {link}\n")).collect();
+    format!(
+        "\
+fetch {shown}
+  kind CLIENT
+  scope otel-async-nats https://opentelemetry.io/schemas/1.44.0
+  root
+{links}  status unset
+{}
+",
+        attributes.join("\n")
+    )
+}
+
+/// The only fetch, as text, in which its links have the names of what they point to.
+fn described_fetch(sdk: &Sdk) -> String {
+    let told = sdk.described();
+    let mut fetches = told.split_inclusive('\n').skip_while(|line| !line.starts_with("fetch "));
+    let name = fetches.next().expect("there is one");
+    let lines: String = fetches.take_while(|line| line.starts_with(' ')).collect();
+    assert_eq!(told.matches("\nfetch ").count(), 1, "{told}");
+    name.to_owned() + &lines
+}
+
 #[tokio::test]
-async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
+async fn a_fetch_ends_with_its_batch_and_links_its_messages_with_what_each_alone_has() {
     let sdk = Sdk::new();
     let Stored { stream, name, subject } = store(&sdk, 2).await;
     let consumer = durable(&stream, "shipping").await;
@@ -247,60 +285,103 @@ async fn a_fetch_ends_with_its_batch_and_links_its_messages() {
     assert_eq!(sdk.spans().len(), 4, "the batch has not ended");
     assert!(batch.next().await.is_none());
 
+    let sequences = |number: u64| {
+        let sequence = |of: &str| format!("messaging.nats.message.{of}_sequence = {number}");
+        format!("publish {subject} {{{}, {}}}", sequence("consumer"), sequence("stream"))
+    };
+    let told = [
+        "messaging.batch.message_count = 2".to_owned(),
+        named(&subject),
+        "messaging.nats.message.delivery_count = 1".to_owned(),
+        "otel_messaging.delivery.attempt = 1".to_owned(),
+    ];
+    assert_eq!(described_fetch(&sdk), fetch_span(&subject, &name, &[sequences(1), sequences(2)], &told));
     let spans = sdk.spans();
-    let fetch = spans.iter().find(|span| span.name.starts_with("fetch")).unwrap();
-    let publishes: Vec<_> = spans.iter().filter(|span| span.name.starts_with("publish")).collect();
-    let linked: Vec<_> = fetch.links.iter().map(|link| link.span_context.span_id()).collect();
-    assert_eq!(linked, publishes.iter().map(|span| span.span_context.span_id()).collect::<Vec<_>>());
+    assert_eq!(describe(&spans[..2]), stored(&name, &subject, 1) + &stored(&name, &subject, 2));
+    let linked: Vec<_> =
+        spans.iter().find(|span| span.name.starts_with("fetch")).unwrap().links.iter().cloned().collect();
     assert_eq!(
-        describe(&spans[..2]) + &describe(std::slice::from_ref(fetch)),
-        format!(
-            "\
-{}{}fetch {subject}
-  kind CLIENT
-  scope otel-async-nats https://opentelemetry.io/schemas/1.44.0
-  root
-  link {}
-  link {}
-  status unset
-  messaging.batch.message_count = 2
-  messaging.client.id = \"shop\"
-  messaging.destination.name = \"{subject}\"
-  messaging.destination.subscription.name = \"shipping\"
-  messaging.nats.stream.name = \"{name}\"
-  messaging.operation.name = \"fetch\"
-  messaging.operation.type = \"receive\"
-  messaging.system = \"nats\"
-{}{}",
-            stored(&name, &subject, 1),
-            stored(&name, &subject, 2),
-            linked[0],
-            linked[1],
-            at_peer(),
-            at_server()
-        )
+        linked.iter().map(|link| link.span_context.span_id()).collect::<Vec<_>>(),
+        spans[..2].iter().map(|publish| publish.span_context.span_id()).collect::<Vec<_>>()
     );
     let processed = spans.iter().filter(|span| span.name.starts_with("process")).count();
     assert_eq!(processed, 2, "each message also has its process span");
+    let fetch = spans.iter().find(|span| span.name.starts_with("fetch")).unwrap();
     let first = spans.iter().find(|span| span.name.starts_with("process")).unwrap();
     assert!(fetch.start_time <= first.start_time && fetch.end_time >= first.end_time);
 }
 
 #[tokio::test]
-async fn a_fetch_of_several_subjects_names_none() {
+async fn a_fetch_of_one_message_says_itself_what_the_message_says() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(
+        connect_with(sdk.instrumentation_builder().capture_sizes(true).capture_headers(["colour"]).build()).await,
+    );
+    let (stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "17");
+    headers.insert("Colour", "green");
+    context.publish_with_headers(subject.clone(), headers, "1".into()).await.unwrap().await.unwrap();
+    let batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
+    assert_eq!(batch.count().await, 1);
+    let told = delivery(
+        &name,
+        1,
+        &subject,
+        &[
+            "messaging.batch.message_count = 1".to_owned(),
+            "messaging.message.body.size = 1".to_owned(),
+            "messaging.message.id = \"17\"".to_owned(),
+            "otel_messaging.header.colour = [\"green\"]".to_owned(),
+        ],
+    );
+    let told: Vec<_> = told.into_iter().filter(|one| !one.starts_with("messaging.nats.stream.name")).collect();
+    assert_eq!(described_fetch(&sdk), fetch_span(&subject, &name, &[format!("publish {subject}")], &told));
+}
+
+#[tokio::test]
+async fn a_fetch_of_several_subjects_names_none_and_each_link_names_its_own() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (stream, name) = stream_of(&context).await;
     for subject in ["paid", "sent", "paid"] {
-        context.get_ref().publish(format!("{name}.{subject}"), "".into()).await.unwrap().await.unwrap();
+        context.publish(format!("{name}.{subject}"), "".into()).await.unwrap().await.unwrap();
     }
     let batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
     assert_eq!(batch.count().await, 3);
-    let fetch = sdk.spans().into_iter().find(|span| span.name.starts_with("fetch")).unwrap();
     let at = at_server();
     let server: Vec<_> = at.lines().map(|line| line.split(" = ").nth(1).unwrap().trim_matches('"')).collect();
-    assert_eq!(fetch.name, format!("fetch {}", server.join(":")));
-    assert_eq!(support::attribute(&fetch, "messaging.destination.name"), None);
+    let link = |(number, subject): (u64, &str)| {
+        let subject = format!("{name}.{subject}");
+        let sequence = |of: &str| format!("messaging.nats.message.{of}_sequence = {number}");
+        format!("publish {subject} {{{}, {}, {}}}", named(&subject), sequence("consumer"), sequence("stream"))
+    };
+    let told = [
+        "messaging.batch.message_count = 3".to_owned(),
+        "messaging.nats.message.delivery_count = 1".to_owned(),
+        "otel_messaging.delivery.attempt = 1".to_owned(),
+    ];
+    let links = [(1, "paid"), (2, "sent"), (3, "paid")].map(link);
+    assert_eq!(described_fetch(&sdk), fetch_span(&server.join(":"), &name, &links, &told));
+}
+
+#[tokio::test]
+async fn beyond_the_links_that_are_allowed_messages_are_counted_and_still_compared() {
+    let sdk = Sdk::new();
+    let client = connect_with(sdk.instrumentation_builder().max_links(1).build()).await;
+    let context = jetstream::new(client);
+    let (stream, name) = stream_of(&context).await;
+    for subject in ["paid", "sent"] {
+        context.publish(format!("{name}.{subject}"), "".into()).await.unwrap().await.unwrap();
+    }
+    let batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
+    assert_eq!(batch.count().await, 2);
+    let told = described_fetch(&sdk);
+    assert_eq!(told.matches("  link ").count(), 1, "{told}");
+    assert!(told.contains(&format!("link publish {name}.paid {{{}, ", named(&format!("{name}.paid")))), "{told}");
+    assert!(told.contains("messaging.batch.message_count = 2\n"), "{told}");
+    assert!(!told.contains("  messaging.destination.name"), "not all have it: {told}");
 }
 
 #[tokio::test]

@@ -158,6 +158,66 @@ async fn p22_settling_after_the_end_is_a_child_of_the_ended_span() {
 }
 
 #[tokio::test]
+async fn a_handlers_error_and_its_settlement_stand_on_one_span() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 1).await;
+    let message = next(&mut consumed.messages).await.unwrap();
+    let refuses = async {
+        message.ack_with(AckKind::Nak(Some(Duration::from_secs(60)))).await.unwrap();
+        Err::<(), _>("sour")
+    };
+    assert_eq!(message.process(refuses).await, Err("sour"));
+    let handled = settled(&consumed, 1, "nak", "nack");
+    let failed = handled.replacen("status unset\n", "status error: sour\n  error.type = \"&str\"\n", 1);
+    assert_eq!(sdk.described(), failed);
+}
+
+#[tokio::test]
+async fn work_after_the_acknowledgement_is_seen_whole() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 1).await;
+    let message = next(&mut consumed.messages).await.unwrap();
+    let onward = unique("onward");
+    let works = async {
+        message.double_ack().await.unwrap();
+        assert_eq!(sdk.spans().len(), 1, "the acknowledgement alone has ended");
+        consumed.context.client().publish(onward.clone(), "2".into()).await
+    };
+    message.process(works).await.unwrap();
+    let spans = sdk.spans();
+    let [process, ack, publish] = &spans[..] else { panic!("{}", describe(&spans)) };
+    assert_eq!(describe(&spans[..2]), settled(&consumed, 1, "ack", "ack"));
+    assert_eq!(publish.name, format!("publish {onward}"));
+    assert_eq!(publish.parent_span_id, process.span_context.span_id());
+    assert!(ack.end_time <= publish.start_time && publish.end_time <= process.end_time);
+}
+
+#[tokio::test]
+async fn the_domain_of_a_stream_is_told_of_all_that_is_about_its_messages() {
+    let start = || Nats::own_of_domain("hub").unwrap_or_else(|missing| panic!("{missing}"));
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
+    let sdk = Sdk::new();
+    let options = ConnectOptions::new().with_instrumentation(sdk.instrumentation());
+    let context = jetstream::with_domain(options.connect(&server.url).await.unwrap(), "hub");
+    let (stream, name) = stream_of(&context).await;
+    context.publish(format!("{name}.paid"), "".into()).await.unwrap().await.unwrap();
+    let mut batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
+    let (message, acker) = next(&mut batch).await.unwrap().split();
+    acker.double_ack().await.unwrap();
+    drop((message, acker, batch));
+    let spans = sdk.spans();
+    let told: Vec<_> = spans
+        .iter()
+        .map(|span| {
+            let domain = attribute(span, "messaging.nats.domain").map(ToString::to_string);
+            (span.name.split(' ').next().unwrap().to_owned(), domain)
+        })
+        .collect();
+    let hub = |name: &str| (name.to_owned(), Some("hub".to_owned()));
+    assert_eq!(told, ["publish", "fetch", "process", "ack"].map(hub), "{}", describe(&spans));
+}
+
+#[tokio::test]
 async fn what_cannot_be_acknowledged_is_the_clients_error_and_a_failed_span() {
     let sdk = Sdk::new();
     let consumed = consume(&sdk, 0).await;

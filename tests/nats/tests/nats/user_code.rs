@@ -6,6 +6,7 @@ use async_nats::HeaderMap;
 use futures::StreamExt;
 use opentelemetry::{
     Context,
+    context::FutureExt,
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
     trace::TraceContextExt,
 };
@@ -15,7 +16,7 @@ use opentelemetry_sdk::{
 };
 use otel_async_nats::{
     jetstream,
-    otel::{Instrumentation, MessageExt, OperationType, suppressed},
+    otel::{Creator, Instrumentation, MessageExt, OperationType, suppressed},
     service::ServiceExt,
 };
 use support::{Sdk, describe};
@@ -130,6 +131,62 @@ async fn what_somebody_else_tells_of_has_one_span_and_not_two() {
     assert!(message.process_span().is_none());
     end(&outer);
     assert_eq!(sdk.spans().len(), 1);
+}
+
+#[tokio::test]
+async fn whatever_the_client_does_inside_somebody_elses_span_has_none_of_its_own() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let outer = sdk.app_span("framework");
+    let everything = async {
+        let stock = unique("stock");
+        let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
+        let mut endpoint = service.endpoint(&stock).await.unwrap();
+        let (reply, ()) = futures::join!(client.request(stock.clone(), "apples?".into()), async {
+            let request = next(&mut endpoint).await;
+            assert_eq!(request.message.headers, None);
+            request.process(request.respond(Ok("four".into()))).await.unwrap();
+        });
+        assert_eq!(reply.unwrap().payload, "four");
+
+        let context = jetstream::new(client.clone());
+        let (stream, name) = stream_of(&context).await;
+        for _ in 0..4 {
+            context.publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
+        }
+        let consumer = durable(&stream, "shipping").await;
+        let mut batch = consumer.fetch().max_messages(2).messages().await.unwrap();
+        let first = next(&mut batch).await.unwrap();
+        assert_eq!(first.headers, None);
+        first.process(first.ack()).await.unwrap();
+        let (message, acker) = next(&mut batch).await.unwrap().split();
+        acker.double_ack().await.unwrap();
+        assert!(batch.next().await.is_none());
+        drop((first, message, acker, batch));
+        let mut messages = consumer.messages().await.unwrap();
+        next(&mut messages).await.unwrap().ack_with(jetstream::AckKind::Term).await.unwrap();
+        drop(next(&mut messages).await.unwrap());
+        Creator::new(sdk.instrumentation()).create("orders", &mut std::collections::HashMap::new());
+    };
+    everything.with_context(suppressed(&outer)).await;
+    end(&outer);
+    assert_eq!(sdk.spans().len(), 1, "{}", sdk.described());
+}
+
+/// The message was handed out before telemetry was suppressed.
+#[tokio::test]
+async fn a_settlement_that_somebody_else_tells_of_is_no_drop() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    context.get_ref().publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
+    let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
+    let message = next(&mut messages).await.unwrap();
+    within(&suppressed(&Context::new()), || message.ack()).await.unwrap();
+    drop(message);
+    let spans = sdk.spans();
+    let [process] = &spans[..] else { panic!("{}", describe(&spans)) };
+    assert_eq!(support::attribute(process, "otel_messaging.settlement.outcome"), None);
 }
 
 #[tokio::test]

@@ -139,6 +139,26 @@ async fn raw_jetstream_messages_and_consumers_are_made_ours() {
     }
 }
 
+#[tokio::test]
+async fn a_raw_message_is_acknowledged_on_the_connection_it_came_by() {
+    let sdk = Sdk::new();
+    let theirs = connect(&sdk).await;
+    let context = jetstream::new(theirs.clone());
+    let (stream, name) = stream_of(&context).await;
+    let consumer: raw::jetstream::consumer::PullConsumer = durable(&stream, "packing").await.into();
+    context.publish(format!("{name}.new"), "four apples".into()).await.unwrap().await.unwrap();
+    // The one that has the instrumentation cannot send anything.
+    let gone = connect(&sdk).await;
+    let incoming = IncomingJetStream::of(&gone, consumer.cached_info());
+    gone.drain().await.unwrap();
+    let message = incoming.message(next(&mut consumer.messages().await.unwrap()).await.unwrap());
+    message.ack().await.unwrap();
+    // After it on the same connection.
+    theirs.flush().await.unwrap();
+    let info = consumer.get_info().await.unwrap();
+    assert_eq!((info.num_ack_pending, info.ack_floor.stream_sequence), (0, 1));
+}
+
 /// In by `From`, out by `From`: which of the two there is, by type.
 #[test]
 fn every_wrapper_has_its_ways() {

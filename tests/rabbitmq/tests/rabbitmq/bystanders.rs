@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     panic,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use futures::StreamExt;
@@ -14,13 +15,20 @@ use lapin::{
 use opentelemetry::{
     Context,
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+    trace::{FutureExt, Status},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
-use otel_lapin::otel::{Instrumentation, MessageExt};
-use otel_messaging::{semconv::attribute, suppressed};
+use otel_lapin::{
+    message::{BasicGetMessage, DeliveryResult},
+    otel::{Instrumentation, MessageExt},
+};
+use otel_messaging::{
+    semconv::{attribute, ours},
+    suppressed,
+};
 use support::{Sdk, attribute as value_of, eventually};
 
 use crate::common::{Rabbit, long, next, table};
@@ -32,13 +40,79 @@ async fn what_somebody_else_tells_of_is_left_alone() {
     let outer = suppressed(&Context::current());
     let work = async {
         rabbit.publish(&queue, b"1", BasicProperties::default()).await;
-        let delivery = next(&mut rabbit.consume(&queue).await).await;
+        let mut consumer = rabbit.consume(&queue).await;
+        let delivery = next(&mut consumer).await;
         assert_eq!(delivery.properties, BasicProperties::default());
         delivery.process(async {}).await;
         assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+        rabbit.channel.basic_cancel(consumer.tag(), Default::default()).await.unwrap();
+        rabbit.publish(&queue, b"2", BasicProperties::default()).await;
+        let message = got(&rabbit, &queue).await;
+        assert_eq!(message.properties, BasicProperties::default());
+        message.process(async {}).await;
+        assert!(message.ack(BasicAckOptions::default()).await.unwrap());
     };
-    opentelemetry::trace::FutureExt::with_context(work, outer).await;
+    work.with_context(outer).await;
     assert_eq!((rabbit.described(), rabbit.sdk.measured()), (String::new(), String::new()));
+}
+
+/// A message that is on the queue, or comes.
+async fn got(rabbit: &Rabbit, queue: &str) -> BasicGetMessage {
+    let deadline = Instant::now() + support::DEADLINE;
+    loop {
+        if let Some(message) = rabbit.channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap() {
+            return message;
+        }
+        assert!(Instant::now() < deadline, "no message on {queue}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_delegate_leaves_to_somebody_else_is_left_alone_inside_its_span() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let (queue, onwards) = (rabbit.queue("orders").await, rabbit.queue("shipping").await);
+    rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    let (channel, to) = (rabbit.channel.clone(), onwards.clone());
+    // lapin calls it where nothing is suppressed: its message is told of, and what it does is not.
+    rabbit.consume(&queue).await.set_delegate(move |delivery: DeliveryResult| {
+        let (channel, to) = (channel.clone(), to.clone());
+        let work = async move {
+            let delivery = delivery.unwrap().unwrap();
+            let properties = BasicProperties::default();
+            channel.basic_publish("".into(), to.as_str().into(), Default::default(), b"1", properties).await.unwrap();
+            assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
+        };
+        let outer = suppressed(&Context::current());
+        work.with_context(outer)
+    });
+    assert_eq!(*rabbit.take_raw(&onwards).await.properties.headers(), None);
+    let spans = rabbit.sdk.wait_for(1);
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    assert_eq!(names, [format!("process {queue}")]);
+    assert_eq!(value_of(&spans[0], ours::SETTLEMENT_OUTCOME), None);
+    // It is measured when the span has ended.
+    eventually("the handling is measured", || rabbit.sdk.measured().contains("messaging.process.duration"));
+    let measured = rabbit.sdk.measured();
+    let metrics: Vec<_> = measured.lines().map(|line| line.split_once(' ').unwrap().0).collect();
+    assert_eq!(metrics, ["messaging.client.consumed.messages", "messaging.process.duration"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_where_an_error_is_named_leaves_it_the_name_of_its_type() {
+    quietly(async {
+        let sdk = Sdk::new();
+        let instrumentation = sdk.all_signals_builder().error_type(|_, _| panic!("a hook's own")).build();
+        let rabbit = Rabbit::with(sdk, instrumentation).await;
+        let queue = rabbit.queue("orders").await;
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+        let delivery = next(&mut rabbit.consume(&queue).await).await;
+        assert_eq!(delivery.process(async { Err::<(), _>("declined") }).await, Err("declined"));
+        let [process] = &rabbit.sdk.spans()[..] else { panic!("one span") };
+        assert_eq!(value_of(process, attribute::ERROR_TYPE), Some(&"&str".into()));
+        assert_eq!(process.status, Status::error("declined"));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +172,7 @@ async fn p26_headers_are_captured_by_name_capped_redacted_and_never_those_that_c
     assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
     drop(delivery);
     for span in rabbit.sdk.wait_for(3) {
-        let ours = |key: &str| !key.starts_with("messaging.") && !key.starts_with("server.");
+        let ours = |key: &str| !["messaging.", "network.", "server."].iter().any(|prefix| key.starts_with(prefix));
         let told: BTreeSet<_> = span
             .attributes
             .iter()
@@ -171,6 +245,7 @@ fn panicking() -> Vec<(&'static str, Instrumentation)> {
     };
     vec![
         ("a hook", builder().on_operation(|_, _| panic!("a hook's own")).build()),
+        ("a hook that names errors", builder().error_type(|_, _| panic!("a hook's own")).build()),
         ("a filter", builder().filter(|_| panic!("a filter's own")).build()),
         ("a redactor", builder().capture_headers(["*"]).redact(|_, _| panic!("a redactor's own")).build()),
         ("a template", builder().destination_template(|_| panic!("a template's own")).build()),
@@ -206,7 +281,7 @@ async fn whatever_panics_no_message_is_lost_and_lapins_threads_live() {
             // On lapin's own executor.
             let delegated = rabbit.consume(&queue).await;
             let seen = handled.clone();
-            delegated.set_delegate(move |delivery: otel_lapin::message::DeliveryResult| {
+            delegated.set_delegate(move |delivery: DeliveryResult| {
                 let seen = seen.clone();
                 async move {
                     let delivery = delivery.unwrap().unwrap();
@@ -241,7 +316,7 @@ async fn whatever_panics_no_message_is_lost_and_lapins_threads_live() {
             for (delivery, number) in rest.iter().zip(1..) {
                 assert_eq!(delivery.data, [number], "{what}");
                 assert_eq!(delivery.properties.headers().as_ref().unwrap().inner().get("colour"), Some(&long("green")));
-                delivery.process(async {}).await;
+                assert_eq!(delivery.process(async { Err::<(), _>("declined") }).await, Err("declined"), "{what}");
             }
             let last = rest[3].delivery_tag;
             rabbit.channel.basic_ack(last, BasicAckOptions { multiple: true }).await.unwrap();

@@ -207,9 +207,20 @@ pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
     tokio::time::timeout(DEADLINE, consumer.next()).await.expect("a message in time").unwrap().unwrap()
 }
 
+/// What the spans say of the server that ask it for something, where its address is one of the network.
+pub(crate) fn at_peer() -> &'static str {
+    let uri: lapin::uri::AMQPUri = uri().parse().unwrap();
+    match uri.authority.host.parse::<std::net::IpAddr>() {
+        Ok(_) => "  network.peer.address = HOST\n  network.peer.port = PORT\n",
+        Err(_) => "",
+    }
+}
+
 fn normalised(described: &str) -> String {
     let uri: lapin::uri::AMQPUri = uri().parse().unwrap();
     described
+        .replace(&format!("network.peer.address = {:?}", uri.authority.host), "network.peer.address = HOST")
+        .replace(&format!("network.peer.port = {}", uri.authority.port), "network.peer.port = PORT")
         .replace(&format!("server.address = {:?}", uri.authority.host), "server.address = HOST")
         .replace(&format!("server.port = {}", uri.authority.port), "server.port = PORT")
 }

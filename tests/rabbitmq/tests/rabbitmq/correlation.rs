@@ -1,69 +1,22 @@
 use futures::StreamExt;
-use lapin::{BasicProperties, options::BasicAckOptions};
+use lapin::{
+    BasicProperties,
+    options::{BasicAckOptions, BasicConsumeOptions},
+};
 use opentelemetry::{Context, KeyValue, SpanId, baggage::BaggageExt, trace::TraceContextExt};
 use opentelemetry_sdk::trace::{Sampler, SpanData};
-use otel_lapin::otel::{Correlation, MessageExt, process_batch, sequential};
+use otel_lapin::otel::{MessageExt, process_batch, sequential};
 use otel_messaging::semconv::attribute;
 use support::{Sdk, attribute as value_of};
 
 use crate::common::{Rabbit, long, named, next, table, traceparent, traceparent_of};
 
-async fn with_correlation(correlation: Correlation) -> Rabbit {
-    let sdk = Sdk::new();
-    let instrumentation = sdk.instrumentation_builder().correlation(correlation).build();
-    Rabbit::with(sdk, instrumentation).await
-}
-
 fn linked(span: &SpanData) -> Vec<SpanId> {
     span.links.iter().map(|link| link.span_context.span_id()).collect()
 }
 
-/// Sends a message and receives it, the latter inside a span.
-async fn received_inside_a_span(rabbit: &Rabbit) -> Vec<SpanData> {
-    let queue = rabbit.queue("orders").await;
-    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
-    let mut consumer = rabbit.consume(&queue).await;
-    let around = rabbit.sdk.app_span("around");
-    {
-        use opentelemetry::trace::FutureExt;
-        drop(next(&mut consumer).with_context(around.clone()).await);
-    }
-    around.span().end();
-    rabbit.sdk.wait_for(3)
-}
-
 fn find<'a>(spans: &'a [SpanData], prefix: &str) -> &'a SpanData {
     spans.iter().find(|span| span.name.starts_with(prefix)).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn inside_a_span_the_message_is_linked_and_a_child_of_that() {
-    let spans = received_inside_a_span(&Rabbit::new().await).await;
-    let process = find(&spans, "process");
-    assert_eq!(process.parent_span_id, find(&spans, "around").span_context.span_id());
-    assert_eq!(linked(process), [find(&spans, "publish").span_context.span_id()]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn parent_is_always_the_sender() {
-    let spans = received_inside_a_span(&with_correlation(Correlation::Parent).await).await;
-    let process = find(&spans, "process");
-    let (publish, around) = (find(&spans, "publish"), find(&spans, "around"));
-    assert_eq!(process.parent_span_id, publish.span_context.span_id());
-    assert_eq!(linked(process), [publish.span_context.span_id(), around.span_context.span_id()]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn p01_link_is_a_trace_of_its_own() {
-    let rabbit = with_correlation(Correlation::Link).await;
-    let queue = rabbit.queue("orders").await;
-    rabbit.publish(&queue, b"1", BasicProperties::default()).await;
-    drop(next(&mut rabbit.consume(&queue).await).await);
-    let spans = rabbit.sdk.wait_for(2);
-    let process = find(&spans, "process");
-    assert_eq!(process.parent_span_id, SpanId::INVALID);
-    assert_eq!(linked(process), [find(&spans, "publish").span_context.span_id()]);
-    assert_ne!(process.span_context.trace_id(), find(&spans, "publish").span_context.trace_id());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,4 +162,54 @@ async fn a_sampled_out_trace_is_carried_on_and_stays_out() {
     delivery.ack(BasicAckOptions::default()).await.unwrap();
     drop(delivery);
     assert_eq!(rabbit.described(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_never_moves_the_caller_to_another_trace() {
+    use opentelemetry::trace::FutureExt;
+
+    let rabbit = Rabbit::new().await;
+    let requests = rabbit.queue("requests").await;
+    // Direct reply-to: the consumer of the replies and the publish of the request share a channel.
+    let no_ack = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let replies = rabbit.channel.basic_consume("amq.rabbitmq.reply-to".into(), "".into(), no_ack, Default::default());
+    let mut replies = replies.await.unwrap();
+    let caller = rabbit.sdk.app_span("caller");
+    let ask = async {
+        let asking = BasicProperties::default()
+            .with_reply_to("amq.rabbitmq.reply-to".into())
+            .with_correlation_id("question-7".into());
+        rabbit.publish(&requests, b"how many?", asking).await;
+        // Another service answers, in a trace of its own.
+        let request = next(&mut rabbit.consume(&requests).await).with_context(Context::new()).await;
+        let answer =
+            BasicProperties::default().with_correlation_id(request.properties.correlation_id().clone().unwrap());
+        let reply_to = request.properties.reply_to().clone().unwrap();
+        let service = rabbit.sdk.app_span("service");
+        rabbit.publish(reply_to.as_str(), b"4", answer).with_context(service.clone()).await;
+        service.span().end();
+
+        let reply = next(&mut replies).await;
+        assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "question-7");
+        reply.process(async {}).await;
+        rabbit.publish(&requests, b"thanks", BasicProperties::default()).await;
+    };
+    ask.with_context(caller.clone()).await;
+    caller.span().end();
+    let spans = rabbit.sdk.wait_for(7);
+    let [asked, answer, thanks] = spans.iter().filter(|span| span.name.starts_with("publish")).collect::<Vec<_>>()[..]
+    else {
+        panic!("{}", rabbit.described())
+    };
+    let id = caller.span().span_context().clone();
+    let reply = spans.iter().find(|span| span.name == "process").unwrap();
+    assert_ne!(answer.span_context.trace_id(), id.trace_id());
+    for span in [asked, reply, thanks] {
+        assert_eq!(span.parent_span_id, id.span_id(), "{}", span.name);
+        assert_eq!(span.span_context.trace_id(), id.trace_id(), "{}", span.name);
+    }
+    assert_eq!(linked(reply), [answer.span_context.span_id()]);
+    for span in [asked, answer, reply] {
+        assert_eq!(value_of(span, attribute::MESSAGING_MESSAGE_CONVERSATION_ID), Some(&"question-7".into()));
+    }
 }

@@ -8,7 +8,7 @@ use otel_lapin::Connection;
 use otel_messaging::semconv::attribute;
 use support::{DEADLINE, Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, unique, uri};
+use crate::common::{Rabbit, SCOPE, at_peer, unique, uri};
 
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
@@ -32,6 +32,7 @@ async fn a_broker_that_is_not_there_is_lapins_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_exchange_fails_the_confirmed_publish_and_what_follows() {
+    let peer = at_peer();
     let rabbit = Rabbit::confirming().await;
     let nowhere = unique("nowhere");
     let publish = || {
@@ -76,7 +77,7 @@ publish {nowhere}:key
   messaging.operation.type = \"send\"
   messaging.rabbitmq.destination.routing_key = \"key\"
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 "
             ))

@@ -1,12 +1,17 @@
 //! What is counted, and under which name.
 
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
 use lapin::{
     BasicProperties,
-    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions},
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicRejectOptions},
 };
 use otel_lapin::otel::MessageExt;
 
-use crate::common::{Rabbit, next};
+use crate::common::{Rabbit, consume, next};
 
 const CONSUMED: &str = "messaging.client.consumed.messages";
 const DURATION: &str = "messaging.client.operation.duration";
@@ -74,6 +79,94 @@ async fn deliveries_are_counted_by_what_became_of_them() {
         [&settled[..], &[counted("process", "dropped", 2)]].concat(),
         "what was never settled is known when the channel closes"
     );
+}
+
+/// Does everything there is to be done with a queue, and then has everything fail on a closed channel.
+async fn everything(rabbit: &Rabbit, queue: &str) {
+    let channel = rabbit.connection.create_channel().await.unwrap();
+    let publish = async || {
+        let properties = BasicProperties::default().with_timestamp(at_present());
+        let published = channel.basic_publish("".into(), queue.into(), Default::default(), b"1", properties).await;
+        published?.await
+    };
+    channel.confirm_select(Default::default()).await.unwrap();
+    for _ in 0..7 {
+        publish().await.unwrap();
+    }
+    let get = async || channel.basic_get(queue.into(), BasicGetOptions::default()).await;
+    let got = async || get().await.unwrap().unwrap();
+    let nack = |requeue| BasicNackOptions { multiple: false, requeue };
+    let reject = |requeue| BasicRejectOptions { requeue };
+    // Each twice: the second time it was settled before.
+    let message = got().await;
+    assert!(message.ack(BasicAckOptions::default()).await.unwrap());
+    assert!(!message.ack(BasicAckOptions::default()).await.unwrap());
+    let message = got().await;
+    assert!(message.nack(nack(false)).await.unwrap());
+    assert!(!message.nack(nack(false)).await.unwrap());
+    let message = got().await;
+    assert!(message.reject(reject(false)).await.unwrap());
+    assert!(!message.reject(reject(false)).await.unwrap());
+    assert!(got().await.nack(nack(true)).await.unwrap());
+    assert!(got().await.reject(reject(true)).await.unwrap());
+    // What was asked for and what was pushed, let go of; a handler that fails.
+    got().await.process(async { Err::<(), _>("declined") }).await.unwrap_err();
+    let mut consumer = consume(&channel, queue).await;
+    drop(next(&mut consumer).await);
+    let last = next(&mut consumer).await;
+
+    channel.close(200, "bye".into()).await.unwrap();
+    support::eventually("the channel is closed", || last.poisoned());
+    assert!(!last.ack(BasicAckOptions::default()).await.unwrap());
+    assert!(!last.nack(nack(true)).await.unwrap());
+    assert!(!last.reject(reject(true)).await.unwrap());
+    publish().await.unwrap_err();
+    get().await.unwrap_err();
+}
+
+fn at_present() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// What `docs/operation.md` says of this metric for RabbitMQ, with so many destinations and errors.
+fn documented(metric: &str, destinations: usize, errors: usize) -> usize {
+    let page = include_str!("../../../../docs/operation.md");
+    let row = page.lines().find(|line| line.starts_with(&format!("| `{metric}` |"))).expect("a row of the table");
+    let formula = row.split('|').nth(3).expect("RabbitMQ's column").trim();
+    let number = |term: &str| match term {
+        "D" => destinations,
+        "E" => errors,
+        number => number.parse().unwrap_or_else(|_| panic!("{formula}: {number}")),
+    };
+    formula.split('·').map(|factor| factor.trim_matches(['(', ')']).split('+').map(number).sum::<usize>()).product()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_as_many_series_as_the_page_says() {
+    let sdk = support::Sdk::new();
+    let instrumentation = sdk.all_signals_builder().destination_limit(1).build();
+    let rabbit = Rabbit::with(sdk, instrumentation).await;
+    // One within the bound, and one beyond it.
+    for name in ["orders", "refunds"] {
+        everything(&rabbit, &rabbit.queue(name).await).await;
+    }
+    for metric in [
+        DURATION,
+        "messaging.client.sent.messages",
+        CONSUMED,
+        "messaging.process.duration",
+        "otel_messaging.queue_time",
+        DELIVERIES,
+    ] {
+        let series = rabbit.measured(metric);
+        let distinct = |key: &str| {
+            let values =
+                series.iter().filter_map(|line| line.split_once(&format!("{key} = "))?.1.split([',', '}']).next());
+            values.collect::<BTreeSet<_>>().len()
+        };
+        let expected = documented(metric, distinct("messaging.destination.name"), distinct("error.type"));
+        assert_eq!(series.len(), expected, "{metric}: {series:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

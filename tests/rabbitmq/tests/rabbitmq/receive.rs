@@ -18,10 +18,11 @@ use otel_lapin::{
 use otel_messaging::semconv::{attribute, ours};
 use support::{attribute as value_of, eventually};
 
-use crate::common::{Rabbit, SCOPE, long, named, next, table, traceparent, unique};
+use crate::common::{Rabbit, SCOPE, at_peer, long, named, next, table, traceparent, unique};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_a_stream_carries_its_process_span() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let exchange = rabbit.exchange("shop", &queue).await;
@@ -70,7 +71,7 @@ publish {exchange}:orders.new
   messaging.operation.type = \"send\"
   messaging.rabbitmq.destination.routing_key = \"orders.new\"
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 process {exchange}:orders.new:{queue}
   kind CONSUMER
@@ -198,6 +199,7 @@ impl ConsumerDelegate for Delegate {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delegate_is_inside_the_process_span_without_a_line_of_code() {
+    let peer = at_peer();
     let rabbit = Arc::new(Rabbit::new().await);
     let (queue, answers) = (rabbit.queue("orders").await, rabbit.queue("answers").await);
     let seen = Seen::default();
@@ -233,7 +235,7 @@ publish {answers}
   messaging.operation.type = \"send\"
   messaging.rabbitmq.destination.routing_key = {answers:?}
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 ack {queue}
   kind CLIENT
@@ -245,7 +247,7 @@ ack {queue}
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 "
@@ -296,6 +298,7 @@ async fn a_delegate_that_passes_the_message_on_leaves_the_span_to_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_get_has_a_span_that_links_the_message_which_has_its_own() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish(&queue, b"1", BasicProperties::default().with_message_id("17".into())).await;
@@ -304,7 +307,7 @@ async fn a_get_has_a_span_that_links_the_message_which_has_its_own() {
     assert_eq!((message.message_count, &*message.data), (0, &b"1"[..]));
     assert!(message.ack(BasicAckOptions::default()).await.unwrap());
     drop(message);
-    let mut described: Vec<_> = rabbit.described().split_inclusive("PORT\n").map(str::to_owned).collect();
+    let mut described: Vec<_> = rabbit.described().split_inclusive("server.port = PORT\n").map(str::to_owned).collect();
     // The get began before the process span; both and the ack end in any order.
     described.remove(0);
     assert_eq!(
@@ -324,7 +327,7 @@ get {queue}
   messaging.rabbitmq.destination.routing_key = {queue:?}
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 process {queue}
   kind CONSUMER
@@ -353,7 +356,7 @@ ack {queue}
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 "
@@ -372,6 +375,7 @@ async fn p05_an_empty_queue_has_no_span() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_get_that_failed_has_a_span() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let nowhere = unique("nowhere");
     let error = rabbit.channel.basic_get(nowhere.as_str().into(), BasicGetOptions::default()).await.unwrap_err();
@@ -391,7 +395,7 @@ get {nowhere}
   messaging.operation.name = \"get\"
   messaging.operation.type = \"receive\"
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 "
         )

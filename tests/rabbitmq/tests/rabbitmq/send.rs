@@ -19,12 +19,13 @@ use otel_lapin::{
 use otel_messaging::semconv::{attribute, ours};
 use support::{Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, long, named, table, traceparent, unique};
+use crate::common::{Rabbit, SCOPE, at_peer, long, named, table, traceparent, unique};
 
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_is_a_child_of_the_context_at_the_call_and_the_message_arrives_as_it_was_sent() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let headers = table([("colour", long("green")), ("size", AMQPValue::LongInt(7))]);
@@ -71,7 +72,7 @@ publish {queue}
   messaging.operation.type = \"send\"
   messaging.rabbitmq.destination.routing_key = {queue:?}
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 "
         )
@@ -86,6 +87,7 @@ publish {queue}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmed_publish_ends_with_the_brokers_answer() {
+    let peer = at_peer();
     let rabbit = Rabbit::confirming().await;
     let queue = rabbit.queue("orders").await;
     let exchange = rabbit.exchange("shop", &queue).await;
@@ -116,7 +118,7 @@ publish {exchange}:orders.new
   messaging.operation.type = \"send\"
   messaging.rabbitmq.destination.routing_key = \"orders.new\"
   messaging.system = \"rabbitmq\"
-  server.address = HOST
+{peer}  server.address = HOST
   server.port = PORT
 "
         )
@@ -504,6 +506,35 @@ async fn every_way_to_connect_knows_the_server() {
         let spans = sdk.spans();
         assert_eq!(value_of(&spans[0], attribute::SERVER_ADDRESS), Some(&parsed.authority.host.clone().into()));
         assert_eq!(value_of(&spans[0], attribute::SERVER_PORT), Some(&i64::from(parsed.authority.port).into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_transport_of_ones_own_nobody_knows_the_server() {
+    use otel_lapin::{
+        tcp::{AMQPUriTcpExt, TLSConfig},
+        uri::AMQPUri,
+    };
+
+    let broker: AMQPUri = crate::common::uri().parse().unwrap();
+    let mut elsewhere = broker.clone();
+    elsewhere.authority.host = "192.0.2.1".to_owned();
+    // A tunnel, for example: the URI's host is not what is connected to.
+    let tunnel = async move |_: AMQPUri, runtime| {
+        Ok(broker.connect_with_config_async(TLSConfig::default(), &runtime).await.expect("the broker is there"))
+    };
+    let options = lapin::ConnectionProperties::default();
+    let connection =
+        Connection::connector(elsewhere, lapin::runtime::default_runtime().unwrap(), tunnel, options).await;
+    let sdk = Sdk::new();
+    let connection = connection.unwrap().with_instrumentation(sdk.instrumentation());
+    let channel = connection.create_channel().await.unwrap();
+    let properties = BasicProperties::default();
+    let publish = channel.basic_publish("".into(), "nowhere".into(), BasicPublishOptions::default(), b"1", properties);
+    publish.await.unwrap().await.unwrap();
+    let spans = sdk.spans();
+    for key in ["server.address", "server.port", "network.peer.address", "network.peer.port"] {
+        assert_eq!(value_of(&spans[0], key), None, "{key}");
     }
 }
 

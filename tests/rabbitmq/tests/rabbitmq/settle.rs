@@ -12,7 +12,7 @@ use otel_lapin::{message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, ours};
 use support::{Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, named, next};
+use crate::common::{Rabbit, SCOPE, at_peer, named, next};
 
 const MULTIPLE: BasicAckOptions = BasicAckOptions { multiple: true };
 
@@ -78,6 +78,52 @@ async fn each_settlement_is_a_child_of_its_messages_span_and_noted_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_handler_says_and_what_the_broker_is_told_stand_beside_each_other() {
+    let (rabbit, queue, deliveries) = deliveries(2).await;
+    let (first, second) = (&deliveries[0], &deliveries[1]);
+    let nack = async {
+        assert!(first.nack(BasicNackOptions::default()).await.unwrap());
+        Err::<(), _>("declined")
+    };
+    assert_eq!(first.process(nack).await, Err("declined"));
+    let reject = async {
+        assert!(second.reject(BasicRejectOptions::default()).await.unwrap());
+        Err::<(), _>("declined")
+    };
+    assert_eq!(second.process(reject).await, Err("declined"));
+    let spans = rabbit.sdk.spans();
+    for (process, settled) in named(&spans, &format!("process {queue}")).into_iter().zip(["nack", "reject"]) {
+        assert_eq!((outcome(process), &process.status), (settled.to_owned(), &Status::error("declined")));
+        assert_eq!(value_of(process, attribute::ERROR_TYPE), Some(&"&str".into()));
+        let [settle] = named(&spans, &format!("{settled} {queue}"))[..] else { panic!("one {settled}") };
+        assert_eq!((outcome(settle), &settle.status), (settled.to_owned(), &Status::Unset));
+        assert_eq!(settle.parent_span_id, process.span_context.span_id());
+    }
+    assert_eq!(spans.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_first_is_worked_on_inside_its_span() {
+    let (rabbit, queue, deliveries) = deliveries(1).await;
+    let onwards = rabbit.queue("shipping").await;
+    let work = async {
+        assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+        rabbit.publish(&onwards, b"1", BasicProperties::default()).await;
+        let spans = rabbit.sdk.spans();
+        let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+        assert_eq!(names, [format!("ack {queue}"), format!("publish {onwards}")], "the process span is open");
+    };
+    deliveries[0].process(work).await;
+    let spans = rabbit.sdk.spans();
+    let [process, ack, publish] = &spans[..] else { panic!("{}", rabbit.described()) };
+    assert_eq!((process.name.as_ref(), outcome(process)), (&*format!("process {queue}"), "ack".to_owned()));
+    for inside in [ack, publish] {
+        assert_eq!(inside.parent_span_id, process.span_context.span_id(), "{}", inside.name);
+        assert!(process.start_time <= inside.start_time && inside.end_time <= process.end_time, "{}", inside.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settling_twice_is_no_error_and_says_so() {
     let (rabbit, queue, deliveries) = deliveries(1).await;
     let clone = deliveries[0].acker.clone();
@@ -93,6 +139,7 @@ async fn settling_twice_is_no_error_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_tag_the_message_is_found_while_it_is_at_hand() {
+    let peer = at_peer();
     let (rabbit, queue, deliveries) = deliveries(1).await;
     let delivery = &deliveries[0];
     rabbit.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await.unwrap();
@@ -126,7 +173,7 @@ ack {queue}
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 "
@@ -159,6 +206,7 @@ async fn by_tag_the_message_is_found_when_it_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_a_tag_that_nobody_knows_there_is_no_parent() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
@@ -182,7 +230,7 @@ ack ADDRESS
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 1
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 "
@@ -249,6 +297,7 @@ async fn a_delivery_can_settle_all_before_it_and_tag_0_all_there_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_several_destinations_share_what_they_have_in_common() {
+    let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let exchange = rabbit.exchange("shop", &queue).await;
@@ -288,7 +337,7 @@ ack {exchange}:{queue}
   messaging.operation.type = \"settle\"
   messaging.rabbitmq.message.delivery_tag = 2
   messaging.system = \"rabbitmq\"
-  otel_messaging.settlement.outcome = \"ack\"
+{peer}  otel_messaging.settlement.outcome = \"ack\"
   server.address = HOST
   server.port = PORT
 ",
@@ -317,6 +366,53 @@ async fn more_than_can_be_linked_are_counted_all_the_same() {
     assert_eq!(ack.links.len(), 2);
     assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), Some(&5.into()));
     assert!(rabbit.measured("otel_messaging.deliveries").concat().ends_with(" 5"));
+}
+
+/// So many messages a channel remembers.
+const REMEMBERED: usize = 4_096;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_those() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    let mut published = Vec::new();
+    for _ in 0..REMEMBERED + 2 {
+        let publish =
+            rabbit.raw.basic_publish("".into(), queue.as_str().into(), Default::default(), b"1", Default::default());
+        published.push(publish.await.unwrap());
+    }
+    for confirm in published {
+        confirm.await.unwrap();
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    // The first two are forgotten.
+    for _ in 0..REMEMBERED + 2 {
+        drop(next(&mut consumer).await);
+    }
+    assert_eq!(rabbit.sdk.spans().len(), REMEMBERED + 2);
+    // One of the forgotten, then the other with one that is known: after these all are known that are left.
+    for tag in [1, 3, 4, 6] {
+        rabbit.channel.basic_ack(tag, MULTIPLE).await.unwrap();
+    }
+    rabbit.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: false }).await.unwrap();
+    let spans = rabbit.sdk.spans();
+    let told: Vec<_> = spans[REMEMBERED + 2..]
+        .iter()
+        .map(|span| {
+            let count = value_of(span, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(|count| count.to_string());
+            (span.links.len(), count, outcome(span))
+        })
+        .collect();
+    let counted = |links: usize, count: usize| (links, Some(count.to_string()), "ack".to_owned());
+    let uncounted = |links: usize| (links, None, "ack".to_owned());
+    let rest = (128, Some((REMEMBERED - 4).to_string()), "nack".to_owned());
+    assert_eq!(told, [uncounted(0), uncounted(1), counted(1, 1), counted(2, 2), rest]);
+    let settled: Vec<_> = rabbit
+        .measured("otel_messaging.deliveries")
+        .iter()
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
+        .collect();
+    assert_eq!(settled, [4, REMEMBERED - 4], "of those that were known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,19 +481,59 @@ async fn after_a_recover_the_old_tags_are_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_closed_channel_lapins_answers_are_told_as_they_are() {
-    let (rabbit, queue, deliveries) = deliveries(2).await;
+async fn on_a_closed_channel_nothing_is_settled_and_the_message_counts_as_dropped() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..2 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    let (first, second) = (next(&mut consumer).await, next(&mut consumer).await);
+    assert!(second.ack(BasicAckOptions::default()).await.unwrap());
     rabbit.channel.close(200, "bye".into()).await.unwrap();
-    support::eventually("the channel is closed", || deliveries[0].poisoned());
-    assert!(!deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
+    support::eventually("the channel is closed", || first.poisoned());
+    // lapin's answers are the user's: no error by the acker, one by the tag.
+    assert!(!first.ack(BasicAckOptions::default()).await.unwrap());
+    assert!(!first.nack(BasicNackOptions { multiple: true, requeue: true }).await.unwrap());
     let error = rabbit.channel.basic_ack(2, BasicAckOptions::default()).await.unwrap_err();
     assert_eq!(error, rabbit.channel.get_ref().basic_ack(2, BasicAckOptions::default()).await.unwrap_err());
-    drop(deliveries);
-    let spans = rabbit.sdk.wait_for(4);
-    let by_acker = named(&spans, &format!("ack {queue}"))[0];
-    assert_eq!((outcome(by_acker), &by_acker.status), ("already_settled".to_owned(), &Status::Unset));
+    drop((first, second));
+    let spans = rabbit.sdk.wait_for(6);
+    let told = |span: &SpanData| {
+        let error_type = value_of(span, attribute::ERROR_TYPE).map(|value| value.as_str().into_owned());
+        (outcome(span), error_type, span.status.clone())
+    };
+    let gone = |description: &str| {
+        let error_type = Some("invalid-channel-state".to_owned());
+        ("none".to_owned(), error_type, Status::error(description.to_owned()))
+    };
+    let by_acker: Vec<_> = ["ack", "nack"].map(|name| named(&spans, &format!("{name} {queue}"))).concat();
+    let by_acker: Vec<_> = by_acker.into_iter().map(told).collect();
+    let settled = ("ack".to_owned(), None, Status::Unset);
+    assert_eq!(by_acker, [settled.clone(), gone("the channel is gone"), gone("the channel is gone")]);
     // The channel's tags mean nothing any more.
-    let by_tag = spans.iter().find(|span| span.name.starts_with("ack ") && span.name != by_acker.name).unwrap();
-    assert_eq!(by_tag.status, Status::error(error.to_string()));
-    assert_eq!(value_of(by_tag, attribute::ERROR_TYPE), Some(&"invalid-channel-state".into()));
+    let by_tag = spans.iter().find(|span| span.name.starts_with("ack ") && !span.name.contains(&queue)).unwrap();
+    assert_eq!(told(by_tag), gone(&error.to_string()));
+    let mut process: Vec<_> = named(&spans, &format!("process {queue}")).into_iter().map(told).collect();
+    process.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(process, [settled, ("dropped".to_owned(), None, Status::Unset)]);
+    let counted = rabbit.measured("otel_messaging.deliveries");
+    let of = |operation: &str, outcome: &str| {
+        format!(
+            r#"{{messaging.destination.name = "{queue}", messaging.operation.name = "{operation}", otel_messaging.settlement.outcome = "{outcome}"}} 1"#
+        )
+    };
+    assert_eq!(counted, [of("ack", "ack"), of("process", "dropped")]);
+    // The broker has it: it was never told.
+    rabbit.take_raw(&queue).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_no_number_of_opentelemetrys_is_left_out() {
+    let rabbit = Rabbit::new().await;
+    rabbit.channel.close(200, "bye".into()).await.unwrap();
+    let error = rabbit.channel.basic_ack(u64::MAX, BasicAckOptions::default()).await.unwrap_err();
+    let [ack] = &rabbit.sdk.wait_for(1)[..] else { panic!("one span") };
+    assert_eq!(ack.status, Status::error(error.to_string()));
+    assert_eq!(value_of(ack, attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG), None);
 }

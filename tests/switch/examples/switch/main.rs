@@ -22,6 +22,7 @@ mod rabbitmq;
 
 use std::{env, error::Error};
 
+use conventions::Convention;
 use opentelemetry::{
     Context, global,
     trace::{FutureExt, TraceContextExt, Tracer},
@@ -62,6 +63,8 @@ async fn main() -> Result {
         let trace = if span.span_context.trace_id() == trace_id { "" } else { ", in another trace" };
         let name = span.name.replace(name, "NAME");
         eprintln!("{name} by {}{trace}", span.instrumentation_scope.name());
+        let unknown = span.attributes.iter().filter_map(|one| Convention::get().knows(one.key.as_str()).err());
+        unknown.for_each(|unknown| eprintln!("{name}: {unknown}"));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Linked into a program, this installs OpenTelemetry's SDK and W3C's propagator before `main`, and when the process exits it
-//! appends to the file named by [`REPORT`] one line: how many spans were started, how many ended, and the names of those that
-//! are still open. The program's own code does not change and does not know.
+//! appends to the file named by [`REPORT`] one line: how many spans were started, how many ended, the names of those that are still
+//! open, and the names of all attributes. The program's own code does not change and does not know.
 //!
 //! The generated packages of `make upstream` link it: the published tests then run as in an application that traces.
 

@@ -1,7 +1,7 @@
 //! The spans of a process, counted.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,11 +26,21 @@ struct State {
     started: u64,
     ended: u64,
     open: HashMap<SpanId, String>,
+    /// The names of all attributes that were seen.
+    attributes: BTreeSet<String>,
+}
+
+impl State {
+    fn saw(&mut self, attribute: &str) {
+        if !self.attributes.contains(attribute) {
+            self.attributes.insert(attribute.to_owned());
+        }
+    }
 }
 
 impl Spans {
-    /// Waits until no span is open, at most this long, and says how many were started, how many ended, and the names of those
-    /// that are open: separated by tabs, the names by `; `.
+    /// Waits until no span is open, at most this long, and says how many were started, how many ended, the names of those
+    /// that are open, and the names of all attributes: separated by tabs, the names by `; `.
     pub fn settled(&self, patience: Duration) -> String {
         let (_, changed) = &*self.shared;
         let (state, _) = changed
@@ -38,7 +48,8 @@ impl Spans {
             .unwrap_or_else(PoisonError::into_inner);
         let mut names: Vec<_> = state.open.values().map(String::as_str).collect();
         names.sort_unstable();
-        format!("{}\t{}\t{}", state.started, state.ended, names.join("; "))
+        let attributes: Vec<_> = state.attributes.iter().map(String::as_str).collect();
+        format!("{}\t{}\t{}\t{}", state.started, state.ended, names.join("; "), attributes.join("; "))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -58,6 +69,8 @@ impl SpanProcessor for Spans {
         let mut state = self.state();
         state.ended += 1;
         state.open.remove(&span.span_context.span_id());
+        let linked = span.links.iter().flat_map(|link| &link.attributes);
+        span.attributes.iter().chain(linked).for_each(|attribute| state.saw(attribute.key.as_str()));
         if state.open.is_empty() {
             self.shared.1.notify_all();
         }
@@ -74,7 +87,10 @@ impl SpanProcessor for Spans {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{Tracer, TracerProvider};
+    use opentelemetry::{
+        KeyValue,
+        trace::{Link, Tracer, TracerProvider},
+    };
     use opentelemetry_sdk::trace::SdkTracerProvider;
 
     use super::*;
@@ -86,9 +102,9 @@ mod tests {
         let tracer = provider.tracer("test");
         let open = tracer.start("send orders");
         tracer.start("process orders").end();
-        assert_eq!(spans.settled(Duration::ZERO), "2\t1\tsend orders");
+        assert_eq!(spans.settled(Duration::ZERO), "2\t1\tsend orders\t");
         drop(open);
-        assert_eq!(spans.settled(Duration::ZERO), "2\t2\t");
+        assert_eq!(spans.settled(Duration::ZERO), "2\t2\t\t");
     }
 
     #[test]
@@ -101,6 +117,20 @@ mod tests {
             move || spans.settled(Duration::from_secs(60))
         });
         drop(open);
-        assert_eq!(waiting.join().unwrap(), "1\t1\t");
+        assert_eq!(waiting.join().unwrap(), "1\t1\t\t");
+    }
+
+    #[test]
+    fn attributes_are_named_once_those_of_links_too() {
+        let spans = Spans::default();
+        let provider = SdkTracerProvider::builder().with_span_processor(spans.clone()).build();
+        let tracer = provider.tracer("test");
+        let linked = tracer.start("create orders").span_context().clone();
+        for _ in 0..2 {
+            let link = Link::new(linked.clone(), vec![KeyValue::new("b", 1)], 0);
+            let builder = tracer.span_builder("send orders").with_links(vec![link]);
+            drop(builder.with_attributes([KeyValue::new("a", 1)]).start(&tracer));
+        }
+        assert_eq!(spans.settled(Duration::ZERO), "3\t3\t\ta; b");
     }
 }

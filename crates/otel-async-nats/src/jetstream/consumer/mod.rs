@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_nats::datetime::DateTime;
-use otel_messaging::adapter::Call;
+use otel_messaging::{Instrumentation, adapter::Call};
 
 use crate::{
     Client,
@@ -50,6 +50,13 @@ impl<T: IntoConsumerConfig> Consumer<T> {
 
     pub(crate) fn wrap(inner: async_nats::jetstream::consumer::Consumer<T>, client: Arc<Client>) -> Self {
         Self { inner, client }
+    }
+
+    /// Reports to this instrumentation from now on, as do the streams and batches of messages, and the clones, made of this
+    /// value.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { client: Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation)), ..self }
     }
 
     /// The consumer inside.
@@ -146,6 +153,12 @@ impl Feed {
         }
     }
 
+    /// Hands messages out, and settles them, as this instrumentation says.
+    fn instrument(&mut self, instrumentation: Instrumentation) {
+        self.client = Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation));
+        self.source = Arc::new(self.source.reported_by(self.client.telemetry().clone()));
+    }
+
     /// Hands a message to the application.
     pub(crate) fn hand_out(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
@@ -188,7 +201,7 @@ impl Feed {
                 // A failure is told of whoever else wants to know.
                 let call = asked.or_else(|| self.pulled.then(|| self.client.telemetry().call_on_message()).flatten());
                 if let Some(call) = call {
-                    let span = self.source.received(self.client.get_ref(), call, None, None, Vec::new());
+                    let span = self.source.polled_in_vain(self.client.get_ref(), call);
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)
@@ -215,6 +228,13 @@ macro_rules! messages {
         }
 
         impl $name {
+            /// Reports the messages that come from now on to this instrumentation.
+            #[must_use]
+            pub fn with_instrumentation(mut self, instrumentation: otel_messaging::Instrumentation) -> Self {
+                self.feed.instrument(instrumentation);
+                self
+            }
+
             /// The stream inside.
             pub fn get_ref(&self) -> &$inner {
                 &self.inner

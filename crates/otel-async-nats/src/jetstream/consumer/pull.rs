@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{
-    Subject,
-    jetstream::consumer::{self, StreamError},
+use async_nats::jetstream::consumer::{self, StreamError};
+use otel_messaging::{
+    Instrumentation, MessageExt,
+    adapter::{self, Call, waiting},
 };
-use opentelemetry::trace::SpanContext;
-use otel_messaging::adapter::{Call, waiting};
 
 use crate::{
     error::ErrorType,
@@ -87,8 +86,8 @@ impl Consumer<OrderedConfig> {
 /// A batch of messages, which ends: [`async_nats::jetstream::consumer::pull::Batch`].
 ///
 /// The span `fetch {filter}` begins when the batch is asked for, ends with it, and links its messages, each of which has
-/// its process span too. There is none for an empty batch. Without a filter it is named after the subject that all
-/// messages have.
+/// its process span too. What is told of all messages alike stands on the span, the rest on each link. There is no span for
+/// an empty batch. Without a filter it is named after the subject that all messages have.
 pub struct Batch {
     inner: consumer::pull::Batch,
     receive: Receive,
@@ -103,34 +102,24 @@ struct Receive {
 /// A receive operation under way.
 struct Fetch {
     call: Call,
-    messages: i64,
-    creations: Vec<SpanContext>,
-    /// That of the first message, as long as all have it.
-    subject: Option<Subject>,
+    messages: adapter::Batch,
 }
 
 impl Fetch {
     fn new(call: Call) -> Self {
-        Self { call, messages: 0, creations: Vec::new(), subject: None }
+        Self { call, messages: adapter::Batch::default() }
     }
 
     fn received(&mut self, message: &Message) {
-        let subject = &message.message.subject;
-        if self.messages == 0 {
-            self.subject = Some(subject.clone());
-        } else if self.subject.as_ref() != Some(subject) {
-            self.subject = None;
-        }
-        self.messages += 1;
-        self.creations.extend(message.message.delivery().and_then(|delivery| delivery.process().creation()));
+        self.messages.add(message.process_span());
     }
 
     fn end<E: ErrorType + fmt::Display>(self, feed: &Feed, result: Result<(), &E>) {
-        let Self { call, messages, creations, subject } = self;
-        if result.is_ok() && messages == 0 {
+        let Self { call, messages } = self;
+        if result.is_ok() && messages.is_empty() {
             return;
         }
-        let span = feed.source.received(feed.client.get_ref(), call, subject.as_deref(), Some(messages), creations);
+        let span = feed.source.received(feed.client.get_ref(), call, messages);
         match result {
             Ok(()) => span.succeed(),
             Err(error) => span.fail(error.error_type(), error),
@@ -139,6 +128,13 @@ impl Fetch {
 }
 
 impl Batch {
+    /// Reports the messages that come from now on, and the batch, to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        self.receive.feed.instrument(instrumentation);
+        self
+    }
+
     /// The batch inside.
     pub fn get_ref(&self) -> &consumer::pull::Batch {
         &self.inner
@@ -219,6 +215,12 @@ pub struct Sequence {
 }
 
 impl Sequence {
+    /// Reports the batches that come from now on to this instrumentation.
+    #[must_use]
+    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
+        Self { consumer: self.consumer.with_instrumentation(instrumentation), ..self }
+    }
+
     /// The sequence inside.
     pub fn get_ref(&self) -> &consumer::pull::Sequence {
         &self.inner

@@ -1,0 +1,55 @@
+//! How much may be written into a message before its broker, or its client, refuses it.
+
+use opentelemetry::propagation::Injector;
+
+/// How many bytes of headers a message still has room for.
+///
+/// Headers that would not fit are left out, and not the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Room {
+    bytes: usize,
+    per_header: usize,
+}
+
+impl Room {
+    /// For a message without a limit.
+    pub const UNLIMITED: Self = Self { bytes: usize::MAX, per_header: 0 };
+
+    /// Room for so many bytes, of which each header takes `per_header` beside its name and its value.
+    pub fn new(bytes: usize, per_header: usize) -> Self {
+        Self { bytes, per_header }
+    }
+
+    /// Whether there is no need to measure: W3C's headers are never as long. `tracestate` has at most 32 members of 513
+    /// bytes; baggage is bounded at 8,192 bytes, each of which may take three when it is percent-encoded.
+    pub(crate) fn is_ample(self) -> bool {
+        self.bytes >= 65_536
+    }
+
+    /// Whether the headers that are written here fit.
+    pub(crate) fn takes(self, headers: &Collected) -> bool {
+        headers.size(self.per_header) <= self.bytes
+    }
+}
+
+/// Headers that are written elsewhere first, to see how long they are.
+#[derive(Debug, Default)]
+pub(crate) struct Collected(Vec<(String, String)>);
+
+impl Collected {
+    fn size(&self, per_header: usize) -> usize {
+        let added = self.0.iter().filter(|(_, value)| !value.is_empty());
+        added.map(|(name, value)| name.len() + value.len() + per_header).sum()
+    }
+
+    pub(crate) fn write(self, headers: &mut dyn Injector) {
+        self.0.into_iter().for_each(|(name, value)| headers.set(&name, value));
+    }
+}
+
+impl Injector for Collected {
+    fn set(&mut self, name: &str, value: String) {
+        self.0.push((name.to_owned(), value));
+    }
+}
