@@ -88,6 +88,12 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     ),
     (Rule::Together, || call(&NATS, "publish"), |it| it.span().attributes.put("messaging.nats.stream.name", text("S"))),
     (
+        Rule::Together,
+        || call(&NATS, "fetch"),
+        |it| it.span().known("messaging.nats.message.delivery_count", Value::Int(1)),
+    ),
+    (Rule::Together, || call(&RABBITMQ, "ack"), |it| it.span().known("network.peer.port", Value::Int(5672))),
+    (
         Rule::AttributeListed,
         || call(&KAFKA, "commit"),
         |it| it.span().known("messaging.batch.message_count", Value::Int(2)),
@@ -352,14 +358,27 @@ fn each_link_may_have_what_a_span_always_has() {
     let mut outcome = linked();
     outcome.span().attributes.drop("messaging.kafka.offset");
     outcome.link().attributes.put("messaging.kafka.offset", Value::Int(17));
-    let broken = |outcome: &Outcome| {
-        let mut rules = Rules::new(&KAFKA, outcome.scenario);
-        rules.apply(&outcome.seen, false);
-        rules.broken.iter().map(|broken| broken.rule).collect::<Vec<_>>()
-    };
     assert_eq!(broken(&outcome), []);
     outcome.link().attributes.drop("messaging.kafka.offset");
     assert_eq!(broken(&outcome), [Rule::KnownAtCall]);
+}
+
+/// What several destinations are called is on the span, and the name of each on its link.
+#[test]
+fn links_may_name_other_destinations_than_their_span() {
+    let mut outcome = linked();
+    outcome.link().attributes.put("messaging.destination.name", text("another"));
+    assert_eq!(broken(&outcome), []);
+    let same = outcome.span().attributes.get("messaging.destination.name").expect("a name").clone();
+    outcome.link().attributes.put("messaging.destination.name", same);
+    assert_eq!(broken(&outcome), [Rule::LinkAttributes]);
+}
+
+/// The rules that one of Kafka's breaks.
+fn broken(outcome: &Outcome) -> Vec<Rule> {
+    let mut rules = Rules::new(&KAFKA, outcome.scenario);
+    rules.apply(&outcome.seen, false);
+    rules.broken.iter().map(|broken| broken.rule).collect()
 }
 
 /// Spans that are only linked.

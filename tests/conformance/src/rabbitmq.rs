@@ -37,6 +37,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: ROUTED,
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary network.peer.address network.peer.port",
+            together: PEER,
             asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             ..Operation::NONE
         },
@@ -57,6 +58,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary network.peer.address network.peer.port",
+            together: PEER,
             asked: "messaging.destination.template messaging.message.body.size",
             ..Operation::NONE
         },
@@ -83,9 +85,9 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
                         network.peer.address network.peer.port",
+            together: PEER,
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
-            ..Operation::NONE
         },
         Operation {
             name: "nack",
@@ -95,9 +97,9 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
                         network.peer.address network.peer.port",
+            together: PEER,
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
-            ..Operation::NONE
         },
         Operation {
             name: "reject",
@@ -107,9 +109,9 @@ pub(crate) static RABBITMQ: Broker = Broker {
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id \
                         network.peer.address network.peer.port",
+            together: PEER,
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
-            ..Operation::NONE
         },
     ],
     measures: &[
@@ -655,6 +657,9 @@ const ROUTED: &str = "messaging.system messaging.operation.name messaging.operat
 
 const TAGGED: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
                       server.address server.port messaging.rabbitmq.message.delivery_tag";
+
+/// Known where the connection's URI has an IP address.
+const PEER: &[&str] = &["network.peer.address network.peer.port"];
 
 const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
 
