@@ -1,26 +1,30 @@
 //! The three brokers: what there is to do on each, and what it must look like.
 
-use std::{fmt::Write, time::Duration};
+use std::{env, fmt::Write, time::Duration};
 
 use futures::{StreamExt, stream};
 
 use crate::{
-    kafka, nats, rabbitmq,
-    scenario::{Operation, Scenario},
-    stage::Stage,
+    kafka, line, nats, rabbitmq,
+    rule::Rule,
+    scenario::{Lacking, LeftOut, Measure, Operation, Scenario, words},
+    stage::{self, Stage},
 };
 
 /// One broker, its adapter's operations and their scenarios.
+#[derive(Clone, Copy)]
 pub(crate) struct Broker {
     /// Also `messaging.system`.
     pub(crate) name: &'static str,
     /// The scope of its spans.
     pub(crate) scope: &'static str,
     pub(crate) operations: &'static [Operation],
-    /// What the convention recommends and the client does not know, or is not asked: attribute and reason.
-    pub(crate) left_out: &'static [(&'static str, &'static str)],
-    /// What is told where the scenarios' brokers and names are not: attribute and condition.
-    pub(crate) elsewhere: &'static [(&'static str, &'static str)],
+    pub(crate) measures: &'static [Measure],
+    /// What a registry has and the client does not know, or is not asked.
+    pub(crate) left_out: &'static [LeftOut],
+    /// What is told where the scenarios' brokers and names are not; `why` is the condition.
+    pub(crate) elsewhere: &'static [LeftOut],
+    pub(crate) lacking: &'static [Lacking],
     pub(crate) scenarios: &'static [Scenario],
     /// Starts it; it ends with what is given back.
     pub(crate) start: fn() -> Result<Started, brokers::Missing>,
@@ -41,10 +45,32 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Broker {
     pub(crate) fn list(&self) -> String {
-        let mut text = String::new();
-        for Scenario { name, does, shows, .. } in self.scenarios {
-            let _ = writeln!(text, "{}/{name}: {does}", self.name);
-            for line in shows.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut text = format!("\n{}: scope {}\n", self.name, self.scope);
+        for operation in self.operations {
+            let _ = writeln!(text, "\n{} {} ({}): {}", self.name, operation.name, operation.kind, operation.span);
+            listed(&mut text, "always", operation.always);
+            listed(&mut text, "unless it failed", operation.answered);
+            listed(&mut text, "sometimes", operation.sometimes);
+            for &group in operation.together {
+                listed(&mut text, "together or not at all", group);
+            }
+            listed(&mut text, "where asked for", operation.asked);
+            listed(&mut text, "after the start", operation.late);
+        }
+        for measure in self.measures {
+            let _ = writeln!(text, "\n{} {}", self.name, measure.metric);
+            listed(&mut text, "of operations", measure.operations);
+            listed(&mut text, "always", measure.always);
+            listed(&mut text, "sometimes", measure.sometimes);
+            listed(&mut text, "where asked for", measure.asked);
+        }
+        for Lacking { attribute, operations, scenario, why } in self.lacking {
+            let _ = writeln!(text, "\n{}/{scenario}: {operations} without {attribute}: {why}", self.name);
+        }
+        text.push('\n');
+        for scenario in self.scenarios {
+            let _ = writeln!(text, "{}/{}: {}", self.name, scenario.name, scenario.does);
+            for line in scenario.lines() {
                 let _ = writeln!(text, "    {line}");
             }
         }
@@ -53,6 +79,10 @@ impl Broker {
 
     /// Performs these scenarios, or all; whether all could be.
     pub(crate) async fn perform(&self, names: &[&str]) -> bool {
+        if let Some(why) = stage::cannot_export(|name| env::var(name).ok()) {
+            eprintln!("{why}");
+            return false;
+        }
         let start = self.start;
         let started = tokio::task::spawn_blocking(start).await.expect("the start does not panic");
         let started = match started {
@@ -70,6 +100,42 @@ impl Broker {
         }
         let performed = scenarios.into_iter().map(|scenario| perform(self.name, scenario, started.address.clone()));
         stream::iter(performed).buffer_unordered(AT_ONCE).fold(true, async |all, done| all && done).await
+    }
+}
+
+/// How to read what is listed, and what holds of all of it.
+pub(crate) fn legend() -> String {
+    let mut text = format!("{}\n{DERIVED}\nThe rules:\n\n", line::LEGEND);
+    for rule in Rule::ALL {
+        let _ = writeln!(text, "  {rule}");
+    }
+    text
+}
+
+const DERIVED: &str = "\
+What comes after the start is listed with each operation; error.type does too, and nothing else. What an operation always
+has may stand on each link of a batch instead.
+
+What is to be derived, where a scenario lists spans only:
+
+  events    one for each span that failed, in its context: messaging.{operation.type}.exception, with the span's error.type
+            as exception.type. None in `without_logger`; in `sampled_out` and `without_spans` one for each failure that a
+            duration counts.
+  send      messaging.client.operation.duration and messaging.client.sent.messages, one each, with its error.type
+  receive   messaging.client.operation.duration, one, also where a poll that brought a message has no span
+  settle    messaging.client.operation.duration, one; otel_messaging.deliveries by its settlement.outcome, as many as
+            batch.message_count says, else one
+  process   messaging.process.duration, one; messaging.client.consumed.messages, as many as batch.message_count says, else
+            one, by the operation that brought them; otel_messaging.deliveries, one where the outcome is `dropped`
+  any       otel_messaging.queue_time for each message that carries a time, by the operation that brought it
+  create    nothing: it asks nothing of a broker
+
+A scenario that lists series shows these and no others. `without_metrics` has none.
+";
+
+fn listed(text: &mut String, when: &str, keys: &'static str) {
+    if !keys.is_empty() {
+        let _ = writeln!(text, "    {when}: {}", words(keys).collect::<Vec<_>>().join(" "));
     }
 }
 

@@ -7,17 +7,15 @@ use std::{
     process,
 };
 
-use conventions::{Convention, Level};
 use futures::future::join_all;
 use otlp_receiver::Receiver;
 use tokio::process::Command;
 
 use crate::{
     broker::{BROKERS, Broker},
-    line,
-    page::{self, DEVIATIONS},
-    rules::{Broken, Rules},
-    scenario::words,
+    complete, line, page,
+    rule::{Broken, Rule},
+    rules::Rules,
     seen::{self, Seen},
     stage::STARTS,
 };
@@ -35,9 +33,10 @@ pub(crate) async fn all() -> bool {
     let seen = seen::sort(&receiver.received().borrow(), &noted);
 
     let mut broken: Vec<_> = BROKERS.iter().flat_map(|broker| hold(broker, &seen)).collect();
-    broken.extend(page::outdated());
-    broken.extend(BROKERS.iter().flat_map(|broker| switches(broker)));
-    print!("{}", table(&seen, &mut broken));
+    broken.extend(page::outdated(&page::current()));
+    let (table, empty) = complete::table(&BROKERS, &seen);
+    print!("{table}");
+    broken.extend(empty);
     broken.sort_by_key(|broken| broken.rule);
     let rules = broken.chunk_by(|one, other| one.rule == other.rule);
     println!();
@@ -82,14 +81,12 @@ fn hold(broker: &Broker, seen: &BTreeMap<String, Seen>) -> Vec<Broken> {
         }
         broken.append(&mut rules.broken);
     }
-    let mut rules = Rules::new(broker, broker.name);
-    complete(&mut rules, broker, seen);
-    broken.append(&mut rules.broken);
+    broken.extend(complete::broken(broker, seen));
     broken
 }
 
 /// Parents, links and outcomes are those that the scenario lists.
-fn compare(rules: &mut Rules<'_>, listed: &[&str], seen: &[String]) {
+pub(crate) fn compare(rules: &mut Rules<'_>, listed: &[&str], seen: &[String]) {
     let listed: BTreeSet<_> = listed.iter().map(|&line| line.to_owned()).collect();
     let seen: BTreeSet<_> = seen
         .iter()
@@ -99,89 +96,9 @@ fn compare(rules: &mut Rules<'_>, listed: &[&str], seen: &[String]) {
         })
         .collect();
     for line in listed.difference(&seen) {
-        rules.breaks("a scenario shows what it lists", format!("missing: {line}"));
+        rules.breaks(Rule::Shows, format!("missing: {line}"));
     }
     for line in seen.difference(&listed) {
-        rules.breaks("a scenario shows nothing but what it lists", format!("seen: {line}"));
+        rules.breaks(Rule::ShowsOnly, format!("seen: {line}"));
     }
-}
-
-/// A switch is shown in both positions, or in none, where the broker has nothing to switch.
-fn switches(broker: &Broker) -> Vec<Broken> {
-    let has = |name: &str| broker.scenarios.iter().any(|scenario| scenario.name == name);
-    let half = DEVIATIONS.iter().filter(|deviation| deviation.shown.map(has).iter().any(|has| !has));
-    let half = half.filter(|deviation| broker.name == "kafka" || has(deviation.shown[0]) || has(deviation.shown[1]));
-    half.map(|deviation| Broken {
-        scenario: broker.name.to_owned(),
-        rule: "each deviation is shown in both positions of its switch",
-        what: deviation.shown.join(", "),
-    })
-    .collect()
-}
-
-/// What is listed for an operation is seen somewhere, and what the convention has beyond it is left out for a reason.
-fn complete(rules: &mut Rules<'_>, broker: &Broker, seen: &BTreeMap<String, Seen>) {
-    let own = |name: &String| name.split('/').next() == Some(broker.name);
-    let spans: Vec<_> = seen.iter().filter(|(name, _)| own(name)).flat_map(|(_, seen)| &seen.spans).collect();
-    for operation in broker.operations {
-        let of: Vec<_> = spans.iter().filter(|span| span.operation() == operation.name).collect();
-        for key in words(operation.sometimes).chain(words(operation.asked)) {
-            let found = of.iter().any(|span| span.attributes.0.iter().any(|(it, _)| it.starts_with(key)));
-            if !found {
-                rules.breaks("what is listed for an operation is seen", format!("{}: {key}", operation.name));
-            }
-        }
-        for key in words(operation.late) {
-            let came_late = |at_start: &std::collections::HashSet<String>| !at_start.contains(key);
-            let found = of.iter().any(|span| span.attributes.has(key) && span.at_start.as_ref().is_some_and(came_late));
-            if !found {
-                rules.breaks("what is listed as late comes late", format!("{}: {key}", operation.name));
-            }
-        }
-        for span in operation.spans() {
-            for (key, level) in Convention::get().span(broker.name, span) {
-                let left_out = broker.left_out.iter().chain(broker.elsewhere).any(|(name, _)| *name == key);
-                let wanted = level < Level::OptIn && key != "error.type";
-                if wanted && !operation.lists(key) && !left_out {
-                    let what = format!("{} ({span}): {key} is {level}", operation.name);
-                    rules.breaks("what the convention wants is there, or left out for a reason", what);
-                }
-            }
-        }
-    }
-}
-
-/// Broker by operation: how many spans, series and events; an empty cell is a broken rule.
-fn table(seen: &BTreeMap<String, Seen>, broken: &mut Vec<Broken>) -> String {
-    let mut text = format!("{:<10} {:<10} {:>6} {:>8} {:>7}\n", "broker", "operation", "spans", "metrics", "events");
-    for broker in BROKERS {
-        for operation in broker.operations {
-            let own = seen.iter().filter(|(name, _)| name.split('/').next() == Some(broker.name)).map(|(_, seen)| seen);
-            let (mut spans, mut events) = (0, 0);
-            let mut series = BTreeSet::new();
-            for seen in own {
-                let of = seen.spans.iter().filter(|span| span.operation() == operation.name);
-                for span in of {
-                    spans += 1;
-                    events += seen.events.iter().filter(|event| event.span == span.id).count();
-                }
-                let of =
-                    seen.points.iter().filter(|it| it.attributes.text("messaging.operation.name") == operation.name);
-                series.extend(of.map(|point| point.metric.as_str()));
-            }
-            // A message that is only made asks nothing of a broker: nothing to measure, nothing that fails.
-            let cells = [("spans", spans), ("metrics", series.len()), ("events", events)];
-            let cells = cells.map(|(name, count)| {
-                let applies = name == "spans" || operation.kind != "create";
-                if applies && count == 0 {
-                    let what = format!("{}: no {name}", operation.name);
-                    broken.push(Broken { scenario: broker.name.to_owned(), rule: "no cell is empty", what });
-                }
-                if applies { count.to_string() } else { "-".to_owned() }
-            });
-            let [spans, metrics, events] = cells;
-            text += &format!("{:<10} {:<10} {spans:>6} {metrics:>8} {events:>7}\n", broker.name, operation.name);
-        }
-    }
-    text
 }

@@ -1,19 +1,34 @@
 //! Spans and series as the lines by which scenarios list them.
-//!
-//! ```text
-//! CONSUMER process orders < send orders ~ send orders, loop ! panic [delivery.attempt=2]
-//! ```
-//!
-//! is a CONSUMER span of this name, whose parent is `send orders`, with two links, failed with this `error.type`, and with
-//! one attribute that tells of its message. A link's own attributes are named in braces. Without `<` it is a root. `3 x` before a line: there are three of it; `n x`: one or
-//! more. Metrics have their count at the end.
-//! What makes names unique is left out; a server's address is `SERVER`.
 
 use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::seen::{Attributes, Point, Seen, Span};
+
+/// How to read the lines.
+pub(crate) const LEGEND: &str = "\
+How to read a line:
+
+    2 x CONSUMER process orders < send orders ~ send orders {kafka.offset}, loop ! panic [delivery.attempt=2]
+
+  2 x            there are two of it; `n x`: one or more; nothing: one
+  CONSUMER       the span's kind
+  process orders the span's name
+  < send orders  the span that is its parent; without `<` it is a root
+  ~ a, b         the spans that it links, each another one, except that messages of one batch that are settled together have
+                 one span; what a link has itself is in braces. Of the parent's name it is the parent that is linked
+  ! panic        it failed, with this error.type and status Error; without `!` the status is unset
+  [...]          attributes that tell of its message, without their namespace (messaging. or otel_messaging.); of those that
+                 a line can show, it has these and no other
+
+    metric messaging.client.sent.messages send partition 0 ! _MSG_TIMED_OUT [...] x3
+
+  is one series: the metric, messaging.operation.name, the partition where there is one, error.type, attributes, and what it
+  counts, `xn` being any number.
+
+  What makes names unique is left out of them: `--`, digits and `-` after it. SERVER is server.address:server.port.
+";
 
 /// Attributes that are told on the line, without their namespace: those that say what became of the message, and those
 /// that only some scenarios have.
@@ -36,6 +51,13 @@ const TELLING: [&str; 17] = [
     "otel_messaging.settlement.outcome",
     "messaging.consumer.group.name",
 ];
+
+/// Whether the line of a span tells it, in its name or beside it.
+pub(crate) fn tells(system: &str, key: &str) -> bool {
+    let named = ["messaging.destination.name", "error.type"].contains(&key);
+    let group = key == "messaging.consumer.group.name" && system != "nats";
+    named || TELLING.contains(&key) && !group
+}
 
 /// The lines of a scenario's spans.
 pub(crate) fn spans(seen: &Seen, scope: &str) -> Vec<String> {
@@ -65,7 +87,8 @@ fn counted(lines: impl Iterator<Item = String>) -> Vec<String> {
     counts.into_iter().map(|(line, count)| if count == 1 { line } else { format!("{count} x {line}") }).collect()
 }
 
-fn span(span: &Span, all: &[Span]) -> String {
+/// The line of one span, `all` being those of its scenario.
+pub(crate) fn span(span: &Span, all: &[Span]) -> String {
     let name_of = |id: &[u8]| {
         let found = all.iter().find(|other| other.id == id);
         found.map_or_else(|| "?".to_owned(), |found| plain(&found.name, &found.attributes))
@@ -104,7 +127,7 @@ fn end(attributes: &Attributes) -> String {
     }
     let told: Vec<_> = TELLING
         .into_iter()
-        .filter(|&key| key != "messaging.consumer.group.name" || attributes.text("messaging.system") == "nats")
+        .filter(|key| tells(&attributes.text("messaging.system"), key))
         .filter_map(|key| {
             let value = plain(&attributes.get(key)?.to_string(), attributes);
             Some(format!("{}={value}", short(key)))

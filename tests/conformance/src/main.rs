@@ -2,11 +2,15 @@
 
 mod broker;
 mod check;
+mod complete;
+#[cfg(test)]
+mod each_rule;
 mod kafka;
 mod line;
 mod nats;
 mod page;
 mod rabbitmq;
+mod rule;
 mod rules;
 mod scenario;
 mod seen;
@@ -19,9 +23,10 @@ use crate::broker::BROKERS;
 const USAGE: &str = "\
 usage: conformance kafka|rabbitmq|nats [SCENARIO...]
                              performs every operation on that broker, or these scenarios, and exports spans, metrics and
-                             logs over OTLP (http/protobuf) to OTEL_EXPORTER_OTLP_ENDPOINT, the scenario's name in the
-                             resource attribute `otel_messaging.scenario`; exits 1 when one could not be performed
-       conformance --list    the scenarios, and what each must show
+                             logs over OTLP (http/protobuf, no TLS) to OTEL_EXPORTER_OTLP_ENDPOINT, the scenario's name in
+                             the resource attribute `otel_messaging.scenario`; exits 1 when one could not be performed
+       conformance --list    how to read it; the operations and metrics with their attributes; the scenarios, and what each
+                             must show
        conformance check     performs all of them into a receiver of its own and holds what came against the convention,
                              the registry, the lists of the scenarios and docs/telemetry.md; exits 1 when a rule is broken
        conformance page      writes docs/telemetry.md anew
@@ -40,6 +45,7 @@ async fn main() -> ExitCode {
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["--list"] => {
+            print!("{}", broker::legend());
             BROKERS.iter().for_each(|broker| print!("{}", broker.list()));
             true
         }

@@ -18,7 +18,7 @@ use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, Instrum
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{Operation, panics, scenario},
+    scenario::{LeftOut, Measure, Operation, panics, scenario},
     stage::{Stage, until},
 };
 
@@ -31,12 +31,14 @@ pub(crate) static NATS: Broker = Broker {
             kind: "send",
             span: "from the call to the hand-over; JetStream: to the acknowledgement, or to the drop of its future",
             always: SEND,
-            sometimes: "messaging.message.id messaging.destination.temporary messaging.nats.stream.name \
-                        messaging.nats.message.stream_sequence messaging.nats.domain \
+            sometimes: "messaging.message.id messaging.destination.temporary messaging.destination.anonymous \
+                        messaging.nats.stream.name messaging.nats.message.stream_sequence messaging.nats.domain \
                         otel_messaging.delivery.outcome_unknown",
-            asked: "messaging.message.body.size otel_messaging.header",
+            together: &["messaging.nats.stream.name messaging.nats.message.stream_sequence"],
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "messaging.nats.stream.name messaging.nats.message.stream_sequence messaging.nats.domain \
                    otel_messaging.delivery.outcome_unknown",
+            ..Operation::NONE
         },
         Operation {
             name: "request",
@@ -44,8 +46,9 @@ pub(crate) static NATS: Broker = Broker {
             span: "from the call to the reply, which is linked when it carries a context",
             always: SEND,
             sometimes: "messaging.message.id otel_messaging.delivery.outcome_unknown",
-            asked: "messaging.message.body.size otel_messaging.header",
-            late: "otel_messaging.delivery.outcome_unknown",
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
+            late: "otel_messaging.delivery.outcome_unknown links",
+            ..Operation::NONE
         },
         Operation {
             name: "respond",
@@ -55,16 +58,16 @@ pub(crate) static NATS: Broker = Broker {
                      server.address server.port network.peer.address network.peer.port",
             sometimes: "messaging.destination.name messaging.destination.temporary messaging.message.id",
             asked: "messaging.message.body.size otel_messaging.header",
-            late: "",
+            ..Operation::NONE
         },
         Operation {
             name: "create",
             kind: "create",
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
-            sometimes: "",
-            asked: "",
-            late: "",
+            sometimes: "messaging.destination.anonymous messaging.destination.temporary",
+            asked: "messaging.destination.template",
+            ..Operation::NONE
         },
         Operation {
             name: "fetch",
@@ -77,8 +80,12 @@ pub(crate) static NATS: Broker = Broker {
                         messaging.message.id messaging.nats.domain messaging.nats.message.stream_sequence \
                         messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
                         otel_messaging.delivery.attempt otel_messaging.delivery.redelivered",
+            together: &[
+                "messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence",
+                "messaging.nats.message.delivery_count otel_messaging.delivery.attempt",
+            ],
             asked: "messaging.message.body.size otel_messaging.header",
-            late: "",
+            ..Operation::NONE
         },
         Operation {
             name: "process",
@@ -87,35 +94,115 @@ pub(crate) static NATS: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      server.address server.port",
             sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
-                        messaging.destination.temporary messaging.destination.subscription.name messaging.message.id messaging.batch.message_count \
+                        messaging.destination.temporary messaging.destination.anonymous \
+                        messaging.destination.subscription.name messaging.message.id messaging.batch.message_count \
                         messaging.nats.stream.name messaging.nats.message.stream_sequence \
                         messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
                         messaging.nats.domain otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
                         otel_messaging.settlement.outcome",
+            together: &["messaging.nats.stream.name messaging.destination.subscription.name \
+                         messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence \
+                         messaging.nats.message.delivery_count otel_messaging.delivery.attempt"],
             asked: "messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
+            ..Operation::NONE
         },
         settle("ack", "from the call to the publish, or to the answer of a double acknowledgement"),
         settle("nak", "as ack"),
         settle("term", "as ack"),
     ],
-    left_out: &[
-        ("messaging.batch.message_count", "on sends and settlements: no call of the client is about several messages"),
-        ("messaging.consumer.group.name", "on fetch: pull consumers have none"),
-        ("messaging.destination.template", "on sends: `destination_template` gives one"),
-        ("messaging.destination.temporary", "on create, request and fetch: as on publish, where the subject is so"),
-        ("messaging.message.id", "on create: the message has no headers yet"),
-        ("messaging.nats.message.stream_sequence", "on request and respond: nothing is stored"),
-        ("messaging.nats.domain", "on request and respond: nothing is stored"),
-        ("messaging.nats.stream.name", "on request and respond: nothing is stored"),
-        (
-            "otel_messaging.delivery.outcome_unknown",
-            "on respond: nothing is waited for; on fetch: it ends with its batch",
-        ),
-        ("server.address", "on create: the helper has no connection"),
-        ("server.port", "on create: the helper has no connection"),
+    measures: &[
+        Measure {
+            metric: "messaging.client.operation.duration",
+            operations: "publish request respond fetch ack nak term",
+            always: "messaging.system messaging.operation.name messaging.operation.type server.address server.port",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name error.type",
+            asked: "",
+        },
+        Measure {
+            metric: "messaging.client.sent.messages",
+            operations: "publish request respond",
+            always: MEASURED,
+            sometimes: "messaging.destination.name error.type",
+            asked: "messaging.destination.template",
+        },
+        Measure {
+            metric: "messaging.client.consumed.messages",
+            operations: "fetch process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
+        Measure {
+            metric: "messaging.process.duration",
+            operations: "process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name error.type",
+            asked: "",
+        },
+        Measure {
+            metric: "otel_messaging.queue_time",
+            operations: "fetch process",
+            always: "messaging.system messaging.operation.name server.address server.port otel_messaging.clock",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
+        Measure {
+            metric: "otel_messaging.deliveries",
+            operations: "ack nak term fetch process",
+            always: "messaging.system messaging.operation.name server.address server.port \
+                     otel_messaging.settlement.outcome",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
     ],
-    elsewhere: &[("messaging.destination.anonymous", "subjects that are UUIDs")],
+    left_out: &[
+        LeftOut {
+            attribute: "messaging.message.envelope.size",
+            of: "*",
+            why: "the client does not tell what a message takes on the wire",
+        },
+        LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "subjects have none" },
+        LeftOut {
+            attribute: "messaging.batch.message_count",
+            of: "publish request respond ack nak term",
+            why: "no call of the client is about several messages",
+        },
+        LeftOut { attribute: "messaging.consumer.group.name", of: "fetch", why: "pull consumers have none" },
+        LeftOut { attribute: "messaging.destination.template", of: "respond", why: "a response goes to an inbox" },
+        LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
+        LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper writes headers and reads none" },
+        LeftOut {
+            attribute: "messaging.nats.message.stream_sequence",
+            of: "request respond",
+            why: "nothing is stored",
+        },
+        LeftOut { attribute: "messaging.nats.stream.name", of: "request respond", why: "nothing is stored" },
+        LeftOut { attribute: "messaging.nats.domain", of: "request respond", why: "nothing is stored" },
+        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "respond", why: "nothing is waited for" },
+        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "fetch", why: "it ends with its batch" },
+        LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
+        LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
+        LeftOut {
+            attribute: "error.type",
+            of: "messaging.client.consumed.messages",
+            why: "what is counted was handed out",
+        },
+    ],
+    elsewhere: &[
+        LeftOut {
+            attribute: "messaging.destination.anonymous",
+            of: "request respond fetch",
+            why: "subjects that are UUIDs",
+        },
+        LeftOut { attribute: "messaging.destination.temporary", of: "request fetch", why: "inboxes" },
+    ],
+    lacking: &[],
     scenarios: &[
         scenario!(
             publish_and_process,
@@ -183,8 +270,8 @@ pub(crate) static NATS: Broker = Broker {
              CLIENT respond < process stock ! max_payload_exceeded [destination.temporary=true]"
         ),
         scenario!(
-            respond_with_headers,
-            "a service's endpoint responds with headers; they, ids and sizes are told",
+            captured_response,
+            "a service's endpoint responds with headers: they, ids and sizes are told",
             "
              PRODUCER request stock ~ respond [message.body.size=7 message.id=17 header.x-tenant=blue]
              PRODUCER respond < process stock [destination.temporary=true message.body.size=4 message.id=18 header.x-tenant=blue]
@@ -196,6 +283,30 @@ pub(crate) static NATS: Broker = Broker {
             "
              PRODUCER publish [destination.temporary=true]
              CONSUMER process < publish ~ publish [destination.temporary=true]"
+        ),
+        scenario!(
+            templated,
+            "`destination_template` knows the pattern of subjects",
+            "
+             PRODUCER create shop.{id} [destination.template=shop.{id}]
+             PRODUCER publish shop.{id} [destination.template=shop.{id}]
+             PRODUCER request shop.{id} ! no_responders [destination.template=shop.{id}]
+             CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process shop.{id} [destination.template=shop.{id} delivery.attempt=1 settlement.outcome=term]
+             CLIENT ack shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=ack]
+             CLIENT fetch shop.{id} [batch.message_count=3 destination.template=shop.{id} delivery.attempt=1]
+             CLIENT nak shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=nack]
+             CLIENT term shop.{id} < process shop.{id} [destination.template=shop.{id} settlement.outcome=term]"
+        ),
+        scenario!(
+            anonymous_subject,
+            "a subject that a program named for one use, and messages that are made for it and for an inbox",
+            "
+             PRODUCER create [destination.anonymous=true]
+             PRODUCER create [destination.temporary=true]
+             PRODUCER publish [destination.anonymous=true]
+             CONSUMER process < publish ~ publish [destination.anonymous=true]"
         ),
         scenario!(
             given_up,
@@ -345,8 +456,9 @@ pub(crate) static NATS: Broker = Broker {
         ),
         scenario!(
             dropped,
-            "a message is let go of unsettled",
+            "a message is let go of unsettled: one that was asked for, one that was pushed",
             "
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped consumer.group.name=payment]
              CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]"
         ),
         scenario!(
@@ -564,6 +676,8 @@ pub(crate) static NATS: Broker = Broker {
 const SEND: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                     messaging.destination.name server.address server.port network.peer.address network.peer.port";
 
+const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
+
 const fn settle(name: &'static str, span: &'static str) -> Operation {
     Operation {
         name,
@@ -574,8 +688,8 @@ const fn settle(name: &'static str, span: &'static str) -> Operation {
                  server.address server.port network.peer.address network.peer.port",
         sometimes: "messaging.destination.template messaging.consumer.group.name messaging.message.id \
                     messaging.nats.domain otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown",
-        asked: "",
         late: "otel_messaging.settlement.outcome otel_messaging.delivery.outcome_unknown",
+        ..Operation::NONE
     }
 }
 
@@ -627,6 +741,19 @@ impl Stored {
             publish.await.expect("published").await.expect("acknowledged");
         }
         self
+    }
+
+    /// A message that the server pushed to a group.
+    async fn pushed(&self, stage: &Stage) -> Message {
+        let config = push::Config {
+            durable_name: Some("pushed".to_owned()),
+            deliver_subject: stage.name("deliver"),
+            deliver_group: Some("payment".to_owned()),
+            ..Default::default()
+        };
+        let consumer = self.stream.create_consumer(config).await.expect("created");
+        let mut messages = consumer.messages().await.expect("messages");
+        next(&mut messages).await.expect("a message")
     }
 
     /// One with these headers, sent in the same way.
@@ -733,7 +860,7 @@ async fn respond(stage: Stage, response: Vec<u8>) {
     empty.transpose().expect("published");
 }
 
-async fn respond_with_headers(stage: Stage) {
+async fn captured_response(stage: Stage) {
     let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
     let subject = stage.name("stock");
     let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
@@ -761,6 +888,30 @@ async fn inbox(stage: Stage) {
     let inbox = client.new_inbox();
     let mut messages = client.subscribe(inbox.clone()).await.expect("subscribed");
     client.publish(inbox, "".into()).await.expect("published");
+    next(&mut messages).await.end();
+}
+
+async fn templated(stage: Stage) {
+    let instrumentation = stage.builder().destination_template(|_| Some("shop.{id}".to_owned())).build();
+    let stored = Stored::new(&stage, instrumentation.clone()).await.with(3).await;
+    Creator::new(instrumentation).create(&stored.subject, &mut HashMap::<String, String>::new());
+    stored.client.publish(stage.name("orders"), "".into()).await.expect("published");
+    stored.client.request(stage.name("stock"), "apples?".into()).await.expect_err("nobody is there");
+    let mut messages = stored.fetch(3).await.into_iter();
+    for kind in [AckKind::Ack, AckKind::Nak(Some(Duration::from_secs(60))), AckKind::Term] {
+        messages.next().expect("three").ack_with(kind).await.expect("settled");
+    }
+}
+
+async fn anonymous_subject(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.uuid();
+    let creator = Creator::new(stage.instrumentation());
+    for made_for in [&client.new_inbox(), &subject] {
+        creator.create(made_for, &mut HashMap::<String, String>::new());
+    }
+    let mut messages = client.subscribe(subject.clone()).await.expect("subscribed");
+    client.publish(subject, "".into()).await.expect("published");
     next(&mut messages).await.end();
 }
 
@@ -858,15 +1009,7 @@ async fn filtered_consumers(stage: Stage) {
         let messages: Vec<_> = batch.map(|message| message.expect("a message")).collect().await;
         messages[0].ack().await.expect("settled");
     }
-    let config = push::Config {
-        durable_name: durable("pushed"),
-        deliver_subject: stage.name("deliver"),
-        deliver_group: Some("payment".to_owned()),
-        ..Default::default()
-    };
-    let consumer = stored.stream.create_consumer(config).await.expect("created");
-    let mut messages = consumer.messages().await.expect("messages");
-    next(&mut messages).await.expect("a message").ack().await.expect("settled");
+    stored.pushed(&stage).await.ack().await.expect("settled");
 }
 
 async fn fetch_fails(stage: Stage) {
@@ -965,6 +1108,7 @@ async fn dropped(stage: Stage) {
     let stored = Stored::of(&stage).await.with(1).await;
     let mut messages = stored.consumer.messages().await.expect("messages");
     drop(next(&mut messages).await.expect("a message"));
+    drop(stored.pushed(&stage).await);
 }
 
 async fn batch(stage: Stage) {

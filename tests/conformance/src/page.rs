@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf};
 
-use conventions::{Convention, Level, Source};
+use conventions::{Attribute, Convention, Level, Source};
 
 use crate::{
     broker::{BROKERS, Broker},
-    rules::Broken,
-    scenario::{Operation, words},
+    rule::{Broken, Rule},
+    scenario::{Lacking, LeftOut, Measure, Operation, words},
 };
 
 /// Where we do otherwise than the convention says, by default.
@@ -71,23 +71,31 @@ pub(crate) fn write() -> bool {
     written.is_ok()
 }
 
+/// The page as it stands in the repository; empty where there is none.
+pub(crate) fn current() -> String {
+    fs::read_to_string(path()).unwrap_or_default()
+}
+
 /// What is broken where the page is not what would be written.
-pub(crate) fn outdated() -> Option<Broken> {
-    let current = fs::read_to_string(path()).unwrap_or_default() == page();
-    (!current).then(|| Broken {
+pub(crate) fn outdated(current: &str) -> Option<Broken> {
+    (current != page()).then(|| Broken {
         scenario: "docs/telemetry.md".to_owned(),
-        rule: "the page is current",
+        rule: Rule::PageCurrent,
         what: "`cargo run -p conformance -- page` writes it anew".to_owned(),
     })
 }
 
-fn page() -> String {
+pub(crate) fn page() -> String {
     let mut page = include_str!("../page/head.md").to_owned();
     for broker in BROKERS {
         spans(&mut page, broker);
     }
     page += include_str!("../page/metrics.md");
     metrics(&mut page);
+    page += include_str!("../page/events.md");
+    events(&mut page);
+    page += include_str!("../page/ours.md");
+    ours(&mut page);
     page += include_str!("../page/defaults.md");
     page += "\n## Deviations\n\nWhere the convention says otherwise. Each has a switch in the builder, and a scenario for both \
              positions; there are no others.\n\n";
@@ -146,19 +154,59 @@ fn spans(page: &mut String, broker: &Broker) {
         page.push('\n');
     }
 
-    *page += "\nLeft out, though the convention or our registry has it:\n\n| attribute | why |\n|---|---|\n";
-    for (key, why) in broker.left_out {
-        let _ = writeln!(page, "| `{key}` | {why} |");
+    measures(page, broker);
+    absences(page, broker);
+}
+
+/// What the series of each metric have.
+fn measures(page: &mut String, broker: &Broker) {
+    *page += "\n| attribute of metrics |";
+    broker.measures.iter().for_each(|measure| *page += &format!(" {} |", measure.metric));
+    *page += "\n|---|";
+    broker.measures.iter().for_each(|_| *page += "---|");
+    *page += "\n| of operations |";
+    for measure in broker.measures {
+        let operations: Vec<_> = words(measure.operations).map(|name| format!("`{name}`")).collect();
+        let _ = write!(page, " {} |", operations.join(" "));
     }
-    for (key, when) in broker.elsewhere {
-        let _ = writeln!(page, "\n`{key}` is told of {when}.");
+    page.push('\n');
+    let keys: BTreeSet<_> = broker.measures.iter().flat_map(Measure::keys).collect();
+    for key in keys {
+        let _ = write!(page, "| `{key}` |");
+        for measure in broker.measures {
+            let metric = Convention::get().metric(measure.metric).expect("the check knows each of them");
+            let level = metric.attributes.get(key).filter(|_| measure.lists(key)).map_or("", |level| letter(*level));
+            let asked = if words(measure.asked).any(|it| it == key) { "¹" } else { "" };
+            let _ = write!(page, " {level}{asked} |");
+        }
+        page.push('\n');
     }
+}
+
+fn absences(page: &mut String, broker: &Broker) {
+    *page += "\nLeft out, though the convention or our registry has it:\n\n| attribute | of | why |\n|---|---|---|\n";
+    for LeftOut { attribute, of, why } in broker.left_out {
+        let _ = writeln!(page, "| `{attribute}` | {} | {why} |", names(of));
+    }
+    for LeftOut { attribute, of, why } in broker.elsewhere {
+        let _ = writeln!(page, "\n`{attribute}` is told of {why}, on {}; no scenario has them.", names(of));
+    }
+    for Lacking { attribute, operations, scenario, why } in broker.lacking {
+        let _ =
+            writeln!(page, "\n`{attribute}` is missing on {} in the scenario `{scenario}`: {why}.", names(operations));
+    }
+}
+
+fn names(of: &'static str) -> String {
+    if of == "*" {
+        return "all".to_owned();
+    }
+    words(of).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" ")
 }
 
 /// What is listed for any of the operations.
 fn keys(broker: &Broker) -> BTreeSet<&'static str> {
-    let of = |it: &'static Operation| words(it.always).chain(words(it.sometimes)).chain(words(it.asked));
-    broker.operations.iter().flat_map(of).chain(["error.type"]).collect()
+    broker.operations.iter().flat_map(Operation::keys).chain(["error.type"]).collect()
 }
 
 /// The requirement level, and when it is told.
@@ -168,32 +216,52 @@ fn cell(broker: &Broker, operation: &Operation, key: &str) -> String {
     }
     let spans = operation.spans().iter();
     let level = spans.filter_map(|span| Convention::get().span(broker.name, span).get(key).copied()).min();
-    let level = match level {
-        Some(Level::Required) => "R",
-        Some(Level::ConditionallyRequired) => "C",
-        Some(Level::Recommended) => "r",
-        Some(Level::OptIn) => "o",
-        None => "?",
-    };
+    let level = level.map_or("?", letter);
     let asked = if words(operation.asked).any(|it| it == key) { "¹" } else { "" };
     let late = if words(operation.late).any(|it| it == key) || key == "error.type" { "²" } else { "" };
     format!("{level}{asked}{late}")
 }
 
+fn letter(level: Level) -> &'static str {
+    match level {
+        Level::Required => "R",
+        Level::ConditionallyRequired => "C",
+        Level::Recommended => "r",
+        Level::OptIn => "o",
+    }
+}
+
 fn metrics(page: &mut String) {
-    *page += "| metric | instrument | unit | boundaries | stability | attributes |\n|---|---|---|---|---|---|\n";
+    *page += "| metric | instrument | unit | boundaries | stability |\n|---|---|---|---|---|\n";
     for (name, metric) in Convention::get().metrics() {
         let instrument = if metric.histogram { "histogram" } else { "counter" };
         let ours = if metric.source == Source::Ours { " (ours)" } else { "" };
         let boundaries: Vec<_> = metric.boundaries.iter().map(f64::to_string).collect();
-        let attributes: Vec<_> = metric.attributes.iter().map(|(key, level)| format!("`{key}` ({level})")).collect();
-        let _ = writeln!(
-            page,
-            "| `{name}` | {instrument} | {} | {} | {}{ours} | {} |",
-            metric.unit,
-            boundaries.join(" "),
-            metric.stability,
-            attributes.join(", ")
-        );
+        let (unit, stability, boundaries) = (&metric.unit, &metric.stability, boundaries.join(" "));
+        let _ = writeln!(page, "| `{name}` | {instrument} | {unit} | {boundaries} | {stability}{ours} |");
+    }
+}
+
+fn events(page: &mut String) {
+    *page += "| event | severity | of | stability |\n|---|---|---|---|\n";
+    for (name, event) in Convention::get().events() {
+        let kind = name.trim_start_matches("messaging.").trim_end_matches(".exception");
+        let of = match kind {
+            "create" => "never: making a message asks nothing of a broker",
+            "process" => "a handler",
+            _ => "a call of the client",
+        };
+        let severity = if event.severity == 17 { "ERROR" } else { "WARN" };
+        let _ = writeln!(page, "| `{name}` | {severity} | {of} | {} |", event.stability);
+    }
+}
+
+/// What the convention does not have.
+fn ours(page: &mut String) {
+    *page += "| attribute | type | meaning | examples | stability |\n|---|---|---|---|---|\n";
+    for (name, attribute) in Convention::get().attributes(Source::Ours) {
+        let examples: Vec<_> = attribute.examples.iter().map(|example| format!("`{example}`")).collect();
+        let Attribute { value, brief, stability, .. } = attribute;
+        let _ = writeln!(page, "| `{name}` | {value} | {brief} | {} | {stability} |", examples.join("; "));
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{Operation, panics, scenario},
+    scenario::{Lacking, LeftOut, Measure, Operation, panics, scenario},
     stage::Stage,
 };
 
@@ -34,95 +34,186 @@ pub(crate) static RABBITMQ: Broker = Broker {
             name: "publish",
             kind: "send",
             span: "from the call to the confirm, where the channel confirms; else to the hand-over",
-            always: SERVER_AND_NAME,
-            sometimes: "messaging.rabbitmq.destination.routing_key messaging.message.id \
-                        messaging.message.conversation_id messaging.destination.anonymous \
+            always: ROUTED,
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary network.peer.address network.peer.port",
-            asked: "messaging.message.body.size otel_messaging.header",
-            late: "",
+            together: PEER,
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
+            ..Operation::NONE
         },
         Operation {
             name: "create",
             kind: "create",
             span: "the call",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name",
-            sometimes: "",
-            asked: "",
-            late: "",
+            sometimes: "messaging.destination.anonymous messaging.destination.temporary",
+            asked: "messaging.destination.template",
+            ..Operation::NONE
         },
         Operation {
             name: "get",
             kind: "receive",
             span: "from the call to the answer; none for an empty queue",
             always: SERVER_AND_NAME,
-            sometimes: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag \
-                        messaging.message.id messaging.message.conversation_id network.peer.address network.peer.port",
-            asked: "messaging.message.body.size",
-            late: "",
+            answered: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag",
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
+                        messaging.destination.temporary network.peer.address network.peer.port",
+            together: PEER,
+            asked: "messaging.destination.template messaging.message.body.size",
+            ..Operation::NONE
         },
         Operation {
             name: "process",
             kind: "process",
             span: "from the hand-out, or the delegate's call, to the end of the handler, or to the drop of the message",
-            always: SERVER_AND_NAME,
-            sometimes: "messaging.rabbitmq.destination.routing_key messaging.rabbitmq.message.delivery_tag \
-                        messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
+                     server.address server.port messaging.rabbitmq.destination.routing_key \
+                     messaging.rabbitmq.message.delivery_tag",
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary messaging.batch.message_count \
                         otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
                         otel_messaging.settlement.outcome",
-            asked: "messaging.message.body.size otel_messaging.header",
+            asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
+            ..Operation::NONE
         },
         Operation {
             name: "ack",
             kind: "settle",
             span: SETTLE,
-            always: SERVER_AND_NAME,
-            sometimes: "messaging.rabbitmq.message.delivery_tag messaging.message.id messaging.message.conversation_id \
-                        messaging.batch.message_count network.peer.address network.peer.port \
-                        otel_messaging.settlement.outcome",
-            asked: "",
+            always: TAGGED,
+            answered: "otel_messaging.settlement.outcome",
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
+                        network.peer.address network.peer.port",
+            together: PEER,
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
         },
         Operation {
             name: "nack",
             kind: "settle",
             span: SETTLE,
-            always: SERVER_AND_NAME,
-            sometimes: "messaging.rabbitmq.message.delivery_tag messaging.message.id messaging.message.conversation_id \
-                        messaging.batch.message_count network.peer.address network.peer.port \
-                        otel_messaging.settlement.outcome",
-            asked: "",
+            always: TAGGED,
+            answered: "otel_messaging.settlement.outcome",
+            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
+                        network.peer.address network.peer.port",
+            together: PEER,
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
         },
         Operation {
             name: "reject",
             kind: "settle",
             span: SETTLE,
-            always: SERVER_AND_NAME,
-            sometimes: "messaging.rabbitmq.message.delivery_tag messaging.message.id messaging.message.conversation_id \
-                        network.peer.address network.peer.port otel_messaging.settlement.outcome",
-            asked: "",
+            always: TAGGED,
+            answered: "otel_messaging.settlement.outcome",
+            sometimes: "messaging.message.id messaging.message.conversation_id \
+                        network.peer.address network.peer.port",
+            together: PEER,
             late: "otel_messaging.settlement.outcome",
+            asked: "messaging.destination.template",
+        },
+    ],
+    measures: &[
+        Measure {
+            metric: "messaging.client.operation.duration",
+            operations: "publish get ack nack reject",
+            always: "messaging.system messaging.operation.name messaging.operation.type server.address server.port",
+            sometimes: "messaging.destination.name error.type",
+            asked: "messaging.destination.template",
+        },
+        Measure {
+            metric: "messaging.client.sent.messages",
+            operations: "publish",
+            always: MEASURED,
+            sometimes: "messaging.destination.name error.type",
+            asked: "messaging.destination.template",
+        },
+        Measure {
+            metric: "messaging.client.consumed.messages",
+            operations: "get process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name",
+            asked: "messaging.destination.template",
+        },
+        Measure {
+            metric: "messaging.process.duration",
+            operations: "process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name error.type",
+            asked: "messaging.destination.template",
+        },
+        Measure {
+            metric: "otel_messaging.queue_time",
+            operations: "get process",
+            always: "messaging.system messaging.operation.name server.address server.port otel_messaging.clock",
+            sometimes: "messaging.destination.name",
+            asked: "messaging.destination.template",
+        },
+        Measure {
+            metric: "otel_messaging.deliveries",
+            operations: "ack nack reject get process",
+            always: "messaging.system messaging.operation.name server.address server.port \
+                     otel_messaging.settlement.outcome",
+            sometimes: "messaging.destination.name",
+            asked: "messaging.destination.template",
         },
     ],
     left_out: &[
-        ("messaging.client.id", "AMQP connections have none"),
-        ("messaging.destination.partition.id", "queues have none"),
-        ("messaging.destination.template", "queues have no pattern; `destination_template` gives them one"),
-        (
-            "messaging.batch.message_count",
-            "on publish, get and reject: no call of the client is about several messages",
-        ),
-        ("messaging.message.id", "on create: the helper is not given the properties"),
-        ("messaging.message.conversation_id", "on create: as the id"),
-        ("messaging.destination.anonymous", "on get: as on process, where the queue is so"),
-        ("messaging.destination.temporary", "on get: as on process, where the queue is so"),
-        ("server.address", "on create: the helper has no connection"),
-        ("server.port", "on create: the helper has no connection"),
-        ("otel_messaging.delivery.outcome_unknown", "a confirm is waited for also when nobody else does"),
+        LeftOut { attribute: "messaging.client.id", of: "*", why: "AMQP connections have none" },
+        LeftOut { attribute: "messaging.consumer.group.name", of: "*", why: "queues have no groups" },
+        LeftOut {
+            attribute: "messaging.destination.subscription.name",
+            of: "*",
+            why: "the queue is the subscription, and a part of the destination's name",
+        },
+        LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "queues have none" },
+        LeftOut {
+            attribute: "messaging.message.envelope.size",
+            of: "*",
+            why: "the client does not tell what a message takes on the wire",
+        },
+        LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
+        LeftOut {
+            attribute: "messaging.batch.message_count",
+            of: "publish get reject",
+            why: "no call of the client is about several messages",
+        },
+        LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper is not given the properties" },
+        LeftOut {
+            attribute: "messaging.message.conversation_id",
+            of: "create",
+            why: "the helper is not given the properties",
+        },
+        LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
+        LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
+        LeftOut {
+            attribute: "error.type",
+            of: "messaging.client.consumed.messages",
+            why: "what is counted was handed out",
+        },
+        LeftOut {
+            attribute: "otel_messaging.delivery.outcome_unknown",
+            of: "*",
+            why: "a confirm is waited for also when nobody else does",
+        },
     ],
     elsewhere: &[],
+    lacking: &[
+        Lacking {
+            attribute: "messaging.rabbitmq.destination.routing_key",
+            operations: "publish",
+            scenario: "publish_fails",
+            why: "the routing key is empty",
+        },
+        Lacking {
+            attribute: "messaging.destination.name",
+            operations: "ack nack reject",
+            scenario: "settle_fails",
+            why: "nothing is known of their tags any more: the channel was closed, and a tag may be another message's by \
+                  then",
+        },
+    ],
     scenarios: &[
         scenario!(
             publish_and_process,
@@ -187,12 +278,37 @@ pub(crate) static RABBITMQ: Broker = Broker {
              PRODUCER publish orders"
         ),
         scenario!(
+            templated,
+            "`destination_template` knows the pattern of names",
+            "
+             PRODUCER create orders.{id} [destination.template=orders.{id}]
+             3 x PRODUCER publish orders.{id} [destination.template=orders.{id}]
+             CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=ack]
+             CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=nack]
+             CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=reject]
+             CLIENT ack orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=ack]
+             CLIENT get orders.{id} ~ publish orders.{id} [destination.template=orders.{id}]
+             CLIENT nack orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=nack]
+             CLIENT reject orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=reject]"
+        ),
+        scenario!(
             exclusive_queue,
             "a queue that the server named goes away with its connection",
             "
              PRODUCER publish [destination.anonymous=true destination.temporary=true]
              CONSUMER process < publish ~ publish [destination.anonymous=true destination.temporary=true settlement.outcome=ack]
              CLIENT ack < process [settlement.outcome=ack]"
+        ),
+        scenario!(
+            exclusive_queue_got,
+            "messages are made for a queue that the server named, and for a reply; the first is sent, and got",
+            "
+             PRODUCER create [destination.anonymous=true]
+             PRODUCER create [destination.anonymous=true destination.temporary=true]
+             CONSUMER process < create ~ create [destination.anonymous=true destination.temporary=true settlement.outcome=ack]
+             CLIENT ack < process [settlement.outcome=ack]
+             CLIENT get ~ create [destination.anonymous=true destination.temporary=true]
+             CLIENT publish ~ create [destination.anonymous=true destination.temporary=true]"
         ),
         scenario!(
             delegate,
@@ -338,6 +454,21 @@ pub(crate) static RABBITMQ: Broker = Broker {
              metric messaging.client.sent.messages publish x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries process [settlement.outcome=dropped] x1"
+        ),
+        scenario!(
+            got_and_dropped,
+            "the same after a get",
+            "
+             PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders
+             CLIENT get orders ~ publish orders
+             metric messaging.client.consumed.messages get x1
+             metric messaging.client.operation.duration get x1
+             metric messaging.client.operation.duration publish x1
+             metric messaging.client.sent.messages publish x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries get [settlement.outcome=dropped] x1
+             metric otel_messaging.queue_time get [clock=header] x1"
         ),
         scenario!(
             batch,
@@ -521,6 +652,17 @@ pub(crate) static RABBITMQ: Broker = Broker {
 const SERVER_AND_NAME: &str = "messaging.system messaging.operation.name messaging.operation.type \
                                messaging.destination.name server.address server.port";
 
+const ROUTED: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
+                      server.address server.port messaging.rabbitmq.destination.routing_key";
+
+const TAGGED: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
+                      server.address server.port messaging.rabbitmq.message.delivery_tag";
+
+/// Known where the connection's URI has an IP address.
+const PEER: &[&str] = &["network.peer.address network.peer.port"];
+
+const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
+
 const SETTLE: &str = "from the call to its result";
 
 const ACK: BasicAckOptions = BasicAckOptions { multiple: false };
@@ -565,6 +707,11 @@ impl Rabbit {
         let options = BasicPublishOptions::default();
         let published = self.channel.basic_publish("".into(), queue.into(), options, b"four apples", properties).await;
         published.expect("published").await.expect("confirmed");
+    }
+
+    async fn get(&self) -> Delivery {
+        let got = self.channel.basic_get(self.queue.as_str().into(), BasicGetOptions::default()).await;
+        got.expect("an answer").expect("a message").delivery
     }
 
     async fn consume(&self) -> Consumer {
@@ -704,14 +851,42 @@ async fn confirm_not_awaited(stage: Stage) {
     rabbit.channel.wait_for_confirms().await.expect("confirmed");
 }
 
-async fn exclusive_queue(stage: Stage) {
-    let mut rabbit = Rabbit::of(&stage).await;
+async fn templated(stage: Stage) {
+    let instrumentation = stage.builder().destination_template(|_| Some("orders.{id}".to_owned())).build();
+    let rabbit = Rabbit::new(&stage, instrumentation.clone()).await;
+    Creator::new(instrumentation).create("", &rabbit.queue, &mut HashMap::<String, String>::new());
+    for _ in 0..3 {
+        rabbit.publish_with(&rabbit.queue, stamped()).await;
+    }
+    rabbit.get().await.ack(ACK).await.expect("acknowledged");
+    let mut consumer = rabbit.consume().await;
+    next(&mut consumer).await.nack(BasicNackOptions::default()).await.expect("refused");
+    next(&mut consumer).await.reject(BasicRejectOptions::default()).await.expect("refused");
+}
+
+/// The queue is one that the server names and that goes away with the connection.
+async fn with_exclusive_queue(stage: &Stage) -> Rabbit {
+    let mut rabbit = Rabbit::of(stage).await;
     let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let declared = rabbit.channel.queue_declare("".into(), options, FieldTable::default()).await.expect("declared");
     rabbit.queue = declared.name().as_str().to_owned();
-    for delivery in rabbit.deliveries(1).await {
+    rabbit
+}
+
+async fn exclusive_queue(stage: Stage) {
+    for delivery in with_exclusive_queue(&stage).await.deliveries(1).await {
         delivery.ack(ACK).await.expect("acknowledged");
     }
+}
+
+async fn exclusive_queue_got(stage: Stage) {
+    let rabbit = with_exclusive_queue(&stage).await;
+    let creator = Creator::new(stage.instrumentation());
+    creator.create("", "amq.rabbitmq.reply-to.g1h2AA", &mut HashMap::<String, String>::new());
+    let mut stored = HashMap::<String, String>::new();
+    creator.create("", &rabbit.queue, &mut stored);
+    rabbit.publish_with(&rabbit.queue, with_context(stored)).await;
+    rabbit.get().await.ack(ACK).await.expect("acknowledged");
 }
 
 async fn delegate(stage: Stage) {
@@ -721,7 +896,8 @@ async fn delegate(stage: Stage) {
     rabbit.consume().await.set_delegate(move |delivery: DeliveryResult| {
         let done = done.clone();
         async move {
-            let delivery = delivery.expect("no error").expect("a delivery");
+            // The last that it is called for is the connection's end.
+            let Ok(Some(delivery)) = delivery else { return };
             delivery.ack(ACK).await.expect("acknowledged");
             drop(delivery);
             let _ = done.send(());
@@ -868,6 +1044,12 @@ async fn dropped(stage: Stage) {
     drop(rabbit.deliveries(1).await);
 }
 
+async fn got_and_dropped(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    rabbit.publish_with(&rabbit.queue, stamped()).await;
+    drop(rabbit.get().await);
+}
+
 async fn batch(stage: Stage) {
     batch_of_three(&stage, stage.instrumentation()).await;
 }
@@ -881,6 +1063,16 @@ async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
     let deliveries = rabbit.deliveries(3).await;
     let together = BasicAckOptions { multiple: true };
     process_batch(&deliveries, async { deliveries[2].ack(together).await }).await.expect("settled");
+}
+
+/// What a creator left.
+fn with_context(stored: HashMap<String, String>) -> BasicProperties {
+    let mut table = FieldTable::default();
+    let mut injector = HeaderInjector::new(&mut table);
+    for (key, value) in stored {
+        opentelemetry::propagation::Injector::set(&mut injector, &key, value);
+    }
+    BasicProperties::default().with_headers(table)
 }
 
 async fn batch_of_routing_keys(stage: Stage) {
@@ -901,12 +1093,7 @@ async fn outbox(stage: Stage, instrumentation: Instrumentation) {
     let creator = Creator::new(stage.instrumentation());
     let mut stored = HashMap::<String, String>::new();
     stage.app("request").calls(|| creator.create("", &rabbit.queue, &mut stored));
-    let mut table = FieldTable::default();
-    let mut injector = HeaderInjector::new(&mut table);
-    for (key, value) in stored {
-        opentelemetry::propagation::Injector::set(&mut injector, &key, value);
-    }
-    rabbit.publish_with(&rabbit.queue, BasicProperties::default().with_headers(table)).await;
+    rabbit.publish_with(&rabbit.queue, with_context(stored)).await;
     let delivery = next(&mut rabbit.consume().await).await;
     delivery.ack(ACK).await.expect("settled");
 }
@@ -991,11 +1178,15 @@ async fn captured(stage: Stage) {
     next(&mut rabbit.consume().await).await.ack(ACK).await.expect("settled");
 }
 
+/// Sent now.
+fn stamped() -> BasicProperties {
+    let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    BasicProperties::default().with_timestamp(timestamp.as_secs())
+}
+
 async fn there_and_back(stage: &Stage, instrumentation: Instrumentation) {
     let rabbit = Rabbit::new(stage, instrumentation.clone()).await;
-    let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let properties = BasicProperties::default().with_timestamp(timestamp.as_secs());
-    rabbit.publish_with(&rabbit.queue, properties).await;
+    rabbit.publish_with(&rabbit.queue, stamped()).await;
     let delivery = next(&mut rabbit.consume().await).await;
     delivery.process(delivery.ack(ACK)).await.expect("settled");
     nowhere(stage, instrumentation).await;

@@ -1,25 +1,19 @@
 //! The rules that hold of everything that is emitted, whatever the scenario.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conventions::{Convention, Level, Type};
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 
 use crate::{
     broker::Broker,
+    line,
+    rule::{Broken, Rule},
     scenario::{Operation, words},
     seen::{Attributes, Event, Point, Scope, Seen, Span, Value},
 };
 
-const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
-
-/// A rule that is broken, and where.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    pub(crate) scenario: String,
-    pub(crate) rule: &'static str,
-    pub(crate) what: String,
-}
+pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 /// The rules' findings in one scenario.
 pub(crate) struct Rules<'a> {
@@ -29,81 +23,125 @@ pub(crate) struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    /// `scenario` is `{broker}/{scenario}`.
     pub(crate) fn new(broker: &'a Broker, scenario: &'a str) -> Self {
         Self { broker, scenario, broken: Vec::new() }
     }
 
-    pub(crate) fn breaks(&mut self, rule: &'static str, what: impl Into<String>) {
+    pub(crate) fn breaks(&mut self, rule: Rule, what: impl Into<String>) {
         self.broken.push(Broken { scenario: self.scenario.to_owned(), rule, what: what.into() });
     }
 
-    fn holds(&mut self, holds: bool, rule: &'static str, what: impl FnOnce() -> String) {
+    pub(crate) fn holds(&mut self, holds: bool, rule: Rule, what: impl FnOnce() -> String) {
         if !holds {
             self.breaks(rule, what());
         }
     }
 
+    /// `derive`: the metrics are to be derived from the spans.
     pub(crate) fn apply(&mut self, seen: &Seen, derive: bool) {
         let spans: Vec<_> = seen.spans.iter().filter(|span| span.scope.name == self.broker.scope).collect();
-        spans.iter().for_each(|span| self.span(span));
+        spans.iter().for_each(|span| self.span(span, &seen.spans));
+        self.each_its_own(&spans, &seen.spans);
         seen.points.iter().for_each(|point| self.point(point, &spans));
         seen.events.iter().for_each(|event| self.event(event, &spans));
-        if derive {
-            if !self.scenario.ends_with("/without_metrics") {
-                self.counts(&spans, &seen.points);
-            }
+        if derive && !self.is("without_metrics") {
+            self.counts(&spans, &seen.points);
+        }
+        if spans.is_empty() {
+            self.events_of_measured_failures(&seen.points, &seen.events);
+        } else {
             self.events_of_failures(&spans, &seen.events);
         }
     }
 
-    fn scope(&mut self, scope: &Scope, of: &str) {
-        let wanted = Scope { name: self.broker.scope.to_owned(), schema_url: SCHEMA_URL.to_owned() };
-        self.holds(*scope == wanted, "the scope is the adapter's, with the schema of 1.44.0", || {
-            format!("{of}: {} {}", scope.name, scope.schema_url)
-        });
+    fn is(&self, scenario: &str) -> bool {
+        self.scenario.split('/').nth(1) == Some(scenario)
     }
 
-    fn span(&mut self, span: &Span) {
+    /// Whether the scenario is said to be without what the operation has elsewhere.
+    fn lacks(&self, attribute: &str, operation: &str) -> bool {
+        self.broker.lacking.iter().any(|it| {
+            it.attribute == attribute && self.is(it.scenario) && words(it.operations).any(|name| name == operation)
+        })
+    }
+
+    fn scope(&mut self, scope: &Scope, of: &str) {
+        let wanted = Scope { name: self.broker.scope.to_owned(), schema_url: SCHEMA_URL.to_owned() };
+        self.holds(*scope == wanted, Rule::Scope, || format!("{of}: {} {}", scope.name, scope.schema_url));
+    }
+
+    fn system(&mut self, attributes: &Attributes, of: &str) {
+        let system = attributes.text("messaging.system");
+        // Without any, it lacks a required attribute.
+        let own = system == self.broker.name || !attributes.has("messaging.system");
+        self.holds(own, Rule::System, || format!("{of}: {system}"));
+    }
+
+    fn span(&mut self, span: &Span, all: &[Span]) {
         let of = format!("`{}`", span.name);
         self.scope(&span.scope, &of);
-        self.holds(span.status != StatusCode::Ok, "the status is never Ok", || of.clone());
+        self.system(&span.attributes, &of);
+        self.holds(span.status != StatusCode::Ok, Rule::NeverOk, || of.clone());
         let failed = span.status == StatusCode::Error;
-        self.holds(
-            span.attributes.has("error.type") == failed,
-            "error.type is there exactly when the operation failed",
-            || format!("{of}: error.type {:?}, status {:?}", span.attributes.text("error.type"), span.status),
-        );
+        self.holds(span.attributes.has("error.type") == failed, Rule::ErrorType, || {
+            format!("{of}: error.type {:?}, status {:?}", span.attributes.text("error.type"), span.status)
+        });
         self.name(span);
         let Some(operation) = self.broker.operations.iter().find(|it| it.name == span.operation()) else {
-            return self.breaks("each operation is one that telemetry.md lists", of);
+            return self.breaks(Rule::OperationListed, of);
         };
-        self.holds(operation.kind == span.operation_type(), "messaging.operation.type is the operation's", || {
+        self.holds(operation.kind == span.operation_type(), Rule::OperationType, || {
             format!("{of}: {}", span.operation_type())
         });
         let Some(kind) = kind(operation.kind, span.kind) else {
-            return self.breaks("the kind is that of the operation", format!("{of}: {:?}", span.kind));
+            return self.breaks(Rule::Kind, format!("{of}: {:?}", span.kind));
         };
         let mut levels = Convention::get().span(self.broker.name, kind);
-        // By a tag of which nothing is known any more.
-        if self.scenario == "rabbitmq/settle_fails" && operation.kind == "settle" {
-            levels.insert("messaging.destination.name", Level::ConditionallyRequired);
+        for (key, level) in &mut levels {
+            if self.lacks(key, operation.name) {
+                *level = (*level).max(Level::ConditionallyRequired);
+            }
         }
         self.attributes(&of, &span.attributes, &levels);
-        self.listed(span, operation, failed);
-        let linked = Convention::get().span(self.broker.name, "process.consumer");
+        self.listed(span, operation, &levels);
+        self.start(span, operation);
+        self.links(span, operation, all);
+    }
+
+    fn links(&mut self, span: &Span, operation: &Operation, all: &[Span]) {
+        let of = format!("a link of `{}`", span.name);
+        let levels = Convention::get().span(self.broker.name, "process.consumer");
         for link in &span.links {
-            let of = format!("a link of {of}");
             for (key, value) in &link.attributes.0 {
-                self.attribute(&of, key, value, &linked);
+                self.attribute(&of, key, value, &levels);
                 // A settlement of all up to a tag has that tag, and its links have theirs; several destinations may have
                 // a name together.
                 let called_together = key == "messaging.destination.name" && span.attributes.get(key) != Some(value);
-                self.holds(
-                    operation.kind == "settle" || called_together || !span.attributes.has(key),
-                    "what is equal for a batch is on the span, and only the rest on links",
-                    || format!("{of}: {key}"),
-                );
+                let apart = operation.kind == "settle" || called_together || !span.attributes.has(key);
+                self.holds(apart, Rule::LinkAttributes, || format!("{of}: {key}"));
             }
+        }
+        // Where a batch is settled together its messages have one span, and each link tells of one of them.
+        let together = |id: &[u8]| operation.kind == "settle" && id == span.parent;
+        let targets: Vec<_> = span.links.iter().map(|link| &link.span).filter(|id| !together(id)).collect();
+        let different: BTreeSet<_> = targets.iter().collect();
+        self.holds(different.len() == targets.len(), Rule::LinksDiffer, || of.clone());
+        let named = |id: &[u8]| all.iter().find(|other| other.id == id).map(|it| line::plain(&it.name, &it.attributes));
+        if let Some(parent) = named(&span.parent) {
+            let mut same = span.links.iter().filter(|link| named(&link.span).as_ref() == Some(&parent)).peekable();
+            let linked = same.peek().is_none() || same.any(|link| link.span == span.parent);
+            self.holds(linked, Rule::ParentLinked, || format!("`{}` is a child of another `{parent}`", span.name));
+        }
+    }
+
+    /// No message has another's context.
+    fn each_its_own(&mut self, spans: &[&Span], all: &[Span]) {
+        let mut linked = BTreeSet::new();
+        for span in spans.iter().filter(|span| span.operation_type() == "process" && !span.links.is_empty()) {
+            let line = line::span(span, all);
+            let links: Vec<_> = span.links.iter().map(|link| &link.span).collect();
+            self.holds(linked.insert((line.clone(), links)), Rule::EachItsOwn, || line);
         }
     }
 
@@ -122,11 +160,8 @@ impl<'a> Rules<'a> {
         };
         let named = destination.map_or_else(|| operation.clone(), |destination| format!("{operation} {destination}"));
         // Settle spans do not say that their destination is temporary; beyond the bound no name is shown.
-        let bare = span.name == operation
-            && (self.scenario.ends_with("destination_limit") || span.operation_type() == "settle");
-        self.holds(span.name == named || bare, "a span is named {operation} {destination}", || {
-            format!("`{}` should be `{named}`", span.name)
-        });
+        let bare = span.name == operation && (self.is("destination_limit") || span.operation_type() == "settle");
+        self.holds(span.name == named || bare, Rule::Name, || format!("`{}` should be `{named}`", span.name));
     }
 
     /// Names, types and requirement levels.
@@ -134,12 +169,8 @@ impl<'a> Rules<'a> {
         for (key, value) in &attributes.0 {
             self.attribute(of, key, value, levels);
         }
-        let required = levels.iter().filter(|(key, level)| {
-            // The convention's condition for the type is that it applies, and it always does.
-            **level == Level::Required || **key == "messaging.operation.type"
-        });
-        for (key, _) in required {
-            self.holds(attributes.has(key), "a required attribute is there", || format!("{of}: {key}"));
+        for key in levels.keys().filter(|key| required(key, levels)) {
+            self.holds(attributes.has(key), Rule::Required, || format!("{of}: {key}"));
         }
     }
 
@@ -147,7 +178,7 @@ impl<'a> Rules<'a> {
         let convention = Convention::get();
         let Some(known) = convention.attribute(key) else {
             let why = convention.knows(key).err().unwrap_or_default();
-            return self.breaks("no name that is deprecated or that neither registry knows", format!("{of}: {why}"));
+            return self.breaks(Rule::Known, format!("{of}: {why}"));
         };
         let fits = match (&known.value, value) {
             (Type::String, Value::String(_))
@@ -157,50 +188,69 @@ impl<'a> Rules<'a> {
             (Type::OneOf(values), Value::String(value)) => values.contains(value),
             _ => false,
         };
-        self.holds(fits, "a value is of the attribute's type", || format!("{of}: {key} = {value:?}"));
+        self.holds(fits, Rule::ValueType, || format!("{of}: {key} = {value:?}"));
         let belongs =
             levels.contains_key(key) || (known.value == Type::Lists && levels.contains_key("otel_messaging.header"));
-        self.holds(belongs, "an attribute belongs to its signal", || format!("{of}: {key}"));
+        self.holds(belongs, Rule::Belongs, || format!("{of}: {key}"));
     }
 
     /// What the adapter's own list says.
-    fn listed(&mut self, span: &Span, operation: &Operation, failed: bool) {
+    fn listed(&mut self, span: &Span, operation: &Operation, levels: &BTreeMap<&str, Level>) {
+        let failed = span.status == StatusCode::Error;
         let of = format!("`{}`", span.name);
-        for key in words(operation.always) {
-            self.holds(failed || span.attributes.has(key), "what the client always knows is there", || {
-                format!("{of}: {key}")
-            });
+        let there = |key: &str| {
+            let of_each = !span.links.is_empty() && span.links.iter().all(|link| link.attributes.has(key));
+            span.attributes.has(key) || of_each
+        };
+        for key in words(operation.always).filter(|key| !required(key, levels)) {
+            let lacks = self.lacks(key, operation.name);
+            self.holds(lacks || there(key), Rule::KnownAtCall, || format!("{of}: {key}"));
+        }
+        for key in words(operation.answered).filter(|_| !failed) {
+            let lacks = self.lacks(key, operation.name);
+            self.holds(lacks || there(key), Rule::Answered, || format!("{of}: {key}"));
+        }
+        for &group in operation.together.iter().filter(|group| words(group).any(there)) {
+            for key in words(group) {
+                self.holds(there(key), Rule::Together, || format!("{of}: {key}"));
+            }
         }
         for (key, _) in &span.attributes.0 {
-            let listed = operation.lists(key)
-                || key == "error.type"
-                || self.broker.elsewhere.iter().any(|(elsewhere, _)| elsewhere == key);
-            self.holds(listed, "an attribute is listed for its operation", || format!("{of}: {key}"));
+            let elsewhere = self.broker.elsewhere.iter().any(|it| it.excuses(key, operation.name));
+            let listed = operation.lists(key) || key == "error.type" || elsewhere;
+            self.holds(listed, Rule::AttributeListed, || format!("{of}: {key}"));
         }
+    }
+
+    /// What comes late is listed.
+    fn start(&mut self, span: &Span, operation: &Operation) {
+        let of = format!("`{}`", span.name);
         let Some(at_start) = &span.at_start else {
-            return self.breaks("each span's start is seen", of);
+            return self.breaks(Rule::StartSeen, of);
         };
-        for (key, _) in span.attributes.0.iter().filter(|(key, _)| !at_start.contains(key)) {
-            let late = words(operation.late).any(|late| late == key) || key == "error.type";
-            self.holds(late, "what is known at the call is there at the start", || format!("{of}: {key} came late"));
+        let late = |key: &str| key == "error.type" || words(operation.late).any(|late| late == key);
+        for (key, _) in span.attributes.0.iter().filter(|(key, _)| !at_start.attributes.contains(key)) {
+            self.holds(late(key), Rule::AtStart, || format!("{of}: {key} came late"));
         }
+        let at_start = at_start.links;
+        self.holds(late("links") || at_start == span.links.len(), Rule::LinksAtStart, || {
+            format!("{of}: {at_start} of {}", span.links.len())
+        });
     }
 
     fn point(&mut self, point: &Point, spans: &[&Span]) {
         let of = point.metric.clone();
         self.scope(&point.scope, &of);
+        self.system(&point.attributes, &of);
         let Some(metric) = Convention::get().metric(&point.metric) else {
-            return self.breaks("a metric is one that a registry knows", of);
+            return self.breaks(Rule::MetricKnown, of);
         };
-        self.holds(metric.histogram == point.histogram, "a metric has its instrument", || of.clone());
-        self.holds(metric.unit == point.unit, "a metric has its unit", || format!("{of}: {}", point.unit));
-        self.holds(
-            metric.boundaries.is_empty() || metric.boundaries == point.boundaries,
-            "a histogram has the boundaries that the convention advises",
-            || format!("{of}: {:?}", point.boundaries),
-        );
+        self.holds(metric.histogram == point.histogram, Rule::Instrument, || of.clone());
+        self.holds(metric.unit == point.unit, Rule::Unit, || format!("{of}: {}", point.unit));
+        self.holds(metric.boundaries == point.boundaries, Rule::Boundaries, || format!("{of}: {:?}", point.boundaries));
         let levels = metric.attributes.iter().map(|(key, level)| (key.as_str(), *level)).collect();
         self.attributes(&of, &point.attributes, &levels);
+        self.measured(point, &levels);
         // Conditions are judged by the spans that the series stands beside.
         let operation = point.attributes.text("messaging.operation.name");
         let beside: Vec<_> = spans.iter().filter(|span| span.operation() == operation).collect();
@@ -208,11 +258,26 @@ impl<'a> Rules<'a> {
             let conditional = *level == Level::ConditionallyRequired
                 && !["error.type", "messaging.operation.type", "messaging.destination.name"].contains(&key.as_str());
             let there = conditional && !beside.is_empty() && beside.iter().all(|span| span.attributes.has(key));
-            self.holds(
-                !there || point.attributes.has(key) || self.scenario.ends_with("destination_limit"),
-                "what all spans of an operation have by a condition, its metrics have",
-                || format!("{of} of {operation}: {key}"),
-            );
+            let told = !there || point.attributes.has(key) || self.is("destination_limit");
+            self.holds(told, Rule::MetricCondition, || format!("{of} of {operation}: {key}"));
+        }
+    }
+
+    /// What the adapter's own list says of a metric.
+    fn measured(&mut self, point: &Point, levels: &BTreeMap<&str, Level>) {
+        let Some(measure) = self.broker.measures.iter().find(|it| it.metric == point.metric) else {
+            return self.breaks(Rule::MetricOperation, format!("{} is not listed", point.metric));
+        };
+        let operation = point.attributes.text("messaging.operation.name");
+        let of = format!("{} of {operation}", point.metric);
+        let listed = words(measure.operations).any(|it| it == operation);
+        self.holds(listed, Rule::MetricOperation, || of.clone());
+        for key in words(measure.always).filter(|key| !required(key, levels)) {
+            self.holds(point.attributes.has(key), Rule::MetricAlways, || format!("{of}: {key}"));
+        }
+        for (key, _) in &point.attributes.0 {
+            let elsewhere = self.broker.elsewhere.iter().any(|it| it.excuses(key, measure.metric));
+            self.holds(measure.lists(key) || elsewhere, Rule::MetricAttributeListed, || format!("{of}: {key}"));
         }
     }
 
@@ -220,18 +285,16 @@ impl<'a> Rules<'a> {
         let of = event.name.clone();
         self.scope(&event.scope, &of);
         let Some(known) = Convention::get().event(&event.name) else {
-            return self.breaks("an event is one that the convention knows", of);
+            return self.breaks(Rule::EventKnown, of);
         };
-        self.holds(known.severity == event.severity, "an event has its severity", || {
-            format!("{of}: {}", event.severity)
-        });
+        self.holds(known.severity == event.severity, Rule::Severity, || format!("{of}: {}", event.severity));
         for (key, value) in &event.attributes.0 {
             let fits = known.attributes.contains(&key.as_str()) && matches!(value, Value::String(_));
-            self.holds(fits, "an event has the attributes of exceptions", || format!("{of}: {key}"));
+            self.holds(fits, Rule::EventAttributes, || format!("{of}: {key}"));
         }
-        let says = event.attributes.has("exception.type") || event.attributes.has("exception.message");
-        self.holds(says, "an event says what failed", || of.clone());
-        if event.span.is_empty() || self.scenario.ends_with("/sampled_out") {
+        let says = event.attributes.has("exception.type") && event.attributes.has("exception.message");
+        self.holds(says, Rule::EventSays, || of.clone());
+        if event.span.is_empty() || self.is("sampled_out") {
             return;
         }
         let belongs = spans.iter().any(|span| {
@@ -240,16 +303,33 @@ impl<'a> Rules<'a> {
                 && event.name == format!("messaging.{}.exception", span.operation_type())
                 && event.attributes.text("exception.type") == span.attributes.text("error.type")
         });
-        self.holds(belongs, "an event belongs to the span that failed", || of.clone());
+        self.holds(belongs, Rule::EventBelongs, || of.clone());
     }
 
     fn events_of_failures(&mut self, spans: &[&Span], events: &[Event]) {
         for span in spans.iter().filter(|span| span.status == StatusCode::Error) {
             let told = events.iter().filter(|event| event.span == span.id).count();
-            let wanted = usize::from(!self.scenario.ends_with("/without_logger"));
-            self.holds(told == wanted, "each failure has one event where there is a logger provider", || {
-                format!("`{}` has {told}", span.name)
-            });
+            let wanted = usize::from(!self.is("without_logger"));
+            self.holds(told == wanted, Rule::EachFailure, || format!("`{}` has {told}", span.name));
+        }
+    }
+
+    /// Where nothing is recorded but metrics, they tell what failed.
+    fn events_of_measured_failures(&mut self, points: &[Point], events: &[Event]) {
+        let mut failures = BTreeMap::<_, (u64, u64)>::new();
+        for point in points.iter().filter(|it| it.metric.ends_with(".duration") && it.attributes.has("error.type")) {
+            let operation = match point.attributes.text("messaging.operation.type").as_str() {
+                "" => "process".to_owned(),
+                operation => operation.to_owned(),
+            };
+            failures.entry((operation, point.attributes.text("error.type"))).or_default().0 += point.count;
+        }
+        for event in events {
+            let operation = event.name.trim_start_matches("messaging.").trim_end_matches(".exception").to_owned();
+            failures.entry((operation, event.attributes.text("exception.type"))).or_default().1 += 1;
+        }
+        for ((operation, error), (failed, told)) in failures {
+            self.holds(failed == told, Rule::EachFailure, || format!("{failed} {operation} ! {error} have {told}"));
         }
     }
 
@@ -315,7 +395,7 @@ impl<'a> Rules<'a> {
         for key in expected.keys().chain(measured.keys().filter(|key| !expected.contains_key(*key))) {
             let of = |counts: &BTreeMap<Count, u64>| counts.get(key).copied().unwrap_or(0);
             let (spans, metric) = (of(&expected), of(&measured));
-            self.holds(spans == metric, "what the metrics count, the spans show", || {
+            self.holds(spans == metric, Rule::Counts, || {
                 let (name, operation, tells) = key;
                 format!("{name} of `{operation} {tells}`: {metric}, by the spans {spans}")
             });
@@ -326,11 +406,10 @@ impl<'a> Rules<'a> {
 /// Metric, operation, and what failed or became of the message.
 type Count = (String, String, String);
 
-impl Operation {
-    pub(crate) fn lists(&self, key: &str) -> bool {
-        let mut all = words(self.always).chain(words(self.sometimes)).chain(words(self.asked)).chain(words(self.late));
-        all.any(|listed| listed == key || key.strip_prefix(listed).is_some_and(|rest| rest.starts_with(".x-")))
-    }
+/// Whether the convention requires it without a condition. That of the type is that it applies, and it always does.
+fn required(key: &str, levels: &BTreeMap<&str, Level>) -> bool {
+    let level = levels.get(key);
+    level == Some(&Level::Required) || level.is_some() && key == "messaging.operation.type"
 }
 
 /// The convention's name for a span of this operation and kind.

@@ -8,7 +8,7 @@ use crate::stage::Stage;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) does: &'static str,
-    /// One line for each span, as `line.rs` writes them; the same for metrics (`metric …`), where they are not to be
+    /// One line for each span, as the legend of `line.rs` says; the same for metrics (`metric …`), where they are not to be
     /// derived from the spans.
     pub(crate) shows: &'static str,
     pub(crate) run: fn(Stage) -> BoxFuture<'static, ()>,
@@ -40,6 +40,7 @@ macro_rules! scenario {
 pub(crate) use scenario;
 
 /// One operation of an adapter, and the attributes that its spans have.
+#[derive(Clone, Copy)]
 pub(crate) struct Operation {
     /// `messaging.operation.name`.
     pub(crate) name: &'static str,
@@ -47,17 +48,88 @@ pub(crate) struct Operation {
     pub(crate) kind: &'static str,
     /// When its span begins and ends.
     pub(crate) span: &'static str,
-    /// On every span of it that did not fail.
+    /// On every span of it, also where it failed. Of a batch an attribute may be on each link instead.
     pub(crate) always: &'static str,
+    /// On every span of it that did not fail: the answer tells.
+    pub(crate) answered: &'static str,
     /// Where the message, the answer or a failure has it.
     pub(crate) sometimes: &'static str,
+    /// Which of these are there together or not at all; a list for each such group.
+    pub(crate) together: &'static [&'static str],
     /// Where the user asks for it.
     pub(crate) asked: &'static str,
-    /// Which of these are only learned from the answer, and set after the start.
+    /// Which of these are only learned from the answer, and set after the start; `links` where one is.
     pub(crate) late: &'static str,
 }
 
+/// One metric of an adapter, and the attributes that its series have.
+pub(crate) struct Measure {
+    pub(crate) metric: &'static str,
+    /// The `messaging.operation.name`s that it has.
+    pub(crate) operations: &'static str,
+    pub(crate) always: &'static str,
+    pub(crate) sometimes: &'static str,
+    /// Where the user asks for it.
+    pub(crate) asked: &'static str,
+}
+
+impl Measure {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'static str> {
+        words(self.always).chain(words(self.sometimes)).chain(words(self.asked))
+    }
+
+    pub(crate) fn lists(&self, key: &str) -> bool {
+        self.keys().any(|listed| listed == key)
+    }
+}
+
+/// What a registry has and the adapter does not tell.
+#[derive(Clone, Copy)]
+pub(crate) struct LeftOut {
+    pub(crate) attribute: &'static str,
+    /// Of which operations and metrics; `*`: of all that could have it.
+    pub(crate) of: &'static str,
+    pub(crate) why: &'static str,
+}
+
+impl LeftOut {
+    pub(crate) fn excuses(&self, attribute: &str, of: &str) -> bool {
+        self.attribute == attribute && (self.of == "*" || words(self.of).any(|it| it == of))
+    }
+}
+
+/// What an operation always tells, but not in one scenario.
+pub(crate) struct Lacking {
+    pub(crate) attribute: &'static str,
+    pub(crate) operations: &'static str,
+    pub(crate) scenario: &'static str,
+    pub(crate) why: &'static str,
+}
+
 impl Operation {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        name: "",
+        kind: "",
+        span: "",
+        always: "",
+        answered: "",
+        sometimes: "",
+        together: &[],
+        asked: "",
+        late: "",
+    };
+
+    /// All that is listed for it.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'static str> {
+        words(self.always).chain(words(self.answered)).chain(words(self.sometimes)).chain(words(self.asked))
+    }
+
+    pub(crate) fn lists(&self, key: &str) -> bool {
+        let of_header = |listed| key.strip_prefix(listed).is_some_and(|rest| rest.starts_with(".x-"));
+        self.keys().any(|listed| listed == key || of_header(listed))
+    }
+
     /// The convention's names for its spans.
     pub(crate) fn spans(&self) -> &'static [&'static str] {
         match self.kind {

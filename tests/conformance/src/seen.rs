@@ -42,7 +42,14 @@ pub(crate) struct Span {
     pub(crate) links: Vec<Link>,
     pub(crate) started: u64,
     /// What it had when it started; `None` where nobody noted it.
-    pub(crate) at_start: Option<HashSet<String>>,
+    pub(crate) at_start: Option<AtStart>,
+}
+
+/// What a span had when it started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AtStart {
+    pub(crate) links: usize,
+    pub(crate) attributes: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -111,13 +118,15 @@ impl Span {
     }
 }
 
-/// Sorts what arrived. `starts` has a line for each span: its id, and the attributes that it had at its start.
+/// Sorts what arrived. `starts` has a line for each span: its id, and how many links and which attributes it had at its
+/// start.
 pub(crate) fn sort(received: &Received, starts: &str) -> BTreeMap<String, Seen> {
-    let starts: HashMap<_, HashSet<_>> = starts
+    let starts: HashMap<_, _> = starts
         .lines()
         .filter_map(|line| {
             let mut words = line.split(' ').map(str::to_owned);
-            Some((words.next()?, words.collect()))
+            let (id, links) = (words.next()?, words.next()?.parse().ok()?);
+            Some((id, AtStart { links, attributes: words.collect() }))
         })
         .collect();
     let mut all = BTreeMap::<String, Seen>::new();
@@ -160,7 +169,7 @@ fn scope(scope: Option<&InstrumentationScope>, schema_url: &str) -> Scope {
     Scope { name: scope.map(|scope| scope.name.clone()).unwrap_or_default(), schema_url: schema_url.to_owned() }
 }
 
-fn span(span: &otlp::Span, scope: &Scope, starts: &HashMap<String, HashSet<String>>) -> Span {
+fn span(span: &otlp::Span, scope: &Scope, starts: &HashMap<String, AtStart>) -> Span {
     let id: String = span.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
     Span {
         scope: scope.clone(),

@@ -36,9 +36,26 @@ pub(crate) const SCENARIO: &str = "otel_messaging.scenario";
 /// The scope of spans that are the application's own.
 pub(crate) const APPLICATION: &str = "app";
 
-/// Where to write which attributes each span had at its start, a line each: for the check, which cannot see it in what is
-/// exported.
+/// Where to write how many links and which attributes each span had at its start, a line each: for the check, which cannot
+/// see it in what is exported.
 pub(crate) const STARTS: &str = "CONFORMANCE_STARTS";
+
+/// Where it is exported to, by what OpenTelemetry's specification calls it.
+const ENDPOINTS: [&str; 4] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+];
+
+/// Why nothing can be exported to where the environment says.
+pub(crate) fn cannot_export(of: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ENDPOINTS.into_iter().find_map(|name| {
+        let endpoint = of(name)?;
+        let secure = endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        secure.then(|| format!("{name} is {endpoint}: this program speaks no TLS. Name one that begins with http://."))
+    })
+}
 
 /// How long what must happen may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -47,7 +64,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) address: Arc<str>,
-    unique: Arc<str>,
+    number: usize,
     tracers: SdkTracerProvider,
     unsampled: SdkTracerProvider,
     meters: SdkMeterProvider,
@@ -72,7 +89,7 @@ impl Stage {
         let logs = LogExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
         Self {
             address: address.into(),
-            unique: format!("--{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).into(),
+            number: COUNT.fetch_add(1, Ordering::Relaxed),
             tracers: SdkTracerProvider::builder()
                 .with_resource(resource.clone())
                 .with_span_processor(AtStart(starts.clone()))
@@ -87,7 +104,12 @@ impl Stage {
 
     /// A name that no other scenario has.
     pub(crate) fn name(&self, name: &str) -> String {
-        format!("{name}{}", self.unique)
+        format!("{name}--{}-{}", process::id(), self.number)
+    }
+
+    /// Such a name as programs make up for one use.
+    pub(crate) fn uuid(&self) -> String {
+        format!("{:08x}-0000-4000-8000-{:012x}", process::id(), self.number)
     }
 
     /// All signals, W3C trace context and baggage, and the defaults.
@@ -176,7 +198,7 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(mut poll: impl FnMut
     }
 }
 
-/// Which attributes spans had at their start, and how many have ended.
+/// What spans had at their start, and how many have ended.
 #[derive(Debug, Default)]
 struct Starts {
     lines: Mutex<String>,
@@ -201,7 +223,7 @@ impl SpanProcessor for AtStart {
     fn on_start(&self, span: &mut Span, _cx: &Context) {
         let Some(span) = span.exported_data() else { return };
         let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = write!(lines, "{}", span.span_context.span_id());
+        let _ = write!(lines, "{} {}", span.span_context.span_id(), span.links.len());
         for attribute in &span.attributes {
             let _ = write!(lines, " {}", attribute.key);
         }
@@ -220,5 +242,22 @@ impl SpanProcessor for AtStart {
 
     fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_with_tls_is_refused() {
+        let named = |wanted: &'static str, endpoint: &'static str| {
+            cannot_export(move |name| (name == wanted).then(|| endpoint.to_owned()))
+        };
+        assert_eq!(named("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"), None);
+        assert_eq!(named("OTHER", "https://127.0.0.1:4318"), None);
+        let refused = named("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:4318").unwrap();
+        assert!(refused.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT is https://127.0.0.1:4318: "), "{refused}");
+        assert!(named("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "HTTPS://logs").is_some());
     }
 }

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, sync::LazyLock};
 #[derive(Debug)]
 pub struct Convention {
     attributes: BTreeMap<String, Attribute>,
-    /// By system and span. `-` are systems that have no column of their own, `*` all of them; `rabbitmq+` comes on top.
+    /// By system and span. `-` are systems that have no column of their own, `*` all of them; `kafka+` comes on top.
     spans: BTreeMap<(String, String), BTreeMap<String, Level>>,
     metrics: BTreeMap<String, Metric>,
     events: BTreeMap<String, Event>,
@@ -27,6 +27,10 @@ pub struct Attribute {
     pub stability: String,
     /// Which registry defines it.
     pub source: Source,
+    /// What it means. Of the convention's own it stands there, and not here.
+    pub brief: String,
+    /// Values that it may have; none where all of them are known.
+    pub examples: Vec<String>,
 }
 
 /// What values an attribute has.
@@ -73,7 +77,7 @@ pub struct Metric {
     pub histogram: bool,
     /// The unit, as UCUM spells it.
     pub unit: String,
-    /// The boundaries that the convention advises; none where it says nothing.
+    /// The boundaries that its registry advises.
     pub boundaries: Vec<f64>,
     /// Its attributes.
     pub attributes: BTreeMap<String, Level>,
@@ -90,6 +94,8 @@ pub struct Event {
     pub severity: i32,
     /// The attributes it may have.
     pub attributes: Vec<&'static str>,
+    /// `stable` or `development`.
+    pub stability: &'static str,
 }
 
 impl Convention {
@@ -142,6 +148,11 @@ impl Convention {
     /// All metrics.
     pub fn metrics(&self) -> impl Iterator<Item = (&str, &Metric)> {
         self.metrics.iter().map(|(name, metric)| (name.as_str(), metric))
+    }
+
+    /// All events.
+    pub fn events(&self) -> impl Iterator<Item = (&str, &Event)> {
+        self.events.iter().map(|(name, event)| (name.as_str(), event))
     }
 
     /// What is known of an event.
@@ -222,15 +233,24 @@ mod tests {
         assert_eq!(send["messaging.kafka.message.key"], Level::Recommended);
         assert_eq!(send["otel_messaging.header"], Level::OptIn);
         assert_eq!(convention.span("rabbitmq", "process.consumer")["messaging.destination.name"], Level::Required);
-        // RabbitMQ has no column for it.
-        assert_eq!(convention.span("rabbitmq", "create.producer"), convention.span("-", "create.producer"));
+        // RabbitMQ has no column for it: the general one holds, and ours.
+        let mut create = convention.span("rabbitmq", "create.producer");
+        assert_eq!(create.remove("messaging.destination.temporary"), Some(Level::ConditionallyRequired));
+        assert_eq!(create.remove("messaging.destination.anonymous"), Some(Level::ConditionallyRequired));
+        assert_eq!(create, convention.span("-", "create.producer"));
         assert!(convention.span("rabbitmq", "send.client").contains_key("messaging.rabbitmq.destination.routing_key"));
+        assert!(convention.span("kafka", "send.producer").contains_key("messaging.destination.anonymous"));
+        assert!(!convention.span("kafka", "settle.client").contains_key("messaging.destination.anonymous"));
         let fetch = convention.span("nats", "receive.client");
         assert_eq!(fetch["messaging.nats.stream.name"], Level::Recommended);
         let outcome = convention.attribute("otel_messaging.settlement.outcome").unwrap();
         assert!(matches!(&outcome.value, Type::OneOf(values) if values.contains(&"term".to_owned())));
         assert_eq!(convention.metric("messaging.process.duration").unwrap().boundaries.len(), 14);
-        assert_eq!(convention.metric("otel_messaging.queue_time").unwrap().unit, "s");
+        let queue_time = convention.metric("otel_messaging.queue_time").unwrap();
+        assert_eq!((queue_time.unit.as_str(), queue_time.boundaries.len()), ("s", 14));
+        let header = convention.attribute("otel_messaging.header").unwrap();
+        assert_eq!(header.examples, ["blue", "blue, green"]);
+        assert!(header.brief.starts_with("The values of a message header"), "{}", header.brief);
         assert_eq!(convention.event("messaging.process.exception").unwrap().severity, 17);
         assert_eq!(convention.knows("otel_messaging.header.x-tenant"), Ok(()));
         assert!(convention.knows("messaging.url").unwrap_err().contains("earlier version"));

@@ -22,23 +22,44 @@ struct Group {
     #[serde(default)]
     stability: String,
     #[serde(default)]
+    annotations: Annotations,
+    #[serde(default)]
     attributes: Vec<Entry>,
+}
+
+/// What the convention's schema has no field for.
+#[derive(Default, Deserialize)]
+struct Annotations {
+    #[serde(default)]
+    boundaries: Vec<f64>,
 }
 
 /// An attribute that is defined, or one that is referenced.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
-    Defined {
-        id: String,
-        #[serde(rename = "type")]
-        value: Value,
-        stability: String,
-    },
-    Referenced {
-        r#ref: String,
-        requirement_level: Requirement,
-    },
+    Defined(Defined),
+    Referenced { r#ref: String, requirement_level: Requirement },
+}
+
+#[derive(Deserialize)]
+struct Defined {
+    id: String,
+    #[serde(rename = "type")]
+    value: Value,
+    stability: String,
+    brief: String,
+    #[serde(default)]
+    examples: Vec<Example>,
+}
+
+/// A value, or a list of those, as the official files have them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Example {
+    Number(i64),
+    Text(String),
+    List(Vec<String>),
 }
 
 #[derive(Deserialize)]
@@ -64,7 +85,7 @@ enum Requirement {
 /// Adds what the registry defines.
 ///
 /// Its groups of attributes named `otel_messaging.{span}` are what such spans have on every system,
-/// `otel_messaging.rabbitmq.{span}` what they have on that one.
+/// `otel_messaging.kafka.{span}` and `otel_messaging.rabbitmq.{span}` what they have on that one.
 pub(crate) fn add_to(convention: &mut Convention) {
     let files = [
         include_str!("../../../registry/attributes.yaml"),
@@ -81,13 +102,9 @@ fn add(convention: &mut Convention, group: Group) {
     let mut levels = BTreeMap::new();
     for entry in group.attributes {
         match entry {
-            Entry::Defined { id, value, stability } => {
-                let value = match value {
-                    Value::Plain(name) => Type::parse(&name),
-                    Value::Members { members } => Type::OneOf(members.into_iter().map(|it| it.value).collect()),
-                };
-                let attribute = Attribute { value, stability, source: Source::Ours };
-                let known = convention.attributes.insert(id.clone(), attribute);
+            Entry::Defined(defined) => {
+                let id = defined.id.clone();
+                let known = convention.attributes.insert(id.clone(), defined.attribute());
                 assert!(known.is_none(), "{id} is defined twice");
             }
             Entry::Referenced { r#ref, requirement_level } => {
@@ -103,24 +120,109 @@ fn add(convention: &mut Convention, group: Group) {
     match (group.kind.as_str(), group.id.strip_prefix("otel_messaging."), group.metric_name) {
         ("span", ..) => {
             let name = group.id.strip_prefix("span.messaging.nats.").expect("spans of ours are those of NATS");
-            convention.spans.insert(span("nats", name), levels);
+            let known = convention.spans.insert(span("nats", name), levels);
+            assert!(known.is_none(), "{name} is defined twice");
         }
         ("metric", _, Some(name)) => {
             let metric = Metric {
                 histogram: group.instrument.as_deref() == Some("histogram"),
                 unit: group.unit.expect("a metric has a unit"),
-                boundaries: Vec::new(),
+                boundaries: group.annotations.boundaries,
                 attributes: levels,
                 stability: group.stability,
                 source: Source::Ours,
             };
-            convention.metrics.insert(name, metric);
+            assert_eq!(metric.histogram, !metric.boundaries.is_empty(), "{name}: a histogram has boundaries");
+            let known = convention.metrics.insert(name.clone(), metric);
+            assert!(known.is_none(), "{name} is defined twice");
         }
         ("attribute_group", Some(name), _) => {
-            let one_system = name.strip_prefix("rabbitmq.").map(|name| span("rabbitmq+", name));
-            convention.spans.insert(one_system.unwrap_or_else(|| span("*", name)), levels);
+            let one_system = ["kafka", "rabbitmq"]
+                .into_iter()
+                .find_map(|system| Some(span(&format!("{system}+"), name.strip_prefix(system)?.strip_prefix('.')?)));
+            let known = convention.spans.insert(one_system.unwrap_or_else(|| span("*", name)), levels);
+            assert!(known.is_none(), "{name} is defined twice");
         }
         ("attribute_group", None, _) => (),
         (other, ..) => panic!("{} is of a type that no check knows: {other}", group.id),
+    }
+}
+
+impl Defined {
+    fn attribute(self) -> Attribute {
+        let Self { id, value, stability, brief, examples } = self;
+        let value = match value {
+            Value::Plain(name) => Type::parse(&name),
+            Value::Members { members } => Type::OneOf(members.into_iter().map(|it| it.value).collect()),
+        };
+        let brief = brief.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!brief.is_empty(), "{id} does not say what it means");
+        let examples: Vec<_> = examples.into_iter().map(|example| example.of(&id, &value)).collect();
+        // Of these all values are known.
+        let closed = matches!(value, Type::Boolean | Type::OneOf(_));
+        assert!(closed || !examples.is_empty(), "{id} has no examples");
+        Attribute { value, stability, source: Source::Ours, brief, examples }
+    }
+}
+
+impl Example {
+    fn of(self, id: &str, of: &Type) -> String {
+        match (self, of) {
+            (Self::Number(number), Type::Int) => number.to_string(),
+            (Self::Text(text), Type::String) => text,
+            (Self::List(texts), Type::Lists) => texts.join(", "),
+            _ => panic!("{id} has an example of another type"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic;
+
+    use super::*;
+
+    /// Why a registry with this group is refused.
+    fn refused(group: &str) -> String {
+        let mut convention = crate::table::read();
+        add_to(&mut convention);
+        let group = serde_saphyr::from_str(group).expect("it can be read");
+        let refused = panic::catch_unwind(move || add(&mut convention, group)).expect_err("it is refused");
+        refused.downcast_ref::<String>().expect("it says why").clone()
+    }
+
+    #[test]
+    fn nothing_is_defined_twice() {
+        let attribute = |id: &str| {
+            format!(
+                "{{id: a, type: attribute_group, attributes: \
+                 [{{id: {id}, type: int, stability: development, brief: A number., examples: [1]}}]}}"
+            )
+        };
+        let twice = "is defined twice";
+        assert_eq!(refused(&attribute("messaging.kafka.offset")), format!("messaging.kafka.offset {twice}"));
+        assert_eq!(
+            refused(&attribute("otel_messaging.delivery.attempt")),
+            format!("otel_messaging.delivery.attempt {twice}")
+        );
+        let metric =
+            "{id: m, type: metric, metric_name: messaging.client.sent.messages, instrument: counter, unit: '1'}";
+        assert_eq!(refused(metric), format!("messaging.client.sent.messages {twice}"));
+        let span = "{id: otel_messaging.kafka.send.client, type: attribute_group}";
+        assert_eq!(refused(span), format!("kafka.send.client {twice}"));
+    }
+
+    #[test]
+    fn attributes_have_a_meaning_and_examples_of_their_type() {
+        let attribute = |rest: &str| {
+            format!("{{id: a, type: attribute_group, attributes: [{{id: x, stability: development, {rest}}}]}}")
+        };
+        assert_eq!(refused(&attribute("type: int, brief: '', examples: [1]")), "x does not say what it means");
+        assert_eq!(refused(&attribute("type: int, brief: A number.")), "x has no examples");
+        let wrong = "x has an example of another type";
+        assert_eq!(refused(&attribute("type: int, brief: A number., examples: [one]")), wrong);
+        assert_eq!(refused(&attribute("type: 'template[string[]]', brief: Lists., examples: [blue]")), wrong);
+        let metric = "{id: m, type: metric, metric_name: m, instrument: histogram, unit: s}";
+        assert!(refused(metric).contains("a histogram has boundaries"));
     }
 }

@@ -6,8 +6,13 @@ use crate::{Attribute, Convention, Event, Level, Metric, Source, Type};
 
 pub(crate) fn read() -> Convention {
     let attributes = rows(include_str!("../facts/attributes.tsv")).map(|[name, value, stability]| {
-        let attribute =
-            Attribute { value: Type::parse(value), stability: stability.to_owned(), source: Source::Convention };
+        let attribute = Attribute {
+            value: Type::parse(value),
+            stability: stability.to_owned(),
+            source: Source::Convention,
+            brief: String::new(),
+            examples: Vec::new(),
+        };
         (name.to_owned(), attribute)
     });
     let mut spans = BTreeMap::<_, BTreeMap<_, _>>::new();
@@ -29,9 +34,10 @@ pub(crate) fn read() -> Convention {
         };
         (name.to_owned(), metric)
     });
-    let events = rows(include_str!("../facts/events.tsv")).map(|[name, severity, attributes, _]| {
+    let events = rows(include_str!("../facts/events.tsv")).map(|[name, severity, attributes, stability]| {
         let severity = severity.parse().expect("a severity is a number");
-        (name.to_owned(), Event { severity, attributes: attributes.split(' ').collect() })
+        let event = Event { severity, attributes: attributes.split(' ').collect(), stability };
+        (name.to_owned(), event)
     });
     Convention {
         attributes: attributes.collect(),

@@ -1,0 +1,619 @@
+//! Each rule is broken once, in what breaks no rule otherwise, and is the one that is named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conventions::{Convention, Type};
+use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
+
+use crate::{
+    broker::{BROKERS, Broker},
+    check::compare,
+    complete,
+    kafka::KAFKA,
+    line,
+    nats::NATS,
+    page,
+    rabbitmq::RABBITMQ,
+    rule::{Broken, Rule},
+    rules::{Rules, SCHEMA_URL},
+    scenario::{LeftOut, Measure, Operation, words},
+    seen::{AtStart, Attributes, Event, Link, Point, Scope, Seen, Span, Value},
+};
+
+/// What is seen of one scenario.
+struct Outcome {
+    broker: &'static Broker,
+    scenario: &'static str,
+    seen: Seen,
+}
+
+/// What is seen of all scenarios of a broker.
+struct All {
+    broker: Broker,
+    seen: BTreeMap<String, Seen>,
+}
+
+/// A rule, what keeps it, and how it is broken there.
+type Breach<T> = (Rule, fn() -> T, fn(&mut T));
+
+const OF_SCENARIOS: &[Breach<Outcome>] = &[
+    (Rule::Scope, || call(&KAFKA, "send"), |it| it.span().scope.schema_url.push('1')),
+    (Rule::Scope, || measured(&KAFKA, "otel_messaging.queue_time"), |it| it.point().scope.name.push('1')),
+    (Rule::Scope, || failure(&KAFKA, "send"), |it| it.event().scope.name.push('1')),
+    (Rule::System, || call(&KAFKA, "send"), |it| it.span().attributes.put("messaging.system", text("nats"))),
+    (
+        Rule::System,
+        || measured(&KAFKA, "messaging.process.duration"),
+        |it| it.point().attributes.put("messaging.system", text("nats")),
+    ),
+    (Rule::NeverOk, || call(&NATS, "fetch"), |it| it.span().status = StatusCode::Ok),
+    (Rule::ErrorType, || call(&KAFKA, "commit"), |it| it.span().attributes.put("error.type", text("_FAIL"))),
+    (Rule::Name, || call(&RABBITMQ, "ack"), |it| it.span().name = "orders ack".to_owned()),
+    (
+        Rule::OperationListed,
+        || call(&KAFKA, "send"),
+        |it| {
+            it.span().attributes.put("messaging.operation.name", text("teleport"));
+            it.span().name = "teleport orders".to_owned();
+        },
+    ),
+    (
+        Rule::OperationType,
+        || call(&KAFKA, "create"),
+        |it| it.span().attributes.put("messaging.operation.type", text("send")),
+    ),
+    (Rule::Kind, || call(&NATS, "process"), |it| it.span().kind = SpanKind::Client),
+    (Rule::Known, linked, |it| it.link().attributes.put("messaging.url", text("amqp://"))),
+    (Rule::ValueType, || call(&RABBITMQ, "publish"), |it| it.span().attributes.put("server.port", text("5672"))),
+    (Rule::Belongs, linked, |it| it.link().attributes.put("otel_messaging.clock", text("broker"))),
+    (Rule::Required, || call(&KAFKA, "poll"), |it| it.span().attributes.drop("messaging.system")),
+    (
+        Rule::Required,
+        || measured(&NATS, "otel_messaging.deliveries"),
+        |it| it.point().attributes.drop("otel_messaging.settlement.outcome"),
+    ),
+    (Rule::KnownAtCall, || call(&KAFKA, "send"), |it| it.span().attributes.drop("messaging.client.id")),
+    (Rule::KnownAtCall, || failure(&KAFKA, "send"), |it| it.span().attributes.drop("messaging.client.id")),
+    (
+        Rule::KnownAtCall,
+        || call(&RABBITMQ, "publish"),
+        |it| it.span().attributes.drop("messaging.rabbitmq.destination.routing_key"),
+    ),
+    (Rule::KnownAtCall, || call(&KAFKA, "process"), |it| it.span().attributes.drop("messaging.consumer.group.name")),
+    (Rule::Answered, || call(&KAFKA, "send"), |it| it.span().attributes.drop("messaging.kafka.offset")),
+    (
+        Rule::Answered,
+        || call(&RABBITMQ, "get"),
+        |it| it.span().attributes.drop("messaging.rabbitmq.message.delivery_tag"),
+    ),
+    (Rule::Together, || call(&NATS, "publish"), |it| it.span().attributes.put("messaging.nats.stream.name", text("S"))),
+    (
+        Rule::Together,
+        || call(&NATS, "fetch"),
+        |it| it.span().known("messaging.nats.message.delivery_count", Value::Int(1)),
+    ),
+    (Rule::Together, || call(&RABBITMQ, "ack"), |it| it.span().known("network.peer.port", Value::Int(5672))),
+    (
+        Rule::AttributeListed,
+        || call(&KAFKA, "commit"),
+        |it| it.span().known("messaging.batch.message_count", Value::Int(2)),
+    ),
+    (Rule::StartSeen, || call(&RABBITMQ, "nack"), |it| it.span().at_start = None),
+    (
+        Rule::AtStart,
+        || call(&KAFKA, "process"),
+        |it| {
+            it.span().start().attributes.remove("messaging.client.id");
+        },
+    ),
+    (Rule::LinksAtStart, linked, |it| it.span().start().links = 0),
+    (Rule::LinkAttributes, linked, |it| {
+        it.link().attributes.put("messaging.kafka.offset", value("messaging.kafka.offset"))
+    }),
+    (Rule::LinksDiffer, linked, |it| {
+        it.span().linking(SENT);
+        it.span().start().links = 2;
+    }),
+    (Rule::ParentLinked, linked, |it| it.span().parent = id(SENT_TOO)),
+    (
+        Rule::EachItsOwn,
+        || {
+            let mut outcome = linked();
+            let mut other = linked().seen.spans.swap_remove(0);
+            (other.parent, other.links[0].span) = (id(SENT_TOO), id(SENT_TOO));
+            outcome.seen.spans.push(other);
+            outcome
+        },
+        |it| {
+            it.span().parent = id(SENT_TOO);
+            it.link().span = id(SENT_TOO);
+        },
+    ),
+    (
+        Rule::MetricKnown,
+        || measured(&KAFKA, "messaging.process.duration"),
+        |it| it.point().metric = "messaging.nap.duration".to_owned(),
+    ),
+    (Rule::Instrument, || measured(&KAFKA, "messaging.client.sent.messages"), |it| it.point().histogram = true),
+    (Rule::Unit, || measured(&NATS, "messaging.process.duration"), |it| it.point().unit = "ms".to_owned()),
+    (Rule::Boundaries, || measured(&NATS, "messaging.process.duration"), |it| it.point().boundaries[0] = 0.004),
+    (
+        Rule::Boundaries,
+        || measured(&RABBITMQ, "otel_messaging.queue_time"),
+        |it| {
+            it.point().boundaries.pop();
+        },
+    ),
+    (
+        Rule::MetricOperation,
+        || measured(&KAFKA, "messaging.client.sent.messages"),
+        |it| it.point().attributes.put("messaging.operation.name", text("create")),
+    ),
+    (
+        Rule::MetricAlways,
+        || measured(&KAFKA, "messaging.client.consumed.messages"),
+        |it| it.point().attributes.drop("messaging.consumer.group.name"),
+    ),
+    (
+        Rule::MetricAttributeListed,
+        || measured(&RABBITMQ, "messaging.client.consumed.messages"),
+        |it| it.point().attributes.put("messaging.consumer.group.name", text("payment")),
+    ),
+    (
+        Rule::MetricCondition,
+        || {
+            let mut outcome = measured(&KAFKA, "messaging.client.operation.duration");
+            outcome.point().attributes.put("messaging.operation.name", text("poll"));
+            outcome.point().attributes.put("messaging.consumer.group.name", text("payment"));
+            outcome.seen.spans = call(&KAFKA, "poll").seen.spans;
+            outcome
+        },
+        |it| it.point().attributes.drop("messaging.consumer.group.name"),
+    ),
+    (
+        Rule::Counts,
+        || {
+            let mut outcome = call(&KAFKA, "send");
+            let duration = measured(&KAFKA, "messaging.client.operation.duration").seen.points;
+            let sent = measured(&KAFKA, "messaging.client.sent.messages").seen.points;
+            outcome.seen.points = duration.into_iter().chain(sent).collect();
+            Outcome { scenario: "kafka/derived", ..outcome }
+        },
+        |it| it.point().count = 2,
+    ),
+    (Rule::EventKnown, || failure(&KAFKA, "send"), |it| it.event().name = "messaging.nap.exception".to_owned()),
+    (Rule::Severity, || failure(&KAFKA, "process"), |it| it.event().severity = 13),
+    (
+        Rule::EventAttributes,
+        || failure(&NATS, "request"),
+        |it| it.event().attributes.put("messaging.system", text("nats")),
+    ),
+    (Rule::EventSays, || failure(&NATS, "request"), |it| it.event().attributes.drop("exception.message")),
+    (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().attributes.put("exception.type", text("other"))),
+    (Rule::EachFailure, || failure(&RABBITMQ, "get"), |it| it.seen.events.clear()),
+    (
+        Rule::EachFailure,
+        || {
+            let mut outcome = measured(&KAFKA, "messaging.process.duration");
+            outcome.point().attributes.put("error.type", text(FAILED));
+            outcome.seen.events = failure(&KAFKA, "process").seen.events;
+            outcome.event().span.clear();
+            outcome
+        },
+        |it| it.seen.events.clear(),
+    ),
+];
+
+/// Lines that are listed, and lines that are seen.
+const OF_LINES: &[Breach<[Vec<&'static str>; 2]>] = &[
+    (Rule::Shows, || [vec!["CLIENT ack"], vec!["CLIENT ack"]], |[_, seen]| seen.clear()),
+    (Rule::ShowsOnly, || [vec!["n x CLIENT ack"], vec!["2 x CLIENT ack"]], |[_, seen]| seen.push("CLIENT nack")),
+];
+
+const OF_BROKERS: &[Breach<All>] = &[
+    (Rule::Seen, || all(&RABBITMQ), |it| it.spans("publish", |span| span.attributes.drop("messaging.message.id"))),
+    (Rule::SeenLate, || all(&NATS), |it| it.spans("request", |span| span.start().links = span.links.len())),
+    (
+        Rule::SeenLate,
+        || all(&KAFKA),
+        |it| it.spans("send", |span| span.start().attributes.extend(["messaging.kafka.offset".to_owned()])),
+    ),
+    (
+        Rule::MetricSeen,
+        || all(&KAFKA),
+        |it| it.points("messaging.client.sent.messages", |point| point.attributes.drop("error.type")),
+    ),
+    (
+        Rule::MetricSeen,
+        || all(&NATS),
+        |it| {
+            it.points("messaging.client.consumed.messages", |point| {
+                point.attributes.put("messaging.operation.name", text("fetch"));
+            });
+        },
+    ),
+    (Rule::Wanted, || all(&KAFKA), |it| it.broker.left_out = &it.broker.left_out[1..]),
+    (
+        Rule::LeftOut,
+        || all(&KAFKA),
+        |it| it.leaving_out(LeftOut { attribute: "messaging.client.id", of: "send", why: "it is told" }),
+    ),
+    (
+        Rule::LeftOut,
+        || all(&KAFKA),
+        |it| it.leaving_out(LeftOut { attribute: "messaging.nats.domain", of: "send", why: "no registry has it" }),
+    ),
+    (
+        Rule::Lacking,
+        || all(&RABBITMQ),
+        |it| {
+            it.spans("publish", |span| {
+                span.attributes.put("messaging.rabbitmq.destination.routing_key", text("orders"));
+            });
+        },
+    ),
+    (
+        Rule::Conditions,
+        || all(&KAFKA),
+        |it| {
+            let poll = |operation: &Operation| match operation.name {
+                "poll" => {
+                    let sometimes = format!("{} messaging.consumer.group.name", operation.sometimes).leak();
+                    Operation { sometimes, ..*operation }
+                }
+                _ => *operation,
+            };
+            it.broker.operations = it.broker.operations.iter().map(poll).collect::<Vec<_>>().leak();
+        },
+    ),
+    (Rule::NoEmptyCell, || all(&KAFKA), |it| it.seen.values_mut().for_each(|seen| seen.events.clear())),
+    (
+        Rule::Switches,
+        || all(&KAFKA),
+        |it| {
+            let on = it.broker.scenarios.iter().position(|scenario| scenario.name == "metric_partition_on");
+            it.broker.scenarios = &it.broker.scenarios[..on.expect("it is a scenario")];
+        },
+    ),
+];
+
+const OF_THE_PAGE: &[Breach<String>] = &[(Rule::PageCurrent, page::page, |page| page.push('x'))];
+
+#[test]
+fn each_rule_that_is_broken_is_named() {
+    holds(OF_SCENARIOS, |Outcome { broker, scenario, seen }| {
+        let mut rules = Rules::new(broker, scenario);
+        rules.apply(seen, *scenario == "kafka/derived");
+        rules.broken
+    });
+    holds(OF_LINES, |[listed, seen]| {
+        let mut rules = Rules::new(&KAFKA, "kafka/lines");
+        compare(&mut rules, listed, &seen.iter().map(|&line| line.to_owned()).collect::<Vec<_>>());
+        rules.broken
+    });
+    holds(OF_BROKERS, |All { broker, seen }| {
+        let mut broken = complete::broken(broker, seen);
+        broken.extend(complete::table(&[broker], seen).1);
+        broken
+    });
+    holds(OF_THE_PAGE, |page| page::outdated(page).into_iter().collect());
+}
+
+#[test]
+fn no_rule_is_forgotten() {
+    let broken = OF_SCENARIOS.iter().map(|it| it.0).chain(OF_LINES.iter().map(|it| it.0));
+    let broken = broken.chain(OF_BROKERS.iter().map(|it| it.0)).chain(OF_THE_PAGE.iter().map(|it| it.0));
+    assert_eq!(broken.collect::<BTreeSet<_>>(), Rule::ALL.iter().copied().collect());
+}
+
+fn holds<T>(breaches: &[Breach<T>], judge: impl Fn(&T) -> Vec<Broken>) {
+    for (rule, good, breach) in breaches {
+        let mut outcome = good();
+        let before = judge(&outcome);
+        assert!(before.is_empty(), "before {rule:?} is broken: {before:?}");
+        breach(&mut outcome);
+        let named: BTreeSet<_> = judge(&outcome).iter().map(|broken| broken.rule).collect();
+        assert_eq!(named, BTreeSet::from([*rule]));
+    }
+}
+
+/// One good outcome of each operation, and of its failure.
+#[test]
+fn what_is_right_breaks_no_rule() {
+    for broker in BROKERS {
+        for operation in broker.operations {
+            let mut outcomes = vec![call(broker, operation.name)];
+            if operation.kind != "create" {
+                outcomes.push(failure(broker, operation.name));
+            }
+            for outcome in outcomes {
+                let mut rules = Rules::new(broker, outcome.scenario);
+                rules.apply(&outcome.seen, false);
+                assert!(rules.broken.is_empty(), "{}: {:?}", operation.name, rules.broken);
+            }
+        }
+        let All { broker, seen } = all(broker);
+        let broken = complete::broken(&broker, &seen);
+        assert!(broken.is_empty(), "{broken:?}");
+    }
+}
+
+/// A batch that is settled together links its one span, once for each of its messages.
+#[test]
+fn links_to_the_parent_may_be_several() {
+    let mut outcome = call(&RABBITMQ, "ack");
+    outcome.span().parent = id(SENT);
+    for _ in 0..3 {
+        outcome.span().linking(SENT);
+    }
+    outcome.span().start().links = 3;
+    let mut rules = Rules::new(&RABBITMQ, outcome.scenario);
+    rules.apply(&outcome.seen, false);
+    assert!(rules.broken.is_empty(), "{:?}", rules.broken);
+}
+
+/// Of a batch, what differs is on the links.
+#[test]
+fn each_link_may_have_what_a_span_always_has() {
+    let mut outcome = linked();
+    outcome.span().attributes.drop("messaging.kafka.offset");
+    outcome.link().attributes.put("messaging.kafka.offset", Value::Int(17));
+    assert_eq!(broken(&outcome), []);
+    outcome.link().attributes.drop("messaging.kafka.offset");
+    assert_eq!(broken(&outcome), [Rule::KnownAtCall]);
+}
+
+/// What several destinations are called is on the span, and the name of each on its link.
+#[test]
+fn links_may_name_other_destinations_than_their_span() {
+    let mut outcome = linked();
+    outcome.link().attributes.put("messaging.destination.name", text("another"));
+    assert_eq!(broken(&outcome), []);
+    let same = outcome.span().attributes.get("messaging.destination.name").expect("a name").clone();
+    outcome.link().attributes.put("messaging.destination.name", same);
+    assert_eq!(broken(&outcome), [Rule::LinkAttributes]);
+}
+
+/// The rules that one of Kafka's breaks.
+fn broken(outcome: &Outcome) -> Vec<Rule> {
+    let mut rules = Rules::new(&KAFKA, outcome.scenario);
+    rules.apply(&outcome.seen, false);
+    rules.broken.iter().map(|broken| broken.rule).collect()
+}
+
+/// Spans that are only linked.
+const SENT: u8 = 7;
+const SENT_TOO: u8 = 8;
+
+const FAILED: &str = "failed";
+
+fn operation(broker: &Broker, name: &str) -> &'static Operation {
+    broker.operations.iter().find(|it| it.name == name).expect("it is listed")
+}
+
+/// One span of an operation that went well, with what it always has.
+fn call(broker: &'static Broker, name: &str) -> Outcome {
+    let operation = operation(broker, name);
+    let keys = words(operation.always).chain(words(operation.answered));
+    let seen = Seen { spans: vec![span(broker, operation, keys)], ..Seen::default() };
+    // Metrics have outcomes of their own.
+    let scenario: &'static str = format!("{}/without_metrics", broker.name).leak();
+    Outcome { broker, scenario, seen }
+}
+
+/// One of an operation that failed, and its event.
+fn failure(broker: &'static Broker, name: &str) -> Outcome {
+    let operation = operation(broker, name);
+    let mut outcome = call(broker, name);
+    outcome.seen.spans = vec![span(broker, operation, words(operation.always))];
+    outcome.span().status = StatusCode::Error;
+    outcome.span().attributes.put("error.type", text(FAILED));
+    let event = event(broker, operation);
+    outcome.seen.events.push(event);
+    outcome
+}
+
+/// A Kafka message that is processed as the child of its send, which is linked, beside another send.
+fn linked() -> Outcome {
+    let mut outcome = call(&KAFKA, "process");
+    outcome.span().parent = id(SENT);
+    outcome.span().linking(SENT);
+    outcome.span().start().links = 1;
+    for number in [SENT, SENT_TOO] {
+        let mut sent = call(&KAFKA, "send").seen.spans;
+        sent[0].id = id(number);
+        outcome.seen.spans.append(&mut sent);
+    }
+    outcome
+}
+
+/// One series of a metric, with what it always has.
+fn measured(broker: &'static Broker, metric: &str) -> Outcome {
+    let measure = broker.measures.iter().find(|it| it.metric == metric).expect("it is listed");
+    let operation = words(measure.operations).next().expect("it is of one");
+    let seen = Seen { points: vec![point(broker, measure, operation, words(measure.always))], ..Seen::default() };
+    Outcome { broker, scenario: "measured/without_metrics", seen }
+}
+
+/// All that is listed for a broker.
+fn all(broker: &Broker) -> All {
+    let mut whole = Seen::default();
+    for operation in broker.operations {
+        let mut span = span(broker, operation, operation.keys());
+        if words(operation.late).any(|late| late == "links") {
+            span.linking(SENT);
+        }
+        span.id = operation.name.as_bytes().to_owned();
+        let told = Event { span: span.id.clone(), ..event(broker, operation) };
+        whole.events.extend((operation.kind != "create").then_some(told));
+        whole.spans.push(span);
+    }
+    for measure in broker.measures {
+        let points = words(measure.operations).map(|operation| point(broker, measure, operation, measure.keys()));
+        whole.points.extend(points);
+    }
+    let mut seen = BTreeMap::from([(format!("{}/all", broker.name), whole)]);
+    for lacking in broker.lacking {
+        let operations = words(lacking.operations).map(|name| operation(broker, name));
+        let spans = operations.map(|it| span(broker, it, words(it.always).filter(|key| *key != lacking.attribute)));
+        seen.entry(format!("{}/{}", broker.name, lacking.scenario)).or_default().spans.extend(spans);
+    }
+    All { broker: *broker, seen }
+}
+
+fn span<'a>(broker: &Broker, operation: &Operation, keys: impl Iterator<Item = &'a str>) -> Span {
+    let mut attributes = Attributes(Vec::new());
+    keys.for_each(|key| attributes.put(key, value(key)));
+    attributes.put("messaging.system", text(broker.name));
+    attributes.put("messaging.operation.name", text(operation.name));
+    attributes.put("messaging.operation.type", text(operation.kind));
+    let late = |key: &str| words(operation.late).any(|late| late == key);
+    let early = attributes.0.iter().map(|(key, _)| key.clone()).filter(|key| !late(key)).collect();
+    let server = attributes.get("server.address").map(|host| format!("{host}:{}", attributes.text("server.port")));
+    let destination = attributes.get("messaging.destination.name").map(Value::to_string).or(server);
+    Span {
+        scope: scope(broker),
+        id: id(1),
+        parent: Vec::new(),
+        name: destination.map_or_else(|| operation.name.to_owned(), |it| format!("{} {it}", operation.name)),
+        kind: match operation.kind {
+            "create" | "send" => SpanKind::Producer,
+            "process" => SpanKind::Consumer,
+            _ => SpanKind::Client,
+        },
+        status: StatusCode::Unset,
+        attributes,
+        links: Vec::new(),
+        started: 0,
+        at_start: Some(AtStart { links: 0, attributes: early }),
+    }
+}
+
+fn point<'a>(broker: &Broker, measure: &Measure, operation: &str, keys: impl Iterator<Item = &'a str>) -> Point {
+    let metric = Convention::get().metric(measure.metric).expect("a registry has it");
+    let mut attributes = Attributes(Vec::new());
+    keys.for_each(|key| attributes.put(key, value(key)));
+    attributes.put("messaging.system", text(broker.name));
+    attributes.put("messaging.operation.name", text(operation));
+    if attributes.has("messaging.operation.type") {
+        let kind = broker.operations.iter().find(|it| it.name == operation).expect("it is listed").kind;
+        attributes.put("messaging.operation.type", text(kind));
+    }
+    Point {
+        scope: scope(broker),
+        metric: measure.metric.to_owned(),
+        unit: metric.unit.clone(),
+        histogram: metric.histogram,
+        boundaries: metric.boundaries.clone(),
+        attributes,
+        count: 1,
+    }
+}
+
+fn event(broker: &Broker, operation: &Operation) -> Event {
+    let name = format!("messaging.{}.exception", operation.kind);
+    let severity = Convention::get().event(&name).expect("each type has one").severity;
+    let attributes = [("exception.type", FAILED), ("exception.message", "it failed")];
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), text(value)));
+    Event { scope: scope(broker), name, severity, attributes: Attributes(attributes.into()), span: id(1) }
+}
+
+fn scope(broker: &Broker) -> Scope {
+    Scope { name: broker.scope.to_owned(), schema_url: SCHEMA_URL.to_owned() }
+}
+
+fn id(number: u8) -> Vec<u8> {
+    vec![number; 8]
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+/// Some value that fits.
+fn value(key: &str) -> Value {
+    match &Convention::get().attribute(key).expect("a registry has it").value {
+        Type::String => text("orders"),
+        Type::Int => Value::Int(1),
+        Type::Boolean => Value::Bool(true),
+        Type::Lists => Value::Strings(vec!["blue".to_owned()]),
+        Type::OneOf(values) => text(&values[0]),
+    }
+}
+
+impl Attributes {
+    fn put(&mut self, key: &str, value: Value) {
+        self.drop(key);
+        self.0.push((key.to_owned(), value));
+    }
+
+    fn drop(&mut self, key: &str) {
+        self.0.retain(|(known, _)| known != key);
+    }
+}
+
+impl Span {
+    fn start(&mut self) -> &mut AtStart {
+        self.at_start.as_mut().expect("it was seen")
+    }
+
+    /// From the start on.
+    fn known(&mut self, key: &str, value: Value) {
+        self.attributes.put(key, value);
+        self.start().attributes.insert(key.to_owned());
+    }
+
+    fn linking(&mut self, number: u8) {
+        self.links.push(Link { span: id(number), attributes: Attributes(Vec::new()) });
+    }
+}
+
+impl Outcome {
+    fn span(&mut self) -> &mut Span {
+        &mut self.seen.spans[0]
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.span().links[0]
+    }
+
+    fn point(&mut self) -> &mut Point {
+        &mut self.seen.points[0]
+    }
+
+    fn event(&mut self) -> &mut Event {
+        &mut self.seen.events[0]
+    }
+}
+
+impl All {
+    fn spans(&mut self, operation: &str, change: fn(&mut Span)) {
+        let spans = self.seen.values_mut().flat_map(|seen| &mut seen.spans);
+        spans.filter(|span| span.operation() == operation).for_each(change);
+    }
+
+    fn points(&mut self, metric: &str, change: fn(&mut Point)) {
+        let points = self.seen.values_mut().flat_map(|seen| &mut seen.points);
+        points.filter(|point| point.metric == metric).for_each(change);
+    }
+
+    fn leaving_out(&mut self, more: LeftOut) {
+        self.broker.left_out = self.broker.left_out.iter().copied().chain([more]).collect::<Vec<_>>().leak();
+    }
+}
+
+#[test]
+fn lines_are_as_the_legend_says() {
+    let mut outcome = linked();
+    outcome.span().status = StatusCode::Error;
+    outcome.span().attributes.put("error.type", text("panic"));
+    outcome.span().attributes.put("otel_messaging.delivery.attempt", Value::Int(2));
+    outcome.link().attributes.put("messaging.kafka.offset", Value::Int(17));
+    assert_eq!(
+        line::spans(&outcome.seen, KAFKA.scope),
+        [
+            "CONSUMER process orders < send orders ~ send orders {kafka.offset} ! panic [delivery.attempt=2]",
+            "2 x PRODUCER send orders"
+        ]
+    );
+}
