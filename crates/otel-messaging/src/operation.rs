@@ -490,6 +490,9 @@ struct Admitted {
     kept: bool,
 }
 
+/// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do, is not.
+const KEPT: usize = 10_000;
+
 /// How many strings are kept for the life of the process.
 const INTERNED: usize = 10_000;
 
@@ -658,6 +661,9 @@ impl Operations {
         let operation = Arc::new(Operation::new(live.clone(), system, name, key, destination, admitted));
         if admitted.kept {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
+            if cached.len() >= KEPT {
+                return operation;
+            }
             let same = cached.entry(hash).or_default();
             if !same.iter().any(|it| it.is(name, key)) {
                 same.push(operation.clone());

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use otel_messaging::{
     OperationType,
     adapter::{Arrival, Destination, OperationName, Settles},
@@ -104,4 +106,18 @@ fn a_server_that_is_named_by_its_address_is_the_peer_of_what_is_asked_of_it() {
             assert_eq!(told("network.peer.address", "network.peer.port"), peer, "{} at {host}", span.name);
         }
     }
+}
+
+#[test]
+fn what_one_client_keeps_is_bounded_whatever_tells_its_operations_apart() {
+    let queue = Queue::new(Sdk::new().instrumentation());
+    let of = |group: usize| {
+        let destination = || Destination::named("orders");
+        queue.telemetry.operation(PROCESS, &["orders", &group.to_string()], destination)
+    };
+    let first: Vec<_> = (0..10_001).map(of).collect();
+    let is_kept = |group: usize| Arc::ptr_eq(&of(group), &first[group]);
+    assert!((0..10_000).all(is_kept));
+    assert!(!is_kept(10_000));
+    assert_eq!(of(10_000).destination(), Some("orders"));
 }
