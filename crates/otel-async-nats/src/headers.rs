@@ -4,9 +4,12 @@ use std::fmt;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{Headers, Room};
+use otel_messaging::adapter::{CONTEXT_HEADERS, Headers, Room, context_header};
 
 const TRACEPARENT: &str = "traceparent";
+
+/// A message's id, as [`NATS_MESSAGE_ID`](async_nats::header::NATS_MESSAGE_ID) has it.
+const ID: &str = "Nats-Msg-Id";
 
 /// What servers before 2.14 make of `traceparent` when they trace a message that was not sampled.
 const DISABLED_TRACEPARENT: &str = "Xraceparent";
@@ -195,6 +198,62 @@ impl fmt::Debug for HeaderExtractor<'_> {
     }
 }
 
+/// The headers of a message that arrives, looked through once: its id, and the contexts that nearly every propagator asks
+/// for.
+pub(crate) struct Arrived<'a> {
+    headers: &'a HeaderMap,
+    pub(crate) id: Option<&'a HeaderValue>,
+    contexts: [Option<Named<'a>>; CONTEXT_HEADERS.len()],
+    disabled: Option<Named<'a>>,
+}
+
+/// A header as it is named, and its last value.
+type Named<'a> = (&'a str, Option<&'a HeaderValue>);
+
+impl<'a> Arrived<'a> {
+    pub(crate) fn new(headers: &'a HeaderMap) -> Self {
+        let mut arrived = Self { headers, id: None, contexts: Default::default(), disabled: None };
+        for (name, values) in headers.iter() {
+            let (name, value) = (name_of(name), values.last());
+            if name == ID {
+                arrived.id = value;
+            } else if let Some(at) = context_header(name.as_bytes()) {
+                prefer(&mut arrived.contexts[at], (name, value), CONTEXT_HEADERS[at]);
+            } else if name.eq_ignore_ascii_case(DISABLED_TRACEPARENT) {
+                prefer(&mut arrived.disabled, (name, value), DISABLED_TRACEPARENT);
+            }
+        }
+        arrived
+    }
+}
+
+/// The map has no order, and which one is read must not depend on chance: the exact name goes first.
+fn prefer<'a>(found: &mut Option<Named<'a>>, other: Named<'a>, exact: &str) {
+    let rank = |(name, _): &Named<'a>| (*name == exact, *name);
+    if found.as_ref().is_none_or(|found| rank(found) < rank(&other)) {
+        *found = Some(other);
+    }
+}
+
+impl Extractor for Arrived<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let Some(at) = CONTEXT_HEADERS.iter().position(|context| *context == key) else {
+            return find(self.headers, key);
+        };
+        let own = self.contexts[at].and_then(|(_, value)| value);
+        let disabled = || self.disabled.filter(|_| key == TRACEPARENT)?.1;
+        Some(own.or_else(disabled)?.as_str())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        names(self.headers)
+    }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        all(self.headers, key)
+    }
+}
+
 /// How many bytes these headers take on the wire.
 pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
     if headers.is_empty() {
@@ -277,4 +336,39 @@ fn canonical(key: &str) -> Option<HeaderName> {
         })
         .collect();
     HeaderName::try_from(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name() -> impl Strategy<Value = String> {
+        let contexts = ["traceparent", "tracestate", "baggage", "xraceparent", "nats-msg-id"];
+        let cased = (prop::sample::select(contexts.to_vec()), any::<u64>()).prop_map(|(name, upper)| {
+            let turned = name.char_indices();
+            turned.map(|(at, letter)| if upper >> at & 1 == 1 { letter.to_ascii_uppercase() } else { letter }).collect()
+        });
+        let written = ["traceparent", "Traceparent", "Xraceparent", "baggage", "Nats-Msg-Id"];
+        prop_oneof![4 => cased, 4 => prop::sample::select(written.to_vec()).prop_map(str::to_owned), 1 => "[!-9;-~]{1,12}"]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_looked_through_once_says_what_a_look_at_each_says(
+            all in prop::collection::vec((name(), "[ -~]{0,8}"), 0..8),
+            key in "[!-9;-~]{1,12}",
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &all {
+                headers.append(HeaderName::try_from(name.as_str()).unwrap(), value.parse::<HeaderValue>().unwrap());
+            }
+            let (arrived, each) = (Arrived::new(&headers), HeaderExtractor::new(&headers));
+            for key in CONTEXT_HEADERS.into_iter().chain([&*key, "Traceparent", "Xraceparent"]) {
+                prop_assert_eq!(arrived.get(key), each.get(key));
+            }
+            prop_assert_eq!(arrived.id, headers.get_last(async_nats::header::NATS_MESSAGE_ID));
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use async_nats::{HeaderMap, Statistics, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderValue, Statistics, header::NATS_MESSAGE_ID};
 use opentelemetry::propagation::Extractor;
 #[cfg(feature = "jetstream")]
 use otel_messaging::adapter::{Batch, Settles};
@@ -28,7 +28,7 @@ use otel_messaging::{
 
 use crate::{
     error::ErrorType,
-    headers::{HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
+    headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -162,7 +162,7 @@ impl ClientTelemetry {
             return self.send_bare(client, call, name, subject, headers.as_ref(), length.body);
         }
         let operation = self.operation(client, name, subject);
-        let told = self.told_of(headers.as_ref(), length.body);
+        let told = self.told_of(message_id(headers.as_ref()), length.body);
         let length = length.body + length.added + headers.as_ref().map_or(0, wire_length);
         let room = client.max_payload().saturating_sub(length);
         let mut carrier = headers.take().unwrap_or_default();
@@ -184,14 +184,14 @@ impl ClientTelemetry {
         body: usize,
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject);
-        let told = self.told_of(headers, body);
+        let told = self.told_of(message_id(headers), body);
         self.core.send(call, &operation, None, |message| told.set(message))
     }
 
     /// What a message says of itself, as far as somebody wants to know.
-    fn told_of(&self, headers: Option<&HeaderMap>, body: usize) -> Told {
+    fn told_of(&self, id: Option<&HeaderValue>, body: usize) -> Told {
         let size = self.core.captures_sizes().then(|| i64::try_from(body).ok()).flatten();
-        Told { id: message_id(headers), size }
+        Told { id: id.map(|id| id.as_str().into()), size }
     }
 
     /// Whether somebody wants to know of single messages that were asked for.
@@ -467,11 +467,12 @@ impl Source {
         let call = self.telemetry.call_on_message()?;
         let name = if self.description.pulled { PROCESS_FETCHED } else { PROCESS };
         let operation = self.operation(client, name, Some(&message.subject));
-        let extractor = message.headers.as_ref().map(HeaderExtractor::new);
-        let headers = extractor.as_ref().map(|headers| headers as &dyn Extractor);
+        let arrived = message.headers.as_ref().map(Arrived::new);
+        let headers = arrived.as_ref().map(|headers| headers as &dyn Extractor);
         let past = past();
         let domain: Option<Arc<str>> = past.domain.map(Arc::from);
-        let told = self.telemetry.told_of(message.headers.as_ref(), message.payload.len());
+        let id = arrived.as_ref().and_then(|headers| headers.id);
+        let told = self.telemetry.told_of(id, message.payload.len());
         let arrival = past.of_arrival(Arrival::new(headers));
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
@@ -570,8 +571,8 @@ pub(crate) fn is_temporary(subject: &str, inbox_prefix: &str) -> bool {
     prefixes.iter().any(|prefix| !prefix.is_empty() && subject.starts_with(prefix))
 }
 
-fn message_id(headers: Option<&HeaderMap>) -> Option<Arc<str>> {
-    Some(headers?.get_last(NATS_MESSAGE_ID)?.as_str().into())
+fn message_id(headers: Option<&HeaderMap>) -> Option<&HeaderValue> {
+    headers?.get_last(NATS_MESSAGE_ID)
 }
 
 fn set_text(message: &mut Attributes, key: &'static str, text: Option<&Arc<str>>) {

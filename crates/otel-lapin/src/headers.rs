@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{Headers, Room};
+use otel_messaging::adapter::{CONTEXT_HEADERS, Headers, Room, context_header};
 
 type Entries = BTreeMap<ShortString, AMQPValue>;
 
@@ -113,6 +113,46 @@ impl Extractor for HeaderExtractor<'_> {
 
     fn keys(&self) -> Vec<&str> {
         self.0.inner().keys().map(ShortString::as_str).collect()
+    }
+}
+
+/// The headers of a message that arrives, looked through once for the contexts that nearly every propagator asks for.
+pub(crate) struct Arrived<'a> {
+    entries: &'a Entries,
+    contexts: [Option<Named<'a>>; CONTEXT_HEADERS.len()],
+}
+
+/// A header as it is spelled, and its text.
+type Named<'a> = (&'a str, &'a str);
+
+impl<'a> Arrived<'a> {
+    pub(crate) fn new(headers: &'a FieldTable) -> Self {
+        let mut arrived = Self { entries: headers.inner(), contexts: [None; CONTEXT_HEADERS.len()] };
+        for (name, value) in arrived.entries {
+            let name = name.as_str();
+            let Some(at) = context_header(name.as_bytes()) else { continue };
+            let found = &mut arrived.contexts[at];
+            // The exact name goes first, and of others the last.
+            if found.is_none_or(|(spelled, _)| spelled != CONTEXT_HEADERS[at])
+                && let Some(text) = text(value)
+            {
+                *found = Some((name, text));
+            }
+        }
+        arrived
+    }
+}
+
+impl Extractor for Arrived<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match CONTEXT_HEADERS.iter().position(|context| *context == key) {
+            Some(at) => self.contexts[at].map(|(_, text)| text),
+            None => get(self.entries, key),
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.entries.keys().map(ShortString::as_str).collect()
     }
 }
 
@@ -428,7 +468,11 @@ mod tests {
                 let found = extractor.get(name);
                 prop_assert!(found.is_none_or(|found| headers.inner().values().any(|value| text(value) == Some(found))));
             }
-            let _ = extractor.get(&key);
+            // Looked through once or each time.
+            let arrived = Arrived::new(&headers);
+            for key in CONTEXT_HEADERS.into_iter().chain([&*key]) {
+                prop_assert_eq!(arrived.get(key), extractor.get(key));
+            }
         }
     }
 

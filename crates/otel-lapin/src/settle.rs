@@ -14,7 +14,7 @@ use otel_messaging::{
 
 use crate::{
     error::{CHANNEL_GONE, error_type},
-    headers::HeaderExtractor,
+    headers::Arrived,
     ledger::{Entry, Known, Ledger, Remains},
     lineage,
     telemetry::{Broker, Place, delivery_attributes, delivery_tag, ids},
@@ -44,7 +44,7 @@ impl Handed {
         ledger: Option<&Arc<Ledger>>,
     ) -> Arc<Self> {
         let properties = &delivery.properties;
-        let headers = properties.headers().as_ref().map(HeaderExtractor::new);
+        let headers = properties.headers().as_ref().map(Arrived::new);
         let headers = headers.as_ref().map(|headers| headers as _);
         let operation = broker.at(process, &place);
         let arrival = lineage::tell(Arrival::new(headers), delivery).awaits_settlement(ledger.is_some());

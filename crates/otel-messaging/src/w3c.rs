@@ -15,6 +15,16 @@ pub(crate) const BAGGAGE: &str = "baggage";
 pub(crate) const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
 pub(crate) const FIELDS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
+/// The headers that nearly every propagator asks for, for adapters that look through a message's headers once.
+pub const CONTEXT_HEADERS: [&str; 3] = FIELDS;
+
+/// Which of [`CONTEXT_HEADERS`] this is, in any letter case.
+#[inline]
+pub fn context_header(name: &[u8]) -> Option<usize> {
+    let at = FIELDS.iter().position(|field| field.len() == name.len())?;
+    name.eq_ignore_ascii_case(FIELDS[at].as_bytes()).then_some(at)
+}
+
 /// Writes `traceparent` and `tracestate`, if the span is valid.
 pub(crate) fn inject_span(span: &SpanContext, headers: &mut dyn Injector) {
     if span.is_valid() {

@@ -3,7 +3,7 @@
 use std::{fmt, str};
 
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{Headers, Room};
+use otel_messaging::adapter::{CONTEXT_HEADERS, Headers, Room, context_header};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
 
 use crate::{lineage::Lineage, native};
@@ -108,20 +108,15 @@ impl Extractor for HeaderExtractor<'_> {
 pub(crate) struct Arrived<'a> {
     headers: &'a BorrowedHeaders,
     pub(crate) lineage: Lineage,
-    contexts: [Option<Option<&'a [u8]>>; 3],
+    contexts: [Option<Option<&'a [u8]>>; CONTEXT_HEADERS.len()],
 }
-
-/// The headers of W3C.
-const CONTEXTS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 impl<'a> Arrived<'a> {
     pub(crate) fn new(headers: &'a BorrowedHeaders) -> Self {
-        let mut arrived = Self { headers, lineage: Lineage::default(), contexts: [None; 3] };
+        let mut arrived = Self { headers, lineage: Lineage::default(), contexts: [None; CONTEXT_HEADERS.len()] };
         for (name, value) in native::from_the_last(headers) {
             arrived.lineage.look_at(name, value);
-            if let Some(b't' | b'T' | b'b' | b'B') = name.first()
-                && let Some(at) = CONTEXTS.iter().position(|context| name.eq_ignore_ascii_case(context.as_bytes()))
-            {
+            if let Some(at) = context_header(name) {
                 // The last one counts, whatever it is worth.
                 arrived.contexts[at].get_or_insert(value);
             }
@@ -132,7 +127,7 @@ impl<'a> Arrived<'a> {
 
 impl Extractor for Arrived<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        match CONTEXTS.iter().position(|context| *context == key) {
+        match CONTEXT_HEADERS.iter().position(|context| *context == key) {
             Some(at) => readable(self.contexts[at].flatten()),
             None => get(self.headers, key),
         }
@@ -419,7 +414,10 @@ mod tests {
             for key in ["traceparent", "TRACESTATE", "baggage", &key] {
                 extractor.get(key);
             }
-            Arrived::new(headers.as_borrowed());
+            let arrived = Arrived::new(headers.as_borrowed());
+            for key in CONTEXT_HEADERS.into_iter().chain([&*key]) {
+                prop_assert_eq!(arrived.get(key), extractor.get(key));
+            }
         }
 
         #[test]
