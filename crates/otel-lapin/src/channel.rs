@@ -205,9 +205,9 @@ impl Channel {
         queue: ShortString,
         options: BasicGetOptions,
     ) -> impl Future<Output = Result<Option<BasicGetMessage>>> + Send {
+        waiting();
         let call = self.state.broker.telemetry.call();
         async move {
-            waiting();
             let Some(call) = call else {
                 return Ok(self.inner.basic_get(queue, options).await?.map(BasicGetMessage::from));
             };

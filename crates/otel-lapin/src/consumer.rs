@@ -56,6 +56,7 @@ impl Source {
     }
 
     /// Gives a message its process span.
+    #[inline]
     pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
         let handed = self.broker.telemetry.call().map(|call| {
             let place = self.place_of(&delivery);
@@ -139,8 +140,11 @@ impl Stream for Consumer {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         waiting();
-        let next = ready!(Pin::new(&mut self.inner).poll_next(cx));
-        Poll::Ready(next.map(|delivery| Ok(self.source.hand_out(delivery?))))
+        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
+            Some(Ok(delivery)) => Some(Ok(self.source.hand_out(delivery))),
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        })
     }
 }
 

@@ -206,8 +206,9 @@ impl ClientSpan {
     }
 
     fn end(&mut self, error: Option<Failure<'_>>) {
-        let ended_at = self.ended_at;
         let told = self.told.take();
+        // Read once, so that the span and its measurements say the same.
+        let ended_at = self.ended_at.or_else(|| told.is_some().then(SystemTime::now));
         let mut span = self.span.take();
         if let Some(failure) = &error {
             let operation = told.as_ref().map(|told| &*told.operation);

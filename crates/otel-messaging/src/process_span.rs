@@ -24,7 +24,7 @@ use crate::{
     exceptions::{Failure, tell},
     live::{MayLook, end},
     marks::{Attached, Identity, Marks},
-    metrics::{self, Particulars, between},
+    metrics::{self, Instruments, Particulars, between},
     operation::{Attributes, Operation},
     policy::Correlation,
     propagation::of_named,
@@ -353,10 +353,14 @@ impl ProcessSpan {
                 span.set_status(Status::error(message));
             }
         }
+        let ended_at = self.measured_at();
         if let Some(span) = span {
-            shield(|| span.end());
+            shield(|| match ended_at {
+                Some(time) => span.end_with_timestamp(time),
+                None => span.end(),
+            });
         }
-        self.measure(error.as_ref().map(|(error_type, _)| &**error_type));
+        self.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
     }
 
     /// Whether it ended before; from now on it has. Of two threads that end a span at once the span itself takes the first;
@@ -379,9 +383,18 @@ impl ProcessSpan {
         tell(operation, failure, recording, span)
     }
 
-    fn measure(&self, error_type: Option<&str>) {
-        if let Some(instruments) = self.operation.live.instruments().filter(|_| !self.operation.off) {
-            let took = between(self.start, SystemTime::now());
+    fn instruments(&self) -> Option<&Instruments> {
+        self.operation.live.instruments().filter(|_| !self.operation.off)
+    }
+
+    /// Now, if there is anything to measure: read once, so that the span and its measurement say the same.
+    fn measured_at(&self) -> Option<SystemTime> {
+        self.instruments().map(|_| SystemTime::now())
+    }
+
+    fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
+        if let (Some(instruments), Some(ended_at)) = (self.instruments(), ended_at) {
+            let took = between(self.start, ended_at);
             let more = self.partition.as_deref().map_or(&[][..], std::slice::from_ref);
             let particulars = Particulars { error_type, more };
             metrics::processed(instruments, &self.operation.series, took, &particulars);
@@ -526,6 +539,7 @@ impl Drop for ProcessSpan {
         }
         self.dropped();
         let panicked = thread::panicking().then_some(ERROR_TYPE_PANIC);
+        let ended_at = self.measured_at();
         if let Some(mut span) = self.start_span(attributes) {
             if let Some(message) = panicked.and_then(|panic| {
                 self.failed(&(panic.into(), &"panicked"), span.is_recording(), Some(span.span_context()))
@@ -533,9 +547,9 @@ impl Drop for ProcessSpan {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
                 span.set_status(Status::error(message));
             }
-            end(&mut span, None);
+            end(&mut span, ended_at);
         }
-        self.measure(panicked);
+        self.measure(ended_at, panicked);
     }
 }
 

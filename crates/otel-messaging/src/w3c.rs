@@ -22,7 +22,9 @@ pub const CONTEXT_HEADERS: [&str; 3] = FIELDS;
 #[inline]
 pub fn context_header(name: &[u8]) -> Option<usize> {
     let at = FIELDS.iter().position(|field| field.len() == name.len())?;
-    name.eq_ignore_ascii_case(FIELDS[at].as_bytes()).then_some(at)
+    let field = FIELDS[at].as_bytes();
+    // As it nearly always is, letter by letter only then.
+    (name == field || name.eq_ignore_ascii_case(field)).then_some(at)
 }
 
 /// Writes `traceparent` and `tracestate`, if the span is valid.

@@ -578,3 +578,25 @@ fn names_behind_a_template_take_no_place_from_others() {
         assert_eq!(found, [[None, some("orders")], [some("refunds.{id}"), None]], "{metric}");
     }
 }
+
+#[test]
+fn a_span_and_its_measurement_say_the_same() {
+    let meters = Meters::new();
+    let mut queue = Queue::new(meters.0.all_signals_builder().build());
+    queue.push("1").unwrap();
+    queue.pop().unwrap().in_scope(|| ());
+    let took = |name: &str| {
+        let spans = meters.0.spans();
+        let span = spans.iter().find(|span| span.name == name).unwrap();
+        span.end_time.duration_since(span.start_time).unwrap().as_secs_f64()
+    };
+    let measured = |metric: &str| meters.series().into_iter().find(|(name, ..)| name == metric).unwrap().2;
+    assert_eq!(measured("messaging.client.operation.duration"), took("push orders"));
+    assert_eq!(measured("messaging.process.duration"), took("process orders"));
+    // Nobody needed the context of this one.
+    queue.push_to("refunds", HeaderMap::default(), "2", |_| ()).unwrap();
+    drop(queue.pop_from("refunds"));
+    let all: f64 =
+        meters.series().iter().filter(|(name, ..)| name == "messaging.process.duration").map(|it| it.2).sum();
+    assert!((all - took("process orders") - took("process refunds")).abs() < 1e-12);
+}

@@ -173,3 +173,21 @@ async fn a_loop_that_is_cancelled_or_panics_ends_its_message_and_leaves_nothing_
     let errors: Vec<_> = rabbit.sdk.wait_for(2).iter().map(|span| value_of(span, "error.type").cloned()).collect();
     assert_eq!(errors, [None, Some("panic".into())]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_is_not_part_of_the_message_before_it_which_is_still_held() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..2 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let get = async || rabbit.channel.basic_get(queue.as_str().into(), Default::default()).await.unwrap();
+    sequential(async {
+        let first = get().await.unwrap();
+        let second = get().await.unwrap();
+        drop((first, second));
+    })
+    .await;
+    let spans = rabbit.sdk.wait_for(4);
+    assert_eq!(parents(&spans, &format!("get {queue}"), &format!("process {queue}")), [None, None]);
+}

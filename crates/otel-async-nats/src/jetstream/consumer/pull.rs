@@ -417,10 +417,8 @@ impl Consumer<Config> {
         &self,
         batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
     ) -> impl Future<Output = Result<Batch, BatchError>> {
+        waiting();
         let fetch = self.client.telemetry().call_on_message().map(Fetch::new);
-        async move {
-            waiting();
-            self.batch_of(batch.await, fetch)
-        }
+        async move { self.batch_of(batch.await, fetch) }
     }
 }
