@@ -375,9 +375,8 @@ impl Past<'_> {
             (ours::NATS_MESSAGE_DELIVERY_COUNT, self.attempt),
         ];
         for (key, number) in numbers {
-            // One that does not fit is left out.
-            if let Some(number) = number.and_then(|number| i64::try_from(number).ok()) {
-                message.set(key, number);
+            if let Some(number) = number {
+                message.set_number(key, number);
             }
         }
     }

@@ -217,10 +217,8 @@ pub(crate) fn message_attributes(
     broker: &Broker,
 ) {
     ids(attributes, properties.message_id().as_ref(), properties.correlation_id().as_ref());
-    if broker.telemetry.captures_sizes()
-        && let Ok(size) = i64::try_from(payload.len())
-    {
-        attributes.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
+    if broker.telemetry.captures_sizes() {
+        attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
     }
 }
 
@@ -241,9 +239,7 @@ pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin:
 
 /// One that does not fit is left out: the broker gives out none so large, but somebody may settle it.
 pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
-    if let Ok(tag) = i64::try_from(tag) {
-        attributes.set(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
-    }
+    attributes.set_number(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ pub(crate) struct Exception<'a> {
 /// What failed: its `error.type`, and what it says.
 pub(crate) type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
 
-/// Tells of an operation's failure in an event, where there is somebody to tell; gives what the error says where the span is recorded, and
-/// is to say it too.
+/// Tells of an operation's failure in an event, where there is somebody to tell; gives what the error says where the span is
+/// recorded, and is to say it too.
 pub(crate) fn tell(
     operation: Option<&Operation>,
     (error_type, error): &Failure<'_>,

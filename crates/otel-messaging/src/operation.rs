@@ -299,7 +299,7 @@ impl fmt::Debug for Operation {
 }
 
 /// How many attributes a message adds to its operation's, so that one allocation holds all of them.
-const SPARE: usize = 8;
+const SPARE: usize = 4;
 
 impl Operation {
     fn new(
@@ -490,7 +490,8 @@ struct Admitted {
     kept: bool,
 }
 
-/// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do, is not.
+/// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do,
+/// is not.
 const KEPT: usize = 10_000;
 
 /// How many strings are kept for the life of the process.

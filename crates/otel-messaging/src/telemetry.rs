@@ -302,13 +302,13 @@ impl Telemetry {
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn receive_batch(&self, call: Call, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
-        let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+        let count = messages.len();
         let (mut common, links) = messages.into_parts();
         begin(&call, &call.parent, operation, SpanKind::Client, links.into_iter(), |all| {
             // The operation has said what their destination is called.
             common.retain(|one| all.0.iter().all(|other| other.key != one.key));
             all.0.extend(common);
-            all.set(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
+            all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
         })
     }
 
