@@ -55,10 +55,10 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     for span in &spans {
         together.add(span.creation(), span.start_attributes(), first.max_links());
     }
-    let (common, links) = together.into_parts();
+    let mut attributes = Attributes::default();
+    let links = together.tell(&mut attributes);
     let others: Vec<_> = spans[1..].iter().map(|span| span.operation()).collect();
     let operation = first.operation().together(&others);
-    let mut attributes = Attributes(common);
     let named = attributes.0.iter().any(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME);
     if let Some(name) = operation.destination().filter(|_| !named) {
         attributes.set(attribute::MESSAGING_DESTINATION_NAME, name.to_owned());
@@ -92,16 +92,24 @@ impl Together {
         }
     }
 
-    /// What is the same for all, and the links.
-    pub(crate) fn into_parts(self) -> (Vec<KeyValue>, Vec<Link>) {
+    /// Adds what is the same for all to a span's own attributes, and gives the links.
+    pub(crate) fn tell(self, span: &mut Attributes) -> Vec<Link> {
         let Self { common, linked } = self;
         let common = common.unwrap_or_default();
         let link = |(context, mut own): (_, Vec<KeyValue>)| {
             own.retain(|one| !common.contains(one));
             Link::new(context, own, 0)
         };
-        let links = linked.into_iter().map(link).collect();
-        (common, links)
+        let mut links: Vec<_> = linked.into_iter().map(link).collect();
+        for common in common {
+            match span.0.iter().find(|own| own.key == common.key) {
+                None => span.0.push(common),
+                Some(own) if own.value == common.value => (),
+                // The operation itself has another.
+                Some(_) => links.iter_mut().for_each(|link| link.attributes.push(common.clone())),
+            }
+        }
+        links
     }
 }
 
@@ -112,7 +120,7 @@ impl Together {
 #[derive(Debug, Default)]
 pub struct Batch {
     messages: usize,
-    together: Together,
+    pub(crate) together: Together,
 }
 
 impl Batch {
@@ -141,9 +149,5 @@ impl Batch {
         let common = self.together.common.as_ref()?;
         let name = common.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME)?;
         Some(name.value.as_str().as_ref().into())
-    }
-
-    pub(crate) fn into_parts(self) -> (Vec<KeyValue>, Vec<Link>) {
-        self.together.into_parts()
     }
 }

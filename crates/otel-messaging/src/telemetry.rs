@@ -303,13 +303,12 @@ impl Telemetry {
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn receive_batch(&self, call: Call, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
         let count = messages.len();
-        let (mut common, links) = messages.into_parts();
-        begin(&call, &call.parent, operation, SpanKind::Client, links.into_iter(), |all| {
-            // The operation has said what their destination is called.
-            common.retain(|one| all.0.iter().all(|other| other.key != one.key));
-            all.0.extend(common);
-            all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
-        })
+        begin_together(
+            &call,
+            operation,
+            || messages.together,
+            |all| all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count),
+        )
     }
 
     /// Tells of a poll that brought this one message: measured, and with a span where
@@ -423,7 +422,13 @@ impl Telemetry {
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        self.settle_several(call, operation, messages, Counted(true), attributes)
+        let count = messages.len();
+        self.settle_known(call, operation, messages, |all| {
+            attributes(all);
+            if count > 0 {
+                all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
+            }
+        })
     }
 
     /// The same where `messages` are only those that are still known, of a number that nobody knows: it is not told.
@@ -434,41 +439,14 @@ impl Telemetry {
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        self.settle_several(call, operation, messages, Counted(false), attributes)
-    }
-
-    fn settle_several(
-        &self,
-        call: Call,
-        operation: &Arc<Operation>,
-        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
-        Counted(counted): Counted,
-        attributes: impl FnOnce(&mut Attributes),
-    ) -> ClientSpan {
         let count = messages.len();
         let max_links = operation.live.settings().max_links;
-        // What is on the span decides what is on the links, and is asked for before them.
-        let links = Cell::new(Vec::new());
-        let taken = iter::once_with(|| links.take()).flatten();
-        let span = begin(&call, &call.parent, operation, SpanKind::Client, taken, |all| {
-            attributes(all);
+        let together = || {
             let mut together = Together::default();
             messages.for_each(|(context, own)| together.add(context, own.0, max_links));
-            let (common, mut linked) = together.into_parts();
-            for common in common {
-                match all.0.iter().find(|own| own.key == common.key) {
-                    None => all.0.push(common),
-                    Some(own) if own.value == common.value => (),
-                    // The operation itself has another.
-                    Some(_) => linked.iter_mut().for_each(|link| link.attributes.push(common.clone())),
-                }
-            }
-            links.set(linked);
-            if counted && count > 0 {
-                all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
-            }
-        });
-        span.messages(u64::try_from(count).unwrap_or(u64::MAX))
+            together
+        };
+        begin_together(&call, operation, together, attributes).messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.
@@ -489,10 +467,6 @@ impl Injector for Kept<'_> {
         }
     }
 }
-
-/// Whether the messages of a settlement are all there are.
-#[derive(Debug, Clone, Copy)]
-struct Counted(bool);
 
 /// Whether a carried context stays in the message.
 #[derive(Debug, Clone, Copy)]
@@ -541,6 +515,22 @@ fn begin(
         span.measured_with(partition);
     }
     span
+}
+
+/// Starts a span that is about several messages, a child of what is current. They are asked for only where somebody sees it.
+fn begin_together(
+    call: &Call,
+    operation: &Arc<Operation>,
+    together: impl FnOnce() -> Together,
+    attributes: impl FnOnce(&mut Attributes),
+) -> ClientSpan {
+    // What is on the span decides what is on the links, and is asked for before them.
+    let links = Cell::new(Vec::new());
+    let taken = iter::once_with(|| links.take()).flatten();
+    begin(call, &call.parent, operation, SpanKind::Client, taken, |all| {
+        attributes(all);
+        links.set(together().tell(all));
+    })
 }
 
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
