@@ -91,6 +91,7 @@ impl<'a> Arrival<'a> {
         self
     }
 
+    #[inline]
     pub(crate) fn attributes(&self, attributes: &mut Attributes) {
         if let Some(attempt) = self.attempt.filter(|&attempt| attempt > 0) {
             attributes.set_number(ours::DELIVERY_ATTEMPT, attempt);

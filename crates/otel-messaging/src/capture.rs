@@ -33,6 +33,7 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// Adds the headers that may be shown. Those that carry contexts never are.
+    #[inline]
     pub(crate) fn capture(&self, headers: &dyn Extractor, propagator: &Propagator, attributes: &mut Attributes) {
         if self.headers.is_empty() {
             return;

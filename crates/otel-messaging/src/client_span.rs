@@ -25,7 +25,8 @@ use crate::{
 pub struct ClientSpan {
     /// Kept as long as somebody sees what is set on it.
     span: Option<BoxedSpan>,
-    told: Option<Told>,
+    /// Most are of spans alone, and thousands may await their answers.
+    told: Option<Box<Told>>,
     ended_at: Option<SystemTime>,
     of: Option<Arc<ProcessSpan>>,
 }
@@ -34,7 +35,7 @@ pub struct ClientSpan {
 struct Told {
     operation: Arc<Operation>,
     /// A span that nobody records and that was let go of, where an event is to say which one it was.
-    unrecorded: Option<Box<SpanContext>>,
+    unrecorded: Option<SpanContext>,
     start: SystemTime,
     /// How many messages it is about.
     messages: u64,
@@ -82,25 +83,29 @@ impl Settlement {
 }
 
 impl ClientSpan {
+    #[inline]
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
         let live = &operation.live;
         let told = !operation.off && (live.instruments().is_some() || live.exceptions.is_some());
-        let told = told.then(|| Told {
-            operation: operation.clone(),
-            unrecorded: None,
-            start,
-            messages: 1,
-            more: Vec::new(),
-            timed: true,
+        let told = told.then(|| {
+            Box::new(Told {
+                operation: operation.clone(),
+                unrecorded: None,
+                start,
+                messages: 1,
+                more: Vec::new(),
+                timed: true,
+            })
         });
         Self { span, told, ended_at: None, of: None }
     }
 
     /// Lets go of a span that nobody records, once its context is in the message: thousands may await their answers.
+    #[inline]
     pub(crate) fn without_unrecorded(mut self) -> Self {
         let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return self };
         if let Some(told) = self.told.as_mut().filter(|told| told.operation.live.exceptions.is_some()) {
-            told.unrecorded = Some(Box::new(span.span_context().clone()));
+            told.unrecorded = Some(span.span_context().clone());
         }
         end(&mut span, None);
         self
@@ -136,11 +141,13 @@ impl ClientSpan {
     }
 
     /// Whether anybody will see what is set: what is costly to find out need not be, otherwise.
+    #[inline]
     pub fn is_recording(&self) -> bool {
         self.span.as_ref().is_some_and(Span::is_recording)
     }
 
     /// The context that a message is to carry; `None` without a tracer.
+    #[inline]
     pub(crate) fn span_context(&self) -> Option<&SpanContext> {
         self.span.as_ref().map(Span::span_context)
     }
@@ -173,6 +180,7 @@ impl ClientSpan {
     }
 
     /// The broker accepted, as far as the operation waits for it. The status stays unset.
+    #[inline]
     pub fn succeed(mut self) {
         self.end(None);
     }
@@ -191,7 +199,7 @@ impl ClientSpan {
         if let Some(message) = self.of.take() {
             message.settled(outcome);
         }
-        if let Some(Told { operation, messages, .. }) = &self.told
+        if let Some(Told { operation, messages, .. }) = self.told.as_deref()
             && let Some(instruments) = operation.live.instruments()
         {
             metrics::deliveries(instruments, &operation.series, outcome.as_str(), *messages);
@@ -205,6 +213,7 @@ impl ClientSpan {
         self.end(None);
     }
 
+    #[inline]
     fn end(&mut self, error: Option<Failure<'_>>) {
         let told = self.told.take();
         // Read once, so that the span and its measurements say the same.
@@ -213,7 +222,7 @@ impl ClientSpan {
         if let Some(failure) = &error {
             let operation = told.as_ref().map(|told| &*told.operation);
             let recording = span.as_ref().is_some_and(Span::is_recording);
-            let unrecorded = told.as_ref().and_then(|told| told.unrecorded.as_deref());
+            let unrecorded = told.as_ref().and_then(|told| told.unrecorded.as_ref());
             let message = tell(operation, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
             if let (Some(message), Some(span)) = (message, &mut span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));

@@ -73,18 +73,22 @@ impl Live {
         }
     }
 
+    #[inline]
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
+    #[inline]
     pub(crate) fn instruments(&self) -> Option<&Instruments> {
         self.instruments.get()
     }
 
+    #[inline]
     fn may_find_tracer(&self) -> bool {
         matches!(self.settings.tracers, Tracers::Global) && self.tracer.get().is_none()
     }
 
+    #[inline]
     fn may_find_meter(&self) -> bool {
         matches!(self.settings.meters, Meters::Global) && self.instruments.get().is_none()
     }
@@ -126,6 +130,7 @@ impl Live {
 
     /// Looks for a meter alone, as all clients do while there is none: the clock was read anyway, and no more is done than
     /// to compare. Each thread looks once in a while; when one of them finds, all do.
+    #[inline]
     fn look_for_meter(&self, now: SystemTime) {
         thread_local! {
             /// Between these it is too soon to look again. A clock that was set back is before both.
@@ -155,6 +160,7 @@ impl Live {
     }
 
     /// Whether there is a propagator. Kept once there is one, looked up again while there is none.
+    #[inline]
     pub(crate) fn propagates(&self) -> bool {
         self.propagates.load(Ordering::Relaxed) || {
             let found = self.settings.propagator.is_real();
@@ -164,6 +170,7 @@ impl Live {
     }
 
     /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.
+    #[inline]
     pub(crate) fn start(
         &self,
         may_look: MayLook,
@@ -207,6 +214,7 @@ impl Live {
     }
 
     /// What the headers say, on top of `context`: the span they name is the context's then.
+    #[inline]
     pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor) -> Context {
         self.settings.propagator.extract(context, headers, || {
             otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
@@ -215,6 +223,7 @@ impl Live {
 }
 
 /// Ends a span, now unless it is told when.
+#[inline]
 pub(crate) fn end(span: &mut BoxedSpan, at: Option<SystemTime>) {
     shield(|| match at {
         Some(time) => span.end_with_timestamp(time),

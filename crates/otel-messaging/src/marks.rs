@@ -14,6 +14,7 @@ use opentelemetry::{Context, ContextGuard, SpanId, TraceId, trace::SpanContext};
 pub(crate) struct Identity(TraceId, SpanId);
 
 impl Identity {
+    #[inline]
     pub(crate) fn of(context: &SpanContext) -> Self {
         Self(context.trace_id(), context.span_id())
     }
@@ -49,10 +50,12 @@ thread_local! {
 }
 
 /// The creation context of the message that this thread is at work on.
+#[inline]
 pub(crate) fn processed_here() -> Option<Identity> {
     PROCESSED.try_with(Cell::get).ok().flatten()
 }
 
+#[inline]
 pub(crate) fn process_here(creation: Option<Identity>) {
     // There is nothing to say on a thread that ends.
     let _ = PROCESSED.try_with(|processed| processed.set(creation));
@@ -66,12 +69,14 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
+    #[inline]
     pub(crate) fn new(context: Context, creation: Option<Identity>) -> Self {
         Self { _context: context.attach(), own: creation, outer: PROCESSED.replace(creation) }
     }
 }
 
 impl Drop for Attached {
+    #[inline]
     fn drop(&mut self) {
         // Another that came later may still be there.
         if processed_here() == self.own {

@@ -217,6 +217,7 @@ impl Particulars<'_> {
 }
 
 /// The partition among these attributes, where metrics are to tell it.
+#[inline]
 pub(crate) fn partition(settings: &Settings, attributes: &[KeyValue]) -> Option<KeyValue> {
     if !settings.metric_partition {
         return None;

@@ -437,6 +437,7 @@ impl Operation {
     }
 
     /// The operation's attributes, followed by those of one message.
+    #[inline]
     pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
         let mut attributes = Vec::with_capacity(self.fixed() + SPARE);
         attributes.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
@@ -453,6 +454,7 @@ impl Operation {
     }
 
     /// How many attributes no message changes; they come first.
+    #[inline]
     pub(crate) fn fixed(&self) -> usize {
         self.texts.len() + self.numbers.len() + self.rest.len()
     }
@@ -462,6 +464,7 @@ impl Operation {
         Some(KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, self.destination.clone()?))
     }
 
+    #[inline]
     fn is(&self, name: OperationName, key: &[&str]) -> bool {
         self.name == name && self.key.len() == key.len() && self.key.iter().zip(key).all(|(own, part)| &**own == *part)
     }
@@ -631,6 +634,7 @@ fn hash(name: OperationName, key: &[&str]) -> u64 {
 }
 
 impl Operations {
+    #[inline]
     pub(crate) fn get(
         &self,
         live: &Arc<Live>,

@@ -98,6 +98,7 @@ enum Whose {
 impl Current {
     /// With a span that has just begun, on top of a context. One that nobody records ends at once: all that is left of it to
     /// anybody is which one it is.
+    #[inline]
     fn of(mut span: BoxedSpan, base: &Context) -> Self {
         if span.is_recording() {
             return Self { context: base.with_span(span), span: Whose::Own };
@@ -108,11 +109,13 @@ impl Current {
     }
 
     /// The span, where it is this one's to change and somebody sees it.
+    #[inline]
     fn recorded(&self) -> Option<SpanRef<'_>> {
         (self.span == Whose::Own).then(|| self.context.span())
     }
 
     /// Which span it is, if there is one.
+    #[inline]
     fn which(&self) -> Option<SpanContext> {
         (self.span != Whose::Nobodys).then(|| self.context.span().span_context().clone())
     }
@@ -215,6 +218,7 @@ impl ProcessSpan {
         into.0.extend(attributes.0.iter().skip(self.operation.fixed()).cloned());
     }
 
+    #[inline]
     pub(crate) fn operation(&self) -> &Arc<Operation> {
         &self.operation
     }
@@ -224,10 +228,12 @@ impl ProcessSpan {
     }
 
     /// The context that the sender left in the message, if there was a valid one.
+    #[inline]
     pub fn creation(&self) -> Option<SpanContext> {
         self.of_creation(SpanContext::clone)
     }
 
+    #[inline]
     fn of_creation<T>(&self, read: impl FnOnce(&SpanContext) -> T) -> Option<T> {
         match &self.untrusted {
             None => of_named(&self.base, read),
@@ -236,10 +242,12 @@ impl ProcessSpan {
     }
 
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
+    #[inline]
     pub fn context(&self) -> &Context {
         &self.current().context
     }
 
+    #[inline]
     fn current(&self) -> &Current {
         self.context.get_or_init(|| {
             let attributes = mem::take(&mut *self.attributes.lock().unwrap_or_else(PoisonError::into_inner));
@@ -286,6 +294,7 @@ impl ProcessSpan {
         Attached::new(current.with_value(marks), self.identity())
     }
 
+    #[inline]
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.of_creation(Identity::of)
     }
@@ -293,6 +302,7 @@ impl ProcessSpan {
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
     ///
     /// For clients that call the handler themselves: around the call, and around each poll of what it returns.
+    #[inline]
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         let attached = Attached::new(self.context().clone(), self.identity());
         let panicked = FailOnPanic(self);
@@ -303,6 +313,7 @@ impl ProcessSpan {
     }
 
     /// Ends the span. Later calls change nothing.
+    #[inline]
     pub fn end(&self) {
         self.finish(None);
     }
@@ -339,6 +350,7 @@ impl ProcessSpan {
         self.settled.store(true, Ordering::Release);
     }
 
+    #[inline]
     fn finish(&self, error: Option<Failure<'_>>) {
         if self.has_ended() {
             return;
@@ -365,6 +377,7 @@ impl ProcessSpan {
 
     /// Whether it ended before; from now on it has. Of two threads that end a span at once the span itself takes the first;
     /// only where more than a span is told need they know of each other.
+    #[inline]
     fn has_ended(&self) -> bool {
         let live = &self.operation.live;
         if live.instruments().is_some() || live.exceptions.is_some() {
@@ -383,15 +396,18 @@ impl ProcessSpan {
         tell(operation, failure, recording, span)
     }
 
+    #[inline]
     fn instruments(&self) -> Option<&Instruments> {
         self.operation.live.instruments().filter(|_| !self.operation.off)
     }
 
     /// Now, if there is anything to measure: read once, so that the span and its measurement say the same.
+    #[inline]
     fn measured_at(&self) -> Option<SystemTime> {
         self.instruments().map(|_| SystemTime::now())
     }
 
+    #[inline]
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         if let (Some(instruments), Some(ended_at)) = (self.instruments(), ended_at) {
             let took = between(self.start, ended_at);
@@ -411,6 +427,7 @@ impl ProcessSpan {
     }
 
     /// The last part of the message is gone and nobody settled it.
+    #[inline]
     fn dropped(&self) {
         if !self.rules.awaits_settlement || self.settled.swap(true, Ordering::AcqRel) {
             return;
@@ -424,6 +441,7 @@ impl ProcessSpan {
     }
 
     /// Whether the span is a child of what the sender left, rather than of what was active at the hand-out.
+    #[inline]
     fn continues_creation(&self) -> bool {
         let settings = self.operation.live.settings();
         match settings.correlation {
@@ -434,6 +452,7 @@ impl ProcessSpan {
         }
     }
 
+    #[inline]
     fn start_span(&self, attributes: Attributes) -> Option<BoxedSpan> {
         if self.operation.off {
             return None;
@@ -462,6 +481,7 @@ impl ProcessSpan {
         Some(span)
     }
 
+    #[inline]
     fn builder(operation: &Operation, start: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {
         let mut builder = SpanBuilder::from_name(operation.span_name.clone());
         builder.span_kind = Some(operation.name.kind.span_kind());

@@ -78,6 +78,7 @@ impl Propagator {
 
     /// Writes the context of a span, and what else its parent's carries. `replace`: one that is there goes whole, so that a
     /// tracestate does not outlive its traceparent.
+    #[inline]
     pub(crate) fn inject(&self, span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
         match self {
             Self::W3c => {
@@ -112,6 +113,7 @@ impl Propagator {
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `malformed` is called for a
     /// `traceparent` that says nothing.
+    #[inline]
     pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, malformed: impl FnOnce()) -> Context {
         match self {
             Self::W3c => {
@@ -177,11 +179,13 @@ impl Propagator {
 }
 
 /// The span that the headers named which a context was extracted from.
+#[inline]
 pub(crate) fn named(context: &Context) -> Option<SpanContext> {
     of_named(context, SpanContext::clone)
 }
 
 /// What is wanted of it, without a copy of all.
+#[inline]
 pub(crate) fn of_named<T>(context: &Context, read: impl FnOnce(&SpanContext) -> T) -> Option<T> {
     let span = context.span();
     let named = span.span_context();

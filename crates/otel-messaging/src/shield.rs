@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use crate::{
-    adapter::{ClientSpan, ProcessSpan, Telemetry},
+    adapter::{ClientSpan, Operation, ProcessSpan, Telemetry},
     instrumentation::Instrumentation,
 };
 
@@ -13,6 +13,8 @@ impl UnwindSafe for ClientSpan {}
 impl RefUnwindSafe for ClientSpan {}
 impl UnwindSafe for ProcessSpan {}
 impl RefUnwindSafe for ProcessSpan {}
+impl UnwindSafe for Operation {}
+impl RefUnwindSafe for Operation {}
 impl UnwindSafe for Telemetry {}
 impl RefUnwindSafe for Telemetry {}
 impl UnwindSafe for Instrumentation {}
@@ -22,6 +24,7 @@ impl RefUnwindSafe for Instrumentation {}
 ///
 /// A panic must not reach the client: on its delivery thread it would hang every send that follows, and in a drop that
 /// is part of an unwinding it would abort the process.
+#[inline]
 pub(crate) fn shield<T>(theirs: impl FnOnce() -> T) -> Option<T> {
     // What a panic leaves half done belongs to the SDK, which has to cope with that anyway.
     catch_unwind(AssertUnwindSafe(theirs)).ok()

@@ -121,12 +121,14 @@ impl Telemetry {
         self.given.set(Used::new(&self.scope, instrumentation.clone())).map_err(|_| instrumentation)
     }
 
+    #[inline]
     fn used(&self) -> &Used {
         self.given
             .get()
             .unwrap_or_else(|| self.shared.get_or_init(|| Used::new(&self.scope, Instrumentation::default())))
     }
 
+    #[inline]
     fn live(&self) -> &Live {
         &self.used().live
     }
@@ -149,12 +151,14 @@ impl Telemetry {
 
     /// Whether anybody wants to know of polls that brought a message: their [`Call`] is taken before the poll, and need
     /// not be, otherwise.
+    #[inline]
     pub fn tells_polls(&self) -> bool {
         let live = self.live();
         live.settings().receive_spans || live.instruments().is_some()
     }
 
     /// Whether anybody wants to know when messages were sent: [`Arrival::sent`] need not be told, otherwise.
+    #[inline]
     pub fn asks_for_age(&self) -> bool {
         let live = self.live();
         live.instruments().is_some() || matches!(live.settings().correlation, Correlation::Auto(_))
@@ -170,6 +174,7 @@ impl Telemetry {
 
     /// Whether the sizes of messages are to be told:
     /// [`capture_sizes`](crate::InstrumentationBuilder::capture_sizes).
+    #[inline]
     pub fn captures_sizes(&self) -> bool {
         self.live().settings().capture_sizes
     }
@@ -182,6 +187,7 @@ impl Telemetry {
 
     /// The operation of this name on the destination that `key` stands for. `describe` is asked once, as long as the
     /// destination's name is within the bound and lasting.
+    #[inline]
     pub fn operation(
         &self,
         name: OperationName,
@@ -473,6 +479,7 @@ impl Injector for Kept<'_> {
 struct Keep(bool);
 
 /// Starts a span with what is known at the call.
+#[inline]
 fn begin(
     call: &Call,
     parent: &Context,
@@ -535,6 +542,7 @@ fn begin_together(
 
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
 /// stays where there is neither.
+#[inline]
 fn inject(
     call: &Call,
     span: &ClientSpan,

@@ -28,14 +28,17 @@ pub fn context_header(name: &[u8]) -> Option<usize> {
 }
 
 /// Writes `traceparent` and `tracestate`, if the span is valid.
+#[inline]
 pub(crate) fn inject_span(span: &SpanContext, headers: &mut dyn Injector) {
     if span.is_valid() {
-        headers.set(TRACEPARENT, traceparent(span));
+        // First, because it is mostly empty, and least is looked for in a message that has no headers yet.
         headers.set(TRACESTATE, span.trace_state().header());
+        headers.set(TRACEPARENT, traceparent(span));
     }
 }
 
 /// Writes `baggage`, if there is any.
+#[inline]
 pub(crate) fn inject_baggage(baggage: &Baggage, headers: &mut dyn Injector) {
     if !baggage.is_empty() {
         headers.set(BAGGAGE, baggage_header(baggage));
@@ -43,6 +46,7 @@ pub(crate) fn inject_baggage(baggage: &Baggage, headers: &mut dyn Injector) {
 }
 
 /// `00-{trace id}-{span id}-{flags}`: only the flag that this version defines.
+#[inline]
 fn traceparent(span: &SpanContext) -> String {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let mut write = |at: usize, bytes: &[u8]| {
@@ -70,6 +74,7 @@ const PAIRS: [[u8; 2]; 256] = {
 };
 
 /// The context in `traceparent` and `tracestate`, if it is valid.
+#[inline]
 pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
     let text = headers.get(TRACEPARENT)?.trim_ascii().as_bytes();
     let (parts, more) = text.split_first_chunk::<55>()?;
@@ -90,18 +95,21 @@ pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
 }
 
 /// The number that two digits are. Capital letters are no digits, here and below.
+#[inline]
 fn pair(digits: &[u8]) -> Option<u8> {
     let at = PAIRS.iter().position(|pair| pair == digits)?;
     u8::try_from(at).ok()
 }
 
 /// The number that sixteen digits are.
+#[inline]
 fn hex(digits: &[u8]) -> Option<u64> {
     let (high, low) = digits.split_first_chunk()?;
     Some(eight(*high)? << 32 | eight(low.try_into().ok()?)?)
 }
 
 /// The number that eight digits are, all looked at together: each is a byte of one word.
+#[inline]
 fn eight(digits: [u8; 8]) -> Option<u64> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let digits = u64::from_be_bytes(digits);
