@@ -78,7 +78,7 @@ impl Acker {
         outcome: Settlement,
         settle: impl Future<Output = Result<bool>> + Send,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let traced = self.handed.as_ref().map(|handed| (handed, handed.broker.telemetry.call()));
+        let traced = self.handed.as_ref().map(|handed| (handed, handed.origin.broker.telemetry.call()));
         async move {
             let Some((handed, call)) = traced else { return settle.await };
             let Some(call) = call else {

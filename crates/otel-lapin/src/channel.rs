@@ -24,7 +24,7 @@ use crate::{
     message::{BasicGetMessage, BasicReturnMessage, Delivery},
     publisher_confirm::PublisherConfirm,
     publishes::{Publish, Publishes},
-    settle::{Handed, Settling},
+    settle::{Handed, Origin, Settling},
     telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, delivery_attributes, message_attributes},
 };
 
@@ -216,14 +216,11 @@ impl Channel {
                 Ok(None) => Ok(None),
                 Ok(Some(message)) => {
                     let lapin::message::BasicGetMessage { delivery, message_count } = message;
-                    let place = Arc::new(Place {
-                        exchange: delivery.exchange.clone(),
-                        routing_key: delivery.routing_key.clone(),
-                        queue,
-                    });
+                    let place = Place::of(&delivery, queue);
                     let operation = broker.at(GET, &place);
                     let handed = broker.telemetry.call().map(|call| {
-                        Handed::out(call, PROCESS_GOT, &delivery, broker, place, (!options.no_ack).then_some(ledger))
+                        let origin = Origin::new(PROCESS_GOT, broker, place, (!options.no_ack).then_some(ledger));
+                        Handed::out(call, &delivery, Arc::new(origin))
                     });
                     let messages = handed.iter().map(|handed| &handed.span);
                     let span = broker.telemetry.receive(call, &operation, messages, |attributes| {

@@ -18,7 +18,7 @@ use otel_messaging::{
 use crate::{
     ledger::Ledger,
     message::{Delivery, DeliveryResult},
-    settle::Handed,
+    settle::{Handed, Origin},
     telemetry::{Broker, PROCESS, Place},
 };
 
@@ -40,8 +40,8 @@ pub(crate) struct Source {
     pub(crate) queue: ShortString,
     /// None where nothing is to be settled.
     pub(crate) ledger: Option<Arc<Ledger>>,
-    /// The next message's place is most often the last one's.
-    last: Mutex<Arc<Place>>,
+    /// The next message's origin is most often the last one's.
+    last: Mutex<Option<Arc<Origin>>>,
 }
 
 impl Source {
@@ -59,23 +59,26 @@ impl Source {
     #[inline]
     pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
         let handed = self.broker.telemetry.call().map(|call| {
-            let place = self.place_of(&delivery);
-            Handed::out(call, PROCESS, &delivery, &self.broker, place, self.ledger.as_ref())
+            let origin = self.origin_of(&delivery);
+            Handed::out(call, &delivery, origin)
         });
         Delivery::new(delivery, handed)
     }
 
-    fn place_of(&self, delivery: &lapin::message::Delivery) -> Arc<Place> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = last.exchange == delivery.exchange && last.routing_key == delivery.routing_key;
-        if !same || last.queue != self.queue {
-            *last = Arc::new(Place {
-                exchange: delivery.exchange.clone(),
-                routing_key: delivery.routing_key.clone(),
-                queue: self.queue.clone(),
-            });
+    #[inline]
+    fn origin_of(&self, delivery: &lapin::message::Delivery) -> Arc<Origin> {
+        let same = |origin: &&Arc<Origin>| {
+            origin.place.exchange == delivery.exchange && origin.place.routing_key == delivery.routing_key
+        };
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = last().as_ref().filter(same) {
+            return found.clone();
         }
-        last.clone()
+        // Hooks are asked here, so nothing is locked.
+        let place = Place::of(delivery, self.queue.clone());
+        let origin = Arc::new(Origin::new(PROCESS, &self.broker, place, self.ledger.as_ref()));
+        *last() = Some(origin.clone());
+        origin
     }
 }
 

@@ -126,6 +126,7 @@ pub(crate) struct Arrived<'a> {
 type Named<'a> = (&'a str, &'a str);
 
 impl<'a> Arrived<'a> {
+    #[inline]
     pub(crate) fn new(headers: &'a FieldTable) -> Self {
         let mut arrived = Self { entries: headers.inner(), contexts: [None; CONTEXT_HEADERS.len()] };
         for (name, value) in arrived.entries {

@@ -79,7 +79,7 @@ impl Ledger {
     pub(crate) fn enter(&self, message: &Arc<Handed>, acker: &lapin::Acker) {
         let mut state = self.state();
         state.era.get_or_insert_with(|| acker.clone());
-        let entry = Entry { message: Arc::downgrade(message), place: message.place.clone(), remains: None };
+        let entry = Entry { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None };
         state.entries.insert(message.tag, entry);
         if state.entries.len() > LIMIT
             && let Some((tag, forgotten)) = state.entries.pop_first()

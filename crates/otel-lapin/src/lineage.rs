@@ -22,6 +22,7 @@ const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
 /// Its attempt is one more than a quorum queue's `x-delivery-count`. Without that it is one more than the dead letters
 /// after a delivery that `x-death` counts, and two more where it was redelivered since. Without any of them nobody knows
 /// more than whether it was redelivered. Whatever is of another shape than the broker's is as if it were not there.
+#[inline]
 pub(crate) fn tell<'a>(arrival: Arrival<'a>, delivery: &Delivery) -> Arrival<'a> {
     let mut arrival = arrival.redelivered(delivery.redelivered);
     if let Some(sent) = delivery.properties.timestamp().and_then(time) {

@@ -93,6 +93,7 @@ impl Wake for Answered {
 }
 
 impl Woken {
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,6 +145,7 @@ impl Publishes {
     }
 
     /// Settles the parked confirms whose answers came.
+    #[inline]
     pub(crate) fn collect(&self) {
         let woken = mem::take(&mut *self.woken.lock());
         if !woken.is_empty() {

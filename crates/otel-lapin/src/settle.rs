@@ -24,43 +24,55 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) span: Arc<ProcessSpan>,
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) place: Arc<Place>,
+    pub(crate) origin: Arc<Origin>,
     pub(crate) tag: DeliveryTag,
     message_id: Option<ShortString>,
     conversation_id: Option<ShortString>,
+}
+
+/// What messages have in common that came by the same way.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) place: Arc<Place>,
     /// None where nothing is to be settled.
     ledger: Option<Arc<Ledger>>,
+    process: Arc<Operation>,
+}
+
+impl Origin {
+    /// Of messages that were brought as `process` says.
+    pub(crate) fn new(
+        process: OperationName,
+        broker: &Arc<Broker>,
+        place: Place,
+        ledger: Option<&Arc<Ledger>>,
+    ) -> Self {
+        let process = broker.at(process, &place);
+        Self { broker: broker.clone(), place: Arc::new(place), ledger: ledger.cloned(), process }
+    }
 }
 
 impl Handed {
-    /// Hands a message out. `process` says what brought it.
-    pub(crate) fn out(
-        call: Call,
-        process: OperationName,
-        delivery: &lapin::message::Delivery,
-        broker: &Arc<Broker>,
-        place: Arc<Place>,
-        ledger: Option<&Arc<Ledger>>,
-    ) -> Arc<Self> {
+    /// Hands a message out.
+    #[inline]
+    pub(crate) fn out(call: Call, delivery: &lapin::message::Delivery, origin: Arc<Origin>) -> Arc<Self> {
+        let Origin { broker, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref().map(Arrived::new);
         let headers = headers.as_ref().map(|headers| headers as _);
-        let operation = broker.at(process, &place);
         let arrival = lineage::tell(Arrival::new(headers), delivery).awaits_settlement(ledger.is_some());
-        let span = broker.telemetry.hand_out(call, operation, arrival, |attributes| {
+        let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
         });
         let handed = Arc::new(Self {
             span,
-            broker: broker.clone(),
-            place,
             tag: delivery.delivery_tag,
             message_id: properties.message_id().clone(),
             conversation_id: properties.correlation_id().clone(),
-            ledger: ledger.cloned(),
+            origin,
         });
-        if let Some(ledger) = ledger {
+        if let Some(ledger) = &handed.origin.ledger {
             ledger.enter(&handed, &delivery.acker);
         }
         handed
@@ -69,7 +81,7 @@ impl Handed {
     /// The message, or with `multiple` all up to it, are settled where nobody here sees it.
     pub(crate) fn settled_elsewhere(&self, multiple: bool) {
         self.span.settles_elsewhere();
-        match &self.ledger {
+        match &self.origin.ledger {
             Some(ledger) if multiple => ledger.settled_elsewhere(self.tag, multiple),
             Some(ledger) => ledger.forget(self.tag, self),
             None => {}
@@ -84,7 +96,7 @@ impl Handed {
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        if let Some(ledger) = &self.ledger {
+        if let Some(ledger) = &self.origin.ledger {
             ledger.outlive(self.tag, self, || Remains {
                 context: self.span_context(),
                 message_id: self.message_id.clone(),
@@ -110,8 +122,8 @@ enum Messages<'a> {
 impl<'a> Settling<'a> {
     /// Of a message at hand, or of all up to it.
     pub(crate) fn message(call: Call, name: OperationName, message: &'a Arc<Handed>, multiple: bool) -> Self {
-        if let (true, Some(ledger)) = (multiple, &message.ledger) {
-            return Self::all_until(call, name, message.tag, &message.broker, ledger);
+        if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
+            return Self::all_until(call, name, message.tag, &message.origin.broker, ledger);
         }
         let span = of_message(call, name, message);
         Self { span, messages: Messages::One(message) }
@@ -180,7 +192,7 @@ impl<'a> Settling<'a> {
     pub(crate) fn settled(self, outcome: Settlement) {
         match self.messages {
             Messages::One(message) => {
-                if let Some(ledger) = &message.ledger {
+                if let Some(ledger) = &message.origin.ledger {
                     ledger.forget(message.tag, Arc::as_ptr(message));
                 }
             }
@@ -209,9 +221,10 @@ fn settled(ledger: &Ledger, messages: &[(DeliveryTag, Entry)], outcome: Settleme
 }
 
 fn of_message(call: Call, name: OperationName, message: &Handed) -> ClientSpan {
-    let operation = message.broker.at(name, &message.place);
+    let Origin { broker, place, .. } = &*message.origin;
+    let operation = broker.at(name, place);
     let settles = Settles::Message(&message.span);
-    message.broker.telemetry.settle(call, &operation, settles, |attributes| {
+    broker.telemetry.settle(call, &operation, settles, |attributes| {
         delivery_tag(attributes, message.tag);
         ids(attributes, message.message_id.as_ref(), message.conversation_id.as_ref());
     })

@@ -57,6 +57,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn of(delivery: &lapin::message::Delivery, queue: ShortString) -> Self {
+        Self { exchange: delivery.exchange.clone(), routing_key: delivery.routing_key.clone(), queue }
+    }
+
     /// `{exchange}:{routing key}:{queue}`: without what is empty, and without a routing key that is the queue's name.
     pub(crate) fn name(&self) -> String {
         name_of([self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str()])
@@ -117,6 +121,7 @@ impl Broker {
     }
 
     /// A publish to this exchange with this routing key.
+    #[inline]
     pub(crate) fn publish(&self, exchange: &str, routing_key: &str) -> Arc<Operation> {
         self.telemetry.operation(PUBLISH, &[exchange, routing_key], || {
             self.with_routing_key(self.exchange(exchange, routing_key), routing_key)
@@ -141,6 +146,7 @@ impl Broker {
     }
 
     /// Something done with messages from there.
+    #[inline]
     pub(crate) fn at(&self, name: OperationName, place: &Place) -> Arc<Operation> {
         let (exchange, routing_key, queue) =
             (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
@@ -183,6 +189,7 @@ impl Broker {
     }
 
     /// How long a frame may be. Zero says that there is no limit.
+    #[inline]
     pub(crate) fn frame_max(&self) -> usize {
         usize::try_from(self.server.frame_max).ok().filter(|&max| max > 0).unwrap_or(usize::MAX)
     }
@@ -210,6 +217,7 @@ fn joined<const N: usize>(parts: [&str; N]) -> String {
 }
 
 /// What one message adds to its operation's attributes.
+#[inline]
 pub(crate) fn message_attributes(
     attributes: &mut Attributes,
     properties: &BasicProperties,
@@ -222,6 +230,7 @@ pub(crate) fn message_attributes(
     }
 }
 
+#[inline]
 pub(crate) fn ids(attributes: &mut Attributes, message: Option<&ShortString>, conversation: Option<&ShortString>) {
     if let Some(id) = message {
         attributes.set(attribute::MESSAGING_MESSAGE_ID, id.as_str().to_owned());
@@ -232,12 +241,14 @@ pub(crate) fn ids(attributes: &mut Attributes, message: Option<&ShortString>, co
 }
 
 /// What a delivered message adds.
+#[inline]
 pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin::message::Delivery, broker: &Broker) {
     delivery_tag(attributes, delivery.delivery_tag);
     message_attributes(attributes, &delivery.properties, &delivery.data, broker);
 }
 
 /// One that does not fit is left out: the broker gives out none so large, but somebody may settle it.
+#[inline]
 pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
     attributes.set_number(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
 }
