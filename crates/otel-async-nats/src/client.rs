@@ -139,8 +139,8 @@ impl Client {
         reply: R,
         payload: Bytes,
     ) -> impl Future<Output = Result<(), PublishError>> + use<'_, S, R> {
-        let reply = Some(reply.to_subject());
-        self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply, payload, headers: None })
+        let message = OutboundMessage { subject: subject.to_subject(), reply: None, payload, headers: None };
+        self.publish_for_reply(message, reply.to_subject())
     }
 
     /// As [`publish_with_reply`](Self::publish_with_reply), with headers.
@@ -155,30 +155,40 @@ impl Client {
         headers: crate::HeaderMap,
         payload: Bytes,
     ) -> impl Future<Output = Result<(), PublishError>> + use<'_, S, R> {
-        let reply = Some(reply.to_subject());
-        let headers = Some(headers);
-        self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply, payload, headers })
+        let message = OutboundMessage { subject: subject.to_subject(), reply: None, payload, headers: Some(headers) };
+        self.publish_for_reply(message, reply.to_subject())
     }
 
-    fn publish_outbound(&self, message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
+    fn publish_outbound(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
         let call = self.telemetry.call(&message.subject);
         async move {
-            let mut message = message;
             let span = self.start_publish(call, &mut message);
-            let OutboundMessage { subject, reply, payload, headers } = message;
-            let result = match (reply, headers) {
-                (None, None) => self.inner.publish(subject, payload).await,
-                (None, Some(headers)) => self.inner.publish_with_headers(subject, headers, payload).await,
-                (Some(reply), None) => self.inner.publish_with_reply(subject, reply, payload).await,
-                (Some(reply), Some(headers)) => {
-                    self.inner.publish_with_reply_and_headers(subject, reply, headers, payload).await
-                }
+            let result = traits::Publisher::publish_message(&self.inner, message).await;
+            report(span, &result);
+            result
+        }
+    }
+
+    /// Not as [`publish_outbound`](Self::publish_outbound): there the client does not look whether the reply is a subject.
+    fn publish_for_reply(
+        &self,
+        mut message: OutboundMessage,
+        reply: Subject,
+    ) -> impl Future<Output = Result<(), PublishError>> {
+        let call = self.telemetry.call(&message.subject);
+        async move {
+            let span = self.start_publish(call, &mut message);
+            let OutboundMessage { subject, payload, headers, .. } = message;
+            let result = match headers {
+                None => self.inner.publish_with_reply(subject, reply, payload).await,
+                Some(headers) => self.inner.publish_with_reply_and_headers(subject, reply, headers, payload).await,
             };
             report(span, &result);
             result
         }
     }
 
+    #[inline]
     fn start_publish(&self, call: Option<Call>, message: &mut OutboundMessage) -> Option<ClientSpan> {
         let call = call?;
         let OutboundMessage { subject, headers, payload, .. } = message;
@@ -388,14 +398,8 @@ impl traits::Publisher for Client {
         self.publish_with_reply(subject, reply, payload)
     }
 
-    fn publish_message(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
-        let call = self.telemetry.call(&message.subject);
-        async move {
-            let span = self.start_publish(call, &mut message);
-            let result = traits::Publisher::publish_message(&self.inner, message).await;
-            report(span, &result);
-            result
-        }
+    fn publish_message(&self, message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
+        self.publish_outbound(message)
     }
 }
 

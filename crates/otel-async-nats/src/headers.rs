@@ -79,6 +79,7 @@ impl<'a> HeaderInjector<'a> {
     }
 
     /// Those of a message of which the server takes so many bytes more.
+    #[inline]
     pub(crate) fn room(mut self, bytes: usize) -> Self {
         let preamble = if self.headers.is_empty() { PREAMBLE } else { 0 };
         let copies = if self.case == HeaderCase::Both { 2 } else { 1 };
@@ -93,7 +94,7 @@ impl Injector for HeaderInjector<'_> {
         if value.is_empty() {
             return;
         }
-        let Ok(value) = value.parse::<HeaderValue>() else { return };
+        let Some(value) = header_value(value) else { return };
         if self.case != HeaderCase::Lower
             && let Some(name) = canonical(key)
         {
@@ -211,6 +212,7 @@ pub(crate) struct Arrived<'a> {
 type Named<'a> = (&'a str, Option<&'a HeaderValue>);
 
 impl<'a> Arrived<'a> {
+    #[inline]
     pub(crate) fn new(headers: &'a HeaderMap) -> Self {
         let mut arrived = Self { headers, id: None, contexts: Default::default(), disabled: None };
         for (name, values) in headers.iter() {
@@ -228,6 +230,7 @@ impl<'a> Arrived<'a> {
 }
 
 /// The map has no order, and which one is read must not depend on chance: the exact name goes first.
+#[inline]
 fn prefer<'a>(found: &mut Option<Named<'a>>, other: Named<'a>, exact: &str) {
     let rank = |(name, _): &Named<'a>| (*name == exact, *name);
     if found.as_ref().is_none_or(|found| rank(found) < rank(&other)) {
@@ -236,6 +239,7 @@ fn prefer<'a>(found: &mut Option<Named<'a>>, other: Named<'a>, exact: &str) {
 }
 
 impl Extractor for Arrived<'_> {
+    #[inline]
     fn get(&self, key: &str) -> Option<&str> {
         let Some(at) = CONTEXT_HEADERS.iter().position(|context| *context == key) else {
             return find(self.headers, key);
@@ -271,6 +275,7 @@ const PREAMBLE: usize = b"NATS/1.0\r\n\r\n".len();
 /// What stands around a name and its value.
 const PER_HEADER: usize = b": \r\n".len();
 
+#[inline]
 fn name_of(name: &HeaderName) -> &str {
     name.as_ref()
 }
@@ -302,6 +307,7 @@ fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
 }
 
 /// `HeaderMap` cannot remove: it is made anew without the name, if that is there at all.
+#[inline]
 fn remove(headers: &mut HeaderMap, key: &str) {
     if !headers.iter().any(|(name, _)| name_of(name).eq_ignore_ascii_case(key)) {
         return;
@@ -315,6 +321,15 @@ fn remove(headers: &mut HeaderMap, key: &str) {
     *headers = others;
 }
 
+/// `None` for what NATS cannot carry. What is printable is never refused, and need not be copied.
+#[inline]
+fn header_value(value: String) -> Option<HeaderValue> {
+    // Without a way out, so that many are looked at together.
+    let printable = value.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
+    if printable { Some(value.into()) } else { value.parse().ok() }
+}
+
+#[inline]
 fn as_given(key: &str) -> Option<HeaderName> {
     static KNOWN: [HeaderName; 3] = [
         HeaderName::from_static(TRACEPARENT),

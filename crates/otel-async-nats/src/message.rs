@@ -36,6 +36,7 @@ pub struct Message {
 }
 
 impl Message {
+    #[inline]
     pub(crate) fn new(message: async_nats::Message, delivery: Option<Delivery>) -> Self {
         let async_nats::Message { subject, reply, payload, headers, status, description, length } = message;
         Self { subject, reply, payload, headers, status, description, length, delivery }

@@ -148,6 +148,7 @@ impl ClientTelemetry {
     }
 
     /// Starts the span of a send, and writes its context into the headers where the message may carry it.
+    #[inline]
     pub(crate) fn send(
         &self,
         client: &async_nats::Client,
@@ -189,6 +190,7 @@ impl ClientTelemetry {
     }
 
     /// What a message says of itself, as far as somebody wants to know.
+    #[inline]
     fn told_of(&self, id: Option<&HeaderValue>, body: usize) -> Told {
         let size = self.core.captures_sizes().then(|| i64::try_from(body).ok()).flatten();
         Told { id: id.map(|id| id.as_str().into()), size }
@@ -200,7 +202,7 @@ impl ClientTelemetry {
         self.core.tells_polls()
     }
 
-    /// Starts the span of the settlement of a message of which no more is known than, perhaps, its subject.
+    /// Starts the span of a message's settlement. `delivery` is what the message carries, if that is known.
     #[cfg(feature = "jetstream")]
     pub(crate) fn settle(
         &self,
@@ -208,12 +210,23 @@ impl ClientTelemetry {
         call: Call,
         name: OperationName,
         subject: Option<&str>,
+        delivery: Option<&Delivery>,
     ) -> ClientSpan {
-        let operation = self.operation(client, name, subject);
-        self.core.settle(call, &operation, Settles::Unknown, |_| ())
+        let Some(Delivery { process, source, id, domain }) = delivery else {
+            return self.core.settle(call, &self.operation(client, name, subject), Settles::Unknown, |_| ());
+        };
+        let operation = match source {
+            Some(source) => source.operation(client, name, subject),
+            None => self.operation(client, name, subject),
+        };
+        self.core.settle(call, &operation, Settles::Message(process), |attributes| {
+            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
+            set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
+        })
     }
 
     /// An operation on a subject, as a sender knows it.
+    #[inline]
     fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
         let server = self.server(client);
         self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(subject, server))
@@ -237,6 +250,7 @@ impl ClientTelemetry {
     }
 
     /// The server of every operation, where there is only one that the client can be connected to.
+    #[inline]
     fn server(&self, client: &async_nats::Client) -> Option<Server<'_>> {
         let (address, port) = self.only_server.as_ref()?;
         // Asking updates what is known of other servers.
@@ -254,6 +268,7 @@ impl ClientTelemetry {
         self.other_servers.store(true, Ordering::Relaxed);
     }
 
+    #[inline]
     fn server_reads_headers(&self, client: &async_nats::Client) -> bool {
         self.greeting(client).is_some_and(|greeting| greeting.headers)
     }
@@ -261,6 +276,7 @@ impl ClientTelemetry {
     /// What the server said when it was connected to. `None` before there was one.
     ///
     /// The client's own answer costs six allocations; it is asked for once a connection.
+    #[inline]
     fn greeting(&self, client: &async_nats::Client) -> Option<Greeting> {
         let connects = self.statistics.connects.load(Ordering::Relaxed);
         if let Some(greeting) = Greeting::unpack(self.greeting.load(Ordering::Relaxed), connects) {
@@ -354,6 +370,7 @@ pub(crate) struct Past<'a> {
 }
 
 impl Past<'_> {
+    #[inline]
     fn of_arrival<'a>(&self, arrival: Arrival<'a>) -> Arrival<'a> {
         let mut arrival = arrival
             .redelivered(self.attempt.is_some_and(|attempt| attempt > 1))
@@ -368,6 +385,7 @@ impl Past<'_> {
         arrival
     }
 
+    #[inline]
     fn set(&self, message: &mut Attributes) {
         let numbers = [
             (ours::NATS_MESSAGE_STREAM_SEQUENCE, self.stream_sequence),
@@ -389,6 +407,7 @@ struct Told {
 }
 
 impl Told {
+    #[inline]
     fn set(&self, message: &mut Attributes) {
         set_text(message, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
         if let Some(size) = self.size {
@@ -421,6 +440,7 @@ impl Source {
     }
 
     /// An operation on a message with this subject, or, without one, on the source itself.
+    #[inline]
     pub(crate) fn operation(
         &self,
         client: &async_nats::Client,
@@ -453,8 +473,9 @@ impl Source {
     }
 
     /// Notes that a message is handed to the application. `past` is asked for what only its kind has.
+    #[inline]
     pub(crate) fn hand_out<'a>(
-        self: &Arc<Self>,
+        &self,
         client: &async_nats::Client,
         message: &'a async_nats::Message,
         past: impl FnOnce() -> Past<'a>,
@@ -478,7 +499,7 @@ impl Source {
             past.set(attributes);
             set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
         });
-        Some(Delivery { process: AssertUnwindSafe(process), source: self.clone(), id: told.id, domain })
+        Some(Delivery { process: AssertUnwindSafe(process), source: None, id: told.id, domain })
     }
 
     /// Starts the span of a receive operation that has brought these messages.
@@ -509,8 +530,8 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     process: AssertUnwindSafe<Arc<ProcessSpan>>,
-    source: Arc<Source>,
-    /// The message's id, and its stream's domain, which its settlement tells too.
+    /// What its settlement tells, if it can have one: where it came from, its id, and its stream's domain.
+    source: Option<Arc<Source>>,
     id: Option<Arc<str>>,
     domain: Option<Arc<str>>,
 }
@@ -520,20 +541,10 @@ impl Delivery {
         &self.process
     }
 
-    /// Starts the span of the message's settlement.
+    /// A message of this source can be settled.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn settle(
-        &self,
-        client: &async_nats::Client,
-        call: Call,
-        name: OperationName,
-        subject: Option<&str>,
-    ) -> ClientSpan {
-        let operation = self.source.operation(client, name, subject);
-        self.source.telemetry.core.settle(call, &operation, Settles::Message(&self.process), |attributes| {
-            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
-            set_text(attributes, ours::NATS_DOMAIN, self.domain.as_ref());
-        })
+    pub(crate) fn of(self, source: &Arc<Source>) -> Self {
+        Self { source: Some(source.clone()), ..self }
     }
 }
 
@@ -549,6 +560,7 @@ impl Clone for Delivery {
 }
 
 /// Part of the key of an operation, because a client may lose its certainty.
+#[inline]
 fn at(server: Option<Server<'_>>) -> &'static str {
     if server.is_some() { "@" } else { "" }
 }
@@ -558,6 +570,7 @@ fn has_wildcards(subject: &str) -> bool {
 }
 
 /// `$JS.API.…` and `$JS.{domain}.API.…`.
+#[inline]
 fn is_api(subject: &str) -> bool {
     subject.strip_prefix("$JS.").is_some_and(|rest| {
         rest.starts_with("API.") || rest.split_once('.').is_some_and(|(_, rest)| rest.starts_with("API."))
@@ -570,10 +583,12 @@ pub(crate) fn is_temporary(subject: &str, inbox_prefix: &str) -> bool {
     prefixes.iter().any(|prefix| !prefix.is_empty() && subject.starts_with(prefix))
 }
 
+#[inline]
 fn message_id(headers: Option<&HeaderMap>) -> Option<&HeaderValue> {
     headers?.get_last(NATS_MESSAGE_ID)
 }
 
+#[inline]
 fn set_text(message: &mut Attributes, key: &'static str, text: Option<&Arc<str>>) {
     if let Some(text) = text {
         message.set(key, text.clone());
@@ -590,6 +605,7 @@ pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
 }
 
 /// Reports what became of an operation whose success says no more than that.
+#[inline]
 pub(crate) fn report<T, E: ErrorType + fmt::Display>(span: Option<ClientSpan>, result: &Result<T, E>) {
     match (span, result) {
         (None, _) => (),

@@ -261,10 +261,7 @@ impl<'a> Settling<'a> {
             leave(delivery);
             return acknowledge.await;
         };
-        let span = match delivery {
-            Some(delivery) => delivery.settle(client.get_ref(), call, name, subject),
-            None => client.telemetry().settle(client.get_ref(), call, name, subject),
-        };
+        let span = client.telemetry().settle(client.get_ref(), call, name, subject, delivery);
         let result = acknowledge.await;
         match &result {
             Ok(()) => span.settled(outcome),

@@ -169,7 +169,7 @@ impl Feed {
             Past { replayed, awaits_settlement: self.awaits_settlement && stored.is_some(), ..past }
         });
         Message {
-            message: crate::Message::new(message, delivery),
+            message: crate::Message::new(message, delivery.map(|delivery| delivery.of(&self.source))),
             context: Context::with_shared(context, self.client.clone()),
         }
     }
