@@ -42,6 +42,7 @@ impl Brokers {
         self.0.write().unwrap_or_else(PoisonError::into_inner).extend(known);
     }
 
+    #[inline]
     pub(crate) fn find(&self, id: i32) -> Option<Address> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }

@@ -112,6 +112,7 @@ pub(crate) struct Arrived<'a> {
 }
 
 impl<'a> Arrived<'a> {
+    #[inline]
     pub(crate) fn new(headers: &'a BorrowedHeaders) -> Self {
         let mut arrived = Self { headers, lineage: Lineage::default(), contexts: [None; CONTEXT_HEADERS.len()] };
         for (name, value) in native::from_the_last(headers) {
@@ -126,6 +127,7 @@ impl<'a> Arrived<'a> {
 }
 
 impl Extractor for Arrived<'_> {
+    #[inline]
     fn get(&self, key: &str) -> Option<&str> {
         match CONTEXT_HEADERS.iter().position(|context| *context == key) {
             Some(at) => readable(self.contexts[at].flatten()),
@@ -155,6 +157,7 @@ fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> 
     (!values.is_empty()).then_some(values)
 }
 
+#[inline]
 fn readable(value: Option<&[u8]>) -> Option<&str> {
     str::from_utf8(value.filter(|value| value.len() <= MAX_VALUE)?).ok()
 }
@@ -189,10 +192,12 @@ impl<'a> RecordHeaders<'a> {
         Self { headers, room: Room::new(bytes, native::MAX_LENGTHS), written: Written::Nothing }
     }
 
+    #[inline]
     pub(crate) fn written(self) -> Written {
         self.written
     }
 
+    #[inline]
     fn has(&self, key: &str) -> bool {
         self.headers.as_ref().is_some_and(|headers| {
             native::from_the_last(headers.as_borrowed()).any(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))

@@ -86,6 +86,7 @@ impl Kafka {
     /// from a broker. Asking waits for nothing.
     ///
     /// The message, of this client's, proves that the client is alive.
+    #[inline]
     pub(crate) fn cluster(&self, _: &BorrowedMessage<'_>) -> Option<&Arc<str>> {
         let learned = self.cluster.get_or_init(|| {
             let client = self.client.load(Ordering::Acquire);
@@ -95,6 +96,7 @@ impl Kafka {
     }
 
     /// The id of the cluster, if it is known by now.
+    #[inline]
     pub(crate) fn known_cluster(&self) -> Option<&Arc<str>> {
         self.cluster.get()?.as_ref()
     }
@@ -126,6 +128,7 @@ impl Kafka {
     }
 
     /// The largest message that librdkafka accepts, in bytes.
+    #[inline]
     pub(crate) fn max_message_bytes(&self) -> usize {
         self.configured.get().map_or(usize::MAX, |configured| configured.max_message_bytes)
     }
@@ -135,6 +138,7 @@ impl Kafka {
         self.telemetry.call()
     }
 
+    #[inline]
     fn operation(&self, name: OperationName, topic: Option<&str>) -> Arc<Operation> {
         let key: &[&str] = match &topic {
             Some(topic) => &[topic],
@@ -163,6 +167,7 @@ impl Kafka {
         })
     }
 
+    #[inline]
     pub(crate) fn send_operation(&self, topic: &str) -> Arc<Operation> {
         self.operation(SEND, Some(topic))
     }
@@ -223,6 +228,7 @@ impl Kafka {
     }
 
     /// What is told of a message's own content.
+    #[inline]
     pub(crate) fn of_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
         match payload {
             None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
@@ -321,6 +327,7 @@ fn committed(span: Option<ClientSpan>, result: KafkaResult<()>) -> KafkaResult<(
     result
 }
 
+#[inline]
 fn about(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
     if partition >= 0 {
         attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
@@ -331,6 +338,7 @@ fn about(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
     }
 }
 
+#[inline]
 pub(crate) fn of_cluster(attributes: &mut Attributes, cluster: Option<&Arc<str>>) {
     if let Some(cluster) = cluster {
         attributes.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
@@ -338,6 +346,7 @@ pub(crate) fn of_cluster(attributes: &mut Attributes, cluster: Option<&Arc<str>>
 }
 
 /// When a message was sent, or appended; `None` for a time that is none.
+#[inline]
 fn sent_at(timestamp: Timestamp) -> Option<(SystemTime, Clock)> {
     let (millis, clock) = match timestamp {
         Timestamp::CreateTime(millis) => (millis, Clock::CreateTime),
@@ -349,6 +358,7 @@ fn sent_at(timestamp: Timestamp) -> Option<(SystemTime, Clock)> {
 }
 
 /// A partition as the string the convention wants; without an allocation for the numbers that most topics have.
+#[inline]
 pub(crate) fn partition_id(partition: i32) -> opentelemetry::StringValue {
     match usize::try_from(partition).ok().and_then(|partition| SMALL.get(partition)) {
         Some(&small) => small.into(),
