@@ -140,6 +140,12 @@ impl ClientSpan {
         self
     }
 
+    /// Whether nobody is told of the operation: it has no span that is recorded, and nothing is measured. Then there is no
+    /// need to keep this until its answer comes.
+    pub fn is_silent(&self) -> bool {
+        self.span.is_none() && self.told.is_none()
+    }
+
     /// Whether anybody will see what is set: what is costly to find out need not be, otherwise.
     #[inline]
     pub fn is_recording(&self) -> bool {
@@ -272,7 +278,7 @@ impl Told {
 
 impl Drop for ClientSpan {
     fn drop(&mut self) {
-        if self.span.is_none() && self.told.is_none() {
+        if self.is_silent() {
             return;
         }
         if thread::panicking() {

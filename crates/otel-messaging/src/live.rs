@@ -95,8 +95,7 @@ impl Live {
 
     /// The exits of the hot path: `None` where there is nothing to tell and nothing to carry.
     #[inline]
-    pub(crate) fn enter(&self) -> Option<(SystemTime, MayLook)> {
-        let now = SystemTime::now();
+    pub(crate) fn enter(&self, now: SystemTime) -> Option<MayLook> {
         let looks = self.may_find_tracer();
         let may_look = if looks { self.look(now) } else { MayLook(false) };
         if !looks && self.may_find_meter() {
@@ -107,7 +106,7 @@ impl Live {
             || self.instruments.get().is_some()
             || self.exceptions.is_some()
             || if looks { self.propagates.load(Ordering::Relaxed) } else { self.propagates() };
-        something.then_some((now, may_look))
+        something.then_some(may_look)
     }
 
     /// Looks for what is missing, if it is time to.

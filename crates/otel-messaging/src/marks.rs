@@ -7,16 +7,18 @@
 
 use std::cell::Cell;
 
-use opentelemetry::{Context, ContextGuard, SpanId, TraceId, trace::SpanContext};
+use opentelemetry::{Context, ContextGuard, trace::SpanContext};
 
-/// What a span context says of its span.
+/// Which span a span context is of: its trace's id and its own. Words, of which less is moved than of a `u128`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity(TraceId, SpanId);
+pub(crate) struct Identity([u64; 3]);
 
 impl Identity {
     #[inline]
     pub(crate) fn of(context: &SpanContext) -> Self {
-        Self(context.trace_id(), context.span_id())
+        let trace = u128::from_be_bytes(context.trace_id().to_bytes());
+        let span = u64::from_be_bytes(context.span_id().to_bytes());
+        Self([(trace >> 64) as u64, trace as u64, span])
     }
 }
 

@@ -9,9 +9,13 @@ use std::{
     net::IpAddr,
     ptr,
     sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
+    time::SystemTime,
 };
 
-use opentelemetry::{Key, KeyValue, Value, trace::SpanKind};
+use opentelemetry::{
+    Key, KeyValue, Value,
+    trace::{Link, SpanBuilder, SpanKind},
+};
 
 use crate::{live::Live, metrics::Series, semconv::attribute, shield::shield};
 
@@ -436,21 +440,37 @@ impl Operation {
         Some(name_of(&common)).filter(|name| !name.is_empty()).map(Arc::from)
     }
 
-    /// The operation's attributes, followed by those of one message.
-    #[inline]
-    pub(crate) fn attributes(&self, message: impl FnOnce(&mut Attributes)) -> Attributes {
+    /// The operation's attributes, with room for those of one message.
+    #[inline(always)]
+    pub(crate) fn attributes(&self) -> Attributes {
         let mut attributes = Vec::with_capacity(self.fixed() + SPARE);
         attributes.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
         attributes.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
         attributes.extend_from_slice(&self.rest);
-        let mut attributes = Attributes(attributes);
-        message(&mut attributes);
+        Attributes(attributes)
+    }
+
+    /// Lets the user's hook add to them, when they are complete.
+    #[inline]
+    pub(crate) fn hook(&self, attributes: &mut Attributes) {
         if let Some(hook) = &self.live.settings().hook {
             let own = attributes.0.len();
-            shield(|| hook(self, &mut attributes));
+            shield(|| hook(self, attributes));
             attributes.replace_from(own);
         }
-        attributes
+    }
+
+    /// What one of its spans is started with.
+    #[inline(always)]
+    pub(crate) fn span(&self, kind: SpanKind, at: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {
+        SpanBuilder {
+            name: self.span_name.clone(),
+            span_kind: Some(kind),
+            start_time: Some(at),
+            attributes: Some(attributes.0),
+            links: (!links.is_empty()).then_some(links),
+            ..SpanBuilder::default()
+        }
     }
 
     /// How many attributes no message changes; they come first.

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    fmt, mem,
+    fmt, iter, mem,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use opentelemetry::{
     Context, KeyValue,
     baggage::{BaggageExt, KeyValueMetadata},
     global::BoxedSpan,
-    trace::{Link, Span, SpanBuilder, SpanContext, SpanRef, Status, TraceContextExt},
+    trace::{Link, Span, SpanContext, SpanRef, Status, TraceContextExt},
 };
 
 use crate::{
@@ -130,22 +130,25 @@ impl ProcessSpan {
         attributes: Attributes,
         partition: Option<Box<KeyValue>>,
     ) -> Self {
-        let Call { at: start, mut parent, may_look, marked, .. } = call;
+        let Call { at: start, parent: mut base, may_look, marked, .. } = call;
         if marked {
             // They are another message's.
-            parent = parent.with_value(Marks::default());
+            base = base.with_value(Marks::default());
         }
-        let (base, ambient) = if parent.span().span_context().is_valid() {
-            (parent.with_remote_span_context(SpanContext::NONE), Some(parent))
-        } else {
-            (parent, None)
-        };
+        let mut ambient = None;
+        if base.span().span_context().is_valid() {
+            let without = base.with_remote_span_context(SpanContext::NONE);
+            ambient = Some(mem::replace(&mut base, without));
+        }
         let settings = operation.live.settings();
-        let (base, untrusted) = match arrival.headers {
-            None => (base, None),
-            Some(headers) if settings.untrusted => (base, Some(Box::new(operation.live.linked(headers)))),
-            Some(headers) => (operation.live.extract(base, headers), None),
-        };
+        let mut untrusted = None;
+        if let Some(headers) = arrival.headers {
+            if settings.untrusted {
+                untrusted = Some(Box::new(operation.live.linked(headers)));
+            } else {
+                base = operation.live.extract(base, headers);
+            }
+        }
         let rules = Rules {
             starts_anew: settings.correlation.starts_anew(|| arrival.past(start)),
             awaits_settlement: arrival.awaits_settlement,
@@ -174,7 +177,9 @@ impl ProcessSpan {
         let partition = metrics::partition(operation.live.settings(), &attributes.0);
         let span = (!operation.off)
             .then(|| {
-                operation.live.start(first.may_look, &parent, || Self::builder(&operation, start, attributes, links))
+                operation.live.start(first.may_look, &parent, || {
+                    operation.span(operation.name.kind.span_kind(), start, attributes, links)
+                })
             })
             .flatten();
         let current = match span {
@@ -208,7 +213,12 @@ impl ProcessSpan {
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
     pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
         let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        if attributes.0.is_empty() { self.operation.attributes(|_| ()).0 } else { attributes.0.clone() }
+        if !attributes.0.is_empty() {
+            return attributes.0.clone();
+        }
+        let mut attributes = self.operation.attributes();
+        self.operation.hook(&mut attributes);
+        attributes.0
     }
 
     /// What the message itself adds to its operation's attributes, as long as there is no span yet; for the span of the
@@ -457,7 +467,6 @@ impl ProcessSpan {
         if self.operation.off {
             return None;
         }
-        let creation = self.creation();
         let by_creation = self.continues_creation();
         let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.rules.starts_anew);
@@ -465,30 +474,20 @@ impl ProcessSpan {
         let span = self.operation.live.start(self.may_look, parent, || {
             // Linked where it is not the parent.
             let aside = by_creation || self.rules.starts_anew;
-            let ambient = self.ambient.as_ref().filter(|_| aside).map(|ambient| ambient.span().span_context().clone());
+            let ambient = self.ambient.as_ref().filter(|_| aside);
             let mut links = Vec::new();
-            if let Some(creation) = creation {
+            self.of_creation(|creation| {
                 links.reserve_exact(1 + usize::from(ambient.is_some()));
-                links.push(Link::with_context(creation));
-            }
-            links.extend(ambient.map(Link::with_context));
-            Self::builder(&self.operation, self.start, attributes, links)
+                links.extend(iter::once_with(|| Link::with_context(creation.clone())));
+            });
+            links.extend(ambient.map(|ambient| Link::with_context(ambient.span().span_context().clone())));
+            self.operation.span(self.operation.name.kind.span_kind(), self.start, attributes, links)
         })?;
         if let (false, Some(ambient)) = (by_creation, ambient) {
             let ambient = ambient.span().span_context().span_id();
             self.operation.live.loops.started_in(ambient, &self.operation);
         }
         Some(span)
-    }
-
-    #[inline]
-    fn builder(operation: &Operation, start: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {
-        let mut builder = SpanBuilder::from_name(operation.span_name.clone());
-        builder.span_kind = Some(operation.name.kind.span_kind());
-        builder.start_time = Some(start);
-        builder.attributes = Some(attributes.0);
-        builder.links = (!links.is_empty()).then_some(links);
-        builder
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use opentelemetry::{
     Context, InstrumentationScope, SpanId, StringValue, TraceId, otel_debug,
     propagation::{Extractor, Injector},
-    trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
+    trace::{Link, SpanContext, SpanKind, TraceContextExt},
 };
 
 use crate::{
@@ -52,12 +52,15 @@ impl Used {
 }
 
 /// The moment an operation was called: when, and inside which context. Proof that there is something to do.
+// In this order: it is made and moved for every message, and the padding after a time is in the way of a move that follows
+// at once.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Call {
-    pub(crate) at: SystemTime,
     pub(crate) parent: Context,
-    pub(crate) may_look: MayLook,
     processed: Option<Identity>,
+    pub(crate) at: SystemTime,
+    pub(crate) may_look: MayLook,
     /// The context has marks, of which those for a send are asked later.
     pub(crate) marked: bool,
 }
@@ -140,7 +143,8 @@ impl Telemetry {
     #[inline]
     pub fn call(&self) -> Option<Call> {
         let parent = Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()))?;
-        let (at, may_look) = self.live().enter()?;
+        let at = SystemTime::now();
+        let may_look = self.live().enter(at)?;
         let (processed, marked) = match parent.get::<Marks>() {
             None => (processed_here(), false),
             Some(marks) if marks.suppressed => return None,
@@ -367,14 +371,15 @@ impl Telemetry {
         let all = if operation.off {
             Attributes::default()
         } else {
-            operation.attributes(|all| {
-                attributes(all);
-                arrival.attributes(all);
-                if let Some(headers) = arrival.headers {
-                    let settings = live.settings();
-                    settings.capture.capture(headers, &settings.propagator, all);
-                }
-            })
+            let mut all = operation.attributes();
+            attributes(&mut all);
+            arrival.attributes(&mut all);
+            if let Some(headers) = arrival.headers {
+                let settings = live.settings();
+                settings.capture.capture(headers, &settings.propagator, &mut all);
+            }
+            operation.hook(&mut all);
+            all
         };
         let partition = metrics::partition(live.settings(), &all.0).map(Box::new);
         if let Some(instruments) = live.instruments().filter(|_| !operation.off) {
@@ -496,21 +501,13 @@ fn begin(
     let mut found = None;
     let mut attributes = Some(attributes);
     let span = live.start(call.may_look, parent, || {
-        let mut builder = SpanBuilder::from_name(operation.span_name.clone());
-        builder.span_kind = Some(kind);
-        builder.start_time = Some(call.at);
-        let all = operation.attributes(|all| {
-            if let Some(attributes) = attributes.take() {
-                attributes(all);
-            }
-        });
-        found = metrics::partition(settings, &all.0);
-        builder.attributes = Some(all.0);
-        let links: Vec<_> = links.collect();
-        if !links.is_empty() {
-            builder.links = Some(links);
+        let mut all = operation.attributes();
+        if let Some(attributes) = attributes.take() {
+            attributes(&mut all);
         }
-        builder
+        operation.hook(&mut all);
+        found = metrics::partition(settings, &all.0);
+        operation.span(kind, call.at, all, links.collect())
     });
     if let (true, Some(attributes)) = (settings.metric_partition, attributes) {
         let mut all = Attributes::default();

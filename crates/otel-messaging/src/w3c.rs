@@ -49,41 +49,30 @@ pub(crate) fn inject_baggage(baggage: &Baggage, headers: &mut dyn Injector) {
 #[inline]
 fn traceparent(span: &SpanContext) -> String {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    let mut write = |at: usize, bytes: &[u8]| {
-        for (two, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
-            two.copy_from_slice(&PAIRS[usize::from(*byte)]);
-        }
-    };
-    write(3, &span.trace_id().to_bytes());
-    write(36, &span.span_id().to_bytes());
-    write(53, &[(span.trace_flags() & TraceFlags::SAMPLED).to_u8()]);
+    let (trace, span_id) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
+    let (trace, span_id) = (trace.as_chunks().0, span_id.as_chunks().0);
+    for (at, four) in [3, 11, 19, 27, 36, 44].into_iter().zip(trace.iter().chain(span_id)) {
+        text[at..at + 8].copy_from_slice(&digits(u32::from_be_bytes(*four)));
+    }
+    if span.is_sampled() {
+        text[54] = b'1';
+    }
     // It is ASCII.
     String::from_utf8(text.to_vec()).unwrap_or_default()
 }
-
-/// Each byte as two digits.
-const PAIRS: [[u8; 2]; 256] = {
-    let hex = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [hex[byte >> 4], hex[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
 
 /// The context in `traceparent` and `tracestate`, if it is valid.
 #[inline]
 pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
     let text = headers.get(TRACEPARENT)?.trim_ascii().as_bytes();
     let (parts, more) = text.split_first_chunk::<55>()?;
-    if [2, 35, 52].iter().any(|&dash| parts[dash] != b'-') {
+    if parts[2] != b'-' || parts[35] != b'-' || parts[52] != b'-' {
         return None;
     }
-    let (version, flags) = (pair(&parts[..2])?, pair(&parts[53..])?);
-    let trace = u128::from(hex(&parts[3..19])?) << 64 | u128::from(hex(&parts[19..35])?);
-    let span = hex(&parts[36..52])?;
+    let [.., version, flags] =
+        number([b'0', b'0', b'0', b'0', parts[0], parts[1], parts[53], parts[54]])?.to_be_bytes();
+    let trace = u128::from(numbers(&parts[3..19])?) << 64 | u128::from(numbers(&parts[19..35])?);
+    let span = numbers(&parts[36..52])?;
     // Later versions may have more parts; version 0 has these, and 255 is none.
     if version == 0xff || !more.is_empty() && (version == 0 || more[0] != b'-') {
         return None;
@@ -94,24 +83,19 @@ pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
     span.is_valid().then_some(span)
 }
 
-/// The number that two digits are. Capital letters are no digits, here and below.
-#[inline]
-fn pair(digits: &[u8]) -> Option<u8> {
-    let at = PAIRS.iter().position(|pair| pair == digits)?;
-    u8::try_from(at).ok()
-}
-
 /// The number that sixteen digits are.
-#[inline]
-fn hex(digits: &[u8]) -> Option<u64> {
-    let (high, low) = digits.split_first_chunk()?;
-    Some(eight(*high)? << 32 | eight(low.try_into().ok()?)?)
+#[inline(always)]
+fn numbers(digits: &[u8]) -> Option<u64> {
+    Some(u64::from(number(*digits.first_chunk()?)?) << 32 | u64::from(number(*digits.last_chunk()?)?))
 }
 
-/// The number that eight digits are, all looked at together: each is a byte of one word.
-#[inline]
-fn eight(digits: [u8; 8]) -> Option<u64> {
-    const EACH: u64 = 0x0101_0101_0101_0101;
+// Eight digits are looked at together: each is a byte of one word.
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// The number that eight digits are. Capital letters are no digits.
+#[inline(always)]
+fn number(digits: [u8; 8]) -> Option<u32> {
     let digits = u64::from_be_bytes(digits);
     // '0' to '9' are 0x30 and more, 'a' to 'f' 0x61 and more: this bit tells which.
     let letters = digits >> 6 & EACH;
@@ -124,7 +108,18 @@ fn eight(digits: [u8; 8]) -> Option<u64> {
     }
     let twos = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
     let fours = (twos | twos >> 8) & 0x0000_ffff_0000_ffff;
-    Some((fours | fours >> 16) & 0xffff_ffff)
+    u32::try_from((fours | fours >> 16) & 0xffff_ffff).ok()
+}
+
+/// The digits of a number.
+#[inline(always)]
+fn digits(number: u32) -> [u8; 8] {
+    let fours = u64::from(number);
+    let twos = (fours | fours << 16) & 0x0000_ffff_0000_ffff;
+    let values = (twos | twos << 8) & 0x00ff_00ff_00ff_00ff;
+    let values = (values | values << 4) & (0x0f * EACH);
+    let letters = (values + 6 * EACH) >> 4 & EACH;
+    (values + u64::from(b'0') * EACH + u64::from(b'a' - b'0' - 10) * letters).to_be_bytes()
 }
 
 /// What W3C baggage allows: bytes in a header, and entries.
@@ -197,7 +192,7 @@ fn decoded(text: &str) -> Option<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{eight, pair};
+    use super::{digits, number};
 
     fn is_digit(byte: &u8) -> bool {
         matches!(byte, b'0'..=b'9' | b'a'..=b'f')
@@ -215,19 +210,21 @@ mod tests {
                 let mut digits = *b"00000000";
                 digits[place] = byte;
                 let expected = char::from(byte).to_digit(16).filter(|_| is_digit(&byte));
-                assert_eq!(eight(digits), expected.map(|digit| u64::from(digit) << (4 * (7 - place))));
+                assert_eq!(number(digits), expected.map(|digit| digit << (4 * (7 - place))));
             }
         }
     }
 
     proptest! {
         #[test]
-        fn digits_are_the_number_that_they_write(digits in prop::array::uniform8(nearly())) {
-            let text = std::str::from_utf8(&digits).ok().filter(|_| digits.iter().all(is_digit));
-            prop_assert_eq!(eight(digits), text.and_then(|text| u64::from_str_radix(text, 16).ok()));
-            prop_assert_eq!(pair(&digits[..2]).map(u64::from), digits[..2].iter().all(is_digit).then(|| {
-                u64::from_str_radix(std::str::from_utf8(&digits[..2]).unwrap(), 16).unwrap()
-            }));
+        fn digits_are_the_number_that_they_write(written in prop::array::uniform8(nearly())) {
+            let text = std::str::from_utf8(&written).ok().filter(|_| written.iter().all(is_digit));
+            prop_assert_eq!(number(written), text.and_then(|text| u32::from_str_radix(text, 16).ok()));
+        }
+
+        #[test]
+        fn a_number_is_written_in_its_digits(any in any::<u32>()) {
+            prop_assert_eq!(digits(any).to_vec(), format!("{any:08x}").into_bytes());
         }
     }
 }
