@@ -14,7 +14,7 @@ use crate::{
     client::Client,
     consumer::{BaseConsumer, ConsumerContext, StreamConsumer},
     context::Traced,
-    producer::{OwnedDeliveryResult, Pending, Reply},
+    producer::{OwnedDeliveryResult, Pending, Reply, Sent},
 };
 
 /// The client inside a raw producer or consumer, as ours.
@@ -45,35 +45,73 @@ pub(crate) fn raw_stream_consumer<C: ConsumerContext, R>(
     unsafe { Arc::from_raw(Arc::into_raw(ours).cast()) }
 }
 
-/// Set in the pointer that librdkafka carries when it points to a box of ours.
-const BOXED: usize = 1;
+/// What the lowest bits say of the pointer that librdkafka carries.
+#[derive(Clone, Copy)]
+enum Tag {
+    /// It is the user's, and nothing is told of the message.
+    Plain = 0b00,
+    /// It is a box of ours.
+    Boxed = 0b01,
+    /// It is the user's, and the message is [`Sent::silent`], seen or not.
+    Seen = 0b10,
+    Unseen = 0b11,
+}
 
-// Where nothing is told of a message, the user's opaque travels as it is. Where something is, or where the user's
-// pointer is odd, one box holds both and its pointer is marked in the bit that its alignment leaves free.
+impl Tag {
+    const BITS: usize = 0b11;
+
+    fn of(pointer: *mut c_void) -> Self {
+        match pointer.addr() & Self::BITS {
+            0b00 => Self::Plain,
+            0b01 => Self::Boxed,
+            0b10 => Self::Seen,
+            _ => Self::Unseen,
+        }
+    }
+
+    fn mark(self, pointer: *mut c_void) -> *mut c_void {
+        pointer.map_addr(|address| address | self as usize)
+    }
+
+    fn without(pointer: *mut c_void) -> *mut c_void {
+        pointer.map_addr(|address| address & !Self::BITS)
+    }
+}
+
+// Where there is little to know of a message, the user's opaque travels as it is, marked with that. Where there is more, or
+// where the user's pointer uses the bits of the mark, one box holds both: its alignment leaves them free.
 impl<D: IntoOpaque> IntoOpaque for Pending<D> {
     fn into_ptr(self) -> *mut c_void {
-        const { assert!(align_of::<Self>() > BOXED) };
-        let pending = match self {
-            Self { user, sent: None } => {
+        const { assert!(align_of::<Self>() > Tag::BITS) };
+        let little = match &self.sent {
+            None => Some(Tag::Plain),
+            Some(sent) => sent.as_silent().map(|seen| if seen { Tag::Seen } else { Tag::Unseen }),
+        };
+        let pending = match (little, self) {
+            (Some(tag), Self { user, sent }) => {
                 let user = user.into_ptr();
-                if user.addr() & BOXED == 0 {
-                    return user;
+                if let Tag::Plain = Tag::of(user) {
+                    return tag.mark(user);
                 }
                 // SAFETY: it comes from `into_ptr` of the same type and is taken back once.
-                Self { user: unsafe { D::from_ptr(user) }, sent: None }
+                Self { user: unsafe { D::from_ptr(user) }, sent }
             }
-            traced => traced,
+            (None, pending) => pending,
         };
-        Box::into_raw(Box::new(pending)).map_addr(|address| address | BOXED).cast()
+        Tag::Boxed.mark(Box::into_raw(Box::new(pending)).cast())
     }
 
     unsafe fn from_ptr(pointer: *mut c_void) -> Self {
-        if pointer.addr() & BOXED == 0 {
-            // SAFETY: unmarked, so it is what the user's `into_ptr` gave, and our caller takes it back once.
-            return Self { user: unsafe { D::from_ptr(pointer) }, sent: None };
-        }
-        // SAFETY: marked, so it is a box that `into_ptr` made, and our caller takes it back once.
-        *unsafe { Box::from_raw(pointer.map_addr(|address| address & !BOXED).cast::<Self>()) }
+        let (tag, pointer) = (Tag::of(pointer), Tag::without(pointer));
+        let sent = match tag {
+            // SAFETY: marked so, it is a box that `into_ptr` made, and our caller takes it back once.
+            Tag::Boxed => return *unsafe { Box::from_raw(pointer.cast::<Self>()) },
+            Tag::Plain => None,
+            Tag::Seen => Some(Sent::silent(true)),
+            Tag::Unseen => Some(Sent::silent(false)),
+        };
+        // SAFETY: without the mark it is what the user's `into_ptr` gave, and our caller takes it back once.
+        Self { user: unsafe { D::from_ptr(pointer) }, sent }
     }
 }
 
@@ -169,33 +207,31 @@ mod tests {
         }
     }
 
-    fn pending(pointer: usize, traced: bool) -> Pending<Counted> {
+    /// Of a message that is told of.
+    fn told() -> Option<Sent> {
         let kafka = Kafka::new();
-        let tracer = opentelemetry::trace::noop::NoopTracerProvider::new();
-        kafka.instrument(Instrumentation::builder().tracer_provider(tracer).build());
-        let call = traced.then(|| kafka.call().unwrap());
-        let record = BaseRecord::<(), (), _>::with_opaque_to("orders", Counted::new(pointer));
-        kafka.begin(call, record).delivery_opaque
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
+        kafka.instrument(Instrumentation::builder().tracer_provider(provider).build());
+        kafka.begin(kafka.call(), BaseRecord::<(), (), ()>::to("orders")).delivery_opaque.sent
     }
 
     #[test]
     fn an_opaque_comes_back_whatever_its_pointer_and_is_boxed_only_where_it_must_be() {
-        for (pointer, traced) in [0, 1, 2, 3, 8, usize::MAX - 1, usize::MAX]
-            .into_iter()
-            .flat_map(|pointer| [(pointer, false), (pointer, true)])
-        {
-            let opaque = black_box(pending(pointer, traced).into_ptr());
-            let boxed = opaque.addr() & BOXED != 0;
-            assert_eq!(boxed, traced || pointer & 1 == 1, "{pointer} {traced}");
-            if !boxed {
-                assert_eq!(opaque.addr(), pointer);
+        for pointer in [0, 1, 2, 3, 4, 8, usize::MAX - 3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
+            for sent in [None, Some(Sent::silent(true)), Some(Sent::silent(false)), told()] {
+                let silent = sent.as_ref().map(Sent::as_silent);
+                let must = silent == Some(None) || pointer & Tag::BITS != 0;
+                let opaque = black_box(Pending { user: Counted::new(pointer), sent }.into_ptr());
+                let boxed = matches!(Tag::of(opaque), Tag::Boxed);
+                assert_eq!(boxed, must, "{pointer} {silent:?}");
+                assert!(boxed || opaque.addr() & !Tag::BITS == pointer);
+                assert_eq!(ALIVE.load(Ordering::Relaxed), 1);
+                // SAFETY: made by `into_ptr` above, taken back once.
+                let back = unsafe { Pending::<Counted>::from_ptr(opaque) };
+                assert_eq!((back.user.0, back.sent.as_ref().map(Sent::as_silent)), (pointer, silent));
+                drop(back);
+                assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
             }
-            assert_eq!(ALIVE.load(Ordering::Relaxed), 1);
-            // SAFETY: made by `into_ptr` above, taken back once.
-            let back = unsafe { Pending::<Counted>::from_ptr(opaque) };
-            assert_eq!((back.user.0, back.sent.is_some()), (pointer, traced));
-            drop(back);
-            assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
         }
     }
 

@@ -26,7 +26,7 @@ use rdkafka::{
     types::RDKafka,
 };
 
-use crate::{brokers::Brokers, error::error_type, headers::Arrived, native};
+use crate::{brokers::Brokers, error::error_type, headers::Arrived, lineage::Lineage, native};
 
 const CREATE: OperationName = OperationName::create("create");
 const SEND: OperationName = OperationName::send("send");
@@ -209,10 +209,15 @@ impl Kafka {
     #[inline]
     fn hand_out_any(&self, call: Call, message: &impl Message, headers: Option<&BorrowedHeaders>) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
-        let headers = headers.map(Arrived::new);
-        let lineage = headers.as_ref().map(|headers| headers.lineage).unwrap_or_default();
-        let mut arrival =
-            Arrival::new(headers.as_ref().map(|headers| headers as _)).dead_lettered(lineage.dead_lettered);
+        let arrived;
+        let (mut arrival, lineage) = match headers {
+            None => (Arrival::new(None), Lineage::default()),
+            Some(headers) => {
+                arrived = Arrived::new(headers);
+                (Arrival::new(Some(&arrived)), arrived.lineage)
+            }
+        };
+        arrival = arrival.dead_lettered(lineage.dead_lettered);
         if self.telemetry.asks_for_age()
             && let Some((at, clock)) = sent_at(message.timestamp())
         {

@@ -19,7 +19,7 @@ pub use self::{
 };
 pub(crate) use self::{
     future_producer::OwnedDeliveryResult,
-    pending::{Pending, Reply},
+    pending::{Pending, Reply, Sent},
 };
 
 /// Producer-specific context; see `rdkafka::producer::ProducerContext`, which has the same items.

@@ -35,7 +35,8 @@ pub struct Reply(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 /// A send whose answer is awaited.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    span: ClientSpan,
+    /// None where nobody is told.
+    span: Option<ClientSpan>,
     written: Written,
     /// The span says the partition already.
     partition_told: bool,
@@ -61,7 +62,7 @@ impl Kafka {
         D: rdkafka::IntoOpaque,
     {
         let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
-        let sent = call.map(|call| {
+        let sent = call.and_then(|call| {
             let content = (key.map(ToBytes::to_bytes), payload.map(ToBytes::to_bytes));
             let partition = partition.filter(|partition| *partition >= 0);
             self.sent(call, topic, partition, content, &mut headers)
@@ -77,7 +78,7 @@ impl Kafka {
         partition: Option<i32>,
         (key, payload): (Option<&[u8]>, Option<&[u8]>),
         headers: &mut Option<OwnedHeaders>,
-    ) -> Sent {
+    ) -> Option<Sent> {
         let operation = self.send_operation(topic);
         let body = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
         let size = OVERHEAD + body + headers.as_ref().map_or(0, |headers| native::size(headers.as_borrowed()));
@@ -92,7 +93,15 @@ impl Kafka {
             self.of_content(attributes, key, payload);
         });
         let written = headers.written();
-        Sent { span, written, partition_told: partition.is_some(), cluster_told: cluster.is_some(), seen: true }
+        let span = Some(span).filter(|span| !span.is_silent());
+        let is_something = span.is_some() || !matches!(written, Written::Nothing);
+        is_something.then_some(Sent {
+            span,
+            written,
+            partition_told: partition.is_some(),
+            cluster_told: cluster.is_some(),
+            seen: true,
+        })
     }
 }
 
@@ -123,7 +132,9 @@ impl<D> Pending<D> {
     /// librdkafka did not take the message. The span fails, and the headers become what the user sent.
     pub(crate) fn refused(self, error: &KafkaError, headers: &mut Option<OwnedHeaders>) -> D {
         if let Some(Sent { span, written, .. }) = self.sent {
-            span.fail(error_type(error), error);
+            if let Some(span) = span {
+                span.fail(error_type(error), error);
+            }
             written.undo(headers);
         }
         self.user
@@ -131,39 +142,52 @@ impl<D> Pending<D> {
 }
 
 impl Sent {
+    /// Of a message of which nobody is told, and which had no headers before: all that is to be known of it then is whether
+    /// the user sees it in a successful report.
+    pub(crate) fn silent(seen: bool) -> Self {
+        Self { span: None, written: Written::All, partition_told: false, cluster_told: false, seen }
+    }
+
+    /// Whether it is [`silent`](Self::silent), and `seen`.
+    pub(crate) fn as_silent(&self) -> Option<bool> {
+        (self.span.is_none() && matches!(self.written, Written::All)).then_some(self.seen)
+    }
+
     fn delivered(self, kafka: &Kafka, result: &DeliveryResult<'_>) {
-        let Self { mut span, written, partition_told, cluster_told, seen } = self;
+        let Self { span, written, partition_told, cluster_told, seen } = self;
         let (Ok(message) | Err((_, message))) = result;
-        // Negative where the broker said nothing: a failure, or `acks=0`.
-        let (partition, offset) = (message.partition(), message.offset());
-        if partition >= 0 && !partition_told {
-            span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
-        }
-        if offset >= 0 {
-            span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
-        }
-        // Only of a broker that has answered is it known which cluster it is of.
-        if !cluster_told
-            && result.is_ok()
-            && let Some(cluster) = kafka.cluster(message)
-        {
-            span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
-        }
-        if result.is_ok()
-            && let Some(address) = kafka.brokers.find(native::broker_id(message))
-        {
-            let is_peer = address.is_peer();
-            let Address { host, port } = address;
-            if is_peer {
-                span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
-                span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+        if let Some(mut span) = span {
+            // Negative where the broker said nothing: a failure, or `acks=0`.
+            let (partition, offset) = (message.partition(), message.offset());
+            if partition >= 0 && !partition_told {
+                span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
             }
-            span.set(attribute::SERVER_ADDRESS, host);
-            span.set(attribute::SERVER_PORT, i64::from(port));
-        }
-        match result {
-            Ok(_) => span.succeed(),
-            Err((error, _)) => span.fail(error_type(error), error),
+            if offset >= 0 {
+                span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+            }
+            // Only of a broker that has answered is it known which cluster it is of.
+            if !cluster_told
+                && result.is_ok()
+                && let Some(cluster) = kafka.cluster(message)
+            {
+                span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
+            }
+            if result.is_ok()
+                && let Some(address) = kafka.brokers.find(native::broker_id(message))
+            {
+                let is_peer = address.is_peer();
+                let Address { host, port } = address;
+                if is_peer {
+                    span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
+                    span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+                }
+                span.set(attribute::SERVER_ADDRESS, host);
+                span.set(attribute::SERVER_PORT, i64::from(port));
+            }
+            match result {
+                Ok(_) => span.succeed(),
+                Err((error, _)) => span.fail(error_type(error), error),
+            }
         }
         if seen || result.is_err() {
             written.undo_reported(message);
