@@ -10,11 +10,12 @@ use opentelemetry::{
     propagation::Injector,
     trace::{FutureExt, TraceContextExt},
 };
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use otel_rdkafka::{
-    ClientContext, Message,
+    ClientContext, Message, Timestamp,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
-    otel::HeaderInjector,
+    message::{Header, OwnedHeaders, OwnedMessage},
+    otel::{HeaderInjector, Instrumentation, Propagation},
     producer::{
         BaseProducer, BaseRecord, DeliveryResult, FutureProducer, FutureRecord, Partitioner, Producer, ProducerContext,
         PurgeConfig, ThreadedProducer,
@@ -363,6 +364,44 @@ fn a_context_written_for_the_raw_client_works() {
     producer.flush(Duration::from_secs(10)).unwrap();
     assert_eq!(*seen.lock().unwrap(), [(5, None)]);
     assert_eq!(test.span("send orders").attributes.len(), 8);
+}
+
+/// With neither a recorded span nor a measurement, the user's opaque travels alone.
+#[test]
+fn a_message_of_which_nobody_is_told_comes_back_as_it_was_given() {
+    let test = Test::with_sdk(Sdk::with_sampler(Sampler::AlwaysOff));
+    let silent = || {
+        let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
+        Instrumentation::builder().tracer_provider(tracer).without_metrics().propagation(Propagation::W3c).build()
+    };
+    let seen = ForeignSeen::default();
+    let producer: BaseProducer<Foreign> = test.config().create_with_context(Foreign(seen.clone())).unwrap();
+    let producer = producer.with_instrumentation(silent());
+    // Numbers that leave room for a mark, and such as do not.
+    for opaque in 4..8 {
+        let record = BaseRecord::<(), str, _>::with_opaque_to(&test.topic, opaque).payload("x");
+        producer.send(record).unwrap();
+    }
+    producer
+        .send(BaseRecord::<(), str, _>::with_opaque_to(&test.topic, 8).payload("x").headers(two_headers()))
+        .unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let given =
+        headers(&OwnedMessage::new(None, None, String::new(), Timestamp::NotAvailable, 0, 0, Some(two_headers())));
+    let mut expected: Vec<_> = (4..8).map(|opaque| (opaque, None)).collect();
+    expected.push((8, Some(given)));
+    assert_eq!(*seen.lock().unwrap(), expected);
+
+    let producer: FutureProducer = test.config().create().unwrap();
+    let producer = producer.with_instrumentation(silent());
+    let record = FutureRecord::<(), str>::to(&test.topic).payload("x");
+    let delivery = futures::executor::block_on(producer.send(record, Duration::from_secs(10))).unwrap();
+    assert_eq!((delivery.partition, delivery.offset), (0, 5));
+    // What was sent carries the decision.
+    for message in test.on_the_wire(6) {
+        let (name, value) = headers(&message).pop().unwrap();
+        assert!(name == "traceparent" && value.ends_with("-00"), "{name}: {value}");
+    }
 }
 
 struct Fixed(LastPartition);
