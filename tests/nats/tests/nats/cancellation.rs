@@ -1,12 +1,12 @@
 //! Futures that are dropped: before, during and after.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, task::Poll, time::Duration};
 
-use futures::poll;
+use futures::{StreamExt, future::poll_fn, poll};
 use otel_async_nats::{ConnectOptions, jetstream};
 use support::{Sdk, attribute};
 
-use crate::{connect, durable, next, server, stream_of, unique};
+use crate::{connect, connect_with, durable, next, server, stream_of, unique, within};
 
 /// Asserts that there is this one span, ended without error, and says whether its outcome is unknown.
 fn only_span_is_unknown(sdk: &Sdk, name: &str) -> bool {
@@ -103,10 +103,24 @@ async fn a_stream_that_is_waited_for_in_vain_loses_nothing() {
     let subject = unique("orders");
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
     for _ in 0..3 {
-        let waited = tokio::time::timeout(Duration::from_millis(5), futures::StreamExt::next(&mut subscriber)).await;
+        let waited = tokio::time::timeout(Duration::from_millis(5), subscriber.next()).await;
         assert!(waited.is_err());
     }
     client.get_ref().publish(subject.clone(), "1".into()).await.unwrap();
     assert_eq!(next(&mut subscriber).await.payload, "1");
     assert!(!only_span_is_unknown(&sdk, &format!("process {subject}")));
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_keeps_no_span_open() {
+    let sdk = Sdk::new();
+    // Waits are told of where they are measured.
+    let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
+    let (stream, _) = stream_of(&context).await;
+    let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
+    let request = sdk.app_span("request");
+    let waits = poll_fn(|cx| Poll::Ready(within(&request, || messages.poll_next_unpin(cx).is_pending()))).await;
+    assert!(waits);
+    drop(request);
+    assert!(!only_span_is_unknown(&sdk, "request"));
 }

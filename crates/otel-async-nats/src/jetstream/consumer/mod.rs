@@ -7,6 +7,7 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     sync::Arc,
+    time::SystemTime,
 };
 
 use async_nats::datetime::DateTime;
@@ -177,30 +178,40 @@ impl Feed {
 
 impl Feed {
     /// The application asks a stream for its next message: notes since when, if somebody wants to know.
-    fn asks(&self, asked: &mut Option<Call>) {
+    fn asks(&self, asked: &mut Option<SystemTime>) {
         if self.pulled && asked.is_none() && self.client.telemetry().tells_polls() {
-            *asked = self.client.telemetry().call_on_message();
+            *asked = Some(SystemTime::now());
         }
+    }
+
+    /// The moment of a poll that began then, if it is known.
+    fn polled(&self, asked: Option<SystemTime>) -> Option<Call> {
+        let call = self.client.telemetry().call_on_message()?;
+        let began = asked.unwrap_or(call.at());
+        Some(call.since(began))
     }
 
     /// What a stream gave when it was asked.
     fn came<E: ErrorType + fmt::Display>(
         &self,
-        asked: Option<Call>,
+        asked: Option<SystemTime>,
         result: Result<async_nats::jetstream::Message, E>,
     ) -> Result<Message, E> {
         match result {
             Ok(message) => {
                 let message = self.hand_out(message);
-                if let (Some(call), Some(delivery)) = (asked, message.message.delivery()) {
+                if let (Some(_), Some(delivery)) = (asked, message.message.delivery())
+                    && let Some(call) = self.polled(asked)
+                {
                     self.source.polled(self.client.get_ref(), call, &message.message.subject, delivery);
                 }
                 Ok(message)
             }
             Err(error) => {
                 // A failure is told of whoever else wants to know.
-                let call = asked.or_else(|| self.pulled.then(|| self.client.telemetry().call_on_message()).flatten());
-                if let Some(call) = call {
+                if self.pulled
+                    && let Some(call) = self.polled(asked)
+                {
                     let span = self.source.polled_in_vain(self.client.get_ref(), call);
                     span.fail(error.error_type(), &error);
                 }
@@ -217,8 +228,8 @@ macro_rules! messages {
         pub struct $name {
             inner: $inner,
             feed: Feed,
-            /// Since when the next message is asked for.
-            asked: Option<Call>,
+            /// Since when the next message is asked for. Not a call, whose context may hold a span that ends when it is let go.
+            asked: Option<std::time::SystemTime>,
         }
 
         impl $name {

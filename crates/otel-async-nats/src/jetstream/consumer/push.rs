@@ -8,7 +8,6 @@ use std::{
 };
 
 use async_nats::jetstream::consumer::{self, StreamError};
-use otel_messaging::adapter::Call;
 
 use crate::jetstream::{
     Message,
