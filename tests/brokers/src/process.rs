@@ -205,7 +205,7 @@ pub(crate) mod tests {
         let thief = RefCell::new(None);
         let process = Process::start(kind, |folder, ports| {
             if thief.borrow().is_none() {
-                *thief.borrow_mut() = Some(TcpListener::bind(("127.0.0.1", ports[taken])).unwrap());
+                *thief.borrow_mut() = Some(take(ports[taken]));
             }
             prepare(folder, ports)
         })
@@ -213,5 +213,19 @@ pub(crate) mod tests {
         assert!((kind.answers)(process.address()));
         let thief = thief.into_inner().unwrap().local_addr().unwrap();
         assert_ne!(process.address(), thief.to_string());
+    }
+
+    /// Takes a port that was found free. A program that another thread starts has a copy of what was listened on to find
+    /// that out, until it runs.
+    fn take(port: u16) -> TcpListener {
+        let start = Instant::now();
+        loop {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < STOPPED => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                taken => return taken.unwrap(),
+            }
+        }
     }
 }
