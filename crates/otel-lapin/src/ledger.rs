@@ -77,17 +77,24 @@ impl Remains {
 impl Ledger {
     /// Remembers a message that is handed out.
     pub(crate) fn enter(&self, message: &Arc<Handed>, acker: &lapin::Acker) {
-        let mut state = self.state();
-        state.era.get_or_insert_with(|| acker.clone());
-        let entry = Entry { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None };
-        state.entries.insert(message.tag, entry);
-        if state.entries.len() > LIMIT
-            && let Some((tag, forgotten)) = state.entries.pop_first()
-        {
-            // It may be settled all the same: nobody will know.
+        let forgotten = {
+            let mut state = self.state();
+            state.era.get_or_insert_with(|| acker.clone());
+            let entry = Entry { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None };
+            state.entries.insert(message.tag, entry);
+            let forgotten = if state.entries.len() > LIMIT { state.entries.pop_first() } else { None };
+            if let Some((tag, _)) = forgotten {
+                let (first, last) = state.forgotten.unwrap_or((tag, tag));
+                state.forgotten = Some((first.min(tag), last.max(tag)));
+            }
+            forgotten
+        };
+        // It may be settled all the same: by its tag, nobody will know.
+        if let Some((_, forgotten)) = forgotten {
             forgotten.discharge();
-            let (first, last) = state.forgotten.unwrap_or((tag, tag));
-            state.forgotten = Some((first.min(tag), last.max(tag)));
+            if let Some(message) = forgotten.message.upgrade() {
+                message.span.may_settle_elsewhere();
+            }
         }
     }
 

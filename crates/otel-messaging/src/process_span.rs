@@ -61,20 +61,14 @@ pub struct ProcessSpan {
     /// Nothing is left to end: it happened, or it is a batch's to end.
     ended: AtomicBool,
     settled: AtomicBool,
-    rules: Rules,
+    /// Let go of unsettled it counts as dropped.
+    awaits_settlement: AtomicBool,
+    /// The policy says that it is only linked to what the sender left, and the root of a new trace.
+    starts_anew: bool,
     /// Where its metrics tell it; most do not.
     pub(crate) partition: Option<Box<KeyValue>>,
     /// The loop that has the message in hand.
     pub(crate) hand: Option<Arc<Hand>>,
-}
-
-/// What the message's past and the policy say of it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Rules {
-    /// Only linked to what the sender left, and the root of a new trace.
-    starts_anew: bool,
-    /// Let go of unsettled it counts as dropped.
-    awaits_settlement: bool,
 }
 
 /// What is current for a handler, and whose the span in it is.
@@ -149,10 +143,7 @@ impl ProcessSpan {
                 base = operation.live.extract(base, headers);
             }
         }
-        let rules = Rules {
-            starts_anew: settings.correlation.starts_anew(|| arrival.past(start)),
-            awaits_settlement: arrival.awaits_settlement,
-        };
+        let starts_anew = settings.correlation.starts_anew(|| arrival.past(start));
         Self {
             may_look,
             operation,
@@ -164,7 +155,8 @@ impl ProcessSpan {
             context: OnceLock::new(),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            rules,
+            awaits_settlement: AtomicBool::new(arrival.awaits_settlement),
+            starts_anew,
             partition,
             hand: sequential::here(),
         }
@@ -197,7 +189,8 @@ impl ProcessSpan {
             context: OnceLock::from(current),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            rules: Rules::default(),
+            awaits_settlement: AtomicBool::new(false),
+            starts_anew: false,
             partition: partition.map(Box::new),
             hand: None,
         }
@@ -360,6 +353,12 @@ impl ProcessSpan {
         self.settled.store(true, Ordering::Release);
     }
 
+    /// The message may be settled where nobody here sees it: letting go of it says nothing from now on. A settlement that is
+    /// seen is noted all the same.
+    pub fn may_settle_elsewhere(&self) {
+        self.awaits_settlement.store(false, Ordering::Release);
+    }
+
     #[inline]
     fn finish(&self, error: Option<Failure<'_>>) {
         if self.has_ended() {
@@ -432,14 +431,14 @@ impl ProcessSpan {
     ///
     /// The process span says nothing of the settlement then: it ends before.
     pub fn unsettled(&self) -> Option<Unsettled> {
-        let awaited = self.rules.awaits_settlement && !self.settled.swap(true, Ordering::AcqRel);
+        let awaited = self.awaits_settlement.load(Ordering::Acquire) && !self.settled.swap(true, Ordering::AcqRel);
         awaited.then(|| Unsettled { operation: self.operation.clone(), discharged: AtomicBool::new(false) })
     }
 
     /// The last part of the message is gone and nobody settled it.
     #[inline]
     fn dropped(&self) {
-        if !self.rules.awaits_settlement || self.settled.swap(true, Ordering::AcqRel) {
+        if !self.awaits_settlement.load(Ordering::Acquire) || self.settled.swap(true, Ordering::AcqRel) {
             return;
         }
         if let Some(span) = self.context.get().and_then(Current::recorded)
@@ -455,7 +454,7 @@ impl ProcessSpan {
     fn continues_creation(&self) -> bool {
         let settings = self.operation.live.settings();
         match settings.correlation {
-            _ if self.rules.starts_anew || settings.untrusted => false,
+            _ if self.starts_anew || settings.untrusted => false,
             Correlation::Link => false,
             Correlation::ParentIfNoAmbient | Correlation::Auto(_) => self.ambient.is_none(),
             Correlation::Parent => self.creation().is_some(),
@@ -469,11 +468,11 @@ impl ProcessSpan {
         }
         let by_creation = self.continues_creation();
         let root = Context::new();
-        let ambient = self.ambient.as_ref().filter(|_| !self.rules.starts_anew);
+        let ambient = self.ambient.as_ref().filter(|_| !self.starts_anew);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
         let span = self.operation.live.start(self.may_look, parent, || {
             // Linked where it is not the parent.
-            let aside = by_creation || self.rules.starts_anew;
+            let aside = by_creation || self.starts_anew;
             let ambient = self.ambient.as_ref().filter(|_| aside);
             let mut links = Vec::new();
             self.of_creation(|creation| {
@@ -553,7 +552,7 @@ impl Drop for ProcessSpan {
         }
         // Nobody needed a context: the span alone will do.
         let mut attributes = mem::take(self.attributes.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if self.rules.awaits_settlement && !*self.settled.get_mut() {
+        if *self.awaits_settlement.get_mut() && !*self.settled.get_mut() {
             attributes.set(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str());
         }
         self.dropped();

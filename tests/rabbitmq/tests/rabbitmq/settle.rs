@@ -385,18 +385,19 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
         confirm.await.unwrap();
     }
     let mut consumer = rabbit.consume(&queue).await;
-    // The first two are forgotten.
-    for _ in 0..REMEMBERED + 2 {
+    // The first two are forgotten, one of them at hand.
+    let first = next(&mut consumer).await;
+    for _ in 0..REMEMBERED + 1 {
         drop(next(&mut consumer).await);
     }
-    assert_eq!(rabbit.sdk.spans().len(), REMEMBERED + 2);
+    assert_eq!(rabbit.sdk.spans().len(), REMEMBERED + 1);
     // One of the forgotten, then the other with one that is known: after these all are known that are left.
     for tag in [1, 3, 4, 6] {
         rabbit.channel.basic_ack(tag, MULTIPLE).await.unwrap();
     }
     rabbit.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: false }).await.unwrap();
     let spans = rabbit.sdk.spans();
-    let told: Vec<_> = spans[REMEMBERED + 2..]
+    let told: Vec<_> = spans[REMEMBERED + 1..]
         .iter()
         .map(|span| {
             let count = value_of(span, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(|count| count.to_string());
@@ -407,6 +408,7 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
     let uncounted = |links: usize| (links, None, "ack".to_owned());
     let rest = (128, Some((REMEMBERED - 4).to_string()), "nack".to_owned());
     assert_eq!(told, [uncounted(0), uncounted(1), counted(1, 1), counted(2, 2), rest]);
+    drop(first);
     let settled: Vec<_> = rabbit
         .measured("otel_messaging.deliveries")
         .iter()
