@@ -5,6 +5,10 @@ use std::fmt;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::adapter::{CONTEXT_HEADERS, Headers, Room, context_header};
+use serde::{
+    Deserialize,
+    de::value::{self, StringDeserializer},
+};
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -326,7 +330,11 @@ fn remove(headers: &mut HeaderMap, key: &str) {
 fn header_value(value: String) -> Option<HeaderValue> {
     // Without a way out, so that many are looked at together.
     let printable = value.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
-    if printable { Some(value.into()) } else { value.parse().ok() }
+    if !printable {
+        return value.parse().ok();
+    }
+    // The client's other ways to take a text look through it once more, letter by letter.
+    HeaderValue::deserialize(StringDeserializer::<value::Error>::new(value)).ok()
 }
 
 #[inline]
