@@ -440,35 +440,37 @@ impl Operation {
         Some(name_of(&common)).filter(|name| !name.is_empty()).map(Arc::from)
     }
 
-    /// The operation's attributes, with room for those of one message.
+    /// The operation's attributes, those of one message, and what the user's hook makes of them.
     #[inline(always)]
-    pub(crate) fn attributes(&self) -> Attributes {
-        let mut attributes = Vec::with_capacity(self.fixed() + SPARE);
-        attributes.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
-        attributes.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
-        attributes.extend_from_slice(&self.rest);
-        Attributes(attributes)
-    }
-
-    /// Lets the user's hook add to them, when they are complete.
-    #[inline]
-    pub(crate) fn hook(&self, attributes: &mut Attributes) {
+    pub(crate) fn attributes(&self, own: impl FnOnce(&mut Attributes)) -> Attributes {
+        let mut all = Attributes(Vec::with_capacity(self.fixed() + SPARE));
+        all.0.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
+        all.0.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
+        all.0.extend_from_slice(&self.rest);
+        own(&mut all);
         if let Some(hook) = &self.live.settings().hook {
-            let own = attributes.0.len();
-            shield(|| hook(self, attributes));
-            attributes.replace_from(own);
+            let before = all.0.len();
+            shield(|| hook(self, &mut all));
+            all.replace_from(before);
         }
+        all
     }
 
     /// What one of its spans is started with.
     #[inline(always)]
-    pub(crate) fn span(&self, kind: SpanKind, at: SystemTime, attributes: Attributes, links: Vec<Link>) -> SpanBuilder {
+    pub(crate) fn span(
+        &self,
+        kind: SpanKind,
+        at: SystemTime,
+        attributes: Attributes,
+        links: Option<Vec<Link>>,
+    ) -> SpanBuilder {
         SpanBuilder {
             name: self.span_name.clone(),
             span_kind: Some(kind),
             start_time: Some(at),
             attributes: Some(attributes.0),
-            links: (!links.is_empty()).then_some(links),
+            links,
             ..SpanBuilder::default()
         }
     }

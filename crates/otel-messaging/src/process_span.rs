@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    fmt, iter, mem,
+    fmt, mem, slice,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -66,7 +66,7 @@ pub struct ProcessSpan {
     /// The policy says that it is only linked to what the sender left, and the root of a new trace.
     starts_anew: bool,
     /// Where its metrics tell it; most do not.
-    pub(crate) partition: Option<Box<KeyValue>>,
+    partition: Option<Box<KeyValue>>,
     /// The loop that has the message in hand.
     pub(crate) hand: Option<Arc<Hand>>,
 }
@@ -97,9 +97,10 @@ impl Current {
         if span.is_recording() {
             return Self { context: base.with_span(span), span: Whose::Own };
         }
-        let context = base.with_remote_span_context(span.span_context().clone());
+        // Copied first, since what is moved the moment it was written is waited for.
+        let which = span.span_context().clone();
         end(&mut span, None);
-        Self { context, span: Whose::Unrecorded }
+        Self { context: base.with_remote_span_context(which), span: Whose::Unrecorded }
     }
 
     /// The span, where it is this one's to change and somebody sees it.
@@ -121,8 +122,7 @@ impl ProcessSpan {
         call: Call,
         operation: Arc<Operation>,
         arrival: Arrival<'_>,
-        attributes: Attributes,
-        partition: Option<Box<KeyValue>>,
+        attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
         let Call { at: start, parent: mut base, may_look, marked, .. } = call;
         if marked {
@@ -144,14 +144,24 @@ impl ProcessSpan {
             }
         }
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(start));
+        let mut told = Attributes::default();
+        if !operation.off {
+            told = operation.attributes(|all| {
+                attributes(all);
+                arrival.attributes(all);
+                if let Some(headers) = arrival.headers {
+                    settings.capture.capture(headers, &settings.propagator, all);
+                }
+            });
+        }
+        let partition = metrics::partition(settings, &told.0).map(Box::new);
         Self {
             may_look,
-            operation,
             start,
             base,
             ambient,
             untrusted,
-            attributes: Mutex::new(attributes),
+            attributes: Mutex::new(told),
             context: OnceLock::new(),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
@@ -159,6 +169,7 @@ impl ProcessSpan {
             starts_anew,
             partition,
             hand: sequential::here(),
+            operation,
         }
     }
 
@@ -170,7 +181,7 @@ impl ProcessSpan {
         let span = (!operation.off)
             .then(|| {
                 operation.live.start(first.may_look, &parent, || {
-                    operation.span(operation.name.kind.span_kind(), start, attributes, links)
+                    operation.span(operation.name.kind.span_kind(), start, attributes, Some(links))
                 })
             })
             .flatten();
@@ -209,9 +220,7 @@ impl ProcessSpan {
         if !attributes.0.is_empty() {
             return attributes.0.clone();
         }
-        let mut attributes = self.operation.attributes();
-        self.operation.hook(&mut attributes);
-        attributes.0
+        self.operation.attributes(|_| ()).0
     }
 
     /// What the message itself adds to its operation's attributes, as long as there is no span yet; for the span of the
@@ -420,10 +429,24 @@ impl ProcessSpan {
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         if let (Some(instruments), Some(ended_at)) = (self.instruments(), ended_at) {
             let took = between(self.start, ended_at);
-            let more = self.partition.as_deref().map_or(&[][..], std::slice::from_ref);
-            let particulars = Particulars { error_type, more };
-            metrics::processed(instruments, &self.operation.series, took, &particulars);
+            metrics::processed(instruments, &self.operation.series, took, &self.particulars(error_type));
         }
+    }
+
+    /// Measures that the message is handed out.
+    #[inline]
+    pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
+        if let Some(instruments) = self.instruments() {
+            let series = &self.operation.series;
+            metrics::consumed(instruments, series, &self.particulars(None));
+            if let Some((time, clock)) = arrival.queue_time(self.start) {
+                metrics::queue_time(instruments, series, time, clock);
+            }
+        }
+    }
+
+    fn particulars<'a>(&'a self, error_type: Option<&'a str>) -> Particulars<'a> {
+        Particulars { error_type, more: self.partition.as_deref().map(slice::from_ref).unwrap_or_default() }
     }
 
     /// Has the message's settlement outlive the message, where something else can settle it still: its number, for
@@ -474,12 +497,11 @@ impl ProcessSpan {
             // Linked where it is not the parent.
             let aside = by_creation || self.starts_anew;
             let ambient = self.ambient.as_ref().filter(|_| aside);
-            let mut links = Vec::new();
-            self.of_creation(|creation| {
-                links.reserve_exact(1 + usize::from(ambient.is_some()));
-                links.extend(iter::once_with(|| Link::with_context(creation.clone())));
-            });
-            links.extend(ambient.map(|ambient| Link::with_context(ambient.span().span_context().clone())));
+            let link = |context: &SpanContext| Link::with_context(context.clone());
+            let mut links = self.of_creation(|creation| vec![link(creation)]);
+            if let Some(ambient) = ambient {
+                links.get_or_insert_default().push(link(ambient.span().span_context()));
+            }
             self.operation.span(self.operation.name.kind.span_kind(), self.start, attributes, links)
         })?;
         if let (false, Some(ambient)) = (by_creation, ambient) {

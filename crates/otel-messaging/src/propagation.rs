@@ -117,11 +117,13 @@ impl Propagator {
     pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, malformed: impl FnOnce()) -> Context {
         match self {
             Self::W3c => {
+                // Read first, since what is moved the moment it was written is waited for.
+                let creation = w3c::span_context(headers);
                 let context = match w3c::baggage(headers) {
                     Some(baggage) => context.with_baggage(baggage),
                     None => context,
                 };
-                match w3c::span_context(headers) {
+                match creation {
                     Some(creation) => context.with_remote_span_context(creation),
                     None => {
                         if headers.get(w3c::TRACEPARENT).is_some() {
@@ -134,8 +136,8 @@ impl Propagator {
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
-                    && (!baggage || headers.get(w3c::BAGGAGE).is_none())
                     && let Some(creation) = w3c::span_context(headers)
+                    && (!baggage || headers.get(w3c::BAGGAGE).is_none())
                 {
                     return context.with_remote_span_context(creation);
                 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    fmt, iter, slice,
+    fmt, iter,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
@@ -20,7 +20,7 @@ use crate::{
     instrumentation::Instrumentation,
     live::{Live, MayLook},
     marks::{Identity, Marks, processed_here},
-    metrics::{self, Particulars},
+    metrics,
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
@@ -367,30 +367,8 @@ impl Telemetry {
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
-        let live = &operation.live;
-        let all = if operation.off {
-            Attributes::default()
-        } else {
-            let mut all = operation.attributes();
-            attributes(&mut all);
-            arrival.attributes(&mut all);
-            if let Some(headers) = arrival.headers {
-                let settings = live.settings();
-                settings.capture.capture(headers, &settings.propagator, &mut all);
-            }
-            operation.hook(&mut all);
-            all
-        };
-        let partition = metrics::partition(live.settings(), &all.0).map(Box::new);
-        if let Some(instruments) = live.instruments().filter(|_| !operation.off) {
-            let particulars =
-                Particulars { error_type: None, more: partition.as_deref().map(slice::from_ref).unwrap_or_default() };
-            metrics::consumed(instruments, &operation.series, &particulars);
-            if let Some((time, clock)) = arrival.queue_time(call.at) {
-                metrics::queue_time(instruments, &operation.series, time, clock);
-            }
-        }
-        let span = Arc::new(ProcessSpan::new(call, operation, arrival, all, partition));
+        let span = Arc::new(ProcessSpan::new(call, operation, arrival, attributes));
+        span.consumed(&arrival);
         if let Some(hand) = &span.hand {
             hand.take(&span);
         }
@@ -501,13 +479,14 @@ fn begin(
     let mut found = None;
     let mut attributes = Some(attributes);
     let span = live.start(call.may_look, parent, || {
-        let mut all = operation.attributes();
-        if let Some(attributes) = attributes.take() {
-            attributes(&mut all);
-        }
-        operation.hook(&mut all);
+        let all = operation.attributes(|all| {
+            if let Some(attributes) = attributes.take() {
+                attributes(all);
+            }
+        });
         found = metrics::partition(settings, &all.0);
-        operation.span(kind, call.at, all, links.collect())
+        let links: Vec<_> = links.collect();
+        operation.span(kind, call.at, all, Some(links).filter(|links| !links.is_empty()))
     });
     if let (true, Some(attributes)) = (settings.metric_partition, attributes) {
         let mut all = Attributes::default();
