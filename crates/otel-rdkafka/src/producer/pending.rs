@@ -7,7 +7,7 @@ use otel_messaging::{
 };
 use rdkafka::{
     error::KafkaError,
-    message::{DeliveryResult, Message, OwnedHeaders, ToBytes},
+    message::{BorrowedMessage, DeliveryResult, Message, OwnedHeaders, ToBytes},
     producer::BaseRecord,
 };
 
@@ -153,45 +153,50 @@ impl Sent {
         (self.span.is_none() && matches!(self.written, Written::All)).then_some(self.seen)
     }
 
-    fn delivered(self, kafka: &Kafka, result: &DeliveryResult<'_>) {
-        let Self { span, written, partition_told, cluster_told, seen } = self;
+    fn delivered(mut self, kafka: &Kafka, result: &DeliveryResult<'_>) {
         let (Ok(message) | Err((_, message))) = result;
-        if let Some(mut span) = span {
-            // Negative where the broker said nothing: a failure, or `acks=0`.
-            let (partition, offset) = (message.partition(), message.offset());
-            if partition >= 0 && !partition_told {
-                span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
-            }
-            if offset >= 0 {
-                span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
-            }
-            // Only of a broker that has answered is it known which cluster it is of.
-            if !cluster_told
-                && result.is_ok()
-                && let Some(cluster) = kafka.cluster(message)
-            {
-                span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
-            }
-            if result.is_ok()
-                && let Some(address) = kafka.brokers.find(native::broker_id(message))
-            {
-                let is_peer = address.is_peer();
-                let Address { host, port } = address;
-                if is_peer {
-                    span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
-                    span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
-                }
-                span.set(attribute::SERVER_ADDRESS, host);
-                span.set(attribute::SERVER_PORT, i64::from(port));
-            }
+        if let Some(mut span) = self.span.take() {
+            self.tell_place(&mut span, message);
             match result {
-                Ok(_) => span.succeed(),
+                Ok(_) => {
+                    self.tell_broker(&mut span, kafka, message);
+                    span.succeed();
+                }
                 Err((error, _)) => span.fail(error_type(error), error),
             }
         }
-        if seen || result.is_err() {
-            written.undo_reported(message);
+        if self.seen || result.is_err() {
+            self.written.undo_reported(message);
         }
+    }
+
+    /// Negative where the broker said nothing: a failure, or `acks=0`.
+    fn tell_place(&self, span: &mut ClientSpan, message: &BorrowedMessage<'_>) {
+        let (partition, offset) = (message.partition(), message.offset());
+        if partition >= 0 && !self.partition_told {
+            span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
+        }
+        if offset >= 0 {
+            span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+        }
+    }
+
+    /// Which cluster it is of, and where it is, is known of a broker that has answered, and only then.
+    fn tell_broker(&self, span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'_>) {
+        if !self.cluster_told
+            && let Some(cluster) = kafka.cluster(message)
+        {
+            span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
+        }
+        let Some(address) = kafka.brokers.find(native::broker_id(message)) else { return };
+        let is_peer = address.is_peer();
+        let Address { host, port } = address;
+        if is_peer {
+            span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
+            span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+        }
+        span.set(attribute::SERVER_ADDRESS, host);
+        span.set(attribute::SERVER_PORT, i64::from(port));
     }
 }
 
