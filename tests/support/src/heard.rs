@@ -32,7 +32,8 @@ impl<'a> MakeWriter<'a> for Heard {
 /// What is logged on this thread meanwhile, a line for each event.
 pub fn heard(work: impl FnOnce()) -> String {
     let heard = Heard::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(heard.clone()).with_ansi(false).finish();
+    let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let subscriber = everything.with_writer(heard.clone()).with_ansi(false).finish();
     tracing::subscriber::with_default(subscriber, work);
     let bytes = heard.0.lock().expect("no writer panics").clone();
     String::from_utf8(bytes).expect("logs are text")

@@ -1,19 +1,21 @@
-//! The warning about a span that is held open around a consumer's loop. In a process of its own, because it listens to
-//! what OpenTelemetry's components say of themselves.
+//! What is said through the logs of OpenTelemetry's own components: the warning about a span that is held open around a
+//! consumer's loop, the note on a context that is none. In a process of its own, because others say something too.
 
 #![cfg(feature = "internal-logs")]
 
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use opentelemetry::Context;
-use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, process_batch};
+use opentelemetry::{Context, global};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, Propagation, process_batch};
 use support::Sdk;
 
 use crate::queue::{HeaderMap, Message, Queue};
 
-/// What a client is warned of meanwhile.
-fn warnings(
+/// What a client says meanwhile under this name.
+fn said(
+    name: &str,
     configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder,
     work: impl FnOnce(&Sdk, &mut Queue),
 ) -> Vec<String> {
@@ -22,7 +24,15 @@ fn warnings(
         let mut queue = Queue::new(configure(sdk.instrumentation_builder()).build());
         work(&sdk, &mut queue);
     });
-    heard.lines().filter(|line| line.contains("messaging.consumer.ambient_span")).map(str::to_owned).collect()
+    heard.lines().filter(|line| line.contains(name)).map(str::to_owned).collect()
+}
+
+/// What it is warned of.
+fn warnings(
+    configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder,
+    work: impl FnOnce(&Sdk, &mut Queue),
+) -> Vec<String> {
+    said("messaging.consumer.ambient_span", configure, work)
 }
 
 /// Takes one message inside a span.
@@ -97,4 +107,32 @@ fn messages_of_a_batch_are_no_children_of_the_loop() {
         assert_eq!(sdk.spans().len(), 2, "one for each batch");
     };
     assert_eq!(warnings(|builder| builder, in_batches), [""; 0]);
+}
+
+#[test]
+fn p11_a_context_that_is_none_is_noted_and_the_message_arrives() {
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    let notes = |traceparent: &str, configure: fn(InstrumentationBuilder) -> InstrumentationBuilder| {
+        let take_one = |_: &Sdk, queue: &mut Queue| {
+            let headers = HeaderMap::default().with("traceparent", traceparent);
+            queue.messages.push_back((headers, "1".to_owned()));
+            assert!(queue.pop().is_some());
+        };
+        said("messaging.extract.ignored", configure, take_one).len()
+    };
+    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
+        [|b| b.propagation(Propagation::W3c), |b| b.propagation(Propagation::Global), |given| given];
+    for way in ways {
+        assert_eq!(notes("00-zz-zz-01", way), 1);
+        assert_eq!(notes("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", way), 0);
+    }
+    let absent = said(
+        "messaging.extract.ignored",
+        |b| b.propagation(Propagation::W3c),
+        |_, queue| {
+            queue.messages.push_back((HeaderMap::default().with("tracestate", "a=1"), "1".to_owned()));
+            assert!(queue.pop().is_some());
+        },
+    );
+    assert_eq!(absent, [""; 0]);
 }
