@@ -14,7 +14,6 @@ use std::{
 };
 
 use async_nats::{HeaderMap, HeaderValue, Statistics, header::NATS_MESSAGE_ID};
-use opentelemetry::propagation::Extractor;
 #[cfg(feature = "jetstream")]
 use otel_messaging::adapter::{Batch, Settles};
 use otel_messaging::{
@@ -487,13 +486,16 @@ impl Source {
         let call = self.telemetry.call_on_message()?;
         let name = if self.description.pulled { PROCESS_FETCHED } else { PROCESS };
         let operation = self.operation(client, name, Some(&message.subject));
-        let arrived = message.headers.as_ref().map(Arrived::new);
-        let headers = arrived.as_ref().map(|headers| headers as &dyn Extractor);
+        let mut arrived = Arrived::default();
+        if let Some(headers) = &message.headers {
+            arrived.look_through(headers);
+        }
         let past = past();
         let domain: Option<Arc<str>> = past.domain.map(Arc::from);
-        let id = arrived.as_ref().and_then(|headers| headers.id);
-        let told = self.telemetry.told_of(id, message.payload.len());
-        let arrival = past.of_arrival(Arrival::new(headers));
+        let told = self.telemetry.told_of(arrived.id, message.payload.len());
+        let headers = message.headers.as_ref().map(HeaderExtractor::new);
+        let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
+        let arrival = past.of_arrival(arrival);
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);

@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{CONTEXT_HEADERS, Headers, Room, context_header};
+use otel_messaging::adapter::{ContextHeaders, Headers, Room, context_header};
 
 type Entries = BTreeMap<ShortString, AMQPValue>;
 
@@ -116,45 +116,19 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-/// The headers of a message that arrives, looked through once for the contexts that nearly every propagator asks for.
-pub(crate) struct Arrived<'a> {
-    entries: &'a Entries,
-    contexts: [Option<Named<'a>>; CONTEXT_HEADERS.len()],
-}
-
-/// A header as it is spelled, and its text.
-type Named<'a> = (&'a str, &'a str);
-
-impl<'a> Arrived<'a> {
-    #[inline]
-    pub(crate) fn new(headers: &'a FieldTable) -> Self {
-        let mut arrived = Self { entries: headers.inner(), contexts: [None; CONTEXT_HEADERS.len()] };
-        for (name, value) in arrived.entries {
-            let name = name.as_str();
-            let Some(at) = context_header(name.as_bytes()) else { continue };
-            let found = &mut arrived.contexts[at];
-            // The exact name goes first, and of others the last.
-            if found.is_none_or(|(spelled, _)| spelled != CONTEXT_HEADERS[at])
-                && let Some(text) = text(value)
-            {
-                *found = Some((name, text));
-            }
-        }
-        arrived
-    }
-}
-
-impl Extractor for Arrived<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        match CONTEXT_HEADERS.iter().position(|context| *context == key) {
-            Some(at) => self.contexts[at].map(|(_, text)| text),
-            None => get(self.entries, key),
+/// What the headers of a message that arrives have in those that carry contexts, looked through once.
+#[inline]
+pub(crate) fn context_headers(headers: &FieldTable) -> ContextHeaders<'_> {
+    let mut found = ContextHeaders::default();
+    for (name, value) in headers.inner() {
+        // The last one counts: that is the exact name, since small letters come after capitals.
+        if let Some(at) = context_header(name.as_str().as_bytes())
+            && let Some(text) = bytes(value)
+        {
+            found[at] = Some(text);
         }
     }
-
-    fn keys(&self) -> Vec<&str> {
-        self.entries.keys().map(ShortString::as_str).collect()
-    }
+    found
 }
 
 fn get<'a>(entries: &'a Entries, key: &str) -> Option<&'a str> {
@@ -165,12 +139,20 @@ fn get<'a>(entries: &'a Entries, key: &str) -> Option<&'a str> {
 }
 
 fn text(value: &AMQPValue) -> Option<&str> {
-    match value {
-        AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
-        AMQPValue::ByteArray(bytes) => str::from_utf8(bytes.as_slice()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str()),
-        _ => None,
-    }
+    str::from_utf8(bytes(value)?).ok()
+}
+
+/// Those of a text.
+#[inline]
+fn bytes(value: &AMQPValue) -> Option<&[u8]> {
+    let bytes = match value {
+        AMQPValue::LongString(text) => text.as_bytes(),
+        AMQPValue::ByteArray(bytes) => bytes.as_slice(),
+        AMQPValue::ShortString(text) => text.as_str().as_bytes(),
+        _ => return None,
+    };
+    // Nearly all text is of letters that are seen at a glance.
+    (bytes.is_ascii() || str::from_utf8(bytes).is_ok()).then_some(bytes)
 }
 
 fn spellings<'a>(entries: &'a Entries, key: &str) -> impl Iterator<Item = &'a ShortString> {
@@ -427,6 +409,7 @@ pub(crate) mod arbitrary {
 
 #[cfg(test)]
 mod tests {
+    use otel_messaging::adapter::CONTEXT_HEADERS;
     use proptest::prelude::*;
 
     use super::*;
@@ -470,10 +453,9 @@ mod tests {
                 prop_assert!(found.is_none_or(|found| headers.inner().values().any(|value| text(value) == Some(found))));
             }
             // Looked through once or each time.
-            let arrived = Arrived::new(&headers);
-            for key in CONTEXT_HEADERS.into_iter().chain([&*key]) {
-                prop_assert_eq!(arrived.get(key), extractor.get(key));
-            }
+            extractor.get(&key);
+            let found = context_headers(&headers);
+            prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name).map(str::as_bytes)));
         }
     }
 

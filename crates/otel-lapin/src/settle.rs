@@ -14,7 +14,7 @@ use otel_messaging::{
 
 use crate::{
     error::{CHANNEL_GONE, error_type},
-    headers::Arrived,
+    headers::{HeaderExtractor, context_headers},
     ledger::{Entry, Known, Ledger, Remains},
     lineage,
     telemetry::{Broker, Place, delivery_attributes, delivery_tag, ids},
@@ -59,9 +59,11 @@ impl Handed {
     pub(crate) fn out(call: Call, delivery: &lapin::message::Delivery, origin: Arc<Origin>) -> Arc<Self> {
         let Origin { broker, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
-        let headers = properties.headers().as_ref().map(Arrived::new);
-        let headers = headers.as_ref().map(|headers| headers as _);
-        let arrival = lineage::tell(Arrival::new(headers), delivery).awaits_settlement(ledger.is_some());
+        let headers = properties.headers().as_ref();
+        let contexts = headers.map(context_headers).unwrap_or_default();
+        let headers = headers.map(HeaderExtractor::new);
+        let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _)).context_headers(&contexts);
+        let arrival = lineage::tell(arrival, delivery).awaits_settlement(ledger.is_some());
         let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
         });

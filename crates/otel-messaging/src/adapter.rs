@@ -116,7 +116,7 @@ pub use crate::{
     room::Room,
     sequential::waiting,
     telemetry::{Call, Headers, Settles, Telemetry},
-    w3c::{CONTEXT_HEADERS, context_header},
+    w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
 };
 
 /// The instrumentation scope of an adapter: its crate's name and version, `env!("CARGO_PKG_NAME")` and

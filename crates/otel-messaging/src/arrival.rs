@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::propagation::Extractor;
 
-use crate::{operation::Attributes, semconv::ours};
+use crate::{operation::Attributes, semconv::ours, w3c::ContextHeaders};
 
 /// A message that arrives, as its adapter describes it to [`hand_out`](crate::adapter::Telemetry::hand_out).
 ///
@@ -16,6 +16,7 @@ use crate::{operation::Attributes, semconv::ours};
 #[must_use]
 pub struct Arrival<'a> {
     pub(crate) headers: Option<&'a dyn Extractor>,
+    pub(crate) w3c: Option<&'a ContextHeaders<'a>>,
     sent: Option<(SystemTime, Clock)>,
     attempt: Option<u64>,
     redelivered: bool,
@@ -53,6 +54,12 @@ impl<'a> Arrival<'a> {
     /// A message with these headers; `None` for one without any.
     pub fn new(headers: Option<&'a dyn Extractor>) -> Self {
         Self { headers, ..Self::default() }
+    }
+
+    /// What those headers have that carry W3C contexts, where the adapter came by them; they are not asked for then.
+    pub fn context_headers(mut self, found: &'a ContextHeaders<'a>) -> Self {
+        self.w3c = Some(found);
+        self
     }
 
     /// When it was sent, and who says so. Times that cannot be are ignored.

@@ -102,13 +102,12 @@ impl ClientSpan {
 
     /// Lets go of a span that nobody records, once its context is in the message: thousands may await their answers.
     #[inline]
-    pub(crate) fn without_unrecorded(mut self) -> Self {
-        let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return self };
+    pub(crate) fn release_unrecorded(&mut self) {
+        let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return };
         if let Some(told) = self.told.as_mut().filter(|told| told.operation.live.exceptions.is_some()) {
             told.unrecorded = Some(span.span_context().clone());
         }
         end(&mut span, None);
-        self
     }
 
     /// Notes an attribute of the start that metrics have too.

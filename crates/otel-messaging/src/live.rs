@@ -24,6 +24,7 @@ use crate::{
     metrics::Instruments,
     propagation::named,
     shield::shield,
+    w3c::{self, ContextHeaders},
 };
 
 /// While something real is missing, the globals are looked at once in so many milliseconds.
@@ -204,7 +205,7 @@ impl Live {
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
     /// span is which one it is.
     pub(crate) fn linked(&self, headers: &dyn Extractor) -> SpanContext {
-        let named = named(&self.extract(Context::new(), headers)).unwrap_or(SpanContext::NONE);
+        let named = self.named(headers).unwrap_or(SpanContext::NONE);
         if !self.settings.untrusted {
             return named;
         }
@@ -212,10 +213,16 @@ impl Live {
         SpanContext::new(trace, span, named.trace_flags(), named.is_remote(), TraceState::NONE)
     }
 
-    /// What the headers say, on top of `context`: the span they name is the context's then.
+    /// The span that headers name, if they name a valid one.
+    pub(crate) fn named(&self, headers: &dyn Extractor) -> Option<SpanContext> {
+        named(&self.extract(Context::new(), headers, &w3c::context_headers(headers)))
+    }
+
+    /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them that W3C
+    /// has.
     #[inline]
-    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor) -> Context {
-        self.settings.propagator.extract(context, headers, || {
+    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> Context {
+        self.settings.propagator.extract(context, headers, w3c, || {
             otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
         })
     }

@@ -70,27 +70,38 @@ pub(crate) fn process_here(creation: Option<Identity>) {
     let _ = PROCESSED.try_with(|processed| processed.set(creation));
 }
 
-/// A message's context, current on this thread until it is dropped.
-pub(crate) struct Attached {
-    _context: ContextGuard,
+/// While this lives, a message with this creation context is the one that this thread is at work on.
+pub(crate) struct Processed {
     own: Option<Identity>,
     outer: Option<Identity>,
 }
 
-impl Attached {
+impl Processed {
     #[inline]
-    pub(crate) fn new(context: Context, creation: Option<Identity>) -> Self {
-        Self { _context: context.attach(), own: creation, outer: PROCESSED.replace(creation) }
+    pub(crate) fn here(own: Option<Identity>) -> Self {
+        Self { own, outer: PROCESSED.replace(own) }
     }
 }
 
-impl Drop for Attached {
+impl Drop for Processed {
     #[inline]
     fn drop(&mut self) {
         // Another that came later may still be there.
         if processed_here() == self.own {
             process_here(self.outer);
         }
+    }
+}
+
+/// A message's context, current on this thread until it is dropped.
+pub(crate) struct Attached {
+    _processed: Processed,
+    _context: ContextGuard,
+}
+
+impl Attached {
+    pub(crate) fn new(context: Context, creation: Option<Identity>) -> Self {
+        Self { _context: context.attach(), _processed: Processed::here(creation) }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     client_span::Settlement,
     exceptions::{Failure, tell},
     live::{MayLook, end},
-    marks::{Attached, Identity, Marks},
+    marks::{Attached, Identity, Marks, Processed},
     metrics::{self, Instruments, Particulars, between},
     operation::{Attributes, Operation},
     policy::Correlation,
@@ -32,6 +32,7 @@ use crate::{
     sequential::{self, Hand},
     shield::shield,
     telemetry::Call,
+    w3c,
 };
 
 /// What a message handed to the application carries for its process span.
@@ -135,14 +136,14 @@ impl ProcessSpan {
             ambient = Some(mem::replace(&mut base, without));
         }
         let settings = operation.live.settings();
-        let mut untrusted = None;
-        if let Some(headers) = arrival.headers {
-            if settings.untrusted {
-                untrusted = Some(Box::new(operation.live.linked(headers)));
-            } else {
-                base = operation.live.extract(base, headers);
+        let (base, untrusted) = match arrival.headers {
+            Some(headers) if settings.untrusted => (base, Some(Box::new(operation.live.linked(headers)))),
+            Some(headers) => {
+                let w3c = arrival.w3c.copied().unwrap_or_else(|| w3c::context_headers(headers));
+                (operation.live.extract(base, headers, &w3c), None)
             }
-        }
+            None => (base, None),
+        };
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(start));
         let mut told = Attributes::default();
         if !operation.off {
@@ -316,12 +317,11 @@ impl ProcessSpan {
     /// For clients that call the handler themselves: around the call, and around each poll of what it returns.
     #[inline]
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        let attached = Attached::new(self.context().clone(), self.identity());
-        let panicked = FailOnPanic(self);
-        let outcome = work();
-        drop(panicked);
-        drop(attached);
-        outcome
+        // In reverse order: the span fails while it is current still.
+        let _attached = self.context().clone().attach();
+        let _processed = Processed::here(self.identity());
+        let _panicked = FailOnPanic(self);
+        work()
     }
 
     /// Ends the span. Later calls change nothing.

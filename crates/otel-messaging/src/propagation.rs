@@ -17,7 +17,10 @@ use opentelemetry::{
     trace::{SpanContext, TraceContextExt},
 };
 
-use crate::{shield::shield, w3c};
+use crate::{
+    shield::shield,
+    w3c::{self, ContextHeaders},
+};
 
 /// What NATS servers before 2.14 make of `traceparent`; it carries the same.
 const RENAMED_TRACEPARENT: &str = "xraceparent";
@@ -111,22 +114,28 @@ impl Propagator {
         }
     }
 
-    /// What the headers say, on top of `context`: the span they name is the context's then. `malformed` is called for a
-    /// `traceparent` that says nothing.
+    /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them
+    /// that W3C has. `malformed` is called for a `traceparent` that says nothing.
     #[inline]
-    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, malformed: impl FnOnce()) -> Context {
+    pub(crate) fn extract(
+        &self,
+        context: Context,
+        headers: &dyn Extractor,
+        w3c: &ContextHeaders<'_>,
+        malformed: impl FnOnce(),
+    ) -> Context {
         match self {
             Self::W3c => {
                 // Read first, since what is moved the moment it was written is waited for.
-                let creation = w3c::span_context(headers);
-                let context = match w3c::baggage(headers) {
+                let creation = w3c::span_context(w3c);
+                let context = match w3c::baggage(w3c) {
                     Some(baggage) => context.with_baggage(baggage),
                     None => context,
                 };
                 match creation {
                     Some(creation) => context.with_remote_span_context(creation),
                     None => {
-                        if headers.get(w3c::TRACEPARENT).is_some() {
+                        if w3c[0].is_some() {
                             malformed();
                         }
                         context
@@ -136,8 +145,8 @@ impl Propagator {
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
-                    && let Some(creation) = w3c::span_context(headers)
-                    && (!baggage || headers.get(w3c::BAGGAGE).is_none())
+                    && let Some(creation) = w3c::span_context(w3c)
+                    && (!baggage || w3c[2].is_none())
                 {
                     return context.with_remote_span_context(creation);
                 }

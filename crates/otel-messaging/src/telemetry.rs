@@ -24,7 +24,7 @@ use crate::{
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
-    propagation::{Propagator, named},
+    propagation::Propagator,
     room::{Collected, Room},
     semconv::attribute,
 };
@@ -232,14 +232,15 @@ impl Telemetry {
         let carried = carried.as_ref().map(|(context, _)| context);
         let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
         let links = carried.into_iter().chain(call.again().iter().filter(|again| !same(again)));
-        let span = begin(&call, &call.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
+        let mut span = begin(&call, &call.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
         if let (true, Some(headers)) = (writes, headers) {
             inject(&call, &span, &settings.propagator, (headers, room), carried.is_some());
         }
-        span.without_unrecorded()
+        span.release_unrecorded();
+        span
     }
 
     /// Makes the span of a message that is sent later, and writes its context into the headers to keep until then: the
@@ -263,7 +264,7 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
         let live = self.live();
-        let carried = named(&live.extract(Context::new(), headers))?;
+        let carried = live.named(headers)?;
         let keep = match live.settings().carried_context {
             // What was copied from the message that is sent again is that message's.
             _ if !call.again().is_empty() => false,

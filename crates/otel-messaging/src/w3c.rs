@@ -15,8 +15,11 @@ pub(crate) const BAGGAGE: &str = "baggage";
 pub(crate) const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
 pub(crate) const FIELDS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
-/// The headers that nearly every propagator asks for, for adapters that look through a message's headers once.
+/// The headers that carry contexts by W3C, for adapters that look through a message's headers once.
 pub const CONTEXT_HEADERS: [&str; 3] = FIELDS;
+
+/// What a message has in its [`CONTEXT_HEADERS`], in their order: bytes that are text if they are worth anything.
+pub type ContextHeaders<'a> = [Option<&'a [u8]>; CONTEXT_HEADERS.len()];
 
 /// Which of [`CONTEXT_HEADERS`] this is, in any letter case.
 #[inline]
@@ -25,6 +28,11 @@ pub fn context_header(name: &[u8]) -> Option<usize> {
     let field = FIELDS[at].as_bytes();
     // As it nearly always is, letter by letter only then.
     (name == field || name.eq_ignore_ascii_case(field)).then_some(at)
+}
+
+/// The same, asked for one by one.
+pub(crate) fn context_headers(headers: &dyn Extractor) -> ContextHeaders<'_> {
+    CONTEXT_HEADERS.map(|name| headers.get(name).map(str::as_bytes))
 }
 
 /// Writes `traceparent` and `tracestate`, if the span is valid.
@@ -63,8 +71,8 @@ fn traceparent(span: &SpanContext) -> String {
 
 /// The context in `traceparent` and `tracestate`, if it is valid.
 #[inline]
-pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
-    let text = headers.get(TRACEPARENT)?.trim_ascii().as_bytes();
+pub(crate) fn span_context([traceparent, tracestate, _]: &ContextHeaders<'_>) -> Option<SpanContext> {
+    let text = traceparent.as_ref()?.trim_ascii();
     let (parts, more) = text.split_first_chunk::<55>()?;
     if parts[2] != b'-' || parts[35] != b'-' || parts[52] != b'-' {
         return None;
@@ -78,7 +86,7 @@ pub(crate) fn span_context(headers: &dyn Extractor) -> Option<SpanContext> {
         return None;
     }
     let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
-    let state = headers.get(TRACESTATE).and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
+    let state = tracestate.and_then(|state| TraceState::from_str(str::from_utf8(state).ok()?).ok()).unwrap_or_default();
     let span = SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state);
     span.is_valid().then_some(span)
 }
@@ -126,8 +134,8 @@ fn digits(number: u32) -> [u8; 8] {
 const MAX_BAGGAGE_BYTES: usize = 8_192;
 const MAX_BAGGAGE_ENTRIES: usize = 64;
 
-pub(crate) fn baggage(headers: &dyn Extractor) -> Option<Baggage> {
-    let text = headers.get(BAGGAGE).filter(|text| text.len() <= MAX_BAGGAGE_BYTES)?;
+pub(crate) fn baggage([.., baggage]: &ContextHeaders<'_>) -> Option<Baggage> {
+    let text = str::from_utf8(baggage.filter(|text| text.len() <= MAX_BAGGAGE_BYTES)?).ok()?;
     let entry = |entry: &str| {
         let (pair, metadata) = entry.split_once(';').unwrap_or((entry, ""));
         let mut pair = pair.split('=');

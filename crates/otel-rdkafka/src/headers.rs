@@ -1,9 +1,9 @@
 //! Carriers for Kafka's headers.
 
-use std::{fmt, str};
+use std::{fmt, mem, str};
 
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{CONTEXT_HEADERS, Headers, Room, context_header};
+use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, Headers, Room, context_header};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
 
 use crate::{lineage::Lineage, native};
@@ -103,44 +103,27 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-/// The headers of a message that arrives, looked through once: what it says of its way, and the contexts that nearly every
-/// propagator asks for.
+/// What the headers of a message that arrives say: of its way, and in those that carry contexts.
+#[derive(Default)]
 pub(crate) struct Arrived<'a> {
-    headers: &'a BorrowedHeaders,
     pub(crate) lineage: Lineage,
-    contexts: [Option<Option<&'a [u8]>>; CONTEXT_HEADERS.len()],
+    pub(crate) contexts: ContextHeaders<'a>,
 }
 
 impl<'a> Arrived<'a> {
+    /// Looks through all headers, once.
     #[inline]
-    pub(crate) fn new(headers: &'a BorrowedHeaders) -> Self {
-        let mut arrived = Self { headers, lineage: Lineage::default(), contexts: [None; CONTEXT_HEADERS.len()] };
+    pub(crate) fn look_through(&mut self, headers: &'a BorrowedHeaders) {
+        let mut seen = [false; CONTEXT_HEADERS.len()];
         for (name, value) in native::from_the_last(headers) {
-            arrived.lineage.look_at(name, value);
-            if let Some(at) = context_header(name) {
-                // The last one counts, whatever it is worth.
-                arrived.contexts[at].get_or_insert(value);
+            self.lineage.look_at(name, value);
+            // The last one counts, whatever it is worth.
+            if let Some(at) = context_header(name)
+                && !mem::replace(&mut seen[at], true)
+            {
+                self.contexts[at] = short(value);
             }
         }
-        arrived
-    }
-}
-
-impl Extractor for Arrived<'_> {
-    #[inline]
-    fn get(&self, key: &str) -> Option<&str> {
-        match CONTEXT_HEADERS.iter().position(|context| *context == key) {
-            Some(at) => readable(self.contexts[at].flatten()),
-            None => get(self.headers, key),
-        }
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        keys(self.headers)
-    }
-
-    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
-        get_all(self.headers, key)
     }
 }
 
@@ -157,9 +140,13 @@ fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> 
     (!values.is_empty()).then_some(values)
 }
 
-#[inline]
 fn readable(value: Option<&[u8]>) -> Option<&str> {
-    str::from_utf8(value.filter(|value| value.len() <= MAX_VALUE)?).ok()
+    str::from_utf8(short(value)?).ok()
+}
+
+#[inline]
+fn short(value: Option<&[u8]>) -> Option<&[u8]> {
+    value.filter(|value| value.len() <= MAX_VALUE)
 }
 
 fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
@@ -343,6 +330,9 @@ mod tests {
             let value = "x".repeat(length);
             let headers = OwnedHeaders::new().insert(Header { key: "baggage", value: Some(&value) });
             assert_eq!(HeaderExtractor(headers.as_borrowed()).get("baggage").is_some(), found);
+            let mut arrived = Arrived::default();
+            arrived.look_through(headers.as_borrowed());
+            assert_eq!(arrived.contexts[2].is_some(), found);
         }
     }
 
@@ -419,10 +409,11 @@ mod tests {
             for key in ["traceparent", "TRACESTATE", "baggage", &key] {
                 extractor.get(key);
             }
-            let arrived = Arrived::new(headers.as_borrowed());
-            for key in CONTEXT_HEADERS.into_iter().chain([&*key]) {
-                prop_assert_eq!(arrived.get(key), extractor.get(key));
-            }
+            // Looked through once or each time.
+            let mut arrived = Arrived::default();
+            arrived.look_through(headers.as_borrowed());
+            let found = arrived.contexts.map(|value| str::from_utf8(value?).ok());
+            prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name)));
         }
 
         #[test]

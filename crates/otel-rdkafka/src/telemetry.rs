@@ -26,7 +26,12 @@ use rdkafka::{
     types::RDKafka,
 };
 
-use crate::{brokers::Brokers, error::error_type, headers::Arrived, lineage::Lineage, native};
+use crate::{
+    brokers::Brokers,
+    error::error_type,
+    headers::{Arrived, HeaderExtractor},
+    native,
+};
 
 const CREATE: OperationName = OperationName::create("create");
 const SEND: OperationName = OperationName::send("send");
@@ -209,21 +214,20 @@ impl Kafka {
     #[inline]
     fn hand_out_any(&self, call: Call, message: &impl Message, headers: Option<&BorrowedHeaders>) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
-        let arrived;
-        let (mut arrival, lineage) = match headers {
-            None => (Arrival::new(None), Lineage::default()),
-            Some(headers) => {
-                arrived = Arrived::new(headers);
-                (Arrival::new(Some(&arrived)), arrived.lineage)
-            }
-        };
-        arrival = arrival.dead_lettered(lineage.dead_lettered);
+        let mut arrived = Arrived::default();
+        if let Some(headers) = headers {
+            arrived.look_through(headers);
+        }
+        let headers = headers.map(HeaderExtractor);
+        let mut arrival = Arrival::new(headers.as_ref().map(|headers| headers as _))
+            .context_headers(&arrived.contexts)
+            .dead_lettered(arrived.lineage.dead_lettered);
         if self.telemetry.asks_for_age()
             && let Some((at, clock)) = sent_at(message.timestamp())
         {
             arrival = arrival.sent(at, clock);
         }
-        if let Some(attempt) = lineage.attempt {
+        if let Some(attempt) = arrived.lineage.attempt {
             arrival = arrival.attempt(attempt);
         }
         self.telemetry.hand_out(call, operation, arrival, |attributes| {
