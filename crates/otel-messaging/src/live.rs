@@ -169,6 +169,12 @@ impl Live {
         }
     }
 
+    /// Whether there is a tracer, or leave to look for one.
+    #[inline]
+    pub(crate) fn may_start(&self, may_look: MayLook) -> bool {
+        self.tracer.get().is_some() || may_look == MayLook(true)
+    }
+
     /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.
     #[inline]
     pub(crate) fn start(

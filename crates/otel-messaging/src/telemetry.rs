@@ -469,31 +469,29 @@ fn begin(
     parent: &Context,
     operation: &Arc<Operation>,
     kind: SpanKind,
-    links: impl Iterator<Item = Link>,
+    mut links: impl Iterator<Item = Link>,
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
-    if operation.off {
-        return ClientSpan::new(None, operation, call.at);
-    }
     let live = &operation.live;
     let settings = live.settings();
     let mut found = None;
-    let mut attributes = Some(attributes);
-    let span = live.start(call.may_look, parent, || {
-        let all = operation.attributes(|all| {
-            if let Some(attributes) = attributes.take() {
-                attributes(all);
-            }
-        });
-        found = metrics::partition(settings, &all.0);
-        let links: Vec<_> = links.collect();
-        operation.span(kind, call.at, all, Some(links).filter(|links| !links.is_empty()))
-    });
-    if let (true, Some(attributes)) = (settings.metric_partition, attributes) {
-        let mut all = Attributes::default();
-        attributes(&mut all);
-        found = metrics::partition(settings, &all.0);
-    }
+    let span = if operation.off {
+        None
+    } else if live.may_start(call.may_look) {
+        live.start(call.may_look, parent, || {
+            let all = operation.attributes(attributes);
+            found = metrics::partition(settings, &all.0);
+            let links = links.next().map(|first| iter::once(first).chain(links).collect());
+            operation.span(kind, call.at, all, links)
+        })
+    } else {
+        if settings.metric_partition {
+            let mut own = Attributes::default();
+            attributes(&mut own);
+            found = metrics::partition(settings, &own.0);
+        }
+        None
+    };
     let mut span = ClientSpan::new(span, operation, call.at);
     if let Some(partition) = found {
         span.measured_with(partition);
