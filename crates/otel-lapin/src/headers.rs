@@ -119,11 +119,13 @@ impl Extractor for HeaderExtractor<'_> {
 /// What the headers of a message that arrives have in those that carry contexts, looked through once.
 #[inline]
 pub(crate) fn context_headers(headers: &FieldTable) -> ContextHeaders<'_> {
+    // Nearly all text is of letters that are told at a glance.
+    let is_text = |bytes: &&[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
     let mut found = ContextHeaders::default();
     for (name, value) in headers.inner() {
         // The last one counts: that is the exact name, since small letters come after capitals.
         if let Some(at) = context_header(name.as_str().as_bytes())
-            && let Some(text) = bytes(value)
+            && let Some(text) = bytes(value).filter(is_text)
         {
             found[at] = Some(text);
         }
@@ -142,17 +144,15 @@ fn text(value: &AMQPValue) -> Option<&str> {
     str::from_utf8(bytes(value)?).ok()
 }
 
-/// Those of a text.
+/// Those of what may be text.
 #[inline]
 fn bytes(value: &AMQPValue) -> Option<&[u8]> {
-    let bytes = match value {
-        AMQPValue::LongString(text) => text.as_bytes(),
-        AMQPValue::ByteArray(bytes) => bytes.as_slice(),
-        AMQPValue::ShortString(text) => text.as_str().as_bytes(),
-        _ => return None,
-    };
-    // Nearly all text is of letters that are seen at a glance.
-    (bytes.is_ascii() || str::from_utf8(bytes).is_ok()).then_some(bytes)
+    match value {
+        AMQPValue::LongString(text) => Some(text.as_bytes()),
+        AMQPValue::ByteArray(bytes) => Some(bytes.as_slice()),
+        AMQPValue::ShortString(text) => Some(text.as_str().as_bytes()),
+        _ => None,
+    }
 }
 
 fn spellings<'a>(entries: &'a Entries, key: &str) -> impl Iterator<Item = &'a ShortString> {

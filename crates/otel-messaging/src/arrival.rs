@@ -56,7 +56,8 @@ impl<'a> Arrival<'a> {
         Self { headers, ..Self::default() }
     }
 
-    /// What those headers have that carry W3C contexts, where the adapter came by them; they are not asked for then.
+    /// The values of [`CONTEXT_HEADERS`](crate::adapter::CONTEXT_HEADERS) among them, where the adapter came by these in a
+    /// walk over all: W3C contexts are read from here then, and `headers` serve other propagators.
     pub fn context_headers(mut self, found: &'a ContextHeaders<'a>) -> Self {
         self.w3c = Some(found);
         self

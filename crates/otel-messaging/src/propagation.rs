@@ -124,6 +124,7 @@ impl Propagator {
         w3c: &ContextHeaders<'_>,
         malformed: impl FnOnce(),
     ) -> Context {
+        let [traceparent, _, baggage] = w3c;
         match self {
             Self::W3c => {
                 // Read first, since what is moved the moment it was written is waited for.
@@ -135,7 +136,7 @@ impl Propagator {
                 match creation {
                     Some(creation) => context.with_remote_span_context(creation),
                     None => {
-                        if w3c[0].is_some() {
+                        if traceparent.is_some() {
                             malformed();
                         }
                         context
@@ -144,9 +145,9 @@ impl Propagator {
             }
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
-                if let Some(Recognized { baggage }) = self.recognized()
+                if let Some(known) = self.recognized()
                     && let Some(creation) = w3c::span_context(w3c)
-                    && (!baggage || w3c[2].is_none())
+                    && (!known.baggage || baggage.is_none())
                 {
                     return context.with_remote_span_context(creation);
                 }
@@ -154,7 +155,7 @@ impl Propagator {
                     let extracted = propagator.extract_with_context(&context, headers);
                     if named(&extracted).is_none()
                         && propagator.fields().any(|field| field == w3c::TRACEPARENT)
-                        && headers.get(w3c::TRACEPARENT).is_some()
+                        && traceparent.is_some()
                     {
                         malformed();
                     }

@@ -11,14 +11,14 @@ use opentelemetry::{
 
 pub(crate) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-pub(crate) const BAGGAGE: &str = "baggage";
+const BAGGAGE: &str = "baggage";
 pub(crate) const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
 pub(crate) const FIELDS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
 /// The headers that carry contexts by W3C, for adapters that look through a message's headers once.
 pub const CONTEXT_HEADERS: [&str; 3] = FIELDS;
 
-/// What a message has in its [`CONTEXT_HEADERS`], in their order: bytes that are text if they are worth anything.
+/// The values of a message's [`CONTEXT_HEADERS`], in their order. Bytes that are no text say nothing.
 pub type ContextHeaders<'a> = [Option<&'a [u8]>; CONTEXT_HEADERS.len()];
 
 /// Which of [`CONTEXT_HEADERS`] this is, in any letter case.
