@@ -468,6 +468,17 @@ mod tests {
     }
 
     #[test]
+    fn of_several_spellings_the_exact_one_is_read_if_it_is_text() {
+        let no_text = AMQPValue::LongString(vec![0x80].into());
+        for (exact, read) in [(long("exact"), "exact"), (no_text, "other"), (AMQPValue::Void, "other")] {
+            let headers =
+                table([("Traceparent", long("other")), ("traceparent", exact), ("TRACEPARENT", long("first"))]);
+            assert_eq!(context_headers(&headers), [Some(read.as_bytes()), None, None]);
+            assert_eq!(HeaderExtractor::new(&headers).get("traceparent"), Some(read));
+        }
+    }
+
+    #[test]
     fn injecting_replaces_removes_and_never_panics() {
         let mut headers = table([("Traceparent", long("old")), ("TRACESTATE", long("old")), ("colour", long("green"))]);
         let mut injector = HeaderInjector::new(&mut headers);
