@@ -24,7 +24,7 @@ use crate::{
     metrics::Instruments,
     propagation::named,
     shield::shield,
-    w3c::{self, ContextHeaders},
+    w3c::ContextHeaders,
 };
 
 /// While something real is missing, the globals are looked at once in so many milliseconds.
@@ -210,8 +210,8 @@ impl Live {
 
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
     /// span is which one it is.
-    pub(crate) fn linked(&self, headers: &dyn Extractor) -> SpanContext {
-        let named = self.named(headers).unwrap_or(SpanContext::NONE);
+    pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> SpanContext {
+        let named = self.named(headers, w3c).unwrap_or(SpanContext::NONE);
         if !self.settings.untrusted {
             return named;
         }
@@ -220,8 +220,8 @@ impl Live {
     }
 
     /// The span that headers name, if they name a valid one.
-    pub(crate) fn named(&self, headers: &dyn Extractor) -> Option<SpanContext> {
-        named(&self.extract(Context::new(), headers, &w3c::context_headers(headers)))
+    pub(crate) fn named(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> Option<SpanContext> {
+        named(&self.extract(Context::new(), headers, w3c))
     }
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them that W3C

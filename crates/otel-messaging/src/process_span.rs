@@ -32,7 +32,7 @@ use crate::{
     sequential::{self, Hand},
     shield::shield,
     telemetry::Call,
-    w3c,
+    w3c::context_headers,
 };
 
 /// What a message handed to the application carries for its process span.
@@ -136,12 +136,13 @@ impl ProcessSpan {
             ambient = Some(mem::replace(&mut base, without));
         }
         let settings = operation.live.settings();
-        let (base, untrusted) = match arrival.headers {
-            Some(headers) if settings.untrusted => (base, Some(Box::new(operation.live.linked(headers)))),
-            Some(headers) => {
-                let w3c = arrival.w3c.copied().unwrap_or_else(|| w3c::context_headers(headers));
-                (operation.live.extract(base, headers, &w3c), None)
-            }
+        let headers = arrival.headers.map(|headers| {
+            let w3c = arrival.w3c.copied().unwrap_or_else(|| context_headers(headers));
+            (headers, w3c)
+        });
+        let (base, untrusted) = match headers {
+            Some((headers, w3c)) if settings.untrusted => (base, Some(Box::new(operation.live.linked(headers, &w3c)))),
+            Some((headers, w3c)) => (operation.live.extract(base, headers, &w3c), None),
             None => (base, None),
         };
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(start));

@@ -27,6 +27,7 @@ use crate::{
     propagation::Propagator,
     room::{Collected, Room},
     semconv::attribute,
+    w3c::context_headers,
 };
 
 /// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.
@@ -264,7 +265,7 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
         let live = self.live();
-        let carried = live.named(headers)?;
+        let carried = live.named(headers, &context_headers(headers))?;
         let keep = match live.settings().carried_context {
             // What was copied from the message that is sent again is that message's.
             _ if !call.again().is_empty() => false,
@@ -352,7 +353,7 @@ impl Telemetry {
         if !span.is_recording() {
             return;
         }
-        let reply = self.live().linked(headers);
+        let reply = self.live().linked(headers, &context_headers(headers));
         if reply.is_valid() {
             span.link(reply);
         }
