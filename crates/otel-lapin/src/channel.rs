@@ -1,6 +1,6 @@
 //! Publishing, consuming and settling.
 
-use std::{fmt, future::Future, iter, ops::Deref, sync::Arc};
+use std::{fmt, future::Future, iter, mem, ops::Deref, sync::Arc};
 
 use lapin::{
     BasicProperties, Queue, Result,
@@ -111,31 +111,17 @@ impl Channel {
         routing_key: ShortString,
         options: BasicPublishOptions,
         payload: &[u8],
-        properties: BasicProperties,
+        mut properties: BasicProperties,
     ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
         let call = self.state.broker.telemetry.call();
         async move {
-            let (begun, publish) = self.publish(call, exchange, routing_key, options, payload, properties);
-            begun.end(publish.await)
+            // Put together in place: what is moved here is large, and held for as long as the publish takes.
+            let begun = match call {
+                Some(call) => self.begin(call, &exchange, &routing_key, options, payload, &mut properties),
+                None => Begun::Untold,
+            };
+            begun.end(self.inner.basic_publish(exchange, routing_key, options, payload, properties).await)
         }
-    }
-
-    /// Starts the span of a publish, and makes the publish that it is of. A call and not a future, which would hold the
-    /// message's properties once more: thousands of publishes may wait at a time.
-    fn publish<'a>(
-        &'a self,
-        call: Option<Call>,
-        exchange: ShortString,
-        routing_key: ShortString,
-        options: BasicPublishOptions,
-        payload: &'a [u8],
-        properties: BasicProperties,
-    ) -> (Begun, impl Future<Output = Result<lapin::PublisherConfirm>> + Send + 'a) {
-        let (begun, properties) = match call {
-            Some(call) => self.begin(call, &exchange, &routing_key, options, payload, properties),
-            None => (Begun::Untold, properties),
-        };
-        (begun, self.inner.basic_publish(exchange, routing_key, options, payload, properties))
     }
 
     fn begin(
@@ -145,24 +131,22 @@ impl Channel {
         routing_key: &ShortString,
         options: BasicPublishOptions,
         payload: &[u8],
-        properties: BasicProperties,
-    ) -> (Begun, BasicProperties) {
+        properties: &mut BasicProperties,
+    ) -> Begun {
         let Shared { broker, publishes, .. } = &self.state;
         publishes.collect();
         let confirms = self.inner.status().confirm();
         let operation = broker.publish(exchange.as_str(), routing_key.as_str());
         let may_come_back = confirms && (options.mandatory || options.immediate);
-        let mut outgoing = Outgoing::new(&properties, broker.frame_max(), may_come_back);
+        let mut outgoing = Outgoing::new(properties, broker.frame_max(), may_come_back);
         let span = broker.telemetry.send(call, &operation, Some(&mut outgoing), |attributes| {
-            message_attributes(attributes, &properties, payload, broker);
+            message_attributes(attributes, properties, payload, broker);
         });
         let (headers, injected) = outgoing.finish();
-        let begun = if confirms { Begun::Awaited(publishes.begin(span, injected)) } else { Begun::Sent(span) };
-        let properties = match headers {
-            Some(headers) => properties.with_headers(headers),
-            None => properties,
-        };
-        (begun, properties)
+        if let Some(headers) = headers {
+            *properties = mem::take(properties).with_headers(headers);
+        }
+        if confirms { Begun::Awaited(publishes.begin(span, injected)) } else { Begun::Sent(span) }
     }
 
     /// Waits until the broker has answered everything that was published, and gives the messages that came back.

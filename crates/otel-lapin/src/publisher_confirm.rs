@@ -6,7 +6,7 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use lapin::{ErrorKind, Result};
@@ -121,11 +121,14 @@ impl Future for PublisherConfirm {
             return Poll::Ready(*answer);
         }
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(ErrorKind::FutureCompleted.into())) };
-        let answer = ready!(Pin::new(inner).poll(cx));
-        Poll::Ready(match mem::replace(&mut self.state, State::Plain) {
-            State::Waiting(publish) => publish.answered(answer),
-            State::Plain | State::Answered(..) => answer.map(Confirmation::from),
-        })
+        let polled = Pin::new(inner).poll(cx);
+        if polled.is_pending() {
+            return Poll::Pending;
+        }
+        match mem::replace(&mut self.state, State::Plain) {
+            State::Waiting(publish) => polled.map(|answer| publish.answered(answer)),
+            State::Plain | State::Answered(..) => polled.map_ok(Confirmation::from),
+        }
     }
 }
 
