@@ -138,10 +138,10 @@ pub(crate) fn baggage([.., baggage]: &ContextHeaders<'_>) -> Option<Baggage> {
     let text = str::from_utf8(baggage.filter(|text| text.len() <= MAX_BAGGAGE_BYTES)?).ok()?;
     let entry = |entry: &str| {
         let (pair, metadata) = entry.split_once(';').unwrap_or((entry, ""));
-        let mut pair = pair.split('=');
-        let (name, value) = (decoded(pair.next()?)?, decoded(pair.next()?)?);
+        let (name, value) = pair.split_once('=')?;
+        let (name, value) = (decoded(name)?, decoded(value.trim())?);
         let metadata: Vec<_> = metadata.split(';').filter_map(|one| Some(decoded(one)?.trim().to_owned())).collect();
-        Some(KeyValueMetadata::new(name.trim().to_owned(), value.trim().to_owned(), metadata.join(";")))
+        Some(KeyValueMetadata::new(name.trim().to_owned(), value, metadata.join(";")))
     };
     Some(text.split(',').take(MAX_BAGGAGE_ENTRIES).filter_map(entry).collect())
 }
