@@ -38,27 +38,25 @@ impl Capture {
         if self.headers.is_empty() {
             return;
         }
-        let mut captured = 0;
+        let mut looked_at: Vec<&str> = Vec::new();
         for name in headers.keys() {
-            if captured == COUNT_LIMIT {
+            if looked_at.len() == COUNT_LIMIT {
                 break;
             }
             let wanted = name.len() <= NAME_LIMIT
                 && self.headers.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
-            if !wanted || propagator.owns(name) {
-                continue;
-            }
-            let key = format!("{}.{}", ours::HEADER, name.to_ascii_lowercase());
             // A name that comes twice comes with all its values at once.
-            if attributes.0.iter().any(|attribute| attribute.key.as_str() == key) {
+            let again = || looked_at.iter().any(|earlier| earlier.eq_ignore_ascii_case(name));
+            if !wanted || again() || propagator.owns(name) {
                 continue;
             }
+            looked_at.push(name);
             let values = headers.get_all(name).unwrap_or_default();
             let values = values.into_iter().take(COUNT_LIMIT);
             let values: Vec<StringValue> = values.filter_map(|value| self.shown(name, value)).collect();
             if !values.is_empty() {
+                let key = format!("{}.{}", ours::HEADER, name.to_ascii_lowercase());
                 attributes.0.push(KeyValue::new(key, Value::Array(Array::String(values))));
-                captured += 1;
             }
         }
     }
@@ -110,6 +108,8 @@ fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use opentelemetry::{Value, propagation::Extractor};
 
     use super::{COUNT_LIMIT, Capture, matches};
@@ -142,6 +142,33 @@ mod tests {
             let Value::Array(opentelemetry::Array::String(values)) = &attributes.0[0].value else { panic!("no array") };
             assert_eq!(values.len(), shown);
         }
+    }
+
+    #[test]
+    fn headers_that_are_not_shown_are_not_asked_for_without_end() {
+        /// Many headers of few names, whose values cannot be shown.
+        struct Hidden(Cell<usize>);
+
+        impl Extractor for Hidden {
+            fn get(&self, _: &str) -> Option<&str> {
+                None
+            }
+
+            fn keys(&self) -> Vec<&str> {
+                ["x-one", "X-One", "x-two"].repeat(1_000)
+            }
+
+            fn get_all(&self, _: &str) -> Option<Vec<&str>> {
+                self.0.update(|asked| asked + 1);
+                None
+            }
+        }
+
+        let capture = Capture { headers: vec!["x-*".into()], ..Capture::default() };
+        let (hidden, mut attributes) = (Hidden(Cell::new(0)), Attributes::default());
+        capture.capture(&hidden, &Propagator::Off, &mut attributes);
+        assert_eq!(attributes.0, []);
+        assert_eq!(hidden.0.get(), 2, "once for each name");
     }
 
     #[test]
