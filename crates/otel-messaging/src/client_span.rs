@@ -201,8 +201,11 @@ impl ClientSpan {
         if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
             span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
-        if let Some(message) = self.of.take() {
-            message.settled(outcome);
+        match self.of.take() {
+            // Another settlement, which may still wait for its own answer, says what became of the message.
+            Some(message) if outcome == Settlement::AlreadySettled => message.may_settle_elsewhere(),
+            Some(message) => message.settled(outcome),
+            None => {}
         }
         if let Some(Told { operation, messages, .. }) = self.told.as_deref()
             && let Some(instruments) = operation.live.instruments()
@@ -214,8 +217,16 @@ impl ClientSpan {
 
     /// The operation ended and nobody could wait for its answer.
     pub fn outcome_unknown(mut self) {
+        self.leave_to_the_broker();
         self.set(ours::DELIVERY_OUTCOME_UNKNOWN, true);
         self.end(None);
+    }
+
+    /// Perhaps the broker knows what became of the message: nobody here does.
+    fn leave_to_the_broker(&mut self) {
+        if let Some(message) = self.of.take() {
+            message.may_settle_elsewhere();
+        }
     }
 
     #[inline]
@@ -240,6 +251,7 @@ impl ClientSpan {
         if let Some(told) = told {
             told.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
         }
+        self.of = None;
     }
 }
 
@@ -277,6 +289,7 @@ impl Told {
 
 impl Drop for ClientSpan {
     fn drop(&mut self) {
+        self.leave_to_the_broker();
         if self.is_silent() {
             return;
         }

@@ -184,7 +184,9 @@ impl Live {
         builder: impl FnOnce() -> SpanBuilder,
     ) -> Option<BoxedSpan> {
         if let Some(tracer) = self.tracer.get() {
-            return shield(|| tracer.build_with_context(builder(), parent));
+            // That of a provider which was shut down has no spans to give.
+            return shield(|| tracer.build_with_context(builder(), parent))
+                .filter(|span| span.span_context().is_valid());
         }
         if may_look == MayLook(false) {
             return None;
@@ -229,7 +231,9 @@ impl Live {
     #[inline]
     pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> Context {
         self.settings.propagator.extract(context, headers, w3c, || {
-            otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
+            shield(|| {
+                otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
+            });
         })
     }
 }

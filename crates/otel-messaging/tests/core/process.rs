@@ -11,7 +11,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::{
     Instrumentation, MessageExt,
-    adapter::{Destination, Settlement},
+    adapter::{ClientSpan, Destination, Settlement},
     semconv::{attribute, ours},
 };
 use support::{Sdk, attribute as value_of};
@@ -229,6 +229,50 @@ fn a_settlement_is_a_child_noted_on_the_span_and_does_not_end_it() {
         assert_eq!(settle.parent_span_id, process.span_context.span_id());
         assert_eq!(settle.span_context.trace_id(), process.span_context.trace_id());
     }
+}
+
+#[test]
+fn what_became_of_a_message_is_what_the_first_settlement_that_counts_says() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    // Two at a time: the second is told at once that it came second.
+    let first = message.begin_settle().unwrap();
+    message.settle(Settlement::AlreadySettled);
+    first.settled(Settlement::Ack);
+    drop(message);
+    let process = sdk.spans().into_iter().find(|span| span.name == "process orders").unwrap();
+    assert_eq!(value_of(&process, ours::SETTLEMENT_OUTCOME).unwrap().as_str(), "ack");
+}
+
+#[test]
+fn a_message_whose_settlement_has_no_known_outcome_is_not_called_dropped() {
+    for told in [ClientSpan::outcome_unknown as fn(ClientSpan), drop] {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.all_signals_builder().build());
+        queue.push("1").unwrap();
+        let message = queue.pop_as("orders", |arrival| arrival.awaits_settlement(true)).unwrap();
+        told(message.begin_settle().unwrap());
+        drop(message);
+        let spans = sdk.spans();
+        let [_, process, ack] = &spans[..] else { panic!("{}", sdk.described()) };
+        assert_eq!(value_of(ack, ours::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
+        assert_eq!(value_of(process, ours::SETTLEMENT_OUTCOME), None);
+        assert!(!sdk.measured().contains("otel_messaging.deliveries"), "{}", sdk.measured());
+    }
+}
+
+#[test]
+fn after_the_sdk_s_end_the_context_that_came_is_handed_on() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    queue.push("1").unwrap();
+    let headers = queue.messages[0].0.clone();
+    sdk.provider().shutdown().unwrap();
+    let message = queue.pop().unwrap();
+    message.in_scope(|| queue.push("2")).unwrap();
+    assert_eq!(queue.messages[0].0, headers);
 }
 
 #[test]

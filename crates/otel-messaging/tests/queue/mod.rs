@@ -9,8 +9,8 @@ use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::{
     Instrumentation, MessageExt,
     adapter::{
-        Arrival, Attributes, Batch, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles, Telemetry,
-        scope, waiting,
+        Arrival, Attributes, Batch, ClientSpan, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles,
+        Telemetry, scope, waiting,
     },
     semconv::attribute,
 };
@@ -189,13 +189,17 @@ impl Message {
     }
 
     pub(crate) fn settle(&self, outcome: Settlement) {
-        let span = self.telemetry.call().map(|call| {
+        if let Some(span) = self.begin_settle() {
+            span.settled(outcome);
+        }
+    }
+
+    /// A settlement whose answer is out.
+    pub(crate) fn begin_settle(&self) -> Option<ClientSpan> {
+        self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
             let settles = self.process.as_ref().map_or(Settles::Unknown, Settles::Message);
             self.telemetry.settle(call, &operation, settles, |_| ())
-        });
-        if let Some(span) = span {
-            span.settled(outcome);
-        }
+        })
     }
 }
