@@ -10,7 +10,7 @@ use std::{
 
 use opentelemetry::{SpanId, otel_warn};
 
-use crate::operation::Operation;
+use crate::{operation::Operation, shield::shield};
 
 /// How many loops of one client are followed at a time.
 const FOLLOWED: usize = 8;
@@ -32,12 +32,15 @@ impl Loops {
             return;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            otel_warn!(
-                name: "messaging.consumer.ambient_span",
-                span_id = around.to_string(),
-                message = "a consumer hands out message after message inside one span: their process spans are its \
-                    children. Hold no span open around the loop, or use Correlation::Parent."
-            );
+            // Where logs go is not ours.
+            shield(|| {
+                otel_warn!(
+                    name: "messaging.consumer.ambient_span",
+                    span_id = around.to_string(),
+                    message = "a consumer hands out message after message inside one span: their process spans are its \
+                        children. Hold no span open around the loop, or use Correlation::Parent."
+                );
+            });
         }
     }
 

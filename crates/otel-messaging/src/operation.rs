@@ -443,10 +443,7 @@ impl Operation {
     /// The operation's attributes, those of one message, and what the user's hook makes of them.
     #[inline(always)]
     pub(crate) fn attributes(&self, own: impl FnOnce(&mut Attributes)) -> Attributes {
-        let mut all = Attributes(Vec::with_capacity(self.fixed() + SPARE));
-        all.0.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
-        all.0.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
-        all.0.extend_from_slice(&self.rest);
+        let mut all = self.fixed_attributes();
         own(&mut all);
         if let Some(hook) = &self.live.settings().hook {
             let before = all.0.len();
@@ -454,6 +451,16 @@ impl Operation {
             all.replace_from(before);
         }
         all
+    }
+
+    /// The operation's attributes alone.
+    #[inline(always)]
+    pub(crate) fn fixed_attributes(&self) -> Attributes {
+        let mut fixed = Attributes(Vec::with_capacity(self.fixed() + SPARE));
+        fixed.0.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
+        fixed.0.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
+        fixed.0.extend_from_slice(&self.rest);
+        fixed
     }
 
     /// What one of its spans is started with.

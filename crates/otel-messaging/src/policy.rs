@@ -115,6 +115,12 @@ impl Auto {
 pub enum CarriedContext {
     /// Kept and linked (a message stored earlier and sent now), unless it is the context of the span that is current
     /// (a hand-written injector) or that of the message being processed (a forward): then replaced and linked.
+    ///
+    /// Which message is being processed is known where its process span was made current by this crate: inside
+    /// [`process`](crate::MessageExt::process) and the like, not in a task that is spawned there (give it
+    /// [`otel_context`](crate::MessageExt::otel_context)), nor in a batch (forward by
+    /// [`republish`](crate::MessageExt::republish), or inside the message's own
+    /// [`in_scope`](crate::MessageExt::in_scope)).
     #[default]
     Auto,
     /// Always kept and linked.

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     fmt, mem, slice,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -12,8 +13,8 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue,
-    baggage::{BaggageExt, KeyValueMetadata},
+    Context, Key, KeyValue, StringValue,
+    baggage::{BaggageExt, BaggageMetadata, KeyValueMetadata},
     global::BoxedSpan,
     trace::{Link, Span, SpanContext, SpanRef, Status, TraceContextExt},
 };
@@ -211,7 +212,9 @@ impl ProcessSpan {
 
     /// Gives a message that has no span of its own yet to a batch.
     pub(crate) fn claim(&self, batch: &Context) {
-        if self.context.set(Current { context: batch.clone(), span: Whose::Batch }).is_ok() {
+        let Some(_making) = Making::begin() else { return };
+        let context = self.with_own_baggage(batch);
+        if self.context.set(Current { context, span: Whose::Batch }).is_ok() {
             self.ended.store(true, Ordering::Release);
         }
     }
@@ -219,10 +222,7 @@ impl ProcessSpan {
     /// What the span starts with, or would have; only the operation's part of it once there is a span.
     pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
         let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        if !attributes.0.is_empty() {
-            return attributes.0.clone();
-        }
-        self.operation.attributes(|_| ()).0
+        if attributes.0.is_empty() { self.operation.fixed_attributes().0 } else { attributes.0.clone() }
     }
 
     /// What the message itself adds to its operation's attributes, as long as there is no span yet; for the span of the
@@ -258,33 +258,47 @@ impl ProcessSpan {
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
     #[inline]
     pub fn context(&self) -> &Context {
-        &self.current().context
+        self.current().map_or(&self.base, |current| &current.context)
     }
 
+    /// `None` where there is none yet and this thread is making one: a sampler or a processor asks.
     #[inline]
-    fn current(&self) -> &Current {
-        self.context.get_or_init(|| {
-            let attributes = mem::take(&mut *self.attributes.lock().unwrap_or_else(PoisonError::into_inner));
+    fn current(&self) -> Option<&Current> {
+        if let Some(current) = self.context.get() {
+            return Some(current);
+        }
+        let _making = Making::begin()?;
+        Some(self.context.get_or_init(|| {
+            let mut kept = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+            // The span of what is in hand starts before the receive operation that brought it has asked.
+            let attributes = if self.hand.is_some() { kept.clone() } else { mem::take(&mut *kept) };
+            drop(kept);
             match self.start_span(attributes) {
                 Some(span) => Current::of(span, &self.base),
                 None => Current { context: self.without_span(), span: Whose::Nobodys },
             }
-        })
+        }))
     }
 
     /// What is current for the handler of a message that has no span, for want of a tracer or by a filter: the span that
     /// would have been its parent stays current, or else the sender's context is handed on.
     fn without_span(&self) -> Context {
         match &self.ambient {
-            Some(ambient) if !self.continues_creation() => {
-                let baggage = self.base.baggage();
-                let entries = baggage.iter().map(|(key, (value, metadata))| {
-                    KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
-                });
-                ambient.with_baggage(entries)
-            }
+            Some(ambient) if !self.continues_creation() => self.with_own_baggage(ambient),
             _ => self.base.clone(),
         }
+    }
+
+    /// A context that is not the message's, with the message's baggage.
+    fn with_own_baggage(&self, context: &Context) -> Context {
+        let baggage = self.base.baggage();
+        if baggage.is_empty() && context.baggage().is_empty() {
+            return context.clone();
+        }
+        let entry = |(key, (value, metadata)): (&Key, &(StringValue, BaggageMetadata))| {
+            KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
+        };
+        context.with_baggage(baggage.iter().map(entry))
     }
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
@@ -302,7 +316,7 @@ impl ProcessSpan {
     /// Makes current, on top of what is, that the message is sent again.
     pub(crate) fn again(&self) -> Attached {
         let current = Context::current();
-        let again = self.creation().into_iter().chain(self.current().which()).collect();
+        let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
         let marks = current.get::<Marks>().cloned().unwrap_or_default();
         let marks = Marks { processed: self.identity(), again, ..marks };
         Attached::new(current.with_value(marks), self.identity())
@@ -350,7 +364,7 @@ impl ProcessSpan {
     /// For messages that are settled together with others; a single one is noted by
     /// [`ClientSpan::settled`](crate::adapter::ClientSpan::settled).
     pub fn settled(&self, outcome: Settlement) {
-        let recorded = self.current().recorded();
+        let recorded = self.current().and_then(Current::recorded);
         if let (false, Some(span)) = (self.settled.swap(true, Ordering::AcqRel), recorded)
             && !self.ended.load(Ordering::Acquire)
         {
@@ -371,10 +385,11 @@ impl ProcessSpan {
 
     #[inline]
     fn finish(&self, error: Option<Failure<'_>>) {
+        // There is nothing to end in what begins it.
+        let Some(current) = self.current() else { return };
         if self.has_ended() {
             return;
         }
-        let current = self.current();
         let span = current.recorded();
         if let Some(failure) = &error {
             let recording = span.as_ref().is_some_and(SpanRef::is_recording);
@@ -510,6 +525,28 @@ impl ProcessSpan {
             self.operation.live.loops.started_in(ambient, &self.operation);
         }
         Some(span)
+    }
+}
+
+thread_local! {
+    static MAKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, this thread makes the context of a message. What that calls may ask for one, and would wait for ever.
+struct Making;
+
+impl Making {
+    /// `None` inside another.
+    #[inline]
+    fn begin() -> Option<Self> {
+        (!MAKING.replace(true)).then(|| Self)
+    }
+}
+
+impl Drop for Making {
+    #[inline]
+    fn drop(&mut self) {
+        MAKING.set(false);
     }
 }
 

@@ -153,15 +153,17 @@ impl Propagator {
                 }
                 let extracted = self.with(|propagator| {
                     let extracted = propagator.extract_with_context(&context, headers);
-                    if named(&extracted).is_none()
-                        && propagator.fields().any(|field| field == w3c::TRACEPARENT)
-                        && traceparent.is_some()
-                    {
-                        malformed();
-                    }
-                    extracted
+                    let ignored = traceparent.is_some()
+                        && named(&extracted).is_none()
+                        && propagator.fields().any(|field| field == w3c::TRACEPARENT);
+                    (extracted, ignored)
                 });
-                extracted.unwrap_or(context)
+                let (context, ignored) = extracted.unwrap_or((context, false));
+                // Not under the lock that the global propagator is asked under.
+                if ignored {
+                    malformed();
+                }
+                context
             }
         }
     }

@@ -27,6 +27,7 @@ use crate::{
     propagation::Propagator,
     room::{Collected, Room},
     semconv::attribute,
+    shield::shield,
     w3c::context_headers,
 };
 
@@ -143,7 +144,9 @@ impl Telemetry {
     /// nor a real meter nor a propagator is installed. It costs a clock reading then, and no allocation.
     #[inline]
     pub fn call(&self) -> Option<Call> {
-        let parent = Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()))?;
+        // There is no current context any more on a thread that ends, and OpenTelemetry panics when it is asked for one.
+        let current = || Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()));
+        let parent = shield(current).flatten()?;
         let at = SystemTime::now();
         let may_look = self.live().enter(at)?;
         let (processed, marked) = match parent.get::<Marks>() {
@@ -265,7 +268,10 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
         let live = self.live();
-        let carried = live.named(headers, &context_headers(headers))?;
+        let carried = live.linked(headers, &context_headers(headers));
+        if !carried.is_valid() {
+            return None;
+        }
         let keep = match live.settings().carried_context {
             // What was copied from the message that is sent again is that message's.
             _ if !call.again().is_empty() => false,
@@ -541,7 +547,9 @@ fn inject(
     if room.takes(&collected) {
         collected.write(headers);
     } else {
-        otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
+        shield(|| {
+            otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
+        });
     }
 }
 

@@ -10,6 +10,8 @@ use opentelemetry::{Context, global};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, Propagation, process_batch};
 use support::Sdk;
+use tracing::{Event, Subscriber, subscriber::with_default};
+use tracing_subscriber::{Layer, layer, layer::SubscriberExt, registry};
 
 use crate::queue::{HeaderMap, Message, Queue};
 
@@ -126,4 +128,25 @@ fn p11_a_context_that_is_none_is_noted_and_the_message_arrives() {
         assert_eq!(notes(("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), way), 0);
         assert_eq!(notes(("tracestate", "a=1"), way), 0, "none is there");
     }
+}
+
+/// Where the logs go is full, and says so in the worst way.
+struct Panics;
+
+impl<S: Subscriber> Layer<S> for Panics {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        assert_ne!(event.metadata().target(), "otel-messaging", "a layer's bug");
+    }
+}
+
+#[test]
+fn p11_a_log_that_panics_loses_no_message() {
+    with_default(registry().with(Panics), || {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.instrumentation_builder().propagation(Propagation::W3c).build());
+        queue.messages.push_back((HeaderMap::default().with("traceparent", "00-zz-zz-01"), "1".to_owned()));
+        assert!(queue.pop().is_some());
+        in_one_span(3)(&sdk, &mut queue);
+        assert_eq!(sdk.spans().len(), 5, "four messages, and the span around three of them");
+    });
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::{Context, baggage::BaggageExt, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::{
     MessageExt,
@@ -14,6 +14,8 @@ use crate::{
     queue::{HeaderMap, PROCESS, Queue},
 };
 
+const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 #[test]
 fn p03_a_batch_is_one_span_with_a_link_and_the_own_attributes_of_each_message() {
     let sdk = Sdk::new();
@@ -25,7 +27,7 @@ fn p03_a_batch_is_one_span_with_a_link_and_the_own_attributes_of_each_message() 
     {
         let _current = cycle.clone().attach();
         let messages = [queue.pop().unwrap(), queue.pop().unwrap()];
-        block_on(process_batch(&messages, async { assert!(opentelemetry::Context::current().has_active_span()) }));
+        block_on(process_batch(&messages, async { assert!(Context::current().has_active_span()) }));
         messages[0].ack();
     }
     cycle.span().end();
@@ -258,4 +260,29 @@ fn a_claimed_message_that_goes_first_does_not_end_the_batch() {
     let spans = sdk.spans();
     assert_eq!(spans.len(), 2);
     assert_eq!(spans[1].status, opentelemetry::trace::Status::error("no disk"));
+}
+
+#[test]
+fn a_message_of_a_batch_keeps_its_baggage() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    for (tenant, traceparent) in [("7", true), ("8", false)] {
+        let headers = HeaderMap::default().with("baggage", &format!("tenant.id={tenant}"));
+        let headers = if traceparent { headers.with("traceparent", SENT) } else { headers };
+        queue.messages.push_back((headers, tenant.to_owned()));
+    }
+    let messages: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+    block_on(process_batch(&messages, async {
+        assert!(Context::current().baggage().is_empty(), "whose would it be");
+        for message in &messages {
+            message.in_scope(|| queue.push(&message.id)).unwrap();
+        }
+    }));
+    let spans = sdk.spans();
+    let batch = spans.iter().find(|span| span.name == "process orders").unwrap();
+    for (headers, id) in &queue.messages {
+        assert_eq!(headers.0["baggage"], format!("tenant.id={id}"));
+    }
+    let sent = spans.iter().filter(|span| span.name == "push orders");
+    assert_eq!(sent.map(|span| span.parent_span_id).collect::<Vec<_>>(), [batch.span_context.span_id(); 2]);
 }

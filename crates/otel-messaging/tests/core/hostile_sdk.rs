@@ -4,27 +4,36 @@ use std::{
     borrow::Cow,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, mpsc::channel},
+    thread,
     time::Duration,
 };
 
 use opentelemetry::{
     Context, InstrumentationScope, KeyValue, TraceId,
+    baggage::BaggageExt,
     logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity},
     metrics::{Meter, MeterProvider},
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{Link, SpanKind},
+    trace::{Link, SpanKind, TraceContextExt, TraceState},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     logs::{SdkLogRecord, SdkLoggerProvider},
-    trace::{SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter, SpanProcessor},
+    trace::{
+        SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter, SpanProcessor,
+    },
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, MessageExt, adapter::Destination, process_batch};
-use support::{Sdk, w3c};
+use otel_messaging::{
+    Instrumentation, InstrumentationBuilder, MessageExt,
+    adapter::{Destination, Settlement},
+    process_batch,
+};
+use support::{DEADLINE, Sdk, w3c};
 
 use crate::{
     block_on,
-    queue::{HeaderMap, PUSH, Queue},
+    queue::{HeaderMap, Message, PUSH, Queue},
 };
 
 /// One for every trait of OpenTelemetry's that somebody may implement.
@@ -203,4 +212,55 @@ fn p11_a_user_s_function_that_panics_costs_what_it_was_asked_for_and_no_more() {
     assert!(text.contains("error.type = \"&str\""), "the type's name stands in: {text}");
     let text = kept("redactor", |b| b.redact(|_, _| panic!("a redactor's bug")));
     assert!(!text.contains("green"), "what could not be redacted is not shown: {text}");
+}
+
+/// Enriches spans by the message in hand, whose span it may be that begins.
+#[derive(Debug, Clone, Default)]
+struct Asks(Arc<Mutex<Option<Message>>>);
+
+impl ShouldSample for Asks {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        _: &str,
+        _: &SpanKind,
+        _: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        let asked = self.0.lock().unwrap().take();
+        if let Some(message) = asked {
+            message.in_scope(|| ());
+            assert_eq!(message.otel_context().baggage().len(), 1);
+            message.process_span().unwrap().settled(Settlement::Ack);
+            block_on(process_batch(&[message], async {}));
+        }
+        SamplingResult {
+            decision: SamplingDecision::RecordAndSample,
+            attributes: Vec::new(),
+            trace_state: TraceState::NONE,
+        }
+    }
+}
+
+#[test]
+fn what_a_span_s_start_calls_may_ask_for_its_message() {
+    let asks = Asks::default();
+    let sdk = Sdk::with_sampler(asks.clone());
+    let mut queue = Queue::new(sdk.instrumentation());
+    let (done, ended) = channel();
+    // What waits for itself waits for ever.
+    let worker = thread::spawn(move || {
+        queue.messages.push_back((HeaderMap::default().with("baggage", "tenant.id=7"), "1".to_owned()));
+        let message = queue.pop().unwrap();
+        *asks.0.lock().unwrap() = Some(message.clone());
+        assert!(message.otel_context().span().is_recording());
+        drop(message);
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(DEADLINE).expect("no thread hangs");
+    worker.join().unwrap();
+    let spans = sdk.spans();
+    let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+    assert_eq!(names, ["process orders", "process orders"], "the batch's, and the message's own");
 }

@@ -96,6 +96,8 @@ fn from_an_untrusted_source_each_is_linked_once() {
     let spans = sdk.spans();
     let again = spans.iter().find(|span| span.name == "push orders").unwrap();
     assert_eq!(again.links.len(), 2, "{}", sdk.described());
+    let theirs = again.links.iter().find(|link| link.span_context.span_id().to_string() == "00f067aa0ba902b7").unwrap();
+    assert_eq!(theirs.span_context.trace_state().header(), "", "which span it is, and nothing else that they say");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 use std::{
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::{Sender, channel},
+    thread,
     time::SystemTime,
 };
 
@@ -257,4 +260,31 @@ fn a_reply_is_linked_and_is_no_parent() {
     let push = spans.iter().find(|span| span.name == "push orders").expect("sent");
     assert_eq!(push.links.iter().map(|link| link.span_context.span_id()).collect::<Vec<_>>(), [context.span_id()]);
     assert_ne!(push.span_context.trace_id(), context.trace_id());
+}
+
+#[test]
+fn a_send_while_its_thread_ends_goes_through_untold() {
+    /// A buffer that is flushed when its thread ends.
+    struct Flushes(Queue, Sender<Result<(), &'static str>>);
+
+    impl Drop for Flushes {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.push("1"));
+        }
+    }
+
+    thread_local! {
+        static BUFFER: RefCell<Option<Flushes>> = const { RefCell::new(None) };
+    }
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.instrumentation());
+    let (sender, sent) = channel();
+    let ended = thread::spawn(move || {
+        // What a thread had first goes last: OpenTelemetry's current context is gone by then.
+        BUFFER.set(Some(Flushes(queue, sender)));
+        drop(Context::current());
+    });
+    ended.join().unwrap();
+    assert_eq!(sent.recv(), Ok(Ok(())));
+    assert_eq!(sdk.spans().len(), 0);
 }

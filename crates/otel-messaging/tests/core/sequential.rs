@@ -193,3 +193,18 @@ fn a_loop_inside_a_span_gives_it_back() {
     });
     assert_eq!(current(), outside);
 }
+
+#[test]
+fn what_each_message_of_a_fetch_has_is_on_its_link_in_a_loop_too() {
+    let links = |work: fn(&mut Queue)| {
+        let sdk = Sdk::new();
+        work(&mut queue(&sdk, 2));
+        let spans = sdk.spans();
+        let pull = spans.iter().find(|span| span.name == "pull orders").unwrap();
+        let ids = pull.links.iter().map(|link| support::link_attribute(link, "messaging.message.id"));
+        ids.collect::<Vec<_>>()
+    };
+    let each = [Some("0".to_owned()), Some("1".to_owned())];
+    assert_eq!(links(|queue| drop(queue.pull())), each);
+    assert_eq!(links(|queue| drop(sequential_blocking(|| queue.pull()))), each);
+}
