@@ -11,8 +11,8 @@ use opentelemetry::{
 use crate::{
     exceptions::{Failure, tell},
     live::end,
-    metrics::{self, Particulars, between},
-    operation::{Operation, OperationType},
+    metrics::{Particulars, between},
+    operation::Operation,
     process_span::ProcessSpan,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
 };
@@ -36,13 +36,12 @@ struct Told {
     operation: Arc<Operation>,
     /// A span that nobody records and that was let go of, where an event is to say which one it was.
     unrecorded: Option<SpanContext>,
-    start: SystemTime,
+    /// `None` where nobody knows.
+    start: Option<SystemTime>,
     /// How many messages it is about.
     messages: u64,
     /// Attributes of this one alone that metrics have too.
     more: Vec<KeyValue>,
-    /// It is known when it began.
-    timed: bool,
 }
 
 /// What became of a message at its broker: `otel_messaging.settlement.outcome`.
@@ -91,10 +90,9 @@ impl ClientSpan {
             Box::new(Told {
                 operation: operation.clone(),
                 unrecorded: None,
-                start,
+                start: Some(start),
                 messages: 1,
                 more: Vec::new(),
-                timed: true,
             })
         });
         Self { span, told, ended_at: None, of: None }
@@ -111,10 +109,12 @@ impl ClientSpan {
     }
 
     /// Notes an attribute of the start that metrics have too.
-    pub(crate) fn measured_with(&mut self, attribute: KeyValue) {
-        if let Some(told) = &mut self.told {
+    #[inline]
+    pub(crate) fn measured_with(mut self, attribute: Option<KeyValue>) -> Self {
+        if let (Some(told), Some(attribute)) = (&mut self.told, attribute) {
             told.more.push(attribute);
         }
+        self
     }
 
     /// The message whose settlement this is.
@@ -134,7 +134,7 @@ impl ClientSpan {
     /// Nobody knows when it began: no duration is measured.
     pub fn untimed(mut self) -> Self {
         if let Some(told) = &mut self.told {
-            told.timed = false;
+            told.start = None;
         }
         self
     }
@@ -207,10 +207,8 @@ impl ClientSpan {
             Some(message) => message.settled(outcome),
             None => {}
         }
-        if let Some(Told { operation, messages, .. }) = self.told.as_deref()
-            && let Some(instruments) = operation.live.instruments()
-        {
-            metrics::deliveries(instruments, &operation.series, outcome.as_str(), *messages);
+        if let Some(Told { operation, messages, .. }) = self.told.as_deref() {
+            operation.settled(outcome, *messages);
         }
         self.end(None);
     }
@@ -269,21 +267,8 @@ impl Told {
     }
 
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
-        let Some(instruments) = self.operation.live.instruments() else { return };
-        let series = &self.operation.series;
-        let particulars = Particulars { error_type, more: &self.more };
-        let took = if self.timed { between(self.start, ended_at.unwrap_or_else(SystemTime::now)) } else { None };
-        match self.operation.name.kind {
-            OperationType::Send => {
-                metrics::sent(instruments, series, &particulars);
-                metrics::operation(instruments, series, took, &particulars);
-            }
-            OperationType::Receive | OperationType::Settle => {
-                metrics::operation(instruments, series, took, &particulars);
-            }
-            // Neither asks a broker for anything.
-            OperationType::Create | OperationType::Process => (),
-        }
+        let took = self.start.zip(ended_at).and_then(|(start, end)| between(start, end));
+        self.operation.ended(took, &Particulars { error_type, more: &self.more });
     }
 }
 

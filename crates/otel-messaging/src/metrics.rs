@@ -16,8 +16,9 @@ use opentelemetry::{
 
 use crate::{
     arrival::Clock,
+    client_span::Settlement,
     instrumentation::Settings,
-    operation::{OperationName, OperationType},
+    operation::{Operation, OperationName, OperationType},
     semconv::{attribute, metric, ours},
     shield::shield,
 };
@@ -225,39 +226,49 @@ pub(crate) fn partition(settings: &Settings, attributes: &[KeyValue]) -> Option<
     attributes.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_PARTITION_ID).cloned()
 }
 
-/// Sends, receives, settles; of a send also its messages.
-pub(crate) fn operation(instruments: &Instruments, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
-    series.record(&instruments.operation_duration, took, of);
-}
-
-pub(crate) fn sent(instruments: &Instruments, series: &Series, of: &Particulars<'_>) {
-    series.count(&instruments.sent, of);
-}
-
-pub(crate) fn processed(instruments: &Instruments, series: &Series, took: Option<Duration>, of: &Particulars<'_>) {
-    series.record(&instruments.process_duration, took, of);
-}
-
-/// A message that is handed out.
-pub(crate) fn consumed(instruments: &Instruments, series: &Series, of: &Particulars<'_>) {
-    series.count(&instruments.consumed, of);
-}
-
-pub(crate) fn queue_time(instruments: &Instruments, series: &Series, time: Duration, clock: Clock) {
-    let clock = [KeyValue::new(ours::CLOCK, clock.as_str())];
-    Particulars { error_type: None, more: &clock }.with(&series.messages, |attributes| {
-        shield(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
-    });
-}
-
-pub(crate) fn deliveries(instruments: &Instruments, series: &Series, outcome: &'static str, messages: u64) {
-    if messages == 0 {
-        return;
+/// What is measured of an operation.
+impl Operation {
+    /// `None` where it is not, for want of a meter or by a filter.
+    #[inline]
+    pub(crate) fn instruments(&self) -> Option<&Instruments> {
+        self.live.instruments().filter(|_| !self.off)
     }
-    let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome)];
-    Particulars { error_type: None, more: &outcome }.with(&series.messages, |attributes| {
-        shield(|| instruments.deliveries.add(messages, attributes));
-    });
+
+    /// It has ended, and took so long if that is known.
+    pub(crate) fn ended(&self, took: Option<Duration>, of: &Particulars<'_>) {
+        let Some(instruments) = self.instruments() else { return };
+        let duration = match self.kind() {
+            // Asks a broker for nothing.
+            OperationType::Create => return,
+            OperationType::Process => &instruments.process_duration,
+            OperationType::Send | OperationType::Receive | OperationType::Settle => &instruments.operation_duration,
+        };
+        if self.kind() == OperationType::Send {
+            self.series.count(&instruments.sent, of);
+        }
+        self.series.record(duration, took, of);
+    }
+
+    /// A message is handed out that was under way for so long.
+    pub(crate) fn handed_out(&self, queued: Option<(Duration, Clock)>, of: &Particulars<'_>) {
+        let Some(instruments) = self.instruments() else { return };
+        self.series.count(&instruments.consumed, of);
+        if let Some((time, clock)) = queued {
+            let clock = [KeyValue::new(ours::CLOCK, clock.as_str())];
+            Particulars { error_type: None, more: &clock }.with(&self.series.messages, |attributes| {
+                shield(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
+            });
+        }
+    }
+
+    /// This became of so many messages.
+    pub(crate) fn settled(&self, outcome: Settlement, messages: u64) {
+        let Some(instruments) = self.instruments().filter(|_| messages > 0) else { return };
+        let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str())];
+        Particulars { error_type: None, more: &outcome }.with(&self.series.messages, |attributes| {
+            shield(|| instruments.deliveries.add(messages, attributes));
+        });
+    }
 }
 
 /// `None` where the clock was set back in between: no number is better than a wrong one.

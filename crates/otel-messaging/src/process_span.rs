@@ -25,7 +25,7 @@ use crate::{
     exceptions::{Failure, tell},
     live::{MayLook, end},
     marks::{Attached, Identity, Marks, Processed},
-    metrics::{self, Instruments, Particulars, between},
+    metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
     policy::Correlation,
     propagation::of_named,
@@ -430,34 +430,24 @@ impl ProcessSpan {
         tell(operation, failure, recording, span)
     }
 
-    #[inline]
-    fn instruments(&self) -> Option<&Instruments> {
-        self.operation.live.instruments().filter(|_| !self.operation.off)
-    }
-
     /// Now, if there is anything to measure: read once, so that the span and its measurement say the same.
     #[inline]
     fn measured_at(&self) -> Option<SystemTime> {
-        self.instruments().map(|_| SystemTime::now())
+        self.operation.instruments().map(|_| SystemTime::now())
     }
 
     #[inline]
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
-        if let (Some(instruments), Some(ended_at)) = (self.instruments(), ended_at) {
-            let took = between(self.start, ended_at);
-            metrics::processed(instruments, &self.operation.series, took, &self.particulars(error_type));
+        if let Some(ended_at) = ended_at {
+            self.operation.ended(between(self.start, ended_at), &self.particulars(error_type));
         }
     }
 
     /// Measures that the message is handed out.
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
-        if let Some(instruments) = self.instruments() {
-            let series = &self.operation.series;
-            metrics::consumed(instruments, series, &self.particulars(None));
-            if let Some((time, clock)) = arrival.queue_time(self.start) {
-                metrics::queue_time(instruments, series, time, clock);
-            }
+        if self.operation.instruments().is_some() {
+            self.operation.handed_out(arrival.queue_time(self.start), &self.particulars(None));
         }
     }
 
@@ -485,7 +475,7 @@ impl ProcessSpan {
         {
             span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
         }
-        count_dropped(&self.operation);
+        self.operation.settled(Settlement::Dropped, 1);
     }
 
     /// Whether the span is a child of what the sender left, rather than of what was active at the hand-out.
@@ -568,7 +558,7 @@ impl Unsettled {
 impl Drop for Unsettled {
     fn drop(&mut self) {
         if !*self.discharged.get_mut() {
-            count_dropped(&self.operation);
+            self.operation.settled(Settlement::Dropped, 1);
         }
     }
 }
@@ -576,12 +566,6 @@ impl Drop for Unsettled {
 impl fmt::Debug for Unsettled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unsettled").field("discharged", &self.discharged).finish_non_exhaustive()
-    }
-}
-
-fn count_dropped(operation: &Operation) {
-    if let Some(instruments) = operation.live.instruments().filter(|_| !operation.off) {
-        metrics::deliveries(instruments, &operation.series, Settlement::Dropped.as_str(), 1);
     }
 }
 

@@ -340,17 +340,9 @@ impl Telemetry {
     ) {
         if operation.live.settings().receive_spans {
             self.receive(call, operation, iter::once(message), attributes).succeed();
-            return;
+        } else {
+            unseen(&call, operation, attributes).succeed();
         }
-        let mut poll = ClientSpan::new(None, operation, call.at);
-        if operation.live.settings().metric_partition {
-            let mut all = Attributes::default();
-            attributes(&mut all);
-            metrics::partition(operation.live.settings(), &all.0)
-                .into_iter()
-                .for_each(|partition| poll.measured_with(partition));
-        }
-        poll.succeed();
     }
 
     /// Links a span to the context that the answer to its message carries, if it carries one: a reply never moves the
@@ -448,9 +440,7 @@ impl Telemetry {
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.
     pub fn settled(&self, operation: &Operation, outcome: Settlement, messages: u64) {
-        if let Some(instruments) = operation.live.instruments().filter(|_| !operation.off) {
-            metrics::deliveries(instruments, &operation.series, outcome.as_str(), messages);
-        }
+        operation.settled(outcome, messages);
     }
 }
 
@@ -480,30 +470,27 @@ fn begin(
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
     let live = &operation.live;
-    let settings = live.settings();
-    let mut found = None;
-    let span = if operation.off {
-        None
-    } else if live.may_start(call.may_look) {
-        live.start(call.may_look, parent, || {
-            let all = operation.attributes(attributes);
-            found = metrics::partition(settings, &all.0);
-            let links = links.next().map(|first| iter::once(first).chain(links).collect());
-            operation.span(kind, call.at, all, links)
-        })
-    } else {
-        if settings.metric_partition {
-            let mut own = Attributes::default();
-            attributes(&mut own);
-            found = metrics::partition(settings, &own.0);
-        }
-        None
-    };
-    let mut span = ClientSpan::new(span, operation, call.at);
-    if let Some(partition) = found {
-        span.measured_with(partition);
+    if operation.off || !live.may_start(call.may_look) {
+        return unseen(call, operation, attributes);
     }
-    span
+    let mut partition = None;
+    let span = live.start(call.may_look, parent, || {
+        let all = operation.attributes(attributes);
+        partition = metrics::partition(live.settings(), &all.0);
+        let links = links.next().map(|first| iter::once(first).chain(links).collect());
+        operation.span(kind, call.at, all, links)
+    });
+    ClientSpan::new(span, operation, call.at).measured_with(partition)
+}
+
+/// The same without a span.
+fn unseen(call: &Call, operation: &Arc<Operation>, attributes: impl FnOnce(&mut Attributes)) -> ClientSpan {
+    let settings = operation.live.settings();
+    let mut own = Attributes::default();
+    if settings.metric_partition && !operation.off {
+        attributes(&mut own);
+    }
+    ClientSpan::new(None, operation, call.at).measured_with(metrics::partition(settings, &own.0))
 }
 
 /// Starts a span that is about several messages, a child of what is current. They are asked for only where somebody sees it.
