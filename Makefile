@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help brokers possible-brokers test upstream conformance demo bench lint docs clean-brokers
+.PHONY: help brokers possible-brokers test upstream conformance demo bench bounds lint docs clean-brokers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,10 @@ demo: possible-brokers ## orders through three brokers, each as one trace
 bench: ## what instrumentation costs, beside the raw clients and hand-written instrumentation
 	$(CARGO) bench -p bench
 	$(CARGO) bench -p bench --bench prices --features bound-instruments -- meter_provider
+
+bounds: ## whether it costs more than it may, in instructions and allocations; needs valgrind, which it installs as root
+	@command -v valgrind >/dev/null || apt-get install -y -q valgrind || { apt-get update -q && apt-get install -y -q valgrind; }
+	$(CARGO) bench -q -p bench --bench bounds
 
 lint: ## rustfmt and clippy
 	$(CARGO) fmt --all --check

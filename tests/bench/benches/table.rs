@@ -1,14 +1,6 @@
 //! All measurements as one table in Markdown, as it stands in the README.
 
-use std::{
-    collections::HashMap,
-    process::{Command, Stdio},
-};
-
-use bench::{Failed, Mode, Path, Side};
-
-/// What one of the programs printed: the first number of each path and side.
-type Numbers = HashMap<(String, String), f64>;
+use bench::{Failed, Mode, Path, Side, printed::Numbers};
 
 fn main() -> Result<(), Failed> {
     println!(
@@ -28,7 +20,7 @@ fn main() -> Result<(), Failed> {
     println!(
         "future that of the whole process, librdkafka and its mock included. Allocations of Rust code, likewise. Instructions"
     );
-    println!("of the calling thread, by callgrind.");
+    println!("of the calling thread, by callgrind, likewise.");
     Ok(())
 }
 
@@ -43,14 +35,14 @@ impl Measured {
     fn of(mode: Mode) -> Result<Self, Failed> {
         Ok(Self {
             mode,
-            times: numbers(env!("CARGO_BIN_EXE_times"), mode)?,
-            allocations: numbers(env!("CARGO_BIN_EXE_allocations"), mode)?,
-            instructions: numbers(env!("CARGO_BIN_EXE_instructions"), mode)?,
+            times: Numbers::of(env!("CARGO_BIN_EXE_times"), mode)?,
+            allocations: Numbers::of(env!("CARGO_BIN_EXE_allocations"), mode)?,
+            instructions: Numbers::of(env!("CARGO_BIN_EXE_instructions"), mode)?,
         })
     }
 
     fn row(&self, path: Path) -> String {
-        let [raw, by_hand, ours] = Side::ALL.map(|side| of(&self.times, path, side));
+        let [raw, by_hand, ours] = Side::ALL.map(|side| self.times.get(path, side));
         format!(
             "| {path} | {} | {} | {} | {} | {} | {} | {} | {} |",
             self.mode,
@@ -65,24 +57,6 @@ impl Measured {
     }
 }
 
-fn numbers(program: &str, mode: Mode) -> Result<Numbers, Failed> {
-    let output = Command::new(program).arg(mode.to_string()).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        return Err(format!("{program} {mode}: {}", output.status).into());
-    }
-    String::from_utf8(output.stdout)?
-        .lines()
-        .map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [path, side, number, ..] => Ok(((path.to_owned(), side.to_owned()), number.parse()?)),
-            _ => Err(format!("{program} printed {line}").into()),
-        })
-        .collect()
-}
-
-fn of(numbers: &Numbers, path: Path, side: Side) -> Option<f64> {
-    numbers.get(&(path.to_string(), side.to_string())).copied()
-}
-
 fn whole(number: Option<f64>) -> String {
     number.map_or_else(|| "–".to_owned(), |number| format!("{number:.0}"))
 }
@@ -95,5 +69,5 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> String {
 }
 
 fn three(numbers: &Numbers, path: Path) -> String {
-    Side::ALL.map(|side| whole(of(numbers, path, side))).join(", ")
+    Side::ALL.map(|side| whole(numbers.get(path, side))).join(", ")
 }

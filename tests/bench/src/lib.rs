@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p bench                          all of it: criterion, then the tables for the README
 //! cargo bench -p bench --bench table            only what it costs, beside the other sides
+//! cargo bench -p bench --bench bounds           only whether it costs more than it may
 //! cargo bench -p bench --bench prices           only what each feature costs that is switched on
 //! cargo bench -p bench --bench paths -- NATS    some paths, by criterion
 //! BENCH_QUICK=1 cargo bench -p bench            few samples, to see that everything runs
@@ -26,6 +27,7 @@ mod mode;
 mod ours;
 mod path;
 mod peer;
+pub mod printed;
 mod raw;
 mod subject;
 

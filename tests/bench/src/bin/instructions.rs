@@ -1,5 +1,5 @@
 //! What each path executes, in one mode: `instructions recorded`. One line for each path and side, separated by tabs: path,
-//! side, instructions of one operation. Counted by callgrind; without valgrind it says so and prints nothing else.
+//! side, instructions of one operation, median of batches. Counted by callgrind; without valgrind it says so and prints nothing else.
 //!
 //! The program runs itself under valgrind. Counting is switched on by the two functions that are a batch's measured parts,
 //! on the thread that is in them and on no other; each batch ends with a call to [`batch_done`], which makes callgrind write
@@ -16,6 +16,9 @@ use std::{
 };
 
 use bench::{BATCH, Failed, Mode, Path, Side, Subject};
+
+/// How many batches are counted of each path and side: what the heap is like, and who wakes whom, differs a little.
+const BATCHES: usize = 5;
 
 /// Said to the program by itself.
 const COUNTED: &str = "counted";
@@ -35,8 +38,9 @@ fn main() -> Result<ExitCode, Failed> {
     fs::create_dir_all(&folder)?;
     let counts = count(mode, &folder);
     fs::remove_dir_all(&folder)?;
-    for ((path, side), count) in all().zip(counts?) {
-        println!("{path}\t{side}\t{}", count / u64::from(BATCH));
+    for ((path, side), counts) in all().zip(counts?.chunks_mut(BATCHES)) {
+        counts.sort_unstable();
+        println!("{path}\t{side}\t{}", counts[BATCHES / 2] / u64::from(BATCH));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -53,8 +57,10 @@ fn operate_all(mode: Mode) -> Result<(), Failed> {
     for (path, side) in all() {
         let mut subject = Subject::new(path, side, mode)?;
         warm_up_done();
-        subject.batch(BATCH, |_| Duration::ZERO)?;
-        batch_done();
+        for _ in 0..BATCHES {
+            subject.batch(BATCH, |_| Duration::ZERO)?;
+            batch_done();
+        }
     }
     Ok(())
 }
@@ -86,7 +92,7 @@ fn count(mode: Mode, folder: &std::path::Path) -> Result<Vec<u64>, Failed> {
         return Err(format!("valgrind: {valgrind}").into());
     }
     // The last file is that of the program's end.
-    (1..=all().count()).map(|part| total(folder.join(format!("out.{part}")))).collect()
+    (1..=all().count() * BATCHES).map(|part| total(folder.join(format!("out.{part}")))).collect()
 }
 
 fn total(file: PathBuf) -> Result<u64, Failed> {

@@ -1,0 +1,51 @@
+//! What instrumentation may cost, whatever the machine: bounds on allocations and instructions, which hardly change. Fails
+//! where one is broken.
+
+use bench::{Failed, Mode, Path, Side, printed::Numbers};
+
+/// The most instructions beside the hand-written side, as a ratio.
+fn most(path: Path, mode: Mode) -> f64 {
+    let (recorded, sampled_out) = match path {
+        // Most of what is left is the SDK's and the client's: a side that only calls these came to 0.7.
+        Path::KafkaReceive | Path::RabbitSend => (0.85, 0.85),
+        _ => (0.8, 0.7),
+    };
+    match mode {
+        Mode::RecordedW3c => recorded,
+        Mode::SampledOutW3c => sampled_out,
+        Mode::Recorded | Mode::SampledOut | Mode::NoSdk => 1.0,
+    }
+}
+
+fn main() -> Result<(), Failed> {
+    let mut broken = Vec::new();
+    for mode in Mode::ALL {
+        let allocations = Numbers::of(env!("CARGO_BIN_EXE_allocations"), mode)?;
+        let instructions = Numbers::of(env!("CARGO_BIN_EXE_instructions"), mode)?;
+        for path in Path::ALL {
+            let [raw, by_hand, ours] = all(&allocations, path).ok_or("no allocations are counted")?;
+            // A fraction of one is a queue that grows.
+            let allowed = if mode == Mode::NoSdk { raw + 0.1 } else { by_hand - 0.5 };
+            if ours > allowed {
+                broken.push(format!("{path}, {mode}: {ours} allocations (raw {raw}, by hand {by_hand})"));
+            }
+            let Some([_, by_hand, ours]) = all(&instructions, path) else {
+                if path != Path::KafkaSendFuture {
+                    return Err("no instructions are counted".into());
+                }
+                continue;
+            };
+            let (ratio, most) = (ours / by_hand, most(path, mode));
+            println!("{path}, {mode}: {ratio:.2} of the instructions by hand, at most {most}");
+            if ratio > most {
+                broken.push(format!("{path}, {mode}: {ratio:.3} of the instructions by hand, more than {most}"));
+            }
+        }
+    }
+    if broken.is_empty() { Ok(()) } else { Err(broken.join("\n").into()) }
+}
+
+fn all(numbers: &Numbers, path: Path) -> Option<[f64; 3]> {
+    let [raw, by_hand, ours] = Side::ALL.map(|side| numbers.get(path, side));
+    Some([raw?, by_hand?, ours?])
+}
