@@ -167,6 +167,13 @@ pub(crate) fn broker_id(message: &BorrowedMessage<'_>) -> i32 {
     unsafe { bindings::rd_kafka_message_broker_id(message.ptr()) }
 }
 
+/// Whether a broker has answered for a message in a delivery report that it is in the log; with `acks=0` none answers.
+pub(crate) fn is_acknowledged(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive as long as the reference to it.
+    let status = unsafe { bindings::rd_kafka_message_status(message.ptr()) };
+    status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_PERSISTED
+}
+
 /// librdkafka's name of an error code: `_MSG_TIMED_OUT`.
 pub(crate) fn error_name(code: RDKafkaErrorCode) -> Option<&'static str> {
     let code = RDKafkaRespErr::try_from(code as i32).ok()?;

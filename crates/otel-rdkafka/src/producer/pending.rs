@@ -156,10 +156,13 @@ impl Sent {
     fn delivered(mut self, kafka: &Kafka, result: &DeliveryResult<'_>) {
         let (Ok(message) | Err((_, message))) = result;
         if let Some(mut span) = self.span.take() {
-            self.tell_place(&mut span, message);
+            self.tell_partition(&mut span, message);
             match result {
                 Ok(_) => {
-                    self.tell_broker(&mut span, kafka, message);
+                    self.tell_cluster(&mut span, kafka, message);
+                    if native::is_acknowledged(message) {
+                        tell_answer(&mut span, kafka, message);
+                    }
                     span.succeed();
                 }
                 Err((error, _)) => span.fail(error_type(error), error),
@@ -170,34 +173,40 @@ impl Sent {
         }
     }
 
-    /// Negative where the broker said nothing: a failure, or `acks=0`.
-    fn tell_place(&self, span: &mut ClientSpan, message: &BorrowedMessage<'_>) {
-        let (partition, offset) = (message.partition(), message.offset());
+    /// Negative where none was chosen.
+    fn tell_partition(&self, span: &mut ClientSpan, message: &BorrowedMessage<'_>) {
+        let partition = message.partition();
         if partition >= 0 && !self.partition_told {
             span.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
         }
-        if offset >= 0 {
-            span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
-        }
     }
 
-    /// Which cluster it is of, and where it is, is known of a broker that has answered, and only then.
-    fn tell_broker(&self, span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'_>) {
+    /// Known once a message has gone to a broker, whether it answers or not.
+    fn tell_cluster(&self, span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'_>) {
         if !self.cluster_told
             && let Some(cluster) = kafka.cluster(message)
         {
             span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
         }
-        let Some(address) = kafka.brokers.find(native::broker_id(message)) else { return };
-        let is_peer = address.is_peer();
-        let Address { host, port } = address;
-        if is_peer {
-            span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
-            span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
-        }
-        span.set(attribute::SERVER_ADDRESS, host);
-        span.set(attribute::SERVER_PORT, i64::from(port));
     }
+}
+
+/// The offset, and where the broker is: known of one that has answered, and only then. librdkafka numbers the messages of a
+/// batch whether it has an offset to begin with or not.
+fn tell_answer(span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'_>) {
+    let offset = message.offset();
+    if offset >= 0 {
+        span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+    }
+    let Some(address) = kafka.brokers.find(native::broker_id(message)) else { return };
+    let is_peer = address.is_peer();
+    let Address { host, port } = address;
+    if is_peer {
+        span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
+        span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+    }
+    span.set(attribute::SERVER_ADDRESS, host);
+    span.set(attribute::SERVER_PORT, i64::from(port));
 }
 
 /// Gives a refused record back as the user gave it.

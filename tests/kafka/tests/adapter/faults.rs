@@ -128,6 +128,26 @@ async fn p21_a_message_too_large_for_the_topic() {
     assert_eq!(test.described(1), failed("PRODUCER", status, "MESSAGE_TOO_LARGE", more));
 }
 
+/// librdkafka numbers the messages of a batch even where it has no offset to begin with.
+#[test]
+fn a_batch_that_is_refused_has_no_offsets() {
+    let test = Test::new();
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic(&test.topic, 1, 1).unwrap();
+    let mut config = test.config();
+    config.set("bootstrap.servers", mock.bootstrap_servers()).set("linger.ms", "60000");
+    let producer: BaseProducer = config.create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    for _ in 0..3 {
+        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let status = "Message production error: TopicAuthorizationFailed (Broker: Topic authorization failed)";
+    let more = "  messaging.destination.partition.id = \"0\"\n";
+    assert_eq!(test.described(3), failed("PRODUCER", status, "TOPIC_AUTHORIZATION_FAILED", more).repeat(3));
+}
+
 /// The largest payload that the raw client takes, under a limit.
 fn largest(limit: usize, accepts: impl Fn(usize) -> bool) -> usize {
     let largest = (0..limit).rev().find(|&size| accepts(size)).unwrap();

@@ -1,7 +1,10 @@
 //! Every way to send: the whole span, and the message as it was given.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use otel_rdkafka::{
-    ClientContext, Message, Timestamp,
+    ClientContext, Message, Statistics, Timestamp,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders, OwnedMessage},
     otel::{HeaderInjector, Instrumentation, Propagation},
@@ -103,6 +106,52 @@ async fn without_an_answer_no_offset_is_told() {
         sent.replace("  parent request", "  root").replace("  messaging.kafka.offset = 0\n", "")
     );
     assert_eq!(test.on_the_wire(1)[0].payload(), Some(&b"four apples"[..]));
+}
+
+/// Knows when statistics have told of a broker.
+#[derive(Clone, Default)]
+struct Informed(Arc<AtomicBool>);
+
+impl ClientContext for Informed {
+    fn stats(&self, statistics: Statistics) {
+        self.0.fetch_or(statistics.brokers.values().any(|broker| broker.nodeid >= 0), Ordering::Relaxed);
+    }
+}
+
+impl ProducerContext for Informed {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        assert!(result.is_ok());
+    }
+}
+
+/// librdkafka counts up from its number for no offset, which is -1,001.
+#[test]
+fn of_a_large_batch_without_an_answer_neither_offset_nor_broker_is_told() {
+    let test = Test::new();
+    let informed = Informed::default();
+    let producer: BaseProducer<Informed> = test
+        .config()
+        .set("acks", "0")
+        .set("linger.ms", "60000")
+        .set("statistics.interval.ms", "50")
+        .create_with_context(informed.clone())
+        .unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    producer.client().fetch_metadata(Some(&test.topic), Duration::from_secs(10)).unwrap();
+    eventually("statistics", || {
+        producer.poll(Duration::from_millis(50));
+        informed.0.load(Ordering::Relaxed)
+    });
+    for _ in 0..1_100 {
+        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x").partition(0)).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let spans = test.sdk.wait_for(1_100);
+    for key in ["messaging.kafka.offset", "server.address", "server.port", "network.peer.address"] {
+        assert_eq!(spans.iter().filter_map(|span| support::attribute(span, key)).next(), None, "{key}");
+    }
 }
 
 #[tokio::test]
