@@ -1,6 +1,6 @@
 //! Where a client's telemetry lives: in the context that rdkafka calls back.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{cell::Cell, fmt, ops::Deref, sync::Arc};
 
 use rdkafka::{
     TopicPartitionList,
@@ -98,6 +98,21 @@ pub(crate) use client_context;
 
 client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.kafka.statistics(statistics) }
 
+thread_local! {
+    static CALLBACKS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many rebalances and automatic commits this thread was called back for: rdkafka does so on the one that polls.
+#[inline]
+pub(crate) fn callbacks() -> usize {
+    CALLBACKS.try_with(Cell::get).unwrap_or_default()
+}
+
+fn calls_back() {
+    // At its end a thread may have none; its polls wait for as long as they were told to.
+    let _ = CALLBACKS.try_with(|callbacks| callbacks.set(callbacks.get() + 1));
+}
+
 impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     fn rebalance(
         &self,
@@ -105,7 +120,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
         err: RDKafkaRespErr,
         tpl: &mut TopicPartitionList,
     ) {
-        self.kafka.calls_back();
+        calls_back();
         self.user.rebalance(cast::base_consumer(base_consumer), err, tpl);
     }
 
@@ -119,7 +134,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
-        self.kafka.calls_back();
+        calls_back();
         self.kafka.auto_committed(&result, offsets);
         self.user.commit_callback(result, offsets);
     }

@@ -4,7 +4,7 @@ use std::{
     ptr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicPtr, AtomicUsize, Ordering},
+        atomic::{AtomicPtr, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -48,7 +48,6 @@ pub(crate) struct Kafka {
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
-    callbacks: AtomicUsize,
 }
 
 /// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
@@ -68,17 +67,7 @@ impl Kafka {
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
             brokers: Brokers::default(),
-            callbacks: AtomicUsize::new(0),
         }
-    }
-
-    /// How many rebalances and automatic commits the application has been called back for.
-    pub(crate) fn callbacks(&self) -> usize {
-        self.callbacks.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn calls_back(&self) {
-        self.callbacks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// This is in the context of that client, and in no other's.

@@ -24,7 +24,12 @@ use rdkafka::{
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
+use crate::{
+    cast,
+    context::{Traced, callbacks},
+    message::BorrowedMessage,
+    telemetry::Kafka,
+};
 
 /// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
 #[repr(transparent)]
@@ -116,12 +121,12 @@ fn poll<'a>(
         return poll(timeout).map(|result| hand_out(kafka, kafka.call(), None, result));
     };
     let since = Some(call.at());
-    let callbacks = kafka.callbacks();
+    let before = callbacks();
     match poll(AT_ONCE) {
         Some(result) => Some(hand_out(kafka, Some(call), since, result)),
         None if timeout == AT_ONCE => None,
         // rdkafka's poll ends, unless it is without end, so that the application can see to what it was called back for.
-        None if timeout != Timeout::Never && kafka.callbacks() != callbacks => None,
+        None if timeout != Timeout::Never && callbacks() != before => None,
         None => poll(timeout).map(|result| hand_out(kafka, kafka.call(), since, result)),
     }
 }
@@ -235,5 +240,42 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 impl<C: ConsumerContext> fmt::Debug for PartitionQueue<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartitionQueue").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, thread};
+
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use rdkafka::consumer::ConsumerContext as _;
+
+    use super::*;
+
+    type Context = Traced<DefaultConsumerContext>;
+
+    /// How often, and for how long, rdkafka is asked for what is not there, if this happens meanwhile.
+    fn asked(meanwhile: impl Fn(&Context)) -> Vec<Timeout> {
+        let context = Traced::new(DefaultConsumerContext);
+        let provider = SdkTracerProvider::default();
+        context.kafka().instrument(Instrumentation::builder().tracer_provider(provider).build());
+        let asked = RefCell::new(Vec::new());
+        let found = poll(context.kafka(), Duration::from_secs(1).into(), |timeout| {
+            asked.borrow_mut().push(timeout);
+            meanwhile(&context);
+            None
+        });
+        assert!(found.is_none());
+        asked.into_inner()
+    }
+
+    #[test]
+    fn a_poll_ends_with_a_callback_of_its_own_and_not_with_that_of_another() {
+        let [at_once, a_second] = [Duration::ZERO, Duration::from_secs(1)].map(Timeout::After);
+        let calls_back = |context: &Context| context.commit_callback(Ok(()), &TopicPartitionList::new());
+        assert_eq!(asked(calls_back), [at_once]);
+        let elsewhere = |context: &Context| thread::scope(|scope| _ = scope.spawn(|| calls_back(context)));
+        assert_eq!(asked(elsewhere), [at_once, a_second]);
+        assert_eq!(asked(|_| ()), [at_once, a_second]);
     }
 }
