@@ -204,17 +204,15 @@ impl Injector for RecordHeaders<'_> {
                 // As many as W3C trace context and baggage have.
                 *self.headers = Some(OwnedHeaders::new_with_capacity(3));
             }
-            Some(headers) if replaces => {
-                let mut before = headers.clone();
-                match self.written {
-                    Written::Nothing => self.written = Written::Over(before),
-                    Written::After(count) => {
-                        native::truncate(&mut before, count);
-                        self.written = Written::Over(before);
-                    }
-                    Written::All | Written::Over(_) => {}
+            Some(headers) if replaces => match self.written {
+                Written::Nothing => self.written = Written::Over(headers.clone()),
+                Written::After(count) => {
+                    let mut before = headers.clone();
+                    native::truncate(&mut before, count);
+                    self.written = Written::Over(before);
                 }
-            }
+                Written::All | Written::Over(_) => {}
+            },
             Some(headers) => {
                 if let Written::Nothing = self.written {
                     self.written = Written::After(headers.count());
