@@ -4,11 +4,14 @@ use std::fmt;
 
 use otel_messaging::Instrumentation;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, TopicPartitionList,
     config::{FromClientConfig, FromClientConfigAndContext},
+    consumer::ConsumerGroupMetadata,
     error::{KafkaError, KafkaResult},
     message::ToBytes,
-    producer::{DefaultProducerContext, NoCustomPartitioner, Partitioner, Producer as _, base_producer as raw},
+    producer::{
+        DefaultProducerContext, NoCustomPartitioner, Partitioner, Producer as _, PurgeConfig, base_producer as raw,
+    },
     util::Timeout,
 };
 
@@ -83,7 +86,7 @@ where
 }
 
 producer! {
-    [C, Part] C, Part, BaseProducer<C, Part>, |this| &this.raw, [C: ProducerContext<Part>, Part: Partitioner]
+    [C, Part] C, Part, BaseProducer<C, Part>, [C: ProducerContext<Part>, Part: Partitioner]
 }
 
 impl FromClientConfig for BaseProducer<DefaultProducerContext> {
@@ -188,8 +191,7 @@ where
 }
 
 producer! {
-    [C, Part] C, Part, ThreadedProducer<C, Part>, |this| &this.raw,
-    [C: ProducerContext<Part> + 'static, Part: Partitioner]
+    [C, Part] C, Part, ThreadedProducer<C, Part>, [C: ProducerContext<Part> + 'static, Part: Partitioner]
 }
 
 impl FromClientConfig for ThreadedProducer<DefaultProducerContext, NoCustomPartitioner> {

@@ -13,12 +13,13 @@ use std::{
 use futures_channel::oneshot;
 use otel_messaging::{Instrumentation, adapter::Call};
 use rdkafka::{
-    ClientConfig, Timestamp,
+    ClientConfig, Timestamp, TopicPartitionList,
     client::{ClientContext, DefaultClientContext},
     config::{FromClientConfig, FromClientConfigAndContext},
+    consumer::ConsumerGroupMetadata,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Message as _, ToBytes},
-    producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, ThreadedProducer},
+    producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, PurgeConfig, ThreadedProducer},
     util::{AsyncRuntime, DefaultRuntime, Timeout},
 };
 
@@ -272,7 +273,7 @@ where
 }
 
 producer! {
-    [C, R, Part] FutureProducerContext<C>, Part, FutureProducer<C, R, Part>, |this| &*this.raw,
+    [C, R, Part] FutureProducerContext<C>, Part, FutureProducer<C, R, Part>,
     [C: ClientContext + 'static, R: AsyncRuntime, Part: Partitioner]
 }
 

@@ -126,26 +126,24 @@ where
     fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 }
 
-/// Both producer traits for a wrapper, by the raw producer inside it.
+/// Both producer traits for a wrapper whose field `raw` is the raw producer.
 macro_rules! producer {
-    ([$($generics:tt)*] $context:ty, $part:ty, $producer:ty, |$this:ident| $raw:expr, [$($bounds:tt)*]) => {
+    ([$($generics:tt)*] $context:ty, $part:ty, $producer:ty, [$($bounds:tt)*]) => {
         impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer where $($bounds)* {
             fn client(&self) -> &$crate::client::Client<$context> {
-                let $this = self;
-                $crate::cast::client(::rdkafka::producer::Producer::client($raw))
+                $crate::cast::client(self.raw.client())
             }
 
-            $crate::producer::forward!($this, $raw);
+            $crate::producer::forward!();
         }
 
         impl<$($generics)*> ::rdkafka::producer::Producer<$crate::context::Traced<$context>, $part> for $producer
         where $($bounds)* {
             fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
-                let $this = self;
-                ::rdkafka::producer::Producer::client($raw)
+                self.raw.client()
             }
 
-            $crate::producer::forward!($this, $raw);
+            $crate::producer::forward!();
         }
     };
 }
@@ -153,60 +151,30 @@ pub(crate) use producer;
 
 /// The methods of both producer traits that name no type of ours.
 macro_rules! forward {
-    ($this:ident, $raw:expr) => {
-        fn in_flight_count(&self) -> i32 {
-            let $this = self;
-            ::rdkafka::producer::Producer::in_flight_count($raw)
+    () => {
+        $crate::producer::forward! {
+            in_flight_count() -> i32;
+            purge(flags: PurgeConfig) -> ();
+            begin_transaction() -> KafkaResult<()>;
         }
 
-        fn flush<T: Into<::rdkafka::util::Timeout>>(&self, timeout: T) -> ::rdkafka::error::KafkaResult<()> {
-            let $this = self;
-            ::rdkafka::producer::Producer::flush($raw, timeout)
-        }
-
-        fn purge(&self, flags: ::rdkafka::producer::PurgeConfig) {
-            let $this = self;
-            ::rdkafka::producer::Producer::purge($raw, flags)
-        }
-
-        fn init_transactions<T: Into<::rdkafka::util::Timeout>>(
-            &self,
-            timeout: T,
-        ) -> ::rdkafka::error::KafkaResult<()> {
-            let $this = self;
-            ::rdkafka::producer::Producer::init_transactions($raw, timeout)
-        }
-
-        fn begin_transaction(&self) -> ::rdkafka::error::KafkaResult<()> {
-            let $this = self;
-            ::rdkafka::producer::Producer::begin_transaction($raw)
-        }
-
-        fn send_offsets_to_transaction<T: Into<::rdkafka::util::Timeout>>(
-            &self,
-            offsets: &::rdkafka::TopicPartitionList,
-            cgm: &::rdkafka::consumer::ConsumerGroupMetadata,
-            timeout: T,
-        ) -> ::rdkafka::error::KafkaResult<()> {
-            let $this = self;
-            ::rdkafka::producer::Producer::send_offsets_to_transaction($raw, offsets, cgm, timeout)
-        }
-
-        fn commit_transaction<T: Into<::rdkafka::util::Timeout>>(
-            &self,
-            timeout: T,
-        ) -> ::rdkafka::error::KafkaResult<()> {
-            let $this = self;
-            ::rdkafka::producer::Producer::commit_transaction($raw, timeout)
-        }
-
-        fn abort_transaction<T: Into<::rdkafka::util::Timeout>>(
-            &self,
-            timeout: T,
-        ) -> ::rdkafka::error::KafkaResult<()> {
-            let $this = self;
-            ::rdkafka::producer::Producer::abort_transaction($raw, timeout)
+        $crate::producer::forward! { timeout:
+            flush() -> KafkaResult<()>;
+            init_transactions() -> KafkaResult<()>;
+            send_offsets_to_transaction(offsets: &TopicPartitionList, cgm: &ConsumerGroupMetadata) -> KafkaResult<()>;
+            commit_transaction() -> KafkaResult<()>;
+            abort_transaction() -> KafkaResult<()>;
         }
     };
+    ($($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        fn $method(&self, $($name: $type),*) -> $result {
+            self.raw.$method($($name),*)
+        }
+    )*};
+    (timeout: $($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        fn $method<T: Into<Timeout>>(&self, $($name: $type,)* timeout: T) -> $result {
+            self.raw.$method($($name,)* timeout)
+        }
+    )*};
 }
 pub(crate) use forward;
