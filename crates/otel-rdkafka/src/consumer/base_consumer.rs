@@ -133,7 +133,7 @@ fn poll<'a>(
 
 /// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
 #[inline]
-fn hand_out<'a>(
+pub(super) fn hand_out<'a>(
     kafka: &Kafka,
     now: Option<Call>,
     since: Option<SystemTime>,

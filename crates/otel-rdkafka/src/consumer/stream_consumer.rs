@@ -25,7 +25,8 @@ use rdkafka::{
 };
 
 use super::{
-    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
+    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol,
+    base_consumer::hand_out, forward::consumer,
 };
 use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
 
@@ -64,24 +65,12 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
         let kafka = self.context.kafka();
         // This never waits, so what is true when it is called is true when it hands out.
         let call = kafka.call();
+        let since = self.since.take().or(call.as_ref().map(Call::at));
         let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {
-            self.since = self.since.or(call.as_ref().map(Call::at));
+            self.since = since;
             return Poll::Pending;
         };
-        let since = self.since.take();
-        Poll::Ready(item.map(|result| match result {
-            Ok(message) => {
-                let process = call.map(|call| {
-                    let since = since.unwrap_or(call.at());
-                    kafka.hand_out(call, &message, Some(since))
-                });
-                Ok(BorrowedMessage::received(message, process))
-            }
-            Err(error) => {
-                kafka.poll_failed(call, since, &error);
-                Err(error)
-            }
-        }))
+        Poll::Ready(item.map(|result| hand_out(kafka, call, since, result)))
     }
 }
 
