@@ -142,6 +142,8 @@ impl Future for DeliveryFuture {
     }
 }
 
+const QUEUE_FULL: KafkaError = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+
 /// How long [`FutureProducer::send`] waits before it asks a full queue again; rdkafka's own.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -200,13 +202,13 @@ where
         let mut next = Some(begin(self.kafka(), call, with_reply(record, reply)));
         while let Some(record) = next.take() {
             let Err((error, refused)) = self.raw.send(record) else { break };
-            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) || !may_retry() {
+            if error != QUEUE_FULL || !may_retry() {
                 let record = pending::refused(&error, refused);
                 return Err((error, owned(record)));
             }
-            let waiting = Waiting { refused: Some(refused), error };
+            let mut waiting = Waiting(Some(refused));
             R::delay_for(RETRY_AFTER).await;
-            next = waiting.again();
+            next = waiting.0.take();
         }
         match answer.await {
             Ok(result) => result,
@@ -278,21 +280,12 @@ producer! {
 }
 
 /// A record that waits for room in a full queue. Dropped meanwhile, it was refused for good.
-struct Waiting<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized> {
-    refused: Option<BaseRecord<'a, K, P, Pending<Reply>>>,
-    error: KafkaError,
-}
-
-impl<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized> Waiting<'a, K, P> {
-    fn again(mut self) -> Option<BaseRecord<'a, K, P, Pending<Reply>>> {
-        self.refused.take()
-    }
-}
+struct Waiting<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(Option<BaseRecord<'a, K, P, Pending<Reply>>>);
 
 impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for Waiting<'_, K, P> {
     fn drop(&mut self) {
-        if let Some(record) = self.refused.take() {
-            pending::refused(&self.error, record);
+        if let Some(record) = self.0.take() {
+            pending::refused(&QUEUE_FULL, record);
         }
     }
 }
