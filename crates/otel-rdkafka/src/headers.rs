@@ -364,6 +364,9 @@ mod tests {
         // Appended first, replaced then; and the same key twice.
         let late = written(Some(tenant()), &[("traceparent", "new"), ("tenant", "red"), ("traceparent", "newer")]);
         assert_eq!(late, [pair("tenant", Some("red")), pair("traceparent", Some("newer"))]);
+        let twice = [("traceparent", "new"), ("traceparent", "newer")];
+        assert_eq!(written(None, &twice), [pair("traceparent", Some("newer"))]);
+        assert_eq!(written(Some(own()), &twice)[2..], [pair("traceparent", Some("newer"))]);
         assert_eq!(written(Some(tenant()), &[("tracestate", "")]), text(Some(&tenant())));
         assert_eq!(written(None, &[("tracestate", "")]), []);
     }

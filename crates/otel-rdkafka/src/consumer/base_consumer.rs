@@ -254,13 +254,13 @@ mod tests {
 
     type Context = Traced<DefaultConsumerContext>;
 
-    /// How often, and for how long, rdkafka is asked for what is not there, if this happens meanwhile.
-    fn asked(meanwhile: impl Fn(&Context)) -> Vec<Timeout> {
+    /// How long rdkafka is asked, each time, by a poll for what is not there, if this happens meanwhile.
+    fn asked(timeout: Timeout, meanwhile: impl Fn(&Context)) -> Vec<Timeout> {
         let context = Traced::new(DefaultConsumerContext);
         let provider = SdkTracerProvider::default();
         context.kafka().instrument(Instrumentation::builder().tracer_provider(provider).build());
         let asked = RefCell::new(Vec::new());
-        let found = poll(context.kafka(), Duration::from_secs(1).into(), |timeout| {
+        let found = poll(context.kafka(), timeout, |timeout| {
             asked.borrow_mut().push(timeout);
             meanwhile(&context);
             None
@@ -269,13 +269,30 @@ mod tests {
         asked.into_inner()
     }
 
+    fn calls_back(context: &Context) {
+        context.commit_callback(Ok(()), &TopicPartitionList::new());
+    }
+
+    const AT_ONCE: Timeout = Timeout::After(Duration::ZERO);
+    const A_SECOND: Timeout = Timeout::After(Duration::from_secs(1));
+
     #[test]
-    fn a_poll_ends_with_a_callback_of_its_own_and_not_with_that_of_another() {
-        let [at_once, a_second] = [Duration::ZERO, Duration::from_secs(1)].map(Timeout::After);
-        let calls_back = |context: &Context| context.commit_callback(Ok(()), &TopicPartitionList::new());
-        assert_eq!(asked(calls_back), [at_once]);
+    fn a_poll_waits_after_a_look_unless_it_is_only_a_look() {
+        for timeout in [A_SECOND, Timeout::Never] {
+            assert_eq!(asked(timeout, |_| ()), [AT_ONCE, timeout]);
+        }
+        assert_eq!(asked(AT_ONCE, |_| ()), [AT_ONCE]);
+    }
+
+    #[test]
+    fn a_poll_ends_with_a_callback_unless_it_is_without_end() {
+        assert_eq!(asked(A_SECOND, calls_back), [AT_ONCE]);
+        assert_eq!(asked(Timeout::Never, calls_back), [AT_ONCE, Timeout::Never]);
+    }
+
+    #[test]
+    fn a_poll_does_not_end_with_a_callback_of_another_threads() {
         let elsewhere = |context: &Context| thread::scope(|scope| _ = scope.spawn(|| calls_back(context)));
-        assert_eq!(asked(elsewhere), [at_once, a_second]);
-        assert_eq!(asked(|_| ()), [at_once, a_second]);
+        assert_eq!(asked(A_SECOND, elsewhere), [AT_ONCE, A_SECOND]);
     }
 }

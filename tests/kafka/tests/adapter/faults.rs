@@ -207,6 +207,32 @@ fn a_full_queue() {
 }
 
 #[tokio::test]
+async fn a_queue_without_room_in_time_is_one_span_and_gives_the_message_back() {
+    let test = Test::new();
+    let config = test.config().set("queue.buffering.max.messages", "1").set("linger.ms", "60000").clone();
+    let producer = future_producer(&test, &config);
+    let first = producer.send_result(FutureRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+    let record = FutureRecord::to(&test.topic)
+        .key("4711")
+        .payload("four apples")
+        .partition(0)
+        .timestamp(1_700_000_000_000)
+        .headers(OwnedHeaders::new().insert(Header { key: "tenant", value: Some("blue") }));
+    let called = Instant::now();
+    let (error, message) = producer.send(record, Duration::from_millis(150)).await.unwrap_err();
+    assert!(called.elapsed() >= Duration::from_millis(150));
+    assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+    assert_eq!((message.payload(), message.key()), (Some(&b"four apples"[..]), Some(&b"4711"[..])));
+    assert_eq!((message.topic(), message.partition()), (&*test.topic, 0));
+    assert_eq!(message.timestamp().to_millis(), Some(1_700_000_000_000));
+    assert_eq!(headers(&message), [("tenant".to_owned(), "blue".to_owned())]);
+    let status = "Message production error: QueueFull (Local: Queue full)";
+    let more = "  messaging.destination.partition.id = \"0\"\n";
+    assert_eq!(test.described(1), failed("PRODUCER", status, "_QUEUE_FULL", more));
+    drop(first);
+}
+
+#[tokio::test]
 async fn a_queue_with_room_in_time_is_one_span() {
     let test = Test::new();
     let config = test.config().set("queue.buffering.max.messages", "1").set("linger.ms", "400").clone();

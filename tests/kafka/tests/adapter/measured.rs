@@ -170,6 +170,22 @@ async fn a_streams_item_has_a_receive_span_that_began_with_its_first_poll() {
     assert!(test.span("process orders").start_time > waiting);
 }
 
+#[tokio::test]
+async fn a_streams_next_receive_span_does_not_begin_before_the_one_before_has_ended() {
+    let test = Test::new();
+    let builder = || test.sdk.all_signals_builder().receive_spans(true);
+    let consumer = consumer(&test, builder());
+    let mut stream = consumer.stream();
+    for _ in 0..2 {
+        assert!(poll!(stream.next()).is_pending());
+        sent(&test, builder(), record(&test));
+        drop(stream.next().await.unwrap().unwrap());
+    }
+    let polls: Vec<_> = test.sdk.spans().into_iter().filter(|span| span.span_kind == SpanKind::Client).collect();
+    assert_eq!(polls.len(), 2);
+    assert!(polls[1].start_time >= polls[0].end_time);
+}
+
 /// Counts the automatic commits that went well.
 #[derive(Clone, Default)]
 struct Commits(Arc<AtomicUsize>);

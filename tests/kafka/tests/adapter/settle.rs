@@ -9,7 +9,7 @@ use otel_rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
     otel::MessageExt,
-    producer::BaseRecord,
+    producer::{BaseProducer, BaseRecord, Producer},
 };
 use support::eventually;
 
@@ -221,6 +221,24 @@ fn the_state_is_committed(mode: CommitMode) {
 "#
     );
     eventually("the commit", || committed(&test) == Offset::Offset(1));
+}
+
+#[test]
+fn offsets_are_committed_with_a_transaction_and_have_no_span() {
+    let test = test_with_messages(1);
+    let consumer = consumer(&test);
+    let message = next(&consumer);
+    let producer: BaseProducer = test.config().set("transactional.id", &test.topic).create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    producer.init_transactions(Duration::from_secs(20)).unwrap();
+    producer.begin_transaction().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(message.topic(), message.partition(), Offset::Offset(1)).unwrap();
+    let group = consumer.group_metadata().unwrap();
+    producer.send_offsets_to_transaction(&list, &group, Duration::from_secs(20)).unwrap();
+    producer.commit_transaction(Duration::from_secs(20)).unwrap();
+    eventually("the commit", || committed(&test) == Offset::Offset(1));
+    assert_eq!(test.sdk.described(), "");
 }
 
 #[test]
