@@ -130,7 +130,7 @@ async fn p21_a_message_too_large_for_the_topic() {
 
 /// librdkafka numbers the messages of a batch even where it has no offset to begin with.
 #[test]
-fn a_batch_that_is_refused_has_no_offsets() {
+fn a_batch_has_offsets_unless_it_is_refused() {
     let test = Test::new();
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic(&test.topic, 1, 1).unwrap();
@@ -138,14 +138,23 @@ fn a_batch_that_is_refused_has_no_offsets() {
     config.set("bootstrap.servers", mock.bootstrap_servers()).set("linger.ms", "60000");
     let producer: BaseProducer = config.create().unwrap();
     let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    let spans_of_a_batch = || {
+        for _ in 0..3 {
+            producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        let spans = test.sdk.spans();
+        spans[spans.len() - 3..].to_vec()
+    };
+    let taken = spans_of_a_batch();
+    let told = |key| taken.iter().map(|span| attribute(span, key).unwrap().to_string()).collect::<Vec<_>>();
+    assert_eq!(told("messaging.kafka.offset"), ["0", "1", "2"]);
+    let cluster = &told("messaging.kafka.cluster.id")[0];
     mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
-    for _ in 0..3 {
-        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
-    }
-    producer.flush(PATIENCE).unwrap();
+    let refused = test.named(&spans_of_a_batch()).replace(cluster, "mock");
     let status = "Message production error: TopicAuthorizationFailed (Broker: Topic authorization failed)";
-    let more = "  messaging.destination.partition.id = \"0\"\n";
-    assert_eq!(test.described(3), failed("PRODUCER", status, "TOPIC_AUTHORIZATION_FAILED", more).repeat(3));
+    let more = "  messaging.destination.partition.id = \"0\"\n  messaging.kafka.cluster.id = \"mock\"\n";
+    assert_eq!(refused, failed("PRODUCER", status, "TOPIC_AUTHORIZATION_FAILED", more).repeat(3));
 }
 
 /// The largest payload that the raw client takes, under a limit.
