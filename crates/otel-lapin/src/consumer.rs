@@ -106,7 +106,8 @@ impl Consumer {
         self.inner.queue()
     }
 
-    /// Has every message handled by the delegate, on lapin's executor, inside its process span.
+    /// Has every message handled by the delegate, on lapin's executor, inside its process span. What is current at this call
+    /// is not carried into that.
     pub fn set_delegate<D: ConsumerDelegate + 'static>(&self, delegate: D) {
         self.inner.set_delegate(Scoped { delegate, source: self.source.clone() });
     }
@@ -190,7 +191,11 @@ struct Scoped<D> {
 impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
     fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let delivery = match delivery {
-            Ok(Some(delivery)) => self.source.hand_out(delivery),
+            Ok(Some(delivery)) => {
+                // What is current here is lapin's own span, in which its I/O thread lives, or that of who sets the delegate.
+                let _nobodys = opentelemetry::Context::new().attach();
+                self.source.hand_out(delivery)
+            }
             Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
             Err(error) => return self.delegate.on_new_delivery(Err(error)),
         };
