@@ -40,7 +40,8 @@ impl Acker {
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the acknowledgement is on its way; the span of a dropped future says that the outcome is unknown.
+    /// Once polled, the acknowledgement is on its way. The span of a dropped future says that the outcome is unknown; the
+    /// message's says nothing of it, and `otel_messaging.deliveries` does not count it.
     pub fn ack(&self, options: BasicAckOptions) -> impl Future<Output = Result<bool>> + Send {
         self.settle(ACK, options.multiple, Settlement::Ack, self.inner.ack(options))
     }
@@ -106,7 +107,8 @@ impl Acker {
         self.inner.usable()
     }
 
-    /// lapin's own, whose calls are not traced.
+    /// lapin's own, whose calls are not traced: a message that they settle counts as dropped. For that there is
+    /// [`into_inner`](Self::into_inner), of a clone if need be.
     #[must_use]
     pub fn get_ref(&self) -> &lapin::Acker {
         &self.inner

@@ -8,7 +8,7 @@ use std::{
 
 use lapin::types::{DeliveryTag, ShortString};
 use opentelemetry::trace::SpanContext;
-use otel_messaging::adapter::Unsettled;
+use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::{settle::Handed, telemetry::Place};
 
@@ -110,6 +110,17 @@ impl Ledger {
         Known {
             messages: state.entries.range(..=until).map(|(tag, entry)| (*tag, entry.clone())).collect(),
             all: state.forgotten.is_none_or(|(first, _)| first > until),
+        }
+    }
+
+    /// These are settled.
+    pub(crate) fn settled(&self, messages: &[(DeliveryTag, Entry)], note: impl Fn(&ProcessSpan)) {
+        for (tag, entry) in messages {
+            self.forget(*tag, entry.message.as_ptr());
+            entry.discharge();
+            if let Some(message) = entry.message.upgrade() {
+                note(&message.span);
+            }
         }
     }
 

@@ -109,9 +109,10 @@ impl Drop for Handed {
     }
 }
 
-/// A settlement that has begun.
+/// A settlement that has begun. Dropped midway it is told to nobody: lapin has it already, and its outcome is unknown.
 pub(crate) struct Settling<'a> {
-    span: ClientSpan,
+    /// None once it is told.
+    span: Option<ClientSpan>,
     messages: Messages<'a>,
 }
 
@@ -127,8 +128,7 @@ impl<'a> Settling<'a> {
         if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
             return Self::all_until(call, name, message.tag, &message.origin.broker, ledger);
         }
-        let span = of_message(call, name, message);
-        Self { span, messages: Messages::One(message) }
+        Self::begun(of_message(call, name, message), Messages::One(message))
     }
 
     /// By tag alone.
@@ -159,7 +159,7 @@ impl<'a> Settling<'a> {
                 })
             }
         };
-        Self { span, messages: Messages::Tagged(ledger, entry.map(|entry| (tag, entry))) }
+        Self::begun(span, Messages::Tagged(ledger, entry.map(|entry| (tag, entry))))
     }
 
     fn all_until(call: Call, name: OperationName, tag: DeliveryTag, broker: &Broker, ledger: &'a Ledger) -> Self {
@@ -176,7 +176,11 @@ impl<'a> Settling<'a> {
         } else {
             broker.telemetry.settle_known(call, &operation, messages, attributes)
         };
-        Self { span, messages: Messages::Until(ledger, tag, known) }
+        Self::begun(span, Messages::Until(ledger, tag, known))
+    }
+
+    fn begun(span: ClientSpan, messages: Messages<'a>) -> Self {
+        Self { span: Some(span), messages }
     }
 
     /// Reports what lapin answered: whether the broker was told.
@@ -184,40 +188,50 @@ impl<'a> Settling<'a> {
         match result {
             Ok(true) => self.settled(outcome),
             // Asked after the answer: one that is not poisoned now was not then, and so was used.
-            Ok(false) if !acker.poisoned() => self.span.messages(1).settled(Settlement::AlreadySettled),
+            Ok(false) if !acker.poisoned() => self.tell(|span| span.messages(1).settled(Settlement::AlreadySettled)),
             // Nothing was sent: unless it was settled before, the message is delivered again.
-            Ok(false) => self.span.fail(CHANNEL_GONE, "the channel is gone"),
+            Ok(false) => self.tell(|span| span.fail(CHANNEL_GONE, "the channel is gone")),
             Err(error) => self.failed(error),
         }
     }
 
     pub(crate) fn settled(self, outcome: Settlement) {
-        match self.messages {
-            Messages::One(message) => {
+        self.messages.settled(|message| message.settled(outcome));
+        self.tell(|span| span.settled(outcome));
+    }
+
+    pub(crate) fn failed(self, error: &Error) {
+        self.tell(|span| span.fail(error_type(error), error));
+    }
+
+    fn tell(mut self, tell: impl FnOnce(ClientSpan)) {
+        self.span.take().map(tell);
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        if self.span.is_some() {
+            self.messages.settled(ProcessSpan::settles_elsewhere);
+        }
+    }
+}
+
+impl Messages<'_> {
+    /// They await nothing any more, which is noted on their spans.
+    fn settled(&self, note: impl Fn(&ProcessSpan)) {
+        match self {
+            Self::One(message) => {
+                note(&message.span);
                 if let Some(ledger) = &message.origin.ledger {
                     ledger.forget(message.tag, Arc::as_ptr(message));
                 }
             }
-            Messages::Tagged(ledger, known) => settled(ledger, known.as_slice(), outcome),
-            Messages::Until(ledger, tag, known) => {
-                settled(ledger, &known, outcome);
-                ledger.settled_until(tag);
+            Self::Tagged(ledger, known) => ledger.settled(known.as_slice(), note),
+            Self::Until(ledger, tag, known) => {
+                ledger.settled(known, note);
+                ledger.settled_until(*tag);
             }
-        }
-        self.span.settled(outcome);
-    }
-
-    pub(crate) fn failed(self, error: &Error) {
-        self.span.fail(error_type(error), error);
-    }
-}
-
-fn settled(ledger: &Ledger, messages: &[(DeliveryTag, Entry)], outcome: Settlement) {
-    for (tag, entry) in messages {
-        ledger.forget(*tag, entry.message.as_ptr());
-        entry.discharge();
-        if let Some(message) = entry.message.upgrade() {
-            message.span.settled(outcome);
         }
     }
 }

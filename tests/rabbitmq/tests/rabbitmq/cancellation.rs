@@ -9,7 +9,7 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions},
 };
 use opentelemetry::trace::Status;
-use otel_messaging::semconv::ours;
+use otel_messaging::semconv::{attribute, ours};
 use support::attribute as value_of;
 
 use crate::common::{Rabbit, named, next, unique};
@@ -137,6 +137,57 @@ async fn a_settlement_that_is_dropped_midway_has_one_span_with_an_unknown_outcom
         spans.iter().filter(|span| value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into())).count();
     assert_eq!(unknown, pending);
     assert!(pending > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_settlement_was_about_that_is_dropped_midway_is_not_dropped_and_not_counted_later() {
+    const ROUNDS: usize = 5;
+
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..7 * ROUNDS {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let (one, all) = (BasicAckOptions::default(), BasicAckOptions { multiple: true });
+    let mut consumer = rabbit.consume(&queue).await;
+    // lapin may have been faster: then they were settled.
+    let (mut settled, mut unknown) = (0, 0);
+    let mut abandoned = |polled: Poll<()>, messages: usize| match polled {
+        Poll::Ready(()) => settled += messages,
+        Poll::Pending => unknown += messages,
+    };
+    for _ in 0..ROUNDS {
+        let delivery = next(&mut consumer).await;
+        abandoned(abandon(rabbit.channel.basic_ack(delivery.delivery_tag, one)).map(Result::unwrap), 1);
+        // One that is gone, and one that is at hand.
+        drop(next(&mut consumer).await);
+        let delivery = next(&mut consumer).await;
+        abandoned(abandon(rabbit.channel.basic_ack(delivery.delivery_tag, all)).map(Result::unwrap), 2);
+        let delivery = next(&mut consumer).await;
+        abandoned(abandon(delivery.ack(one)).map(|acked| assert!(acked.unwrap())), 1);
+        drop(next(&mut consumer).await);
+        let delivery = next(&mut consumer).await;
+        abandoned(abandon(delivery.ack(all)).map(|acked| assert!(acked.unwrap())), 2);
+        // What an acker does may be sent later than what the channel does after it, but in turn.
+        assert!(next(&mut consumer).await.ack(one).await.unwrap());
+        abandoned(Poll::Ready(()), 1);
+    }
+    assert!(unknown > 0);
+    rabbit.channel.basic_ack(0, all).await.unwrap();
+    let last = rabbit.sdk.spans().pop().unwrap();
+    assert_eq!((last.links.len(), value_of(&last, attribute::MESSAGING_BATCH_MESSAGE_COUNT)), (0, None));
+    rabbit.channel.close(200, "bye".into()).await.unwrap();
+    rabbit.channel.basic_ack(0, all).await.unwrap_err();
+
+    let counted = rabbit.measured("otel_messaging.deliveries");
+    let acked = r#"messaging.operation.name = "ack", otel_messaging.settlement.outcome = "ack""#;
+    let acked = format!(r#"{{messaging.destination.name = "{queue}", {acked}}} {settled}"#);
+    assert_eq!(counted, [acked]);
+    let spans = rabbit.sdk.spans();
+    let process = named(&spans, &format!("process {queue}"));
+    let outcomes = process.iter().filter_map(|span| value_of(span, ours::SETTLEMENT_OUTCOME));
+    assert!(outcomes.clone().all(|outcome| outcome.as_str() == "ack"), "{}", rabbit.described());
+    assert!(outcomes.count() <= settled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
