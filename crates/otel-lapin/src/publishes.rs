@@ -107,7 +107,7 @@ impl Ticket {
     }
 }
 
-/// A span whose outcome is known, to be ended when no lock is held: processors run then.
+/// A span whose outcome is known, to be ended when nothing is locked: processors run then.
 struct Outcome {
     span: ClientSpan,
     at: SystemTime,
@@ -160,40 +160,42 @@ impl Publishes {
     }
 
     fn look_at(&self, parked: impl FnOnce(&mut State) -> Vec<Parked>) {
-        let mut outcomes = Outcomes::new();
-        {
-            let mut state = self.state();
-            for mut parked in parked(&mut state) {
+        self.change(|state, outcomes| {
+            for mut parked in parked(state) {
                 match parked.ticket.poll(&mut parked.confirm) {
                     Poll::Ready(answer) => {
-                        let answer = state.answer(parked.ticket, answer, &mut outcomes);
+                        let answer = state.answer(parked.ticket, answer, outcomes);
                         state.keep(answer);
                     }
                     Poll::Pending => _ = state.parked.insert(parked.ticket.number, parked),
                 }
             }
-        }
-        outcomes.into_iter().for_each(Outcome::tell);
+        });
     }
 
     /// What came back and was kept, after what lapin gives itself.
     pub(crate) fn returned(&self, theirs: Vec<lapin::message::BasicReturnMessage>) -> Vec<BasicReturnMessage> {
-        let mut outcomes = Outcomes::new();
         let mut returned: Vec<_> = theirs.into_iter().map(BasicReturnMessage::from).collect();
-        {
-            let mut state = self.state();
+        self.change(|state, outcomes| {
             for message in &mut returned {
-                state.came_back(message, None, SystemTime::now(), &mut outcomes);
+                state.came_back(message, None, SystemTime::now(), outcomes);
             }
             returned.append(&mut state.returned);
-        }
-        outcomes.into_iter().for_each(Outcome::tell);
+        });
         returned
     }
 
     /// Keeps what came with an answer that nobody took.
     pub(crate) fn keep(&self, answer: Result<Confirmation>) {
         self.state().keep(answer);
+    }
+
+    /// What becomes known by a change is told when nothing is locked any more.
+    fn change<T>(&self, change: impl FnOnce(&mut State, &mut Outcomes) -> T) -> T {
+        let mut outcomes = Outcomes::new();
+        let changed = change(&mut self.state(), &mut outcomes);
+        outcomes.into_iter().for_each(Outcome::tell);
+        changed
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -286,10 +288,7 @@ impl Publish {
     /// The answer came.
     pub(crate) fn answered(mut self, answer: Result<lapin::Confirmation>) -> Result<Confirmation> {
         let Some(ticket) = self.ticket.take() else { return answer.map(Confirmation::from) };
-        let mut outcomes = Outcomes::new();
-        let answer = self.publishes.state().answer(ticket, answer, &mut outcomes);
-        outcomes.into_iter().for_each(Outcome::tell);
-        answer
+        self.publishes.change(|state, outcomes| state.answer(ticket, answer, outcomes))
     }
 
     /// It was not even sent.
@@ -317,15 +316,12 @@ impl Publish {
 impl Drop for Publish {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
-        let mut outcomes = Outcomes::new();
-        let own = {
-            let mut state = self.publishes.state();
+        let own = self.publishes.change(|state, outcomes| {
             state.unanswered -= 1;
-            state.believe(&mut outcomes);
+            state.believe(outcomes);
             state.returnable.remove(&ticket.number)
-        };
+        });
         drop((own, ticket));
-        outcomes.into_iter().for_each(Outcome::tell);
     }
 }
 
@@ -333,13 +329,11 @@ impl Drop for Publishes {
     /// The channel goes. What was acknowledged was acknowledged; of the rest the outcome is unknown.
     fn drop(&mut self) {
         self.collect_all();
-        let mut state = self.state();
-        let mut outcomes = Outcomes::new();
-        state.unanswered = 0;
-        state.believe(&mut outcomes);
-        let rest = mem::take(&mut *state);
-        drop(state);
-        outcomes.into_iter().for_each(Outcome::tell);
+        let rest = self.change(|state, outcomes| {
+            state.unanswered = 0;
+            state.believe(outcomes);
+            mem::take(state)
+        });
         drop(rest);
     }
 }
