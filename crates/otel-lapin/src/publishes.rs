@@ -26,7 +26,7 @@ use crate::{
     publisher_confirm::Confirmation,
 };
 
-/// How many acknowledged publishes wait for others to be answered; the oldest are believed first.
+/// How many acknowledged publishes wait for others to be answered, where some are not for long; the oldest are believed first.
 const LIMIT: usize = 1_000;
 
 /// All publishes of one channel whose answer is still out.
@@ -39,13 +39,37 @@ pub(crate) struct Publishes {
 #[derive(Default)]
 struct State {
     next: u64,
-    unanswered: usize,
+    generation: Generation,
     returnable: BTreeMap<u64, Returnable>,
-    /// Those of `returnable` that were acknowledged, oldest first.
-    acknowledged: VecDeque<u64>,
+    /// Those of `returnable` that were acknowledged and in which generation, oldest first.
+    acknowledged: VecDeque<(u64, u64)>,
     parked: BTreeMap<u64, Parked>,
     /// What came back with parked confirms, for the next `wait_for_confirms`.
     returned: Vec<BasicReturnMessage>,
+}
+
+/// The last generation of publishes. One begins when all that are older than the last one are answered.
+#[derive(Default)]
+struct Generation {
+    number: u64,
+    /// Its first publish.
+    first: u64,
+    /// How many of it have no answer yet.
+    unanswered: usize,
+    /// And how many of the one before.
+    unanswered_before: usize,
+}
+
+impl Generation {
+    fn answered(&mut self, publish: u64) {
+        let unanswered = if publish < self.first { &mut self.unanswered_before } else { &mut self.unanswered };
+        *unanswered -= 1;
+    }
+
+    /// The next one, which begins with this publish.
+    fn next(&self, first: u64) -> Self {
+        Self { number: self.number + 1, first, unanswered: 0, unanswered_before: self.unanswered }
+    }
 }
 
 /// A publish whose message may come back.
@@ -132,7 +156,7 @@ impl Publishes {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.unanswered += 1;
+        state.generation.unanswered += 1;
         let span = match injected {
             Some(injected) => {
                 state.returnable.insert(number, Returnable { span, injected, acknowledged_at: SystemTime::UNIX_EPOCH });
@@ -217,7 +241,7 @@ impl State {
     ) -> Result<Confirmation> {
         let at = ticket.answered.at.get().copied().unwrap_or_else(SystemTime::now);
         let mut answer = answer.map(Confirmation::from);
-        self.unanswered -= 1;
+        self.generation.answered(ticket.number);
         if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = &mut answer {
             self.came_back(message, Some(ticket.number), at, outcomes);
         }
@@ -236,7 +260,7 @@ impl State {
             (None, None) => {
                 if let Some(own) = self.returnable.get_mut(&ticket.number) {
                     own.acknowledged_at = at;
-                    self.acknowledged.push_back(ticket.number);
+                    self.acknowledged.push_back((ticket.number, self.generation.number));
                 }
             }
         }
@@ -270,11 +294,23 @@ impl State {
     }
 
     /// Ends the acknowledged publishes whose messages cannot come back any more.
+    ///
+    /// What comes back is there before its publish is acknowledged. lapin hands it on with the next answer, whosever that is;
+    /// where several came back, one with each, the oldest first. There are never more of them than publishes that came back and
+    /// are not answered yet. So when all that had begun at the acknowledgement are answered, it is handed on; and when all
+    /// that have begun by then are answered too, it was looked at. Each takes a generation from its beginning to the end, and
+    /// the acknowledgement came in the middle of one.
     fn believe(&mut self, outcomes: &mut Outcomes) {
-        let keep = if self.unanswered == 0 { 0 } else { LIMIT };
-        while self.acknowledged.len() > keep {
-            let own = self.acknowledged.pop_front().and_then(|number| self.returnable.remove(&number));
-            outcomes.extend(own.map(|own| Outcome { span: own.span, at: own.acknowledged_at, failure: None }));
+        while let Some(&(number, generation)) = self.acknowledged.front() {
+            if generation + 3 <= self.generation.number || self.acknowledged.len() > LIMIT {
+                self.acknowledged.pop_front();
+                let own = self.returnable.remove(&number);
+                outcomes.extend(own.map(|own| Outcome { span: own.span, at: own.acknowledged_at, failure: None }));
+            } else if self.generation.unanswered_before == 0 {
+                self.generation = self.generation.next(self.next);
+            } else {
+                return;
+            }
         }
     }
 }
@@ -317,7 +353,7 @@ impl Drop for Publish {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
         let own = self.publishes.change(|state, outcomes| {
-            state.unanswered -= 1;
+            state.generation.answered(ticket.number);
             state.believe(outcomes);
             state.returnable.remove(&ticket.number)
         });
@@ -330,7 +366,7 @@ impl Drop for Publishes {
     fn drop(&mut self) {
         self.collect_all();
         let rest = self.change(|state, outcomes| {
-            state.unanswered = 0;
+            (state.generation.unanswered, state.generation.unanswered_before) = (0, 0);
             state.believe(outcomes);
             mem::take(state)
         });
@@ -341,6 +377,10 @@ impl Drop for Publishes {
 impl fmt::Debug for Publishes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        f.debug_struct("Publishes").field("unanswered", &state.unanswered).field("parked", &state.parked.len()).finish()
+        let Generation { unanswered, unanswered_before, .. } = state.generation;
+        f.debug_struct("Publishes")
+            .field("unanswered", &(unanswered + unanswered_before))
+            .field("parked", &state.parked.len())
+            .finish()
     }
 }

@@ -1,6 +1,7 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::Future,
+    mem,
     pin::Pin,
     task::{Context as TaskContext, Poll, Waker},
     time::SystemTime,
@@ -375,6 +376,60 @@ async fn whichever_confirm_lapin_hands_a_message_to_the_span_of_its_own_publish_
         .map(|span| (&span.name, &span.status))
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_mandatory_publish_is_told_of_though_others_are_always_in_flight() {
+    const PUBLISHES: usize = 30;
+
+    let rabbit = Rabbit::confirming().await;
+    let queue = rabbit.queue("orders").await;
+    let publish = || {
+        let properties = BasicProperties::default();
+        rabbit.channel.basic_publish("".into(), queue.as_str().into(), MANDATORY, b"1", properties)
+    };
+    let mut last = publish().await.unwrap();
+    for answered in 1..PUBLISHES {
+        let next = publish().await.unwrap();
+        mem::replace(&mut last, next).await.unwrap();
+        // One more is acknowledged, and one is in flight. What came back would have come with one of the next two.
+        assert!(rabbit.sdk.spans().len() + 2 >= answered, "{} of {answered}", rabbit.sdk.spans().len());
+    }
+    last.await.unwrap();
+    assert_eq!(rabbit.sdk.spans().len(), PUBLISHES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_span_of_its_own_publish_fails_though_others_are_always_in_flight() {
+    const PUBLISHES: usize = 4_000;
+    const IN_FLIGHT: usize = 40;
+
+    let rabbit = Rabbit::confirming().await;
+    let queue = rabbit.queue("orders").await;
+    let nowhere = unique("nowhere");
+    let mut in_flight = VecDeque::new();
+    let mut returned = 0;
+    for number in 0..PUBLISHES {
+        // Bursts of either, so that many come back at once.
+        let key = if number % 5 < 3 { &queue } else { &nowhere };
+        let properties = BasicProperties::default();
+        let publish = rabbit.channel.basic_publish("".into(), key.as_str().into(), MANDATORY, b"1", properties);
+        in_flight.push_back(publish.await.unwrap());
+        if in_flight.len() > IN_FLIGHT {
+            // Not always the oldest.
+            let confirm = in_flight.remove(number * 7 % 8).unwrap();
+            returned += usize::from(confirm.await.unwrap().take_message().is_some());
+        }
+    }
+    let told = rabbit.sdk.spans().len();
+    assert!(told + 4 * IN_FLIGHT > PUBLISHES, "{told} are told of while some are in flight");
+    for confirm in in_flight {
+        returned += usize::from(confirm.await.unwrap().take_message().is_some());
+    }
+    let spans = rabbit.sdk.spans();
+    assert_eq!((spans.len(), returned), (PUBLISHES, PUBLISHES / 5 * 2));
+    let failed: Vec<_> = spans.iter().filter(|span| span.status != Status::Unset).map(|span| &span.name).collect();
+    assert_eq!(failed, vec![&format!("publish {nowhere}"); returned]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
