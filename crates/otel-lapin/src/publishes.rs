@@ -384,3 +384,110 @@ impl fmt::Debug for Publishes {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter::repeat_n;
+
+    use lapin::{BasicProperties, message::Delivery};
+    use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
+    use otel_messaging::{
+        Instrumentation,
+        adapter::{Destination, Telemetry, scope},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{headers::Outgoing, telemetry::PUBLISH};
+
+    /// What happens next, to any one of those to which it can happen.
+    #[derive(Debug, Clone)]
+    enum Event {
+        /// A publish to somewhere, or to nowhere.
+        Begins { routed: bool },
+        /// Its message comes back, if it was to nowhere.
+        Returns(usize),
+        /// It is acknowledged. lapin has its confirm bring the message that came back first.
+        Acknowledged(usize),
+        /// The user looks at its confirm.
+        LookedAt(usize),
+    }
+
+    const EVENTS: usize = 300;
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => any::<bool>().prop_map(|routed| Event::Begins { routed }),
+            1 => any::<usize>().prop_map(Event::Returns),
+            3 => any::<usize>().prop_map(Event::Acknowledged),
+            3 => any::<usize>().prop_map(Event::LookedAt),
+        ]
+    }
+
+    fn take<T>(from: &mut Vec<T>, which: usize) -> Option<T> {
+        which.checked_rem(from.len()).map(|which| from.remove(which))
+    }
+
+    fn no_route(properties: BasicProperties) -> lapin::message::BasicReturnMessage {
+        let mut delivery = Delivery::mock(0, "".into(), "nowhere".into(), false, Vec::new());
+        delivery.properties = properties;
+        lapin::message::BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() }
+    }
+
+    proptest! {
+        #[test]
+        fn in_whatever_order_answers_come_and_are_looked_at_those_fail_that_came_back(
+            events in prop::collection::vec(event(), 0..EVENTS),
+        ) {
+            let telemetry = Telemetry::new(scope("otel-lapin", "0"), "rabbitmq");
+            let provider = SdkTracerProvider::builder().build();
+            let instrumentation = Instrumentation::builder().tracer_provider(provider);
+            telemetry.instrument(instrumentation.propagator(TraceContextPropagator::new()).build()).unwrap();
+            let operation = telemetry.operation(PUBLISH, &["orders"], || Destination::named("orders"));
+            let publishes = Arc::new(Publishes::default());
+            let begin = || {
+                let given = BasicProperties::default();
+                let mut outgoing = Outgoing::new(&given, usize::MAX, true);
+                let span = telemetry.send(telemetry.call().unwrap(), &operation, Some(&mut outgoing), |_| ());
+                let (headers, injected) = outgoing.finish();
+                (publishes.begin(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
+            };
+
+            let (mut in_flight, mut came_back, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());
+            let (mut routed_ones, mut others) = (0, 0);
+            let mut outcomes = Outcomes::new();
+            let rest = repeat_n(Event::Acknowledged(0), EVENTS).chain(repeat_n(Event::LookedAt(0), EVENTS));
+            for event in events.into_iter().chain(rest) {
+                match event {
+                    Event::Begins { routed } => {
+                        let (publish, sent) = begin();
+                        *if routed { &mut routed_ones } else { &mut others } += 1;
+                        in_flight.push((publish, (!routed).then(|| no_route(sent))));
+                    }
+                    Event::Returns(which) => {
+                        let which = which.checked_rem(in_flight.len());
+                        came_back.extend(which.and_then(|which| in_flight[which].1.take()));
+                    }
+                    Event::Acknowledged(which) => {
+                        if let Some((publish, returned)) = take(&mut in_flight, which) {
+                            came_back.extend(returned);
+                            answered.push((publish, came_back.pop_front()));
+                        }
+                    }
+                    Event::LookedAt(which) => {
+                        if let Some((mut publish, brought)) = take(&mut answered, which) {
+                            let ticket = publish.ticket.take().unwrap();
+                            let answer = Ok(lapin::Confirmation::Ack(brought));
+                            let answer = publishes.state().answer(ticket, answer, &mut outcomes);
+                            let brought = answer.unwrap().take_message();
+                            prop_assert!(brought.is_none_or(|message| message.properties == BasicProperties::default()));
+                        }
+                    }
+                }
+            }
+            let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+            prop_assert_eq!((outcomes.len() - failed, failed), (routed_ones, others));
+            prop_assert!(publishes.state().returnable.is_empty());
+        }
+    }
+}
