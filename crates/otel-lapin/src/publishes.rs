@@ -27,6 +27,7 @@ use crate::{
 };
 
 /// How many acknowledged publishes wait for others to be answered, where some are not for long; the oldest are believed first.
+/// And how many of those that were dropped midway are known again when they come back.
 const LIMIT: usize = 1_000;
 
 /// All publishes of one channel whose answer is still out.
@@ -43,6 +44,8 @@ struct State {
     returnable: BTreeMap<u64, Returnable>,
     /// Those of `returnable` that were acknowledged and in which generation, oldest first.
     acknowledged: VecDeque<(u64, u64)>,
+    /// Those that were dropped midway, oldest first.
+    abandoned: VecDeque<u64>,
     parked: BTreeMap<u64, Parked>,
     /// What came back with parked confirms, for the next `wait_for_confirms`.
     returned: Vec<BasicReturnMessage>,
@@ -74,7 +77,8 @@ impl Generation {
 
 /// A publish whose message may come back.
 struct Returnable {
-    span: ClientSpan,
+    /// None when it was dropped midway.
+    span: Option<ClientSpan>,
     injected: Injected,
     acknowledged_at: SystemTime,
 }
@@ -159,7 +163,8 @@ impl Publishes {
         state.generation.unanswered += 1;
         let span = match injected {
             Some(injected) => {
-                state.returnable.insert(number, Returnable { span, injected, acknowledged_at: SystemTime::UNIX_EPOCH });
+                let (span, acknowledged_at) = (Some(span), SystemTime::UNIX_EPOCH);
+                state.returnable.insert(number, Returnable { span, injected, acknowledged_at });
                 None
             }
             None => Some(span),
@@ -254,8 +259,8 @@ impl State {
             (Some(span), failure) => outcomes.push(Outcome { span, at, failure }),
             // If it is not there any more, its message came back already, perhaps with the answer to another publish.
             (None, Some(failure)) => {
-                let own = self.returnable.remove(&ticket.number);
-                outcomes.extend(own.map(|own| Outcome { span: own.span, at, failure: Some(failure) }));
+                let span = self.returnable.remove(&ticket.number).and_then(|own| own.span);
+                outcomes.extend(span.map(|span| Outcome { span, at, failure: Some(failure) }));
             }
             (None, None) => {
                 if let Some(own) = self.returnable.get_mut(&ticket.number) {
@@ -289,8 +294,18 @@ impl State {
         if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&number) {
             message.delivery.properties = injected.undo(properties);
             let failure = Some((reply_type(message.reply_code), message.reply_text.to_string()));
-            outcomes.push(Outcome { span, at, failure });
+            outcomes.extend(span.map(|span| Outcome { span, at, failure }));
         }
+    }
+
+    /// Nobody will see the answer, and lapin has sent it: what is left is to know the message, should it come back.
+    fn abandon(&mut self, number: u64) -> Option<ClientSpan> {
+        let span = self.returnable.get_mut(&number)?.span.take();
+        self.abandoned.push_back(number);
+        if self.abandoned.len() > LIMIT {
+            self.abandoned.pop_front().and_then(|oldest| self.returnable.remove(&oldest));
+        }
+        span
     }
 
     /// Ends the acknowledged publishes whose messages cannot come back any more.
@@ -304,8 +319,10 @@ impl State {
         while let Some(&(number, generation)) = self.acknowledged.front() {
             if generation + 3 <= self.generation.number || self.acknowledged.len() > LIMIT {
                 self.acknowledged.pop_front();
-                let own = self.returnable.remove(&number);
-                outcomes.extend(own.map(|own| Outcome { span: own.span, at: own.acknowledged_at, failure: None }));
+                let Some(Returnable { span, acknowledged_at: at, .. }) = self.returnable.remove(&number) else {
+                    continue;
+                };
+                outcomes.extend(span.map(|span| Outcome { span, at, failure: None }));
             } else if self.generation.unanswered_before == 0 {
                 self.generation = self.generation.next(self.next);
             } else {
@@ -352,12 +369,12 @@ impl Publish {
 impl Drop for Publish {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
-        let own = self.publishes.change(|state, outcomes| {
+        let span = self.publishes.change(|state, outcomes| {
             state.generation.answered(ticket.number);
             state.believe(outcomes);
-            state.returnable.remove(&ticket.number)
+            state.abandon(ticket.number)
         });
-        drop((own, ticket));
+        drop((span, ticket));
     }
 }
 

@@ -2,6 +2,7 @@ use std::{
     future::Future,
     pin::pin,
     task::{Context as TaskContext, Poll, Waker},
+    time::Instant,
 };
 
 use lapin::{
@@ -9,8 +10,9 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions},
 };
 use opentelemetry::trace::Status;
+use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::semconv::{attribute, ours};
-use support::attribute as value_of;
+use support::{DEADLINE, attribute as value_of};
 
 use crate::common::{Rabbit, named, next, unique};
 
@@ -73,6 +75,36 @@ async fn a_publish_that_is_dropped_while_it_is_sent_has_one_span_with_an_unknown
         after.await.unwrap().await.unwrap();
         assert_eq!(rabbit.sdk.spans().len(), 11);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_of_a_publish_that_was_dropped_while_it_was_sent_is_what_was_sent() {
+    const PUBLISHES: usize = 4;
+
+    let rabbit = Rabbit::confirming().await;
+    let nowhere = unique("nowhere");
+    // More than a socket takes at once.
+    let payload = vec![7; 8 << 20];
+    let mut pending = 0;
+    for _ in 0..PUBLISHES {
+        let properties = BasicProperties::default().with_app_id("shop".into());
+        let publish = rabbit.channel.basic_publish("".into(), nowhere.as_str().into(), MANDATORY, &payload, properties);
+        pending += usize::from(abandon(publish).is_pending());
+    }
+    assert!(pending > 0);
+    let mut returned = Vec::new();
+    let deadline = Instant::now() + DEADLINE;
+    while returned.len() < PUBLISHES {
+        returned.extend(rabbit.channel.wait_for_confirms().await.unwrap());
+        assert!(Instant::now() < deadline, "{} came back", returned.len());
+        tokio::task::yield_now().await;
+    }
+    for message in returned {
+        assert_eq!(message.properties, BasicProperties::default().with_app_id("shop".into()));
+    }
+    let spans = rabbit.sdk.wait_for(PUBLISHES);
+    let unknown = |span: &&SpanData| value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into());
+    assert_eq!((spans.len(), spans.iter().filter(unknown).count()), (PUBLISHES, pending));
 }
 
 #[tokio::test(flavor = "multi_thread")]
