@@ -58,6 +58,11 @@ pub(crate) struct Remains {
 }
 
 impl Entry {
+    /// Of a message at hand.
+    pub(crate) fn of(message: &Arc<Handed>) -> Self {
+        Self { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None }
+    }
+
     /// The message counts as dropped no more.
     pub(crate) fn discharge(&self) {
         if let Some(remains) = &self.remains {
@@ -80,8 +85,7 @@ impl Ledger {
         let forgotten = {
             let mut state = self.state();
             state.era.get_or_insert_with(|| acker.clone());
-            let entry = Entry { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None };
-            state.entries.insert(message.tag, entry);
+            state.entries.insert(message.tag, Entry::of(message));
             let forgotten = if state.entries.len() > LIMIT { state.entries.pop_first() } else { None };
             if let Some((tag, _)) = forgotten {
                 let (first, last) = state.forgotten.unwrap_or((tag, tag));

@@ -126,7 +126,12 @@ impl<'a> Settling<'a> {
     /// Of a message at hand, or of all up to it.
     pub(crate) fn message(call: Call, name: OperationName, message: &'a Arc<Handed>, multiple: bool) -> Self {
         if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
-            return Self::all_until(call, name, message.tag, &message.origin.broker, ledger);
+            let mut known = ledger.find_until(message.tag);
+            // It may be one of those that were forgotten.
+            if !known.all && known.messages.last().is_none_or(|(last, _)| *last != message.tag) {
+                known.messages.push((message.tag, Entry::of(message)));
+            }
+            return Self::all_until(call, name, message.tag, &message.origin.broker, ledger, known);
         }
         Self::begun(of_message(call, name, message), Messages::One(message))
     }
@@ -141,7 +146,7 @@ impl<'a> Settling<'a> {
         ledger: &'a Ledger,
     ) -> Self {
         if multiple {
-            return Self::all_until(call, name, tag, broker, ledger);
+            return Self::all_until(call, name, tag, broker, ledger, ledger.find_until(tag));
         }
         let entry = ledger.find(tag);
         let span = match entry.as_ref().and_then(|entry| entry.message.upgrade()) {
@@ -162,8 +167,14 @@ impl<'a> Settling<'a> {
         Self::begun(span, Messages::Tagged(ledger, entry.map(|entry| (tag, entry))))
     }
 
-    fn all_until(call: Call, name: OperationName, tag: DeliveryTag, broker: &Broker, ledger: &'a Ledger) -> Self {
-        let Known { messages: known, all } = ledger.find_until(tag);
+    fn all_until(
+        call: Call,
+        name: OperationName,
+        tag: DeliveryTag,
+        broker: &Broker,
+        ledger: &'a Ledger,
+        Known { messages: known, all }: Known,
+    ) -> Self {
         let operation = broker.at(name, &common_place(&known));
         let messages = known.iter().map(|(tag, entry)| linked(*tag, entry, &operation));
         let attributes = |attributes: &mut Attributes| {

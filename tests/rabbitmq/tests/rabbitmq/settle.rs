@@ -8,7 +8,7 @@ use lapin::{
 };
 use opentelemetry::trace::Status;
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::{message::Delivery, otel::MessageExt};
+use otel_lapin::{Consumer, message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, ours};
 use support::{Sdk, attribute as value_of};
 
@@ -371,12 +371,12 @@ async fn more_than_can_be_linked_are_counted_all_the_same() {
 /// So many messages a channel remembers.
 const REMEMBERED: usize = 4_096;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_those() {
+/// A client that asks for so many messages.
+async fn flooded(count: usize) -> (Rabbit, String, Consumer) {
     let rabbit = Rabbit::with_all_signals().await;
     let queue = rabbit.queue("orders").await;
     let mut published = Vec::new();
-    for _ in 0..REMEMBERED + 2 {
+    for _ in 0..count {
         let publish =
             rabbit.raw.basic_publish("".into(), queue.as_str().into(), Default::default(), b"1", Default::default());
         published.push(publish.await.unwrap());
@@ -384,7 +384,13 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
     for confirm in published {
         confirm.await.unwrap();
     }
-    let mut consumer = rabbit.consume(&queue).await;
+    let consumer = rabbit.consume(&queue).await;
+    (rabbit, queue, consumer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_those() {
+    let (rabbit, _, mut consumer) = flooded(REMEMBERED + 2).await;
     // The first two are forgotten, one of them at hand.
     let first = next(&mut consumer).await;
     for _ in 0..REMEMBERED + 1 {
@@ -415,6 +421,27 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
         .map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
         .collect();
     assert_eq!(settled, [4, REMEMBERED - 4], "of those that were known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_at_hand_is_known_where_it_settles_all_up_to_it_though_it_was_forgotten() {
+    let (rabbit, queue, mut consumer) = flooded(REMEMBERED + 2).await;
+    drop(next(&mut consumer).await);
+    let second = next(&mut consumer).await;
+    for _ in 0..REMEMBERED {
+        drop(next(&mut consumer).await);
+    }
+    assert!(second.ack(MULTIPLE).await.unwrap());
+    drop(second);
+    let spans = rabbit.sdk.spans();
+    let process = named(&spans, &format!("process {queue}"))[1];
+    assert_eq!(outcome(process), "ack");
+    let [ack] = named(&spans, &format!("ack {queue}"))[..] else { panic!("one ack") };
+    let linked: Vec<_> = ack.links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(linked, [process.span_context.span_id()]);
+    assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), None);
+    let counted = rabbit.measured("otel_messaging.deliveries");
+    assert!(counted.len() == 1 && counted[0].ends_with(" 1"), "{counted:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
