@@ -192,10 +192,15 @@ impl Channel {
         waiting();
         let call = self.state.broker.telemetry.call();
         async move {
-            let Some(call) = call else {
-                return Ok(self.inner.basic_get(queue, options).await?.map(BasicGetMessage::from));
-            };
             let Shared { broker, ledger, .. } = &self.state;
+            let ledger = (!options.no_ack).then_some(ledger);
+            let Some(call) = call else {
+                let message = self.inner.basic_get(queue, options).await?;
+                if let (Some(message), Some(ledger)) = (&message, ledger) {
+                    ledger.overlook(message.delivery.delivery_tag);
+                }
+                return Ok(message.map(BasicGetMessage::from));
+            };
             match self.inner.basic_get(queue.clone(), options).await {
                 Ok(None) => Ok(None),
                 Ok(Some(message)) => {
@@ -203,9 +208,11 @@ impl Channel {
                     let place = Place::of(&delivery, queue);
                     let operation = broker.at(GET, &place);
                     let handed = broker.telemetry.call().map(|call| {
-                        let origin = Origin::new(PROCESS_GOT, broker, place, (!options.no_ack).then_some(ledger));
-                        Handed::out(call, &delivery, Arc::new(origin))
+                        Handed::out(call, &delivery, Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)))
                     });
+                    if let (None, Some(ledger)) = (&handed, ledger) {
+                        ledger.overlook(delivery.delivery_tag);
+                    }
                     let messages = handed.iter().map(|handed| &handed.span);
                     let span = broker.telemetry.receive(call, &operation, messages, |attributes| {
                         delivery_attributes(attributes, &delivery, broker);

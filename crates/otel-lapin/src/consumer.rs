@@ -62,6 +62,9 @@ impl Source {
             let origin = self.origin_of(&delivery);
             Handed::out(call, &delivery, origin)
         });
+        if let (None, Some(ledger)) = (&handed, &self.ledger) {
+            ledger.overlook(delivery.delivery_tag);
+        }
         Delivery::new(delivery, handed)
     }
 

@@ -26,8 +26,15 @@ struct State {
     entries: BTreeMap<DeliveryTag, Entry>,
     /// An acker of the first message: when the channel closes or is recovered, tags start anew, and it is poisoned.
     era: Option<lapin::Acker>,
-    /// Between which tags messages were forgotten that may not be settled yet.
+    /// Between which tags there are messages that may not be settled yet and of which nothing is known.
     forgotten: Option<(DeliveryTag, DeliveryTag)>,
+}
+
+impl State {
+    fn forget(&mut self, tag: DeliveryTag) {
+        let (first, last) = self.forgotten.unwrap_or((tag, tag));
+        self.forgotten = Some((first.min(tag), last.max(tag)));
+    }
 }
 
 /// What is known of all messages up to a tag.
@@ -88,8 +95,7 @@ impl Ledger {
             state.entries.insert(message.tag, Entry::of(message));
             let forgotten = if state.entries.len() > LIMIT { state.entries.pop_first() } else { None };
             if let Some((tag, _)) = forgotten {
-                let (first, last) = state.forgotten.unwrap_or((tag, tag));
-                state.forgotten = Some((first.min(tag), last.max(tag)));
+                state.forget(tag);
             }
             forgotten
         };
@@ -100,6 +106,11 @@ impl Ledger {
                 message.span.may_settle_elsewhere();
             }
         }
+    }
+
+    /// A message is handed out while nothing is told.
+    pub(crate) fn overlook(&self, tag: DeliveryTag) {
+        self.state().forget(tag);
     }
 
     /// What is known of the message with this tag.

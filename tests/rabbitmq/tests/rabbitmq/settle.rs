@@ -6,7 +6,10 @@ use lapin::{
     },
     types::FieldTable,
 };
-use opentelemetry::trace::Status;
+use opentelemetry::{
+    Context,
+    trace::{FutureExt, Status},
+};
 use opentelemetry_sdk::trace::SpanData;
 use otel_lapin::{Consumer, message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, ours};
@@ -442,6 +445,50 @@ async fn a_message_that_is_at_hand_is_known_where_it_settles_all_up_to_it_though
     assert_eq!(value_of(ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), None);
     let counted = rabbit.measured("otel_messaging.deliveries");
     assert!(counted.len() == 1 && counted[0].ends_with(" 1"), "{counted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_is_told_where_messages_were_handed_out_while_nothing_was_told() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..9 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let unseen = || otel_messaging::suppressed(&Context::current());
+    let get = || rabbit.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+    let mut got = Vec::new();
+    for number in 1..=4 {
+        // Asked for while nothing is told, or come then.
+        let message = match number {
+            3 => {
+                let unseen = unseen().attach();
+                let message = get();
+                drop(unseen);
+                message.await
+            }
+            4 => get().with_context(unseen()).await,
+            _ => get().await,
+        };
+        got.push(message.unwrap().unwrap().delivery);
+    }
+    let mut consumer = rabbit.consume(&queue).await;
+    got.push(next(&mut consumer).with_context(unseen()).await);
+    for _ in 6..=9 {
+        got.push(next(&mut consumer).await);
+    }
+    let told = async |tag| {
+        rabbit.channel.basic_ack(tag, MULTIPLE).await.unwrap();
+        let ack = rabbit.sdk.spans().pop().unwrap();
+        (ack.links.len(), value_of(&ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(ToString::to_string))
+    };
+    let counted = |count: usize| (count, Some(count.to_string()));
+    // Before them, with each, and beyond.
+    assert_eq!(told(2).await, counted(2));
+    for tag in [3, 4, 5] {
+        assert_eq!(told(tag).await, (0, None));
+    }
+    assert_eq!(told(6).await, counted(1));
+    assert_eq!(told(9).await, counted(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
