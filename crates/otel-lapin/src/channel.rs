@@ -354,7 +354,8 @@ impl Channel {
         &self.inner
     }
 
-    /// lapin's own, whose messages are not traced.
+    /// lapin's own, whose messages are not traced. Its `wait_for_confirms` does not give what came back with confirms that
+    /// were dropped here: that of a clone that is kept does.
     #[must_use]
     pub fn into_inner(self) -> lapin::Channel {
         self.inner
@@ -363,8 +364,11 @@ impl Channel {
 
 impl From<lapin::Channel> for Channel {
     /// For pools and the like. The server's address is not known then.
+    ///
+    /// Keep one for a channel, and clone it: two of the same channel do not know of each other's messages, neither to settle
+    /// them by their tags nor to tell what comes back.
     fn from(inner: lapin::Channel) -> Self {
-        Self::new(inner, Arc::default())
+        Self::new(inner, Broker::unknown())
     }
 }
 

@@ -131,7 +131,7 @@ impl Consumer {
 impl From<lapin::Consumer> for Consumer {
     /// The server's address is not known, and messages can be settled by their own handles only.
     fn from(inner: lapin::Consumer) -> Self {
-        let source = Source::new(Arc::default(), inner.queue(), None);
+        let source = Source::new(Broker::unknown(), inner.queue(), None);
         Self::new(inner, source)
     }
 }

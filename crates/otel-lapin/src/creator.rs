@@ -1,5 +1,7 @@
 //! Messages that are stored now and sent later.
 
+use std::sync::Arc;
+
 use opentelemetry::propagation::Injector;
 use otel_messaging::Instrumentation;
 
@@ -22,16 +24,16 @@ use crate::telemetry::Broker;
 /// ```
 ///
 /// Source: "Trace structure" and "Context propagation" of the messaging spans convention.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Creator {
-    broker: Broker,
+    broker: Arc<Broker>,
 }
 
 impl Creator {
     /// Reports by this instrumentation; the default one follows OpenTelemetry's globals.
     #[must_use]
     pub fn new(instrumentation: Instrumentation) -> Self {
-        Self { broker: Broker::default().instrumented(instrumentation) }
+        Self { broker: Arc::new(Broker::unknown().instrumented(instrumentation)) }
     }
 
     /// Makes the span of a message that will be published to this exchange with this routing key: a child of the current
@@ -41,5 +43,11 @@ impl Creator {
             let operation = self.broker.create(exchange, routing_key);
             self.broker.telemetry.create(call, &operation, headers, |_| ());
         }
+    }
+}
+
+impl Default for Creator {
+    fn default() -> Self {
+        Self { broker: Broker::unknown() }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
 use lapin::{
@@ -92,13 +92,13 @@ impl Server {
     }
 }
 
-impl Default for Broker {
-    fn default() -> Self {
-        Self::new(Server::unknown())
-    }
-}
-
 impl Broker {
+    /// Of handles that others hand out. There may be one for each message, and all are told of as one.
+    pub(crate) fn unknown() -> Arc<Self> {
+        static UNKNOWN: LazyLock<Arc<Broker>> = LazyLock::new(|| Arc::new(Broker::new(Server::unknown())));
+        UNKNOWN.clone()
+    }
+
     pub(crate) fn new(server: Server) -> Self {
         let scope = adapter::scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         Self { telemetry: Telemetry::new(scope, SYSTEM), server }
@@ -294,8 +294,8 @@ mod tests {
     }
 
     fn broker() -> Broker {
-        // With a bound of its own on the number of destinations.
-        Broker::default().instrumented(Instrumentation::builder().build())
+        // With a bound of its own on the number of destinations, and with no exclusive queues but its own.
+        Broker::new(Server::unknown()).instrumented(Instrumentation::builder().build())
     }
 
     /// The name of an operation's spans.

@@ -145,6 +145,22 @@ async fn nothing_then_suppressed_then_an_sdk_that_comes_late() {
         assert!(Instant::now() < deadline, "the SDK was never found");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+
+    // A wrapper that lives for one message costs no more than what is its own: a pool may hand out as many.
+    let pooled = connection.get_ref().create_channel().await.unwrap();
+    let send = |wrapper: otel_lapin::Channel| {
+        let name = name.clone();
+        async move { wrapper.basic_publish("".into(), name, Default::default(), b"1", Default::default()).await }
+    };
+    let wrapper = otel_lapin::Channel::from(pooled.clone());
+    let (mut kept, mut fresh) = (usize::MAX, usize::MAX);
+    for _ in 0..100 {
+        kept = kept.min(allocations(|| send(wrapper.clone())).await);
+        fresh = fresh.min(allocations(|| send(otel_lapin::Channel::from(pooled.clone()))).await);
+    }
+    // What is still out on it, and what is not settled.
+    const ITS_OWN: usize = 3;
+    assert_eq!(fresh, kept + ITS_OWN);
 }
 
 fn has_span() -> bool {
