@@ -71,18 +71,9 @@ impl Entry {
     }
 
     /// The message counts as dropped no more.
-    pub(crate) fn discharge(&self) {
-        if let Some(remains) = &self.remains {
-            remains.discharge();
-        }
-    }
-}
-
-impl Remains {
     fn discharge(&self) {
-        if let Some(unsettled) = &self.unsettled {
-            unsettled.discharge();
-        }
+        let remains = self.remains.iter();
+        remains.filter_map(|remains| remains.unsettled.as_ref()).for_each(Unsettled::discharge);
     }
 }
 
@@ -139,8 +130,14 @@ impl Ledger {
         }
     }
 
-    /// All messages up to this tag are settled, also those that were forgotten.
-    pub(crate) fn settled_until(&self, tag: DeliveryTag) {
+    /// All messages up to this tag are settled, these and those that were forgotten.
+    pub(crate) fn settled_until(
+        &self,
+        tag: DeliveryTag,
+        messages: &[(DeliveryTag, Entry)],
+        note: impl Fn(&ProcessSpan),
+    ) {
+        self.settled(messages, note);
         let until = until(tag);
         let mut state = self.state();
         let left = state.forgotten.filter(|(_, last)| *last > until);
@@ -162,27 +159,10 @@ impl Ledger {
 
     /// The message with this tag, or all up to it, are settled where nobody here sees it.
     pub(crate) fn settled_elsewhere(&self, tag: DeliveryTag, multiple: bool) {
-        let settled = {
-            let mut state = self.state();
-            match (multiple, until(tag).checked_add(1)) {
-                (false, _) => state.entries.remove_entry(&tag).into_iter().collect(),
-                (true, None) => mem::take(&mut state.entries),
-                (true, Some(next)) => {
-                    let left = state.entries.split_off(&next);
-                    mem::replace(&mut state.entries, left)
-                }
-            }
-            .into_values()
-            .collect::<Vec<_>>()
-        };
         if multiple {
-            self.settled_until(tag);
-        }
-        for entry in settled {
-            entry.discharge();
-            if let Some(message) = entry.message.upgrade() {
-                message.span.settles_elsewhere();
-            }
+            self.settled_until(tag, &self.find_until(tag).messages, ProcessSpan::settles_elsewhere);
+        } else if let Some(entry) = self.find(tag) {
+            self.settled(&[(tag, entry)], ProcessSpan::settles_elsewhere);
         }
     }
 
@@ -202,7 +182,7 @@ impl Ledger {
         match self.state().entries.get_mut(&tag).filter(is_it) {
             Some(entry) => entry.remains = Some(remains),
             // Settled since.
-            None => remains.discharge(),
+            None => remains.unsettled.iter().for_each(Unsettled::discharge),
         }
     }
 

@@ -239,10 +239,7 @@ impl Messages<'_> {
                 }
             }
             Self::Tagged(ledger, known) => ledger.settled(known.as_slice(), note),
-            Self::Until(ledger, tag, known) => {
-                ledger.settled(known, note);
-                ledger.settled_until(*tag);
-            }
+            Self::Until(ledger, tag, known) => ledger.settled_until(*tag, known, note),
         }
     }
 }
