@@ -84,6 +84,18 @@ impl Client {
         Self { telemetry: Arc::new(self.telemetry.with_header_case(header_case)), ..self }
     }
 
+    /// Writes no context into a message that would be longer than this with it, headers and body together, from now on.
+    /// Default: only what the server says that it takes, its `max_payload`, is a limit.
+    ///
+    /// For limits that the client is not told of: the `max_message_size` of a stream that is published to, or a payload
+    /// limit of the account or the user. What is below such a limit by less than the length of a context would be refused
+    /// with one. Nothing is refused by this setting: a longer message is sent as it is. Below 64 KiB every context is measured
+    /// before it is written.
+    #[must_use]
+    pub fn with_message_limit(self, bytes: usize) -> Self {
+        Self { telemetry: Arc::new(self.telemetry.with_message_limit(bytes)), ..self }
+    }
+
     /// The client inside.
     pub fn get_ref(&self) -> &async_nats::Client {
         &self.inner

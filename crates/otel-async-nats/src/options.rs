@@ -87,6 +87,14 @@ impl ConnectOptions {
         self
     }
 
+    /// Writes no context into a message that would be longer than this with it: see [`Client::with_message_limit`].
+    /// Default: no limit but the server's `max_payload`.
+    #[must_use]
+    pub fn with_message_limit(mut self, bytes: usize) -> Self {
+        self.built.message_limit = Some(bytes);
+        self
+    }
+
     /// The options inside.
     pub fn get_ref(&self) -> &async_nats::ConnectOptions {
         &self.inner

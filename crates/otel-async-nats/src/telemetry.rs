@@ -46,11 +46,18 @@ pub(crate) const TERM: OperationName = OperationName::settle("term");
 
 const SYSTEM: &str = "nats";
 
+/// A stream takes no longer headers.
+const MAX_HEADERS: usize = 65_535;
+
+/// Longer ones leave less room below [`MAX_HEADERS`] than the longest context takes: 41 KiB, by W3C's limits, written once.
+const LONG_HEADERS: usize = 16 * 1024;
+
 /// All that the wrappers of one client share. It holds no client: a message in hand must not keep a connection open.
 pub(crate) struct ClientTelemetry {
     // OpenTelemetry's types are not `UnwindSafe` and the client's are; the core leaves nothing half done.
     core: AssertUnwindSafe<Arc<Telemetry>>,
     header_case: HeaderCase,
+    message_limit: Option<usize>,
     name: Option<Arc<str>>,
     only_server: Option<(Arc<str>, u16)>,
     stays: bool,
@@ -87,16 +94,20 @@ pub(crate) struct Built {
     /// It goes to no servers that others tell it of.
     pub(crate) stays: bool,
     pub(crate) header_case: HeaderCase,
+    /// How long a message may be with its context, where that is less than the server says.
+    pub(crate) message_limit: Option<usize>,
 }
 
 impl ClientTelemetry {
-    pub(crate) fn new(client: &async_nats::Client, Built { name, only_server, stays, header_case }: Built) -> Self {
+    pub(crate) fn new(client: &async_nats::Client, built: Built) -> Self {
+        let Built { name, only_server, stays, header_case, message_limit } = built;
         // `{prefix}.{id}`, where the id has no dot.
         let mut inbox_prefix = client.new_inbox();
         inbox_prefix.truncate(inbox_prefix.rfind('.').map_or(0, |dot| dot + 1));
         Self {
             core: AssertUnwindSafe(core(None)),
             header_case,
+            message_limit,
             name,
             only_server,
             stays,
@@ -118,10 +129,16 @@ impl ClientTelemetry {
         Self { header_case, ..self.copy() }
     }
 
+    /// The same client, whose messages with their contexts are no longer than this.
+    pub(crate) fn with_message_limit(&self, bytes: usize) -> Self {
+        Self { message_limit: Some(bytes), ..self.copy() }
+    }
+
     fn copy(&self) -> Self {
         Self {
             core: AssertUnwindSafe(self.core.clone()),
             header_case: self.header_case,
+            message_limit: self.message_limit,
             name: self.name.clone(),
             only_server: self.only_server.clone(),
             stays: self.stays,
@@ -163,14 +180,22 @@ impl ClientTelemetry {
         }
         let operation = self.operation(client, name, subject);
         let told = self.told_of(message_id(headers.as_ref()), length.body);
-        let length = length.body + length.added + headers.as_ref().map_or(0, wire_length);
-        let room = client.max_payload().saturating_sub(length);
+        let room = self.room(client, length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
         let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).room(room);
         let span = self.core.send(call, &operation, Some(&mut injector), |message| told.set(message));
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
         span
+    }
+
+    /// How many bytes more a message may have, which has headers of this length.
+    #[inline]
+    fn room(&self, client: &async_nats::Client, length: Length, headers: usize) -> usize {
+        let limit = client.max_payload().min(self.message_limit.unwrap_or(usize::MAX));
+        let room = limit.saturating_sub(length.body + length.added + headers);
+        // Others do not reach it with a context, and what has room enough is not measured.
+        if headers > LONG_HEADERS { room.min(MAX_HEADERS.saturating_sub(headers)) } else { room }
     }
 
     /// Starts the span of a send whose message is not touched.

@@ -184,6 +184,80 @@ async fn a_message_that_would_be_too_large_with_a_context_goes_without() {
     assert!(sdk.spans().iter().all(|span| span.status == Status::Unset));
 }
 
+/// A stream's limit is its own: only the application can know it.
+#[tokio::test]
+async fn a_message_that_a_stream_would_refuse_with_a_context_goes_without() {
+    let sdk = Sdk::new();
+    let unlimited = jetstream::new(connect(&sdk).await);
+    let name = unique("S");
+    let config = jetstream::stream::Config {
+        name: name.clone(),
+        subjects: vec![name.clone()],
+        max_message_size: 1024,
+        ..Default::default()
+    };
+    let stream = unlimited.create_stream(config).await.unwrap();
+    let refused = unlimited.publish(name.clone(), vec![b'x'; 1024 - INJECTED + 1].into()).await.unwrap();
+    refused.await.expect_err("what the limit is named for");
+
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await.with_message_limit(1024));
+    let sizes = [(1, 1024 - INJECTED, true), (2, 1024 - INJECTED + 1, false), (3, 1024, false)];
+    for (sequence, size, carried) in sizes {
+        let publish = context.publish(name.clone(), vec![b'x'; size].into());
+        assert_eq!(publish.await.unwrap().await.unwrap().sequence, sequence);
+        let stored = stream.get_raw_message(sequence).await.unwrap();
+        assert_eq!((stored.payload.len(), stored.headers.is_empty()), (size, !carried));
+        let kind = if carried { SpanKind::Producer } else { SpanKind::Client };
+        assert_eq!(sdk.spans().last().unwrap().span_kind, kind, "{size}");
+    }
+    let raw = context.get_ref().publish(name.clone(), vec![b'x'; 1025].into()).await.unwrap().await.unwrap_err();
+    let error = context.publish(name, vec![b'x'; 1025].into()).await.unwrap().await.unwrap_err();
+    assert_eq!(error.to_string(), raw.to_string(), "the limit itself refuses nothing");
+}
+
+/// The server tells it only after the client has stopped to listen.
+#[tokio::test]
+async fn a_message_that_an_account_may_not_send_with_a_context_goes_without() {
+    let server = own("accounts { A: { users: [{ user: a, password: a }], limits: { max_payload: 1024 } } }");
+    let sdk = Sdk::new();
+    let options = ConnectOptions::with_user_and_password("a".into(), "a".into());
+    let options = options.with_message_limit(1024).with_instrumentation(sdk.instrumentation());
+    let client = options.connect(&server.url).await.unwrap();
+    assert_eq!(client.max_payload(), 1024 * 1024);
+    let mut arriving = client.get_ref().subscribe("orders").await.unwrap();
+    for (size, carried) in [(1024 - INJECTED, true), (1024 - INJECTED + 1, false), (1024, false)] {
+        client.publish("orders", vec![b'x'; size].into()).await.unwrap();
+        assert_eq!(next(&mut arriving).await.headers.is_some(), carried, "{size}");
+    }
+}
+
+/// `Padding: x…`, so that the message's own headers take so many bytes on the wire.
+fn padded(length: usize) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Padding", "x".repeat(length - 12 - (7 + 4)));
+    headers
+}
+
+#[tokio::test]
+async fn headers_that_a_stream_would_refuse_with_a_context_go_without() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    let subject = format!("{name}.paid");
+    let room = 65_535 - (INJECTED - 12);
+    for (sequence, length, carried) in [(1, room, true), (2, room + 1, false), (3, 65_535, false)] {
+        let publish = context.publish_with_headers(subject.clone(), padded(length), "".into());
+        assert_eq!(publish.await.unwrap().await.unwrap().sequence, sequence);
+        let stored = stream.get_raw_message(sequence).await.unwrap();
+        assert_eq!(stored.headers.get("traceparent").is_some(), carried, "{length}");
+        let kind = if carried { SpanKind::Producer } else { SpanKind::Client };
+        assert_eq!(sdk.spans().last().unwrap().span_kind, kind, "{length}");
+    }
+    let raw = context.get_ref().publish_with_headers(subject, padded(65_536), "".into()).await.unwrap();
+    raw.await.expect_err("no stream takes more");
+}
+
 /// nats-server itself refuses this client when it is configured so.
 #[tokio::test]
 async fn p27_a_server_without_headers_gets_none() {
