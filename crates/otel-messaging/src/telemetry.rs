@@ -80,6 +80,17 @@ impl Call {
         Self { at: began, ..self }
     }
 
+    /// The same, to be kept while the operation waits for what comes: it knows which span was current, and holds no handle of
+    /// it. A span that ends when it is let go of ends then, as it would have without this call.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        let current = self.parent.span().span_context().clone();
+        if current.is_valid() {
+            self.parent = self.parent.with_remote_span_context(current);
+        }
+        self
+    }
+
     /// The message that is sent again: what the send of it links.
     fn again(&self) -> &[SpanContext] {
         self.parent.get::<Marks>().filter(|_| self.marked).map(|marks| &marks.again[..]).unwrap_or_default()
