@@ -3,10 +3,11 @@
 use std::{pin::pin, task::Poll, time::Duration};
 
 use futures::{StreamExt, future::poll_fn, poll};
+use opentelemetry::{context::FutureExt, trace::TraceContextExt};
 use otel_async_nats::{ConnectOptions, jetstream};
-use support::{Sdk, attribute};
+use support::{Sdk, attribute, describe};
 
-use crate::{connect, connect_with, durable, next, server, stream_of, unique, within};
+use crate::{connect, connect_with, durable, end, next, server, stream_of, unique, within};
 
 /// Asserts that there is this one span, ended without error, and says whether its outcome is unknown.
 fn only_span_is_unknown(sdk: &Sdk, name: &str) -> bool {
@@ -123,4 +124,50 @@ async fn a_stream_that_waits_keeps_no_span_open() {
     assert!(waits);
     drop(request);
     assert!(!only_span_is_unknown(&sdk, "request"));
+}
+
+/// Until it ends, and long after the request that asked for it has.
+#[tokio::test]
+async fn a_batch_that_waits_keeps_no_span_open() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    let consumer = durable(&stream, "shipping").await;
+    let request = sdk.app_span("request");
+    let mut batch = within(&request, || consumer.batch().max_messages(1).messages()).await.unwrap();
+    drop(request);
+    assert!(!only_span_is_unknown(&sdk, "request"));
+    context.get_ref().publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
+    drop(next(&mut batch).await.unwrap());
+    drop(batch);
+    let spans = sdk.spans();
+    let [request, fetch, _process] = &spans[..] else { panic!("{}", describe(&spans)) };
+    assert_eq!(fetch.name, format!("fetch {name}.paid"));
+    assert_eq!(fetch.parent_span_id, request.span_context.span_id(), "it belongs to who asked for it");
+}
+
+#[tokio::test]
+async fn a_sequence_that_waits_keeps_no_span_open_and_belongs_to_who_gets_the_batch() {
+    let sdk = Sdk::new();
+    let options = ConnectOptions::new().client_capacity(1).with_instrumentation(sdk.instrumentation());
+    let context = jetstream::new(options.connect(&server().url).await.unwrap());
+    let (stream, name) = stream_of(&context).await;
+    let mut sequence = durable(&stream, "shipping").await.sequence(1).unwrap();
+    let first = sdk.app_span("first");
+    // The connection's task does not run while nothing here waits, so there is no room to ask the server.
+    context.client().get_ref().publish("elsewhere", "".into()).await.unwrap();
+    let waits = poll_fn(|cx| Poll::Ready(within(&first, || sequence.poll_next_unpin(cx).is_pending()))).await;
+    assert!(waits);
+    drop(first);
+    assert!(!only_span_is_unknown(&sdk, "first"));
+
+    let second = sdk.app_span("second");
+    let mut batch = next(&mut sequence).with_context(second.clone()).await.unwrap();
+    end(&second);
+    context.get_ref().publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
+    drop(next(&mut batch).await.unwrap());
+    drop(batch);
+    let spans = sdk.spans();
+    let fetch = spans.iter().find(|span| span.name.starts_with("fetch")).unwrap();
+    assert_eq!(fetch.parent_span_id, second.span().span_context().span_id(), "{}", describe(&spans));
 }

@@ -6,7 +6,7 @@ use std::{
     ops::{Deref, DerefMut},
     pin::Pin,
     task::{Context as TaskContext, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_nats::jetstream::consumer::{self, StreamError};
@@ -67,7 +67,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub fn sequence(&self, batch: usize) -> Result<Sequence, BatchError> {
-        Ok(Sequence { inner: self.inner.sequence(batch)?, consumer: self.clone(), call: None })
+        Ok(Sequence { inner: self.inner.sequence(batch)?, consumer: self.clone(), asked: None })
     }
 }
 
@@ -107,7 +107,7 @@ struct Fetch {
 
 impl Fetch {
     fn new(call: Call) -> Self {
-        Self { call, messages: adapter::Batch::default() }
+        Self { call: call.waiting(), messages: adapter::Batch::default() }
     }
 
     fn received(&mut self, message: &Message) {
@@ -211,7 +211,7 @@ pub struct Sequence {
     inner: consumer::pull::Sequence,
     consumer: Consumer<Config>,
     /// Since when the next batch is asked for.
-    call: Option<Call>,
+    asked: Option<SystemTime>,
 }
 
 impl Sequence {
@@ -238,11 +238,11 @@ impl futures_core::Stream for Sequence {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         waiting();
         let this = &mut *self;
-        if this.call.is_none() {
-            this.call = this.consumer.client.telemetry().call_on_message();
-        }
+        let asked = *this.asked.get_or_insert_with(SystemTime::now);
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
-        let fetch = this.call.take().map(Fetch::new);
+        this.asked = None;
+        let call = this.consumer.client.telemetry().call_on_message();
+        let fetch = call.map(|call| Fetch::new(call.since(asked)));
         Poll::Ready(next.map(|result| this.consumer.batch_of(result, fetch)))
     }
 
