@@ -48,6 +48,13 @@ impl Message {
     }
 }
 
+/// The message may be settled where nobody sees it.
+pub(crate) fn leave(delivery: Option<&Delivery>) {
+    if let Some(delivery) = delivery {
+        delivery.process().may_settle_elsewhere();
+    }
+}
+
 impl MessageExt for Message {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.delivery.as_ref().map(Delivery::process)
@@ -62,9 +69,10 @@ impl From<async_nats::Message> for Message {
 }
 
 impl From<Message> for async_nats::Message {
-    /// The message alone; its process span ends unless another part of it lives on.
+    /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
     fn from(message: Message) -> Self {
-        let Message { subject, reply, payload, headers, status, description, length, delivery: _ } = message;
+        let Message { subject, reply, payload, headers, status, description, length, delivery } = message;
+        leave(delivery.as_ref());
         Self { subject, reply, payload, headers, status, description, length }
     }
 }

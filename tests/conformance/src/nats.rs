@@ -313,7 +313,7 @@ pub(crate) static NATS: Broker = Broker {
             "nobody waits for a reply, nor for what a stream answers to its acknowledgements",
             "
              PRODUCER request stock [delivery.outcome_unknown=true]
-             3 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]
+             3 x CONSUMER process S.paid [delivery.attempt=1]
              CONSUMER process stock < request stock ~ request stock
              CLIENT ack S.paid < process S.paid [delivery.outcome_unknown=true]
              CLIENT fetch S.paid [batch.message_count=3 delivery.attempt=1]

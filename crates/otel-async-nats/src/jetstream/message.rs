@@ -13,6 +13,7 @@ use crate::{
     Client,
     error::ErrorType,
     jetstream::{context::Context, info},
+    message::leave,
     telemetry::{ACK, Delivery, NAK, TERM},
 };
 
@@ -75,7 +76,7 @@ impl Message {
     ///
     /// The client's.
     pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
-        self.settling(ack_kind).around(async move {
+        self.settling(ack_kind).asking(async move {
             // The client's own way to wait, which takes a context by value.
             let context = self.context.get_ref().clone();
             async_nats::jetstream::message::Acker::new(context, self.reply.clone()).double_ack_with(ack_kind).await
@@ -137,7 +138,6 @@ impl From<Message> for crate::Message {
 impl From<Message> for async_nats::jetstream::Message {
     /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
     fn from(Message { message, context }: Message) -> Self {
-        leave(message.delivery());
         Self { message: message.into(), context: context.into_inner() }
     }
 }
@@ -211,7 +211,7 @@ impl Acker {
     ///
     /// The client's.
     pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
-        self.settling(ack_kind).around(self.inner.double_ack_with(ack_kind))
+        self.settling(ack_kind).asking(self.inner.double_ack_with(ack_kind))
     }
 
     fn settling(&self, kind: AckKind) -> Settling<'_> {
@@ -222,13 +222,6 @@ impl Acker {
 impl fmt::Debug for Acker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acker").field("subject", &self.subject).finish_non_exhaustive()
-    }
-}
-
-/// What can settle the message is given away.
-fn leave(delivery: Option<&Delivery>) {
-    if let Some(delivery) = delivery {
-        delivery.process().settles_elsewhere();
     }
 }
 
@@ -268,5 +261,13 @@ impl<'a> Settling<'a> {
             Err(error) => span.fail(error.error_type(), error),
         }
         result
+    }
+
+    /// The same where the server answers: until then, and for ever where it does not, the message may be settled.
+    async fn asking(self, acknowledge: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        if self.operation.is_some() {
+            leave(self.delivery);
+        }
+        self.around(acknowledge).await
     }
 }

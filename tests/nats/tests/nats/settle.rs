@@ -1,9 +1,10 @@
 //! Acknowledgements: spans of their own, children of the message's processing.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use async_nats::jetstream::AckKind;
 use brokers::Nats;
+use futures::poll;
 use otel_async_nats::{
     ConnectOptions,
     jetstream::{
@@ -273,7 +274,7 @@ async fn acker_reply(consumed: &Consumed) -> Option<async_nats::Subject> {
 async fn a_server_that_does_not_answer_a_double_ack_is_a_failure() {
     let mut server = Nats::own().unwrap_or_else(|missing| panic!("{missing}"));
     let sdk = Sdk::new();
-    let options = ConnectOptions::new().with_instrumentation(sdk.instrumentation());
+    let options = ConnectOptions::new().with_instrumentation(sdk.all_signals_builder().build());
     let context = jetstream::new(options.connect(&server.url).await.unwrap());
     let (stream, name) = stream_of(&context).await;
     context.get_ref().publish(format!("{name}.paid"), "".into()).await.unwrap().await.unwrap();
@@ -289,6 +290,39 @@ async fn a_server_that_does_not_answer_a_double_ack_is_a_failure() {
     assert_eq!(ack.status, opentelemetry::trace::Status::error(error.to_string()));
     assert_eq!(attribute(ack, "otel_messaging.settlement.outcome"), None);
     assert_eq!(process.status, opentelemetry::trace::Status::Unset, "the work was done");
+    assert_eq!(attribute(process, "otel_messaging.settlement.outcome"), None, "it may be settled");
+    let measured = sdk.measured();
+    assert!(!measured.contains("otel_messaging.deliveries"), "{measured}");
+}
+
+/// What became of the message nobody knows, as long as nobody tries again.
+#[tokio::test]
+async fn a_message_whose_double_ack_is_dropped_midway_is_not_called_dropped() {
+    let sdk = Sdk::new();
+    let mut consumed = consume(&sdk, 4).await;
+    let outcomes = || {
+        let spans = sdk.spans();
+        let outcome = |process| attribute(process, "otel_messaging.settlement.outcome").map(ToString::to_string);
+        spans.iter().filter(|span| span.name.starts_with("process")).map(outcome).collect::<Vec<_>>()
+    };
+    let message = next(&mut consumed.messages).await.unwrap();
+    assert!(poll!(pin!(message.double_ack())).is_pending());
+    drop(message);
+    let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
+    assert!(poll!(pin!(acker.double_ack())).is_pending());
+    drop((message, acker));
+    assert_eq!(outcomes(), [None, None]);
+
+    let message = next(&mut consumed.messages).await.unwrap();
+    assert!(poll!(pin!(message.double_ack())).is_pending());
+    message.ack_with(AckKind::Term).await.unwrap();
+    drop(message);
+    assert_eq!(outcomes(), [None, None, Some("term".to_owned())]);
+
+    let message = next(&mut consumed.messages).await.unwrap();
+    assert!(poll!(pin!(message.double_ack_with(AckKind::Progress))).is_pending());
+    drop(message);
+    assert_eq!(outcomes()[3].as_deref(), Some("dropped"), "progress settles nothing");
 }
 
 #[tokio::test]
@@ -312,14 +346,17 @@ async fn only_what_has_to_be_settled_one_by_one_can_be_dropped() {
 #[tokio::test]
 async fn what_is_settled_by_raw_types_is_not_called_dropped() {
     let sdk = Sdk::new();
-    let mut consumed = consume(&sdk, 2).await;
+    let mut consumed = consume(&sdk, 3).await;
     let raw: async_nats::jetstream::Message = next(&mut consumed.messages).await.unwrap().into();
+    raw.ack().await.unwrap();
+    let jetstream::Message { message, context } = next(&mut consumed.messages).await.unwrap();
+    let raw = async_nats::jetstream::Message { message: message.into(), context: context.into_inner() };
     raw.ack().await.unwrap();
     let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
     drop(message);
     acker.into_inner().ack().await.unwrap();
     let spans = sdk.spans();
-    assert_eq!(spans.len(), 2, "{}", describe(&spans));
+    assert_eq!(spans.len(), 3, "{}", describe(&spans));
     assert!(spans.iter().all(|process| attribute(process, "otel_messaging.settlement.outcome").is_none()));
 }
 
