@@ -606,8 +606,14 @@ fn is_api(subject: &str) -> bool {
 
 /// Inboxes go away with their client, and the subjects of acknowledgements with their message.
 pub(crate) fn is_temporary(subject: &str, inbox_prefix: &str) -> bool {
-    let prefixes = ["_INBOX.", "$JS.ACK.", inbox_prefix];
-    prefixes.iter().any(|prefix| !prefix.is_empty() && subject.starts_with(prefix))
+    let is_own = || !inbox_prefix.is_empty() && subject.strip_prefix(inbox_prefix).is_some_and(begins_with_id);
+    subject.starts_with("_INBOX.") || subject.starts_with("$JS.ACK.") || is_own()
+}
+
+/// As an inbox goes on after its prefix: a prefix of the user's may be that of other subjects too.
+fn begins_with_id(rest: &str) -> bool {
+    let id = rest.split('.').next().unwrap_or_default();
+    id.len() == 22 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[inline]

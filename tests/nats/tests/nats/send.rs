@@ -334,6 +334,27 @@ publish
     assert_eq!(spans[1].name, "publish");
 }
 
+/// Many a service has its own name for an inbox prefix, and for the first part of its subjects.
+#[tokio::test]
+async fn p17_subjects_that_begin_as_inboxes_do_are_no_inboxes() {
+    let sdk = Sdk::new();
+    let options = ConnectOptions::new().custom_inbox_prefix("acme").with_instrumentation(sdk.instrumentation());
+    let client = options.connect(&server().url).await.unwrap();
+    let inbox = client.new_inbox();
+    let lasting = ["acme.orders.new", "acme.orders", "acme.0123456789ABCDEFGHIJK_.new", "acme.0123456789ABCDEFGHIJKLM"];
+    let temporary = [inbox.clone(), format!("{inbox}.7")];
+    for subject in lasting.into_iter().map(ToOwned::to_owned).chain(temporary) {
+        client.publish(subject, "".into()).await.unwrap();
+    }
+    let told: Vec<_> = sdk
+        .spans()
+        .iter()
+        .map(|span| (span.name.to_string(), support::attribute(span, "messaging.destination.temporary").is_some()))
+        .collect();
+    let expected = lasting.map(|subject| (format!("publish {subject}"), false));
+    assert_eq!(told, [expected.as_slice(), &[("publish".to_owned(), true), ("publish".to_owned(), true)]].concat());
+}
+
 #[tokio::test]
 async fn the_server_is_named_only_where_it_is_certain() {
     let sdk = Sdk::new();
