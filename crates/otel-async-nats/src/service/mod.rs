@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use async_nats::{Error, HeaderMap, PublishError};
+use async_nats::{Error, HeaderMap, PublishError, Subject};
 use bytes::Bytes;
 use opentelemetry::{Context, trace::TraceContextExt};
 use otel_messaging::{
@@ -349,7 +349,7 @@ impl fmt::Debug for EndpointBuilder {
 /// Answering makes a span `respond`, which is a child of the current one, or of the process span where there is none. The
 /// answer is not touched unless it has headers already: nobody looks for a context in it otherwise.
 pub struct Request {
-    /// The request itself.
+    /// The request itself. Its answer goes to the reply subject that it came with.
     pub message: Message,
     inner: async_nats::service::Request,
     client: Client,
@@ -361,9 +361,9 @@ impl Request {
         client: Client,
         wrap: impl FnOnce(async_nats::Message) -> Message,
     ) -> Self {
-        // The client answers to the reply subject of its own message.
+        // The client answers to the reply subject of its own message, and reads nothing else of it.
         let kept = async_nats::Message {
-            subject: inner.message.subject.clone(),
+            subject: Subject::from_static(""),
             reply: inner.message.reply.clone(),
             payload: Bytes::new(),
             headers: None,
@@ -404,7 +404,7 @@ impl Request {
         let call = self.call();
         async move {
             let Some(call) = call else { return self.inner.respond_with_headers(response, headers).await };
-            let reply = self.message.reply.as_deref();
+            let reply = self.inner.message.reply.as_deref();
             let (telemetry, client) = (self.client.telemetry(), self.client.get_ref());
             let mut headers = Some(headers).filter(|headers| !headers.is_empty());
             let span = if headers.is_some() {

@@ -523,6 +523,28 @@ respond
     assert_eq!(sdk.described(), expected);
 }
 
+/// The client answers who asked, whatever was written into the request since; so says the span.
+#[tokio::test]
+async fn the_span_of_an_answer_names_who_gets_it() {
+    let sdk = Sdk::new();
+    let client = connect(&sdk).await;
+    let subject = unique("stock");
+    let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
+    let mut endpoint = service.endpoint(&subject).await.unwrap();
+    let ask = client.request(subject.clone(), "apples?".into());
+    let answer = async {
+        let mut request = next(&mut endpoint).await;
+        let inbox = request.message.reply.replace("elsewhere".into()).unwrap();
+        request.respond(Ok("four".into())).await.unwrap();
+        inbox
+    };
+    let (reply, inbox) = tokio::join!(ask, answer);
+    assert_eq!(reply.unwrap().payload, "four");
+    let spans = sdk.spans();
+    let respond = spans.iter().find(|span| span.name == "respond").unwrap();
+    assert_eq!(support::attribute(respond, "messaging.destination.name").unwrap().to_string(), inbox.as_str());
+}
+
 #[tokio::test]
 async fn an_answer_that_has_headers_carries_a_context_too() {
     let sdk = Sdk::new();
