@@ -1,14 +1,74 @@
 //! Without an SDK, with one that comes late, sampled out and suppressed: a process of its own, because it walks through the
 //! states of OpenTelemetry's globals.
 
-use std::time::{Duration, Instant};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::poll_fn,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use brokers::Nats;
 use futures::StreamExt;
 use opentelemetry::{Context, global, trace::TraceContextExt};
 use opentelemetry_sdk::trace::Sampler;
-use otel_async_nats::{Client, HeaderMap, Subscriber, jetstream, otel::MessageExt};
+use otel_async_nats::{Client, HeaderMap, Subscriber, jetstream, otel::MessageExt, service::ServiceExt};
 use support::{DEADLINE, Sdk, w3c};
+
+/// Counts the allocations of the thread that asks.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code, reason = "an allocator is unsafe; this one hands everything to the system's")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations a future makes, and no other task of its thread; and what it gives.
+async fn allocations<F: Future>(future: F) -> (usize, F::Output) {
+    let mut future = pin!(future);
+    let mut count = 0;
+    let output = poll_fn(|task| {
+        let before = ALLOCATIONS.get();
+        let polled = future.as_mut().poll(task);
+        count += ALLOCATIONS.get() - before;
+        polled
+    });
+    let output = tokio::time::timeout(DEADLINE, output).await.expect("in time");
+    (count, output)
+}
+
+/// Asserts that what is done with ours allocates no more than what is done with the client's: the least of some rounds, since
+/// queues grow now and then.
+macro_rules! assert_no_more_is_allocated {
+    ($what:literal, $ours:expr, $theirs:expr, |$it:pat_param| $round:expr) => {{
+        let (mut ours, mut theirs) = (usize::MAX, usize::MAX);
+        let both = ($ours, $theirs);
+        let $it = both.0;
+        for _ in 0..32 {
+            ours = ours.min($round);
+        }
+        let $it = both.1;
+        for _ in 0..32 {
+            theirs = theirs.min($round);
+        }
+        assert_eq!(ours, theirs, $what);
+    }};
+}
 
 async fn round_trip(client: &Client, subscriber: &mut Subscriber) -> otel_async_nats::Message {
     client.publish("orders", "1".into()).await.unwrap();
@@ -43,6 +103,8 @@ async fn a_client_works_without_an_sdk_and_follows_one_that_comes_later() {
     batch.next().await.unwrap().unwrap().double_ack().await.unwrap();
     let error = client.request("nobody", "".into()).await.unwrap_err();
     assert_eq!(error.kind(), otel_async_nats::RequestErrorKind::NoResponders);
+
+    compare_allocations(&client, &context, &stream).await;
 
     // It comes after the client was built and has sent.
     let sdk = Sdk::new();
@@ -80,4 +142,58 @@ async fn a_client_works_without_an_sdk_and_follows_one_that_comes_later() {
     assert!(context.with_instrumentation(out.instrumentation()).publish("s.2", "".into()).await.unwrap().await.is_ok());
     drop(message);
     assert_eq!(out.described(), "");
+}
+
+async fn compare_allocations(client: &Client, context: &jetstream::Context, stream: &jetstream::stream::Stream) {
+    let raw = client.get_ref();
+    assert_no_more_is_allocated!(
+        "to publish and to receive",
+        (client, "ours", client.subscribe("ours").await.unwrap()),
+        (raw, "raws", raw.subscribe("raws").await.unwrap()),
+        |(client, subject, mut subscriber)| {
+            let (publish, _) = allocations(client.publish(subject, "1".into())).await;
+            publish + allocations(subscriber.next()).await.0
+        }
+    );
+
+    for _ in 0..1_000 {
+        raw.publish("s.1", "1".into()).await.unwrap();
+    }
+    context.publish("s.1", "1".into()).await.unwrap().await.unwrap();
+    let consumer = || async { stream.create_consumer(jetstream::consumer::pull::Config::default()).await.unwrap() };
+    assert_no_more_is_allocated!(
+        "to receive and to acknowledge",
+        consumer().await.messages().await.unwrap(),
+        consumer().await.into_inner().messages().await.unwrap(),
+        |mut messages| {
+            let (receive, message) = allocations(messages.next()).await;
+            receive + allocations(message.unwrap().unwrap().ack()).await.0
+        }
+    );
+    assert_no_more_is_allocated!("to fetch", consumer().await, consumer().await.into_inner(), |consumer| {
+        let (fetch, batch) = allocations(consumer.fetch().max_messages(1).messages()).await;
+        fetch + allocations(batch.unwrap().next()).await.0
+    });
+    assert_no_more_is_allocated!(
+        "one batch after the other",
+        consumer().await.sequence(1).unwrap(),
+        consumer().await.into_inner().sequence(1).unwrap(),
+        |mut sequence| {
+            let (fetch, batch) = allocations(sequence.next()).await;
+            fetch + allocations(batch.unwrap().unwrap().next()).await.0
+        }
+    );
+
+    let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
+    let raw_service = async_nats::service::ServiceExt::service_builder(raw).start("stock", "1.0.0").await.unwrap();
+    assert_no_more_is_allocated!(
+        "to answer",
+        ("ours.count", service.endpoint("ours.count").await.unwrap()),
+        ("raws.count", raw_service.endpoint("raws.count").await.unwrap()),
+        |(subject, mut endpoint)| {
+            raw.publish_with_reply(subject, "answers", "apples?".into()).await.unwrap();
+            let (receive, request) = allocations(endpoint.next()).await;
+            receive + allocations(request.unwrap().respond(Ok("four".into()))).await.0
+        }
+    );
 }

@@ -23,21 +23,21 @@ pub use async_nats::service::endpoint::*;
 /// Requests to be answered: [`async_nats::service::endpoint::Endpoint`] whose requests have process spans.
 pub struct Endpoint {
     inner: endpoint::Endpoint,
-    client: Client,
+    client: Arc<Client>,
     source: Arc<Source>,
 }
 
 impl Endpoint {
     pub(super) fn new(inner: endpoint::Endpoint, client: Client, source: Arc<Source>) -> Self {
-        Self { inner, client, source }
+        Self { inner, client: Arc::new(client), source }
     }
 
     /// Reports the requests that come from now on, and the answers to them, to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        let client = self.client.with_instrumentation(instrumentation);
+        let client = Client::clone(&self.client).with_instrumentation(instrumentation);
         let source = Arc::new(self.source.reported_by(client.telemetry().clone()));
-        Self { client, source, ..self }
+        Self { client: Arc::new(client), source, ..self }
     }
 
     /// The endpoint inside.

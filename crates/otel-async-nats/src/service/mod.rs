@@ -352,13 +352,13 @@ pub struct Request {
     /// The request itself. Its answer goes to the reply subject that it came with.
     pub message: Message,
     inner: async_nats::service::Request,
-    client: Client,
+    client: Arc<Client>,
 }
 
 impl Request {
     fn new(
         mut inner: async_nats::service::Request,
-        client: Client,
+        client: Arc<Client>,
         wrap: impl FnOnce(async_nats::Message) -> Message,
     ) -> Self {
         // The client answers to the reply subject of its own message, and reads nothing else of it.

@@ -473,6 +473,29 @@ async fn a_redelivery_is_counted() {
 }
 
 #[tokio::test]
+async fn a_consumer_that_asked_what_it_is_says_so_of_its_next_messages() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (stream, name) = stream_of(&context).await;
+    let of = |filter_subject: String| pull::Config {
+        durable_name: Some("shipping".to_owned()),
+        filter_subject,
+        ..Default::default()
+    };
+    let mut consumer = stream.create_consumer(of(format!("{name}.*"))).await.unwrap();
+    let receive = async |consumer: &jetstream::consumer::PullConsumer| {
+        context.get_ref().publish(format!("{name}.paid"), "".into()).await.unwrap().await.unwrap();
+        drop(next(&mut consumer.fetch().max_messages(1).messages().await.unwrap()).await.unwrap());
+        sdk.spans().pop().unwrap().name
+    };
+    assert_eq!(receive(&consumer).await, format!("process {name}.*"));
+    stream.update_consumer(of(format!("{name}.>"))).await.unwrap();
+    assert_eq!(receive(&consumer).await, format!("process {name}.*"), "it does not know");
+    consumer.info().await.unwrap();
+    assert_eq!(receive(&consumer).await, format!("process {name}.>"));
+}
+
+#[tokio::test]
 async fn a_services_request_is_processed_and_answered() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;

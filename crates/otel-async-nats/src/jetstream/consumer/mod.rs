@@ -6,7 +6,7 @@ pub mod push;
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
@@ -31,6 +31,7 @@ pub use async_nats::jetstream::consumer::*;
 pub struct Consumer<T: IntoConsumerConfig> {
     inner: async_nats::jetstream::consumer::Consumer<T>,
     client: Arc<Client>,
+    feed: OnceLock<Arc<Feed>>,
 }
 
 /// A consumer that is asked for messages.
@@ -50,14 +51,15 @@ impl<T: IntoConsumerConfig> Consumer<T> {
     }
 
     pub(crate) fn wrap(inner: async_nats::jetstream::consumer::Consumer<T>, client: Arc<Client>) -> Self {
-        Self { inner, client }
+        Self { inner, client, feed: OnceLock::new() }
     }
 
     /// Reports to this instrumentation from now on, as do the streams and batches of messages, and the clones, made of this
     /// value.
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        Self { client: Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation)), ..self }
+        let client = Client::clone(&self.client).with_instrumentation(instrumentation);
+        Self::wrap(self.inner, Arc::new(client))
     }
 
     /// The consumer inside.
@@ -71,8 +73,8 @@ impl<T: IntoConsumerConfig> Consumer<T> {
     }
 
     /// What its messages are handed out with.
-    fn feed(&self) -> Feed {
-        Feed::new(self.client.clone(), self.inner.cached_info())
+    fn feed(&self) -> &Arc<Feed> {
+        self.feed.get_or_init(|| Arc::new(Feed::new(self.client.clone(), self.inner.cached_info())))
     }
 }
 
@@ -111,6 +113,8 @@ impl<T: IntoConsumerConfig> Deref for Consumer<T> {
 
 impl<T: IntoConsumerConfig> DerefMut for Consumer<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
+        // What the consumer is may be asked of the server again.
+        self.feed.take();
         &mut self.inner
     }
 }
@@ -122,7 +126,7 @@ impl<T: IntoConsumerConfig + fmt::Debug> fmt::Debug for Consumer<T> {
 }
 
 /// What turns a consumer's messages into ours.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Feed {
     source: Arc<Source>,
     client: Arc<Client>,
@@ -227,14 +231,14 @@ macro_rules! messages {
         $(#[$docs])*
         pub struct $name {
             inner: $inner,
-            feed: Feed,
+            feed: Arc<Feed>,
             /// Since when the next message is asked for. Not a call, whose context may hold a span that ends when it is let go.
             asked: Option<std::time::SystemTime>,
         }
 
         impl $name {
-            fn new(inner: $inner, feed: Feed) -> Self {
-                Self { inner, feed, asked: None }
+            fn new(inner: $inner, feed: &Arc<Feed>) -> Self {
+                Self { inner, feed: feed.clone(), asked: None }
             }
         }
 
@@ -242,7 +246,7 @@ macro_rules! messages {
             /// Reports the messages that come from now on to this instrumentation.
             #[must_use]
             pub fn with_instrumentation(mut self, instrumentation: otel_messaging::Instrumentation) -> Self {
-                self.feed.instrument(instrumentation);
+                Arc::make_mut(&mut self.feed).instrument(instrumentation);
                 self
             }
 

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     ops::{Deref, DerefMut},
     pin::Pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll, ready},
     time::{Duration, SystemTime},
 };
@@ -67,7 +68,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub fn sequence(&self, batch: usize) -> Result<Sequence, BatchError> {
-        Ok(Sequence { inner: self.inner.sequence(batch)?, consumer: self.clone(), asked: None })
+        Ok(Sequence { inner: self.inner.sequence(batch)?, feed: self.feed().clone(), asked: None })
     }
 }
 
@@ -78,8 +79,8 @@ impl Consumer<OrderedConfig> {
     ///
     /// The client's.
     pub async fn messages(self) -> Result<Ordered, StreamError> {
-        let feed = self.feed();
-        Ok(Ordered::new(self.inner.messages().await?, feed))
+        let feed = self.feed().clone();
+        Ok(Ordered::new(self.inner.messages().await?, &feed))
     }
 }
 
@@ -95,7 +96,7 @@ pub struct Batch {
 
 /// What hands a batch's messages out and tells of its end.
 struct Receive {
-    feed: Feed,
+    feed: Arc<Feed>,
     fetch: Option<Fetch>,
 }
 
@@ -128,10 +129,25 @@ impl Fetch {
 }
 
 impl Batch {
+    fn of<E>(result: Result<consumer::pull::Batch, E>, feed: Arc<Feed>, fetch: Option<Fetch>) -> Result<Self, E>
+    where
+        E: ErrorType + fmt::Display,
+    {
+        match result {
+            Ok(inner) => Ok(Self { inner, receive: Receive { feed, fetch } }),
+            Err(error) => {
+                if let Some(fetch) = fetch {
+                    fetch.end(&feed, Err(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Reports the messages that come from now on, and the batch, to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        self.receive.feed.instrument(instrumentation);
+        Arc::make_mut(&mut self.receive.feed).instrument(instrumentation);
         self
     }
 
@@ -209,7 +225,7 @@ impl fmt::Debug for Batch {
 /// One batch after the other: [`async_nats::jetstream::consumer::pull::Sequence`].
 pub struct Sequence {
     inner: consumer::pull::Sequence,
-    consumer: Consumer<Config>,
+    feed: Arc<Feed>,
     /// Since when the next batch is asked for.
     asked: Option<SystemTime>,
 }
@@ -217,8 +233,9 @@ pub struct Sequence {
 impl Sequence {
     /// Reports the batches that come from now on to this instrumentation.
     #[must_use]
-    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        Self { consumer: self.consumer.with_instrumentation(instrumentation), ..self }
+    pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
+        Arc::make_mut(&mut self.feed).instrument(instrumentation);
+        self
     }
 
     /// The sequence inside.
@@ -241,31 +258,12 @@ impl futures_core::Stream for Sequence {
         let asked = *this.asked.get_or_insert_with(SystemTime::now);
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         this.asked = None;
-        let call = this.consumer.client.telemetry().call_on_message();
-        let fetch = call.map(|call| Fetch::new(call.since(asked)));
-        Poll::Ready(next.map(|result| this.consumer.batch_of(result, fetch)))
+        let fetch = this.feed.polled(Some(asked)).map(Fetch::new);
+        Poll::Ready(next.map(|result| Batch::of(result, this.feed.clone(), fetch)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.inner.size_hint()
-    }
-}
-
-impl Consumer<Config> {
-    fn batch_of<E>(&self, result: Result<consumer::pull::Batch, E>, fetch: Option<Fetch>) -> Result<Batch, E>
-    where
-        E: ErrorType + fmt::Display,
-    {
-        let feed = self.feed();
-        match result {
-            Ok(inner) => Ok(Batch { inner, receive: Receive { feed, fetch } }),
-            Err(error) => {
-                if let Some(fetch) = fetch {
-                    fetch.end(&feed, Err(&error));
-                }
-                Err(error)
-            }
-        }
     }
 }
 
@@ -419,6 +417,6 @@ impl Consumer<Config> {
     ) -> impl Future<Output = Result<Batch, BatchError>> {
         waiting();
         let fetch = self.client.telemetry().call_on_message().map(Fetch::new);
-        async move { self.batch_of(batch.await, fetch) }
+        async move { Batch::of(batch.await, self.feed().clone(), fetch) }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     pin::Pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
@@ -44,7 +45,7 @@ impl Consumer<OrderedConfig> {
     ///
     /// The client's.
     pub async fn messages(self) -> Result<Ordered, StreamError> {
-        let feed = self.feed();
-        Ok(Ordered::new(self.inner.messages().await?, feed))
+        let feed = self.feed().clone();
+        Ok(Ordered::new(self.inner.messages().await?, &feed))
     }
 }
