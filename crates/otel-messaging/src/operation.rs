@@ -352,7 +352,6 @@ impl Operation {
                     Cow::Borrowed(text) => texts.push((key, text)),
                     Cow::Owned(text) => rest.push(KeyValue::new(key, Arc::<str>::from(text))),
                 },
-                Value::String(text) => rest.push(KeyValue::new(key, Arc::<str>::from(text.as_str()))),
                 Value::I64(number) => numbers.push((key, *number)),
                 _ => rest.push(KeyValue::new(key, value)),
             }
