@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -25,13 +24,14 @@ use crate::{
     subject::{Subject, ToSubject},
     subscriber::subscription,
     telemetry::{Built, ClientTelemetry, PUBLISH, REQUEST, report},
+    wrap::deref,
 };
 
 pub use async_nats::client::*;
 
 /// A NATS client: [`async_nats::Client`] with spans.
 ///
-/// Cheap to clone. What is not here is the client's own, through [`Deref`].
+/// Cheap to clone. What is not here is the client's own, through `Deref`.
 #[derive(Clone)]
 pub struct Client {
     inner: async_nats::Client,
@@ -358,19 +358,7 @@ impl From<Client> for async_nats::Client {
     }
 }
 
-impl Deref for Client {
-    type Target = async_nats::Client;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Client {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Client => async_nats::Client);
 
 impl AsRef<async_nats::Client> for Client {
     fn as_ref(&self) -> &async_nats::Client {

@@ -7,6 +7,7 @@ mod incoming;
 mod options;
 mod subscriber;
 mod telemetry;
+mod wrap;
 
 pub mod client;
 pub mod error;

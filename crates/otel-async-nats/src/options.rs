@@ -1,21 +1,13 @@
 //! Options of a connection.
 
-use std::{
-    fmt,
-    future::Future,
-    net::SocketAddr,
-    ops::{Deref, DerefMut},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 #[cfg(feature = "nkeys")]
 use std::{io, path::Path};
 
 use async_nats::{Auth, AuthError, ConnectError, Event, ReconnectToServer, Server, ServerInfo, ToServerAddrs, rustls};
 use otel_messaging::Instrumentation;
 
-use crate::{Client, headers::HeaderCase, telemetry::Built};
+use crate::{Client, headers::HeaderCase, telemetry::Built, wrap::deref};
 
 /// Options of a connection: [`async_nats::ConnectOptions`], which see for what each does.
 ///
@@ -353,19 +345,7 @@ impl From<ConnectOptions> for async_nats::ConnectOptions {
     }
 }
 
-impl Deref for ConnectOptions {
-    type Target = async_nats::ConnectOptions;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for ConnectOptions {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(ConnectOptions => async_nats::ConnectOptions);
 
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    ops::{Deref, DerefMut},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -15,6 +14,7 @@ use otel_messaging::{Instrumentation, adapter::waiting};
 use crate::{
     Message,
     telemetry::{ClientTelemetry, Description, Past, Source},
+    wrap::deref,
 };
 
 /// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
@@ -75,19 +75,7 @@ impl Stream for Subscriber {
     }
 }
 
-impl Deref for Subscriber {
-    type Target = async_nats::Subscriber;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Subscriber {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Subscriber => async_nats::Subscriber);
 
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

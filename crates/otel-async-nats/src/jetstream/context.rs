@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -31,6 +30,7 @@ use crate::{
     error::ErrorType,
     jetstream::{consumer::Consumer, stream::Stream},
     telemetry::PUBLISH,
+    wrap::deref,
 };
 
 pub use async_nats::jetstream::context::*;
@@ -40,7 +40,7 @@ use async_nats::jetstream::stream::{ConsumerCreateStrictError, ConsumerUpdateErr
 
 /// A JetStream context: [`async_nats::jetstream::Context`] with spans.
 ///
-/// What is not here is the client's own, through [`Deref`]: the JetStream API, key-value and object stores have no spans.
+/// What is not here is the client's own, through `Deref`: the JetStream API, key-value and object stores have no spans.
 #[derive(Clone)]
 pub struct Context {
     inner: async_nats::jetstream::Context,
@@ -330,19 +330,7 @@ impl Context {
     }
 }
 
-impl Deref for Context {
-    type Target = async_nats::jetstream::Context;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Context {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Context => async_nats::jetstream::Context);
 
 impl From<async_nats::jetstream::Context> for Context {
     /// A context that was made elsewhere. The client's name and the address of its server are not known.

@@ -1,10 +1,6 @@
 //! Streams, and the way to their consumers.
 
-use std::{
-    fmt,
-    ops::{Deref, DerefMut},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use async_nats::{
     Error,
@@ -15,13 +11,14 @@ use otel_messaging::Instrumentation;
 use crate::{
     Client,
     jetstream::{Context, consumer::Consumer},
+    wrap::deref,
 };
 
 pub use async_nats::jetstream::stream::*;
 
 /// A stream: [`async_nats::jetstream::stream::Stream`] whose consumers' messages have process spans.
 ///
-/// What is not here is the client's own, through [`Deref`].
+/// What is not here is the client's own, through `Deref`.
 #[derive(Clone)]
 pub struct Stream<T = Info> {
     inner: async_nats::jetstream::stream::Stream<T>,
@@ -127,19 +124,7 @@ impl<T> From<Stream<T>> for async_nats::jetstream::stream::Stream<T> {
     }
 }
 
-impl<T> Deref for Stream<T> {
-    type Target = async_nats::jetstream::stream::Stream<T>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl<T> DerefMut for Stream<T> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Stream<T> => async_nats::jetstream::stream::Stream<T>);
 
 impl<T: fmt::Debug> fmt::Debug for Stream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -16,6 +15,7 @@ use crate::{
     Client, Message,
     service::Request,
     telemetry::{Past, Source},
+    wrap::deref,
 };
 
 pub use async_nats::service::endpoint::*;
@@ -81,19 +81,7 @@ impl Stream for Endpoint {
     }
 }
 
-impl Deref for Endpoint {
-    type Target = endpoint::Endpoint;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Endpoint {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Endpoint => endpoint::Endpoint);
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,14 +2,7 @@
 
 pub mod endpoint;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    future::Future,
-    ops::{Deref, DerefMut},
-    pin::Pin,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc};
 
 use async_nats::{Error, HeaderMap, PublishError, Subject};
 use bytes::Bytes;
@@ -24,6 +17,7 @@ use crate::{
     service::endpoint::Endpoint,
     subscriber::subscription,
     telemetry::{Length, RESPOND, report},
+    wrap::deref,
 };
 
 pub use async_nats::service::*;
@@ -122,7 +116,7 @@ impl fmt::Debug for ServiceBuilder {
 
 /// A service: [`async_nats::service::Service`] whose requests have process spans.
 ///
-/// What is not here is the client's own, through [`Deref`]; so are the answers to `$SRV` requests, which have no spans.
+/// What is not here is the client's own, through `Deref`; so are the answers to `$SRV` requests, which have no spans.
 pub struct Service {
     inner: async_nats::service::Service,
     client: Client,
@@ -191,19 +185,7 @@ impl Service {
     }
 }
 
-impl Deref for Service {
-    type Target = async_nats::service::Service;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Service {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Service => async_nats::service::Service);
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -268,19 +250,7 @@ impl Group {
     }
 }
 
-impl Deref for Group {
-    type Target = async_nats::service::Group;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Group {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Group => async_nats::service::Group);
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,7 +26,7 @@ pub use async_nats::jetstream::consumer::*;
 ///
 /// The name of a durable one stands on them as `messaging.destination.subscription.name`, the deliver group as
 /// `messaging.consumer.group.name`; a filter with wildcards is the template of their subjects. What is not here is the
-/// client's own, through [`Deref`].
+/// client's own, through `Deref`.
 #[derive(Clone)]
 pub struct Consumer<T: IntoConsumerConfig> {
     inner: async_nats::jetstream::consumer::Consumer<T>,
@@ -277,19 +277,7 @@ macro_rules! messages {
             }
         }
 
-        impl Deref for $name {
-            type Target = $inner;
-
-            fn deref(&self) -> &Self::Target {
-                &self.inner
-            }
-        }
-
-        impl DerefMut for $name {
-            fn deref_mut(&mut self) -> &mut Self::Target {
-                &mut self.inner
-            }
-        }
+        deref!($name => $inner);
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

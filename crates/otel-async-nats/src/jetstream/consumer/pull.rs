@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
@@ -22,6 +21,7 @@ use crate::{
         Message,
         consumer::{Consumer, Feed, messages},
     },
+    wrap::deref,
 };
 
 pub use async_nats::jetstream::consumer::pull::*;
@@ -202,19 +202,7 @@ impl Drop for Receive {
     }
 }
 
-impl Deref for Batch {
-    type Target = consumer::pull::Batch;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Batch {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Batch => consumer::pull::Batch);
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -267,19 +255,7 @@ impl futures_core::Stream for Sequence {
     }
 }
 
-impl Deref for Sequence {
-    type Target = consumer::pull::Sequence;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
-impl DerefMut for Sequence {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.inner
-    }
-}
+deref!(Sequence => consumer::pull::Sequence);
 
 impl fmt::Debug for Sequence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

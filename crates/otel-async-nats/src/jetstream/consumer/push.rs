@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -10,9 +9,12 @@ use std::{
 
 use async_nats::jetstream::consumer::{self, StreamError};
 
-use crate::jetstream::{
-    Message,
-    consumer::{Consumer, Feed, messages},
+use crate::{
+    jetstream::{
+        Message,
+        consumer::{Consumer, Feed, messages},
+    },
+    wrap::deref,
 };
 
 pub use async_nats::jetstream::consumer::push::*;

@@ -1,0 +1,22 @@
+//! What wrappers have in common.
+
+/// A wrapper is what it wraps, in all that it does not do itself.
+macro_rules! deref {
+    ($ours:ident $(<$parameter:ident>)? => $theirs:ty) => {
+        impl$(<$parameter>)? std::ops::Deref for $ours$(<$parameter>)? {
+            type Target = $theirs;
+
+            fn deref(&self) -> &Self::Target {
+                &self.inner
+            }
+        }
+
+        impl$(<$parameter>)? std::ops::DerefMut for $ours$(<$parameter>)? {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                &mut self.inner
+            }
+        }
+    };
+}
+
+pub(crate) use deref;
