@@ -7,7 +7,12 @@ use std::{io, path::Path};
 use async_nats::{Auth, AuthError, ConnectError, Event, ReconnectToServer, Server, ServerInfo, ToServerAddrs, rustls};
 use otel_messaging::Instrumentation;
 
-use crate::{Client, headers::HeaderCase, telemetry::Built, wrap::deref};
+use crate::{
+    Client,
+    headers::HeaderCase,
+    telemetry::Built,
+    wrap::{deref, setters},
+};
 
 /// Options of a connection: [`async_nats::ConnectOptions`], which see for what each does.
 ///
@@ -128,31 +133,15 @@ impl ConnectOptions {
         async_nats::ConnectOptions::with_token(token).into()
     }
 
-    /// See [`async_nats::ConnectOptions::token`].
-    pub fn token(self, token: String) -> Self {
-        self.map(|options| options.token(token))
-    }
-
     /// See [`async_nats::ConnectOptions::with_user_and_password`].
     pub fn with_user_and_password(user: String, pass: String) -> Self {
         async_nats::ConnectOptions::with_user_and_password(user, pass).into()
-    }
-
-    /// See [`async_nats::ConnectOptions::user_and_password`].
-    pub fn user_and_password(self, user: String, pass: String) -> Self {
-        self.map(|options| options.user_and_password(user, pass))
     }
 
     /// See [`async_nats::ConnectOptions::with_nkey`].
     #[cfg(feature = "nkeys")]
     pub fn with_nkey(seed: String) -> Self {
         async_nats::ConnectOptions::with_nkey(seed).into()
-    }
-
-    /// See [`async_nats::ConnectOptions::nkey`].
-    #[cfg(feature = "nkeys")]
-    pub fn nkey(self, seed: String) -> Self {
-        self.map(|options| options.nkey(seed))
     }
 
     /// See [`async_nats::ConnectOptions::with_jwt`].
@@ -215,51 +204,6 @@ impl ConnectOptions {
         Ok(Self { inner: self.inner.credentials(creds)?, ..self })
     }
 
-    /// See [`async_nats::ConnectOptions::add_root_certificates`].
-    pub fn add_root_certificates(self, path: PathBuf) -> Self {
-        self.map(|options| options.add_root_certificates(path))
-    }
-
-    /// See [`async_nats::ConnectOptions::add_client_certificate`].
-    pub fn add_client_certificate(self, cert: PathBuf, key: PathBuf) -> Self {
-        self.map(|options| options.add_client_certificate(cert, key))
-    }
-
-    /// See [`async_nats::ConnectOptions::require_tls`].
-    pub fn require_tls(self, is_required: bool) -> Self {
-        self.map(|options| options.require_tls(is_required))
-    }
-
-    /// See [`async_nats::ConnectOptions::tls_first`].
-    pub fn tls_first(self) -> Self {
-        self.map(async_nats::ConnectOptions::tls_first)
-    }
-
-    /// See [`async_nats::ConnectOptions::ping_interval`].
-    pub fn ping_interval(self, ping_interval: Duration) -> Self {
-        self.map(|options| options.ping_interval(ping_interval))
-    }
-
-    /// See [`async_nats::ConnectOptions::no_echo`].
-    pub fn no_echo(self) -> Self {
-        self.map(async_nats::ConnectOptions::no_echo)
-    }
-
-    /// See [`async_nats::ConnectOptions::subscription_capacity`].
-    pub fn subscription_capacity(self, capacity: usize) -> Self {
-        self.map(|options| options.subscription_capacity(capacity))
-    }
-
-    /// See [`async_nats::ConnectOptions::connection_timeout`].
-    pub fn connection_timeout(self, timeout: Duration) -> Self {
-        self.map(|options| options.connection_timeout(timeout))
-    }
-
-    /// See [`async_nats::ConnectOptions::request_timeout`].
-    pub fn request_timeout(self, timeout: Option<Duration>) -> Self {
-        self.map(|options| options.request_timeout(timeout))
-    }
-
     /// See [`async_nats::ConnectOptions::event_callback`].
     pub fn event_callback<F, Fut>(self, cb: F) -> Self
     where
@@ -286,19 +230,9 @@ impl ConnectOptions {
         self.map(|options| options.reconnect_to_server_callback(cb))
     }
 
-    /// See [`async_nats::ConnectOptions::client_capacity`].
-    pub fn client_capacity(self, capacity: usize) -> Self {
-        self.map(|options| options.client_capacity(capacity))
-    }
-
     /// See [`async_nats::ConnectOptions::custom_inbox_prefix`].
     pub fn custom_inbox_prefix<T: ToString>(self, prefix: T) -> Self {
         self.map(|options| options.custom_inbox_prefix(prefix))
-    }
-
-    /// See [`async_nats::ConnectOptions::retry_on_initial_connect`].
-    pub fn retry_on_initial_connect(self) -> Self {
-        self.map(async_nats::ConnectOptions::retry_on_initial_connect)
     }
 
     /// See [`async_nats::ConnectOptions::max_reconnects`].
@@ -306,29 +240,28 @@ impl ConnectOptions {
         self.map(|options| options.max_reconnects(max_reconnects))
     }
 
-    /// See [`async_nats::ConnectOptions::skip_subject_validation`].
-    pub fn skip_subject_validation(self, skip: bool) -> Self {
-        self.map(|options| options.skip_subject_validation(skip))
-    }
-
-    /// See [`async_nats::ConnectOptions::retain_servers_order`].
-    pub fn retain_servers_order(self) -> Self {
-        self.map(async_nats::ConnectOptions::retain_servers_order)
-    }
-
-    /// See [`async_nats::ConnectOptions::tls_client_config`].
-    pub fn tls_client_config(self, config: rustls::ClientConfig) -> Self {
-        self.map(|options| options.tls_client_config(config))
-    }
-
-    /// See [`async_nats::ConnectOptions::read_buffer_capacity`].
-    pub fn read_buffer_capacity(self, size: u16) -> Self {
-        self.map(|options| options.read_buffer_capacity(size))
-    }
-
-    /// See [`async_nats::ConnectOptions::local_address`].
-    pub fn local_address(self, address: SocketAddr) -> Self {
-        self.map(|options| options.local_address(address))
+    setters! {
+        "ConnectOptions";
+        token(token: String);
+        user_and_password(user: String, pass: String);
+        #[cfg(feature = "nkeys")]
+        nkey(seed: String);
+        add_root_certificates(path: PathBuf);
+        add_client_certificate(cert: PathBuf, key: PathBuf);
+        require_tls(is_required: bool);
+        tls_first();
+        ping_interval(ping_interval: Duration);
+        no_echo();
+        subscription_capacity(capacity: usize);
+        connection_timeout(timeout: Duration);
+        request_timeout(timeout: Option<Duration>);
+        client_capacity(capacity: usize);
+        retry_on_initial_connect();
+        skip_subject_validation(skip: bool);
+        retain_servers_order();
+        tls_client_config(config: rustls::ClientConfig);
+        read_buffer_capacity(size: u16);
+        local_address(address: SocketAddr);
     }
 }
 

@@ -19,4 +19,17 @@ macro_rules! deref {
     };
 }
 
-pub(crate) use deref;
+/// Setters of a builder that the client's, of this path, has too.
+macro_rules! setters {
+    ($theirs:expr; $($(#[$attribute:meta])* $setter:ident($($argument:ident: $type:ty),*);)*) => {
+        $(
+            $(#[$attribute])*
+            #[doc = concat!("See [`async_nats::", $theirs, "::", stringify!($setter), "`].")]
+            pub fn $setter(self, $($argument: $type),*) -> Self {
+                Self { inner: self.inner.$setter($($argument),*), ..self }
+            }
+        )*
+    };
+}
+
+pub(crate) use {deref, setters};

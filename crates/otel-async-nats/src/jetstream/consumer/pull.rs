@@ -21,7 +21,7 @@ use crate::{
         Message,
         consumer::{Consumer, Feed, messages},
     },
-    wrap::deref,
+    wrap::{deref, setters},
 };
 
 pub use async_nats::jetstream::consumer::pull::*;
@@ -288,15 +288,10 @@ macro_rules! builder {
                 self.inner
             }
 
-            $(
-                $(#[$attribute])*
-                #[doc = concat!(
-                    "See [`async_nats::jetstream::consumer::pull::", stringify!($name), "::", stringify!($setter), "`]."
-                )]
-                pub fn $setter(self, $argument: $type) -> Self {
-                    Self { inner: self.inner.$setter($argument), ..self }
-                }
-            )*
+            setters! {
+                concat!("jetstream::consumer::pull::", stringify!($name));
+                $($(#[$attribute])* $setter($argument: $type);)*
+            }
 
             #[doc = concat!("See [`async_nats::jetstream::consumer::pull::", stringify!($name), "::group`].")]
             pub fn group<T: Into<String>>(self, group: T) -> Self {
