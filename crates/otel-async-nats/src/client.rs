@@ -174,7 +174,7 @@ impl Client {
     fn publish_outbound(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
         let call = self.telemetry.call(&message.subject);
         async move {
-            let span = self.start_publish(call, &mut message);
+            let span = self.start_publish(call, &message.subject, &mut message.headers, &message.payload);
             let result = traits::Publisher::publish_message(&self.inner, message).await;
             report(span, &result);
             result
@@ -184,13 +184,13 @@ impl Client {
     /// Not as [`publish_outbound`](Self::publish_outbound): there the client does not look whether the reply is a subject.
     fn publish_for_reply(
         &self,
-        mut message: OutboundMessage,
+        message: OutboundMessage,
         reply: Subject,
     ) -> impl Future<Output = Result<(), PublishError>> {
         let call = self.telemetry.call(&message.subject);
         async move {
-            let span = self.start_publish(call, &mut message);
-            let OutboundMessage { subject, payload, headers, .. } = message;
+            let OutboundMessage { subject, payload, mut headers, .. } = message;
+            let span = self.start_publish(call, &subject, &mut headers, &payload);
             let result = match headers {
                 None => self.inner.publish_with_reply(subject, reply, payload).await,
                 Some(headers) => self.inner.publish_with_reply_and_headers(subject, reply, headers, payload).await,
@@ -201,10 +201,14 @@ impl Client {
     }
 
     #[inline]
-    fn start_publish(&self, call: Option<Call>, message: &mut OutboundMessage) -> Option<ClientSpan> {
-        let call = call?;
-        let OutboundMessage { subject, headers, payload, .. } = message;
-        Some(self.telemetry.send(&self.inner, call, PUBLISH, Some(subject), headers, payload.len()))
+    pub(crate) fn start_publish(
+        &self,
+        call: Option<Call>,
+        subject: &str,
+        headers: &mut Option<crate::HeaderMap>,
+        payload: &[u8],
+    ) -> Option<ClientSpan> {
+        Some(self.telemetry.send(&self.inner, call?, PUBLISH, Some(subject), headers, payload.len()))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -440,7 +444,7 @@ impl Sink<OutboundMessage> for Client {
 
     fn start_send(mut self: Pin<&mut Self>, mut message: OutboundMessage) -> Result<(), Self::Error> {
         let call = self.telemetry.call(&message.subject);
-        let span = self.start_publish(call, &mut message);
+        let span = self.start_publish(call, &message.subject, &mut message.headers, &message.payload);
         let result = Pin::new(&mut self.inner).start_send(message);
         report(span, &result);
         result

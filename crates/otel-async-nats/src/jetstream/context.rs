@@ -18,18 +18,13 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use otel_messaging::{
-    Instrumentation,
-    adapter::{Call, ClientSpan},
-    semconv::ours,
-};
+use otel_messaging::{Instrumentation, adapter::ClientSpan, semconv::ours};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Client,
     error::ErrorType,
     jetstream::{consumer::Consumer, stream::Stream},
-    telemetry::PUBLISH,
     wrap::deref,
 };
 
@@ -171,9 +166,8 @@ impl Context {
     ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> + use<'_> {
         let call = self.client.telemetry().call(&message.subject);
         async move {
-            let mut message = message;
-            let span = self.start_publish(call, &mut message);
-            let OutboundMessage { subject, payload, headers } = message;
+            let OutboundMessage { subject, payload, mut headers } = message;
+            let span = self.client.start_publish(call, &subject, &mut headers, &payload);
             let publish = PublishMessage::build().payload(payload);
             let publish = match headers {
                 Some(headers) => publish.headers(headers),
@@ -189,12 +183,6 @@ impl Context {
                 }
             }
         }
-    }
-
-    fn start_publish(&self, call: Option<Call>, message: &mut OutboundMessage) -> Option<ClientSpan> {
-        let call = call?;
-        let OutboundMessage { subject, headers, payload, .. } = message;
-        Some(self.client.telemetry().send(self.client.get_ref(), call, PUBLISH, Some(subject), headers, payload.len()))
     }
 
     /// As the client's: [`async_nats::jetstream::Context::request`]. The JetStream API has no spans.
