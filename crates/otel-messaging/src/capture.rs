@@ -19,6 +19,9 @@ const VALUE_LIMIT: usize = 256;
 /// How many headers of one message are captured, and how many values of one header.
 const COUNT_LIMIT: usize = 32;
 
+/// How many are looked at for that: not each can be shown.
+const LOOK_LIMIT: usize = 8 * COUNT_LIMIT;
+
 /// The longest name of a header that is looked at, in bytes.
 const NAME_LIMIT: usize = 256;
 
@@ -38,9 +41,9 @@ impl Capture {
         if self.headers.is_empty() {
             return;
         }
-        let mut looked_at: Vec<&str> = Vec::new();
+        let (mut looked_at, mut captured) = (Vec::<&str>::new(), 0);
         for name in headers.keys() {
-            if looked_at.len() == COUNT_LIMIT {
+            if looked_at.len() == LOOK_LIMIT || captured == COUNT_LIMIT {
                 break;
             }
             let wanted = name.len() <= NAME_LIMIT
@@ -57,6 +60,7 @@ impl Capture {
             if !values.is_empty() {
                 let key = format!("{}.{}", ours::HEADER, name.to_ascii_lowercase());
                 attributes.0.push(KeyValue::new(key, Value::Array(Array::String(values))));
+                captured += 1;
             }
         }
     }
@@ -112,7 +116,7 @@ mod tests {
 
     use opentelemetry::{Value, propagation::Extractor};
 
-    use super::{COUNT_LIMIT, Capture, matches};
+    use super::{COUNT_LIMIT, Capture, LOOK_LIMIT, matches};
     use crate::{operation::Attributes, propagation::Propagator};
 
     /// One header, as often as told.
@@ -164,7 +168,29 @@ mod tests {
             }
         }
 
+        struct After(usize);
+
+        impl Extractor for After {
+            fn get(&self, _: &str) -> Option<&str> {
+                None
+            }
+
+            fn keys(&self) -> Vec<&str> {
+                let names: Vec<_> = (0..self.0).map(|number| format!("x-{number}")).collect();
+                names.into_iter().map(|name| &*name.leak()).chain(["x-text"]).collect()
+            }
+
+            fn get_all(&self, name: &str) -> Option<Vec<&str>> {
+                (name == "x-text").then(|| vec!["1"])
+            }
+        }
+
         let capture = Capture { headers: vec!["x-*".into()], ..Capture::default() };
+        for (before, shown) in [(COUNT_LIMIT, 1), (LOOK_LIMIT, 0)] {
+            let mut attributes = Attributes::default();
+            capture.capture(&After(before), &Propagator::Off, &mut attributes);
+            assert_eq!(attributes.0.len(), shown, "what is shown comes after {before}");
+        }
         let (hidden, mut attributes) = (Hidden(Cell::new(0)), Attributes::default());
         capture.capture(&hidden, &Propagator::Off, &mut attributes);
         assert_eq!(attributes.0, []);

@@ -412,7 +412,7 @@ impl Operation {
             server: server.cloned(),
             together: None,
             lasting,
-            series: self.series.common(&others_series, called.as_ref().filter(|_| bounded)),
+            series: self.series.common(&others_series, called.as_ref().filter(|_| bounded && template.is_none())),
             off: self.off,
         })
     }

@@ -24,7 +24,7 @@ use crate::{
     client_span::Settlement,
     exceptions::{Failure, tell},
     live::{MayLook, end},
-    marks::{Attached, Identity, Marks, Processed},
+    marks::{Attached, Identity, Marks, Processed, processed_here},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
     policy::Correlation,
@@ -57,6 +57,8 @@ pub struct ProcessSpan {
     untrusted: Option<Box<SpanContext>>,
     /// What the span will start with.
     attributes: Mutex<Attributes>,
+    /// How many of them are the operation's and the message's; the others are there because somebody asked for them.
+    own: usize,
     /// What is current for the handler, once somebody asked or a batch claimed the message; it stays after the end, for
     /// later spans of this message.
     context: OnceLock<Current>,
@@ -147,11 +149,12 @@ impl ProcessSpan {
             None => (base, None),
         };
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(start));
-        let mut told = Attributes::default();
+        let (mut told, mut own) = (Attributes::default(), 0);
         if !operation.off {
             told = operation.attributes(|all| {
                 attributes(all);
                 arrival.attributes(all);
+                own = all.0.len();
                 if let Some(headers) = arrival.headers {
                     settings.capture.capture(headers, &settings.propagator, all);
                 }
@@ -165,6 +168,7 @@ impl ProcessSpan {
             ambient,
             untrusted,
             attributes: Mutex::new(told),
+            own,
             context: OnceLock::new(),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
@@ -200,6 +204,7 @@ impl ProcessSpan {
             ambient: None,
             untrusted: None,
             attributes: Mutex::default(),
+            own: 0,
             context: OnceLock::from(current),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
@@ -219,17 +224,19 @@ impl ProcessSpan {
         }
     }
 
-    /// What the span starts with, or would have; only the operation's part of it once there is a span.
+    /// What the span starts with, or would have; only the operation's part of it once there is a span, unless the message is
+    /// one in hand.
     pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
         let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
         if attributes.0.is_empty() { self.operation.fixed_attributes().0 } else { attributes.0.clone() }
     }
 
-    /// What the message itself adds to its operation's attributes, as long as there is no span yet; for the span of the
-    /// receive operation that brought it.
+    /// What the message itself adds to its operation's attributes, for the span of the receive operation that brought it: known
+    /// as long as the message has no span yet, or is one in hand.
     pub fn own_attributes(&self, into: &mut Attributes) {
         let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        into.0.extend(attributes.0.iter().skip(self.operation.fixed()).cloned());
+        let own = attributes.0.get(self.operation.fixed()..self.own).unwrap_or_default();
+        into.0.extend_from_slice(own);
     }
 
     #[inline]
@@ -315,7 +322,11 @@ impl ProcessSpan {
 
     /// Makes current, on top of what is, that the message is sent again.
     pub(crate) fn again(&self) -> Attached {
-        let current = Context::current();
+        let mut current = Context::current();
+        if self.identity().is_none() || processed_here() != self.identity() {
+            // Outside the handler its baggage is not current, and goes with the message all the same.
+            current = self.with_own_baggage(&current);
+        }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
         let marks = current.get::<Marks>().cloned().unwrap_or_default();
         let marks = Marks { processed: self.identity(), again, ..marks };
@@ -602,14 +613,17 @@ impl Drop for ProcessSpan {
         self.dropped();
         let panicked = thread::panicking().then_some(ERROR_TYPE_PANIC);
         let ended_at = self.measured_at();
-        if let Some(mut span) = self.start_span(attributes) {
-            if let Some(message) = panicked.and_then(|panic| {
-                self.failed(&(panic.into(), &"panicked"), span.is_recording(), Some(span.span_context()))
-            }) {
+        let mut span = self.start_span(attributes);
+        let message = panicked.and_then(|panic| {
+            let recording = span.as_ref().is_some_and(Span::is_recording);
+            self.failed(&(panic.into(), &"panicked"), recording, span.as_ref().map(Span::span_context))
+        });
+        if let Some(span) = &mut span {
+            if let Some(message) = message {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
                 span.set_status(Status::error(message));
             }
-            end(&mut span, ended_at);
+            end(span, ended_at);
         }
         self.measure(ended_at, panicked);
     }

@@ -176,6 +176,38 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
 }
 
 #[test]
+fn what_has_a_template_together_is_measured_by_it_alone() {
+    let sdk = Sdk::new();
+    let called = |one: Destination| one.together(|parts| parts.concat()).template("orders.any");
+    let (batch, measured) = together(&sdk, &[["orders.", "paid"], ["orders.", "sent"]], called);
+    assert_eq!(batch.name, "process orders.any");
+    assert_eq!(value_of(&batch, "messaging.destination.name").unwrap().as_str(), "orders.");
+    assert!(measured.contains("messaging.destination.template = \"orders.any\""), "{measured}");
+    assert!(!measured.contains("messaging.destination.name"), "names behind a template are not bounded: {measured}");
+}
+
+#[test]
+fn a_receive_span_says_nothing_of_its_messages_that_was_asked_for_on_their_own() {
+    let sdk = Sdk::new();
+    let builder = sdk.instrumentation_builder().capture_headers(["colour"]).on_operation(|operation, all| {
+        if operation.name() == "process" {
+            all.set("team", "7");
+        }
+    });
+    let mut queue = Queue::new(builder.build());
+    for id in ["1", "2"] {
+        queue.push_with(HeaderMap::default().with("colour", id), id).unwrap();
+    }
+    drop(queue.pull());
+    let spans = sdk.spans();
+    let pull = spans.iter().find(|span| span.name == "pull orders").unwrap();
+    let of_links = pull.links.iter().flat_map(|link| &link.attributes);
+    let keys: Vec<_> = pull.attributes.iter().chain(of_links).map(|one| one.key.as_str()).collect();
+    assert!(keys.contains(&"messaging.message.id"), "{keys:?}");
+    assert!(!keys.contains(&"team") && !keys.iter().any(|key| key.contains(".header.")), "{keys:?}");
+}
+
+#[test]
 fn a_message_whose_span_is_open_keeps_it_and_is_linked_all_the_same() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());

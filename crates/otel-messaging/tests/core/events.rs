@@ -79,3 +79,19 @@ fn there_are_none_without_a_logger_provider_and_none_for_what_went_well() {
     message.ack();
     assert_eq!(sdk.events(), "");
 }
+
+#[test]
+fn a_message_that_goes_in_a_panic_is_an_event_without_a_span_too() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().without_spans().build());
+    queue.push("1").unwrap();
+    let message = queue.pop().unwrap();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _message = message;
+        panic!("a handler's bug");
+    }));
+    assert!(panicked.is_err());
+    let events = sdk.events();
+    assert_eq!(events.lines().count(), 1, "{events}");
+    assert!(events.contains("messaging.process.exception") && events.contains("panic"), "{events}");
+}

@@ -1,6 +1,10 @@
 //! A message that is sent again.
 
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::{
+    Context, KeyValue,
+    baggage::BaggageExt,
+    trace::{SpanKind, TraceContextExt},
+};
 use otel_messaging::{CarriedContext, MessageExt, process_batch};
 use support::Sdk;
 
@@ -66,8 +70,38 @@ fn p07_nothing_accumulates_over_a_hundred_rounds() {
         let again = spans.iter().rev().find(|span| span.name == "push orders").unwrap();
         assert_eq!(again.links.len(), 2, "round {round}");
         let (headers, _) = &queue.messages[0];
-        assert_eq!(headers.0.keys().filter(|key| *key != "baggage").count(), 2, "round {round}: {headers:?}");
-        assert_eq!(headers.0["colour"], "green");
+        assert_eq!(headers.0.len(), 3, "round {round}: {headers:?}");
+        assert_eq!((&*headers.0["colour"], &*headers.0["baggage"]), ("green", "tenant.id=7"), "round {round}");
+    }
+}
+
+#[test]
+fn p10_the_baggage_is_the_message_s_and_what_its_handler_made_of_it() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation());
+    let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for context in [Some(sent), None] {
+        let headers = HeaderMap::default().with("baggage", "tenant.id=7");
+        let headers = context.into_iter().fold(headers, |headers, context| headers.with("traceparent", context));
+        queue.messages.push_back((headers, "1".to_owned()));
+        let loops = Context::new().with_baggage([KeyValue::new("tenant.id", "8")]).attach();
+        let message = queue.pop().unwrap();
+        message.in_scope(|| {
+            let current = Context::current();
+            let _more = current.with_baggage([KeyValue::new("tenant.id", "7"), KeyValue::new("try", "2")]).attach();
+            message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        });
+        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        drop(loops);
+        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        let baggage = |headers: &HeaderMap| {
+            let mut entries: Vec<_> = headers.0["baggage"].split(',').map(str::to_owned).collect();
+            entries.sort_unstable();
+            entries.join(",")
+        };
+        let republished: Vec<_> = queue.messages.drain(..).map(|(headers, _)| baggage(&headers)).collect();
+        let inside = if context.is_some() { "tenant.id=7,try=2" } else { "tenant.id=7" };
+        assert_eq!(republished, [inside, "tenant.id=7", "tenant.id=7"], "{context:?}");
     }
 }
 
