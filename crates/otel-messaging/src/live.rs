@@ -12,7 +12,7 @@ use std::{
 use opentelemetry::{
     Context, InstrumentationScope,
     global::{self, BoxedSpan, BoxedTracer},
-    otel_debug,
+    otel_debug, otel_warn,
     propagation::Extractor,
     trace::{Span, SpanBuilder, SpanContext, TraceContextExt, TraceState, Tracer, TracerProvider},
 };
@@ -22,7 +22,7 @@ use crate::{
     instrumentation::{Instrumentation, Meters, Settings, Tracers},
     loops::Loops,
     metrics::Instruments,
-    propagation::named,
+    propagation::{Propagator, named},
     shield::shield,
     w3c::ContextHeaders,
 };
@@ -39,6 +39,7 @@ pub(crate) struct Live {
     pub(crate) exceptions: Option<Box<dyn Exceptions>>,
     pub(crate) loops: Loops,
     propagates: AtomicBool,
+    warned: AtomicBool,
     /// Milliseconds since 1970.
     looked: AtomicU64,
 }
@@ -70,6 +71,7 @@ impl Live {
             exceptions,
             loops: Loops::default(),
             propagates: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
             looked: AtomicU64::new(0),
         }
     }
@@ -166,6 +168,20 @@ impl Live {
             let found = self.settings.propagator.is_real();
             self.propagates.store(found, Ordering::Relaxed);
             found
+        }
+    }
+
+    /// A message is sent, and nobody writes its context: warns once where that is likely to be forgotten.
+    pub(crate) fn sends_without_propagator(&self) {
+        let forgotten = self.tracer.get().is_some() && matches!(self.settings.propagator, Propagator::Global);
+        if forgotten && !self.warned.swap(true, Ordering::Relaxed) {
+            shield(|| {
+                otel_warn!(
+                    name: "messaging.propagator.missing",
+                    message = "messages are sent without their context: no propagator is installed. Install one by \
+                        opentelemetry::global::set_text_map_propagator, or say Propagation::W3c or Propagation::Off."
+                );
+            });
         }
     }
 

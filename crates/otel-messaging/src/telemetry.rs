@@ -242,7 +242,11 @@ impl Telemetry {
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
-        let writes = headers.is_some() && live.propagates() && self.fits(&call, room);
+        let propagates = live.propagates();
+        if headers.is_some() && !propagates {
+            live.sends_without_propagator();
+        }
+        let writes = headers.is_some() && propagates && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let carried = carried.as_ref().map(|(context, _)| context);
         let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
