@@ -29,7 +29,7 @@ demo: possible-brokers ## orders through three brokers, each as one trace
 	@$(CARGO) run -q -p demo
 
 bench: ## what instrumentation costs, beside the raw clients and hand-written instrumentation
-	$(CARGO) bench -p bench
+	$(CARGO) bench -p bench --bench paths --bench prices --bench table
 	$(CARGO) bench -p bench --bench prices --features bound-instruments -- meter_provider
 
 bounds: ## whether it costs more than it may, in instructions and allocations; needs valgrind, which it installs as root

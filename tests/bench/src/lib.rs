@@ -1,7 +1,7 @@
 //! What the instrumentation costs, beside the raw client and a hand-written one.
 //!
 //! ```text
-//! cargo bench -p bench                          all of it: criterion, then the tables for the README
+//! make bench                                    all of it but the bounds: criterion, then the tables for the README
 //! cargo bench -p bench --bench table            only what it costs, beside the other sides
 //! cargo bench -p bench --bench bounds           only whether it costs more than it may
 //! cargo bench -p bench --bench prices           only what each feature costs that is switched on
