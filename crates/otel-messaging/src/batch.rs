@@ -22,7 +22,8 @@ use crate::{
 /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links), but for those that a
 /// [`filter`](crate::InstrumentationBuilder::filter) turned off. The span is a child of the span that is
 /// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
-/// of theirs are children of the batch's.
+/// of theirs are children of the batch's. The handler sees no message's baggage: whose would it be; inside
+/// [`in_scope`](MessageExt::in_scope) of one it sees that one's.
 ///
 /// Source: "Batch processing" in the trace structure of the messaging spans convention.
 ///

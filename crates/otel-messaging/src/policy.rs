@@ -6,8 +6,8 @@ use crate::arrival::Past;
 
 /// How the process span of a message relates to the context that its sender left in it.
 ///
-/// The creation context is linked in every mode, and baggage arrives in every mode. A batch is never the child of one of
-/// its messages.
+/// The creation context is linked in every mode, and baggage arrives in every mode, but from an
+/// [untrusted source](crate::InstrumentationBuilder::untrusted_source). A batch is never the child of one of its messages.
 ///
 /// A consumer that is to have another policy than the rest is given an instrumentation of its own: see its
 /// `with_instrumentation`.
