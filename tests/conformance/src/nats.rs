@@ -84,7 +84,7 @@ pub(crate) static NATS: Broker = Broker {
                 "messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence",
                 "messaging.nats.message.delivery_count otel_messaging.delivery.attempt",
             ],
-            asked: "messaging.message.body.size otel_messaging.header",
+            asked: "messaging.message.body.size",
             ..Operation::NONE
         },
         Operation {
@@ -570,7 +570,7 @@ pub(crate) static NATS: Broker = Broker {
             "
              CONSUMER process S.paid [message.body.size=4 message.id=17 delivery.attempt=1 header.x-tenant=blue settlement.outcome=ack]
              CLIENT ack S.paid < process S.paid [message.id=17 settlement.outcome=ack]
-             CLIENT fetch S.paid [batch.message_count=1 message.body.size=4 message.id=17 delivery.attempt=1 header.x-tenant=blue]"
+             CLIENT fetch S.paid [batch.message_count=1 message.body.size=4 message.id=17 delivery.attempt=1]"
         ),
         scenario!(
             domain,
