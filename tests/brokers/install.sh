@@ -41,6 +41,7 @@ has_rabbitmq() { have rabbitmq-server; }
 packages=
 wanted() { packages="$packages $1"; }
 have cc || wanted gcc
+have c++ || have g++ || wanted g++
 have make || wanted make
 have cmake || wanted cmake
 echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1 || wanted zlib1g-dev
@@ -73,6 +74,7 @@ fi
 # For the Rust build.
 debian='on Debian as root: `make brokers`'
 have cc || lacking "there is no C compiler, which the Rust build needs: install gcc ($debian)"
+have c++ || have g++ || lacking "there is no C++ compiler, which the Rust build needs: install g++ ($debian)"
 have make || lacking "make is not installed, which the Rust build needs: run \`apt-get install make\` or the like"
 have cmake || lacking "cmake is not installed, which the Rust build needs: install cmake ($debian)"
 ! have cc || echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1 ||
