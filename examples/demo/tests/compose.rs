@@ -1,4 +1,5 @@
-//! docker-compose.yml names files, variables, services and ports: all of them exist, and fit together.
+//! docker-compose.yml names files, variables, services and ports: all of them exist, and fit together. What the image is
+//! built from is in the build's context.
 //!
 //! This reads the file and starts nothing. Whether the images exist and the stack comes up is seen only where there are a
 //! Docker engine and an image registry: in the workflow's `compose` job.
@@ -268,5 +269,90 @@ fn the_checker_sees_what_is_wrong() {
         tree.compose = tree.compose.replace(right, wrong);
         let problems = tree.problems().join("\n");
         assert!(problems.contains(expected), "{wrong} is not seen as {expected:?}:\n{problems}");
+    }
+}
+
+/// Whether .dockerignore leaves this in the context: the last line that speaks of it decides.
+fn is_let_in(dockerignore: &str, path: &Path) -> bool {
+    let lines = dockerignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.fold(true, |let_in, line| {
+        let pattern = line.trim_start_matches('!');
+        let speaks = match pattern.strip_prefix("**/") {
+            Some(name) => path.iter().any(|part| part == name),
+            None => pattern == "*" || path.starts_with(pattern),
+        };
+        if speaks { line.starts_with('!') } else { let_in }
+    })
+}
+
+/// What cargo and the compiler read to build the demo: the manifests of the workspace, the sources of the demo and of
+/// what it depends on by path, and the files that these include.
+fn read_by_the_build() -> BTreeSet<PathBuf> {
+    let root = root().canonicalize().expect("the workspace");
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"])
+        .current_dir(&root)
+        .output()
+        .expect("cargo starts");
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("metadata");
+    let packages: BTreeMap<_, _> = metadata["packages"]
+        .as_array()
+        .expect("packages")
+        .iter()
+        .map(|package| {
+            (Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder"), package)
+        })
+        .collect();
+    let mut files = BTreeSet::from([root.join("Cargo.toml"), root.join("Cargo.lock")]);
+    files.extend(packages.keys().map(|folder| folder.join("Cargo.toml")));
+
+    let (mut folders, mut seen) = (vec![root.join("examples/demo")], BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        if !seen.insert(folder.clone()) {
+            continue;
+        }
+        let dependencies = packages[folder.as_path()]["dependencies"].as_array().expect("dependencies");
+        let needed = dependencies.iter().filter(|it| it["kind"] != "dev");
+        folders.extend(needed.filter_map(|it| it["path"].as_str().map(PathBuf::from)));
+        for source in sources(&folder.join("src")) {
+            let text = fs::read_to_string(&source).expect("a source file");
+            for include in ["include_str!(\"", "include_bytes!(\"", "include!(\""] {
+                let named = text.split(include).skip(1).filter_map(|rest| rest.split('"').next());
+                files.extend(named.map(|name| source.with_file_name(name).canonicalize().expect(name)));
+            }
+            files.insert(source);
+        }
+    }
+    files.into_iter().map(|file| file.strip_prefix(&root).expect("a file of the workspace").to_owned()).collect()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("an entry").path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+#[test]
+fn the_context_of_the_image_has_what_the_build_reads() {
+    let dockerignore = fs::read_to_string(root().join(".dockerignore")).expect(".dockerignore");
+    let files = read_by_the_build();
+    let lacking =
+        |dockerignore: &str| files.iter().filter(|it| !is_let_in(dockerignore, it)).cloned().collect::<Vec<_>>();
+    assert_eq!(lacking(&dockerignore), Vec::<PathBuf>::new());
+
+    for (line, expected) in [
+        ("!registry\n", "registry/spans.yaml"),
+        ("!Cargo.lock\n", "Cargo.lock"),
+        ("!crates\n", "crates/otel-lapin/README.md"),
+        ("!tests\n", "tests/bench/Cargo.toml"),
+    ] {
+        assert!(dockerignore.contains(line), "{line}");
+        let lacking = lacking(&dockerignore.replace(line, ""));
+        assert!(lacking.iter().any(|it| it == Path::new(expected)), "without {line:?} only {lacking:?} are lacking");
     }
 }
