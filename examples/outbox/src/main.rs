@@ -42,7 +42,7 @@ use std::{
     env,
     error::Error,
     fs::{self, File},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     path::PathBuf,
 };
 
@@ -92,6 +92,7 @@ fn store(order: &str) -> Result<(), Box<dyn Error>> {
         Creator::default().create("", &queue(), &mut headers);
     }
     let line = serde_json::to_string(&Stored { headers, order: order.to_owned() })?;
+    let _lock = lock()?;
     let mut outbox = File::options().create(true).append(true).open(outbox())?;
     outbox.write_all((line + "\n").as_bytes())?;
     outbox.sync_all()?;
@@ -99,15 +100,13 @@ fn store(order: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// As without OpenTelemetry: the headers that were stored go with the message. What is confirmed leaves the outbox.
+/// As without OpenTelemetry: the headers that were stored go with the message. What is confirmed leaves the outbox, so
+/// that a crash before, or a second run at the same time, sends it twice rather than never.
 async fn send(channel: &Channel) -> Result<(), Box<dyn Error>> {
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     loop {
-        let stored = match fs::read_to_string(outbox()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            stored => stored?,
-        };
-        let Some((line, rest)) = stored.split_once('\n') else { return Ok(()) };
+        let stored = lock().and_then(|_lock| read())?;
+        let Some((line, _)) = stored.split_once('\n') else { return Ok(()) };
         let Stored { headers, order } = serde_json::from_str(line)?;
         let mut table = FieldTable::default();
         headers.into_iter().for_each(|(name, value)| HeaderInjector::new(&mut table).set(&name, value));
@@ -118,11 +117,35 @@ async fn send(channel: &Channel) -> Result<(), Box<dyn Error>> {
         if !confirmation.is_ack() || confirmation.take_message().is_some() {
             return Err("not taken: it stays in the outbox".into());
         }
-        // Replaced whole, so that a crash leaves one or the other.
-        let next = outbox().with_extension("next");
-        fs::write(&next, rest)?;
-        fs::rename(next, outbox())?;
+        remove(line)?;
     }
+}
+
+/// Takes out what was sent. Other runs may have stored more meanwhile, or have sent the same.
+fn remove(line: &str) -> io::Result<()> {
+    let _lock = lock()?;
+    let stored = read()?;
+    let Some(rest) = stored.strip_prefix(line).and_then(|rest| rest.strip_prefix('\n')) else { return Ok(()) };
+    // Replaced whole, so that a crash leaves one or the other.
+    let next = outbox().with_extension("next");
+    let mut file = File::create(&next)?;
+    file.write_all(rest.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(next, outbox())
+}
+
+fn read() -> io::Result<String> {
+    match fs::read_to_string(outbox()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        stored => stored,
+    }
+}
+
+/// The outbox is this run's alone until the file is dropped. A file of its own, because the outbox is replaced.
+fn lock() -> io::Result<File> {
+    let lock = File::create(outbox().with_extension("lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// The process span belongs to the trace in which the order was stored.
