@@ -2,16 +2,16 @@
 //! could not be paid from RabbitMQ.
 
 use otel_async_nats::jetstream::{
-    self,
+    self, AckKind,
     consumer::{AckPolicy, pull},
 };
 use otel_lapin::{
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicRejectOptions},
     types::FieldTable,
 };
 use otel_messaging::MessageExt;
-use tracing::{info, instrument};
+use tracing::{info, instrument, warn};
 
 use super::{rabbitmq, shipping};
 use crate::{
@@ -52,14 +52,14 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let shipped = async {
         while let Some(message) = service::next(&mut shipped, &stop).await {
             let message = message?;
-            message.process(tell_shipped(&message)).await?;
+            unless_malformed(message.process(tell_shipped(&message)).await)?;
         }
         Ok::<_, Error>(())
     };
     let unpaid = async {
         while let Some(delivery) = service::next(&mut unpaid, &stop).await {
             let delivery = delivery?;
-            delivery.process(tell_unpaid(&delivery)).await?;
+            unless_malformed(delivery.process(tell_unpaid(&delivery)).await)?;
         }
         Ok(())
     };
@@ -69,14 +69,36 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is no order is given up, and is no reason to stop.
+fn unless_malformed(told: Result<(), NotificationError>) -> Result<(), NotificationError> {
+    match told {
+        Err(NotificationError::Malformed(_)) => Ok(()),
+        told => told,
+    }
+}
+
 async fn tell_shipped(message: &jetstream::Message) -> Result<(), NotificationError> {
-    let order = serde_json::from_slice(&message.payload)?;
+    let order = match serde_json::from_slice(&message.payload) {
+        Ok(order) => order,
+        Err(error) => {
+            warn!(%error, "not an order");
+            message.ack_with(AckKind::Term).await.map_err(NotificationError::Nats)?;
+            return Err(error.into());
+        }
+    };
     send_mail(&order, "is on its way");
     message.ack().await.map_err(NotificationError::Nats)
 }
 
 async fn tell_unpaid(delivery: &Delivery) -> Result<(), NotificationError> {
-    let order = serde_json::from_slice(&delivery.data)?;
+    let order = match serde_json::from_slice(&delivery.data) {
+        Ok(order) => order,
+        Err(error) => {
+            warn!(%error, "not an order");
+            delivery.reject(BasicRejectOptions { requeue: false }).await?;
+            return Err(error.into());
+        }
+    };
     send_mail(&order, "could not be paid");
     delivery.ack(BasicAckOptions::default()).await?;
     Ok(())

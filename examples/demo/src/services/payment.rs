@@ -54,6 +54,8 @@ enum PaymentError {
     Declined,
     #[error("not an order: {0}")]
     Malformed(#[from] serde_json::Error),
+    #[error("RabbitMQ does not take the order")]
+    NotTaken,
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     #[error(transparent)]
@@ -106,17 +108,25 @@ fn unless_unpaid(handled: Result<(), PaymentError>) -> Result<(), PaymentError> 
 impl Payment {
     async fn handle(&self, message: &BorrowedMessage<'_>) -> Result<(), PaymentError> {
         let payload = message.payload().unwrap_or_default();
-        let order = serde_json::from_slice(payload)?;
+        let order = match serde_json::from_slice(payload) {
+            Ok(order) => order,
+            // Charged again it would be no better.
+            Err(error) => {
+                warn!(%error, "not an order");
+                self.orders.commit_message(message, CommitMode::Async)?;
+                return Err(error.into());
+            }
+        };
         let attempt = attempt(message);
         let charged = charge(&order).await;
         match charged {
             Ok(()) => {
-                self.publish(ORDERS_EXCHANGE, PAID, payload).await?.await?;
+                taken(self.publish(ORDERS_EXCHANGE, PAID, payload).await?).await?;
             }
             // Sent again, which is linked to how the order came and to the attempt that failed.
             Err(PaymentError::Declined) if attempt < ATTEMPTS => self.retry(message, &order, attempt + 1).await?,
             Err(_) => {
-                message.republish(|| self.publish("", REVIEW_QUEUE, payload)).await?.await?;
+                taken(message.republish(|| self.publish("", REVIEW_QUEUE, payload)).await?).await?;
             }
         }
         self.orders.commit_message(message, CommitMode::Async)?;
@@ -125,10 +135,17 @@ impl Payment {
 
     /// Back into the queue the first time, to the dead letters the second.
     async fn review(&self, delivery: &Delivery) -> Result<(), PaymentError> {
-        let order = serde_json::from_slice(&delivery.data)?;
+        let order = match serde_json::from_slice(&delivery.data) {
+            Ok(order) => order,
+            Err(error) => {
+                warn!(%error, "not an order");
+                delivery.reject(BasicRejectOptions { requeue: false }).await?;
+                return Err(error.into());
+            }
+        };
         let charged = charge(&order).await;
         if charged.is_ok() {
-            self.publish(ORDERS_EXCHANGE, PAID, &delivery.data).await?.await?;
+            taken(self.publish(ORDERS_EXCHANGE, PAID, &delivery.data).await?).await?;
             delivery.ack(BasicAckOptions::default()).await?;
         } else if delivery.redelivered {
             delivery.reject(BasicRejectOptions { requeue: false }).await?;
@@ -159,6 +176,11 @@ impl Payment {
         message.republish(|| self.kafka.send(record, PATIENCE)).await.map_err(|(error, _)| error)?;
         Ok(())
     }
+}
+
+/// An error unless the broker has the order: until then it must not be committed or acked.
+async fn taken(confirm: PublisherConfirm) -> Result<(), PaymentError> {
+    if confirm.await?.is_ack() { Ok(()) } else { Err(PaymentError::NotTaken) }
 }
 
 fn attempt(message: &BorrowedMessage<'_>) -> u32 {

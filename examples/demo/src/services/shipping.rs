@@ -7,11 +7,11 @@ use otel_async_nats::{
 };
 use otel_lapin::{
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
     types::FieldTable,
 };
 use otel_messaging::MessageExt;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::rabbitmq;
 use crate::{
@@ -53,7 +53,10 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
 
     while let Some(delivery) = service::next(&mut deliveries, &stop).await {
         let delivery = delivery?;
-        delivery.process(shipping.handle(&delivery)).await?;
+        match delivery.process(shipping.handle(&delivery)).await {
+            Ok(()) | Err(ShippingError::Malformed(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     drop(deliveries);
     shipping.nats.flush().await?;
@@ -72,7 +75,14 @@ pub(super) fn notifications() -> stream::Config {
 
 impl Shipping {
     async fn handle(&self, delivery: &Delivery) -> Result<(), ShippingError> {
-        let order: Order = serde_json::from_slice(&delivery.data)?;
+        let order: Order = match serde_json::from_slice(&delivery.data) {
+            Ok(order) => order,
+            Err(error) => {
+                warn!(%error, "not an order");
+                delivery.reject(BasicRejectOptions { requeue: false }).await?;
+                return Err(error.into());
+            }
+        };
         let payload = order.to_json();
         let reservation = self.nats.request(RESERVE_SUBJECT, payload.clone().into()).await?;
         info!(order.id, "reserved: {}", String::from_utf8_lossy(&reservation.payload));
