@@ -190,6 +190,14 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     ),
     (Rule::EventSays, || failure(&NATS, "request"), |it| it.event().attributes.drop("exception.message")),
     (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().attributes.put("exception.type", text("other"))),
+    (
+        Rule::EventBelongs,
+        || failure(&RABBITMQ, "get"),
+        |it| {
+            it.seen.events.append(&mut failure(&RABBITMQ, "get").seen.events);
+            it.event().span.clear();
+        },
+    ),
     (Rule::EachFailure, || failure(&RABBITMQ, "get"), |it| it.seen.events.clear()),
     (
         Rule::EachFailure,

@@ -294,7 +294,8 @@ impl<'a> Rules<'a> {
         }
         let says = event.attributes.has("exception.type") && event.attributes.has("exception.message");
         self.holds(says, Rule::EventSays, || of.clone());
-        if event.span.is_empty() || self.is("sampled_out") {
+        // Where nothing is recorded it has no span to belong to.
+        if self.is("sampled_out") || event.span.is_empty() && spans.is_empty() {
             return;
         }
         let belongs = spans.iter().any(|span| {
