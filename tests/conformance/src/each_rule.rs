@@ -162,7 +162,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     (
         Rule::MetricCondition,
         || {
-            let mut outcome = measured(&KAFKA, "messaging.client.operation.duration");
+            let mut outcome = called(&KAFKA, "messaging.client.operation.duration");
             outcome.point().attributes.put("messaging.operation.name", text("poll"));
             outcome.point().attributes.put("messaging.consumer.group.name", text("payment"));
             outcome.seen.spans = call(&KAFKA, "poll").seen.spans;
@@ -171,15 +171,37 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
         |it| it.point().attributes.drop("messaging.consumer.group.name"),
     ),
     (
+        Rule::MetricCondition,
+        || {
+            let mut outcome = called(&RABBITMQ, "otel_messaging.deliveries");
+            outcome.seen.spans = call(&RABBITMQ, "ack").seen.spans;
+            outcome
+        },
+        |it| it.point().attributes.drop("messaging.destination.name"),
+    ),
+    (
+        Rule::MetricCondition,
+        || {
+            let mut outcome = called(&KAFKA, "messaging.client.consumed.messages");
+            outcome.seen.spans = call(&KAFKA, "process").seen.spans;
+            outcome
+        },
+        |it| it.point().attributes.drop("messaging.destination.name"),
+    ),
+    (Rule::Counts, sent, |it| it.point().count = 2),
+    (
         Rule::Counts,
         || {
-            let mut outcome = call(&KAFKA, "send");
-            let duration = measured(&KAFKA, "messaging.client.operation.duration").seen.points;
-            let sent = measured(&KAFKA, "messaging.client.sent.messages").seen.points;
-            outcome.seen.points = duration.into_iter().chain(sent).collect();
-            Outcome { scenario: "kafka/derived", ..outcome }
+            let mut outcome = called(&RABBITMQ, "messaging.client.consumed.messages");
+            outcome.seen.spans = ["get", "process"].map(|name| call(&RABBITMQ, name).seen.spans.remove(0)).into();
+            let mut got = called(&RABBITMQ, "messaging.client.operation.duration").seen.points.remove(0);
+            got.attributes.put("messaging.operation.name", text("get"));
+            got.attributes.put("messaging.operation.type", text("receive"));
+            let processed = called(&RABBITMQ, "messaging.process.duration").seen.points;
+            outcome.seen.points.extend(processed.into_iter().chain([got]));
+            Outcome { scenario: "rabbitmq/derived", ..outcome }
         },
-        |it| it.point().count = 2,
+        |it| it.point().attributes.put("messaging.operation.name", text("process")),
     ),
     (Rule::EventKnown, || failure(&KAFKA, "send"), |it| it.event().name = "messaging.nap.exception".to_owned()),
     (Rule::Severity, || failure(&KAFKA, "process"), |it| it.event().severity = 13),
@@ -291,7 +313,7 @@ const OF_THE_PAGE: &[Breach<String>] = &[(Rule::PageCurrent, page::page, |page| 
 fn each_rule_that_is_broken_is_named() {
     holds(OF_SCENARIOS, |Outcome { broker, scenario, seen }| {
         let mut rules = Rules::new(broker, scenario);
-        rules.apply(seen, *scenario == "kafka/derived");
+        rules.apply(seen, scenario.ends_with("/derived"));
         rules.broken
     });
     holds(OF_LINES, |[listed, seen]| {
@@ -441,6 +463,22 @@ fn measured(broker: &'static Broker, metric: &str) -> Outcome {
     let operation = words(measure.operations).next().expect("it is of one");
     let seen = Seen { points: vec![point(broker, measure, operation, words(measure.always))], ..Seen::default() };
     Outcome { broker, scenario: "measured/without_metrics", seen }
+}
+
+/// The same, with the destination's name.
+fn called(broker: &'static Broker, metric: &str) -> Outcome {
+    let mut outcome = measured(broker, metric);
+    outcome.point().attributes.put("messaging.destination.name", value("messaging.destination.name"));
+    outcome
+}
+
+/// A Kafka message that is sent, and measured.
+fn sent() -> Outcome {
+    let mut outcome = call(&KAFKA, "send");
+    let duration = called(&KAFKA, "messaging.client.operation.duration").seen.points;
+    let sent = called(&KAFKA, "messaging.client.sent.messages").seen.points;
+    outcome.seen.points = duration.into_iter().chain(sent).collect();
+    Outcome { scenario: "kafka/derived", ..outcome }
 }
 
 /// All that is listed for a broker.

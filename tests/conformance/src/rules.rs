@@ -15,6 +15,9 @@ use crate::{
 
 pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
+const NAME: &str = "messaging.destination.name";
+const TEMPLATE: &str = "messaging.destination.template";
+
 /// The rules' findings in one scenario.
 pub(crate) struct Rules<'a> {
     broker: &'a Broker,
@@ -261,6 +264,17 @@ impl<'a> Rules<'a> {
             let told = !there || point.attributes.has(key) || self.is("destination_limit");
             self.holds(told, Rule::MetricCondition, || format!("{of} of {operation}: {key}"));
         }
+        let handed_out = ["messaging.client.consumed.messages", "otel_messaging.queue_time"].contains(&of.as_str());
+        let mut beside = spans
+            .iter()
+            .filter(|span| span.operation() == operation || handed_out && span.operation_type() == "process");
+        // Of a name that does not last, or is beyond the bound, the span is not named.
+        let called = |span: &&&Span| span.attributes.has(NAME) && span.name != span.operation();
+        let lasting = beside.clone().next().is_some() && beside.all(|span| called(&span));
+        let told = !lasting || point.attributes.has(NAME) || point.attributes.has(TEMPLATE);
+        self.holds(told || self.is("destination_limit"), Rule::MetricCondition, || {
+            format!("{of} of {operation}: {NAME}")
+        });
     }
 
     /// What the adapter's own list says of a metric.
@@ -336,6 +350,12 @@ impl<'a> Rules<'a> {
 
     /// What the metrics count, the spans show.
     fn counts(&mut self, spans: &[&Span], points: &[Point]) {
+        let brought = self.brought(spans, points);
+        // Of several, the spans do not tell which brought what was dropped.
+        let bringer = match brought.keys().collect::<Vec<_>>()[..] {
+            [only] => only.clone(),
+            _ => String::new(),
+        };
         let mut expected = BTreeMap::<Count, u64>::new();
         let mut add = |metric: &str, operation: &str, tells: &str, count: u64| {
             if count > 0 {
@@ -346,10 +366,6 @@ impl<'a> Rules<'a> {
         for span in spans {
             let (operation, error) = (span.operation(), span.attributes.text("error.type"));
             let outcome = span.attributes.text("otel_messaging.settlement.outcome");
-            let messages = match span.attributes.get("messaging.batch.message_count") {
-                Some(Value::Int(count)) => u64::try_from(*count).unwrap_or(0),
-                _ => 1,
-            };
             match span.operation_type().as_str() {
                 "send" => {
                     add("messaging.client.operation.duration", &operation, &error, 1);
@@ -362,16 +378,18 @@ impl<'a> Rules<'a> {
                         "otel_messaging.deliveries",
                         &operation,
                         &outcome,
-                        if outcome.is_empty() { 0 } else { messages },
+                        if outcome.is_empty() { 0 } else { span.messages() },
                     );
                 }
                 "process" => {
                     add("messaging.process.duration", &operation, &error, 1);
-                    add("messaging.client.consumed.messages", "", "", messages);
-                    add("otel_messaging.deliveries", "", &outcome, u64::from(outcome == "dropped"));
+                    add("otel_messaging.deliveries", &bringer, &outcome, u64::from(outcome == "dropped"));
                 }
                 _ => (),
             }
+        }
+        for (operation, count) in &brought {
+            add("messaging.client.consumed.messages", operation, "", *count);
         }
         let mut measured = BTreeMap::<Count, u64>::new();
         for point in points.iter().filter(|point| point.metric != "otel_messaging.queue_time") {
@@ -383,11 +401,9 @@ impl<'a> Rules<'a> {
                 continue;
             }
             let (operation, tells) = match point.metric.as_str() {
-                "messaging.client.consumed.messages" => (String::new(), String::new()),
                 "otel_messaging.deliveries" => {
                     let outcome = text("otel_messaging.settlement.outcome");
-                    // Counted under what brought the message.
-                    (if outcome == "dropped" { String::new() } else { operation }, outcome)
+                    (if outcome == "dropped" && bringer.is_empty() { String::new() } else { operation }, outcome)
                 }
                 _ => (operation, text("error.type")),
             };
@@ -401,6 +417,31 @@ impl<'a> Rules<'a> {
                 format!("{name} of `{operation} {tells}`: {metric}, by the spans {spans}")
             });
         }
+    }
+
+    /// How many of the messages that were processed each operation brought; what none brought was pushed.
+    fn brought(&self, spans: &[&Span], points: &[Point]) -> BTreeMap<String, u64> {
+        let processed = spans.iter().filter(|span| span.operation_type() == "process").map(|it| it.messages()).sum();
+        let consumed = self.broker.measures.iter().find(|it| it.metric == "messaging.client.consumed.messages");
+        if let [only] = words(consumed.map_or("", |it| it.operations)).collect::<Vec<_>>()[..] {
+            return BTreeMap::from([(only.to_owned(), processed)]);
+        }
+        let mut brought = BTreeMap::<String, u64>::new();
+        for span in spans.iter().filter(|it| it.operation_type() == "receive" && it.status != StatusCode::Error) {
+            *brought.entry(span.operation()).or_default() += span.messages();
+        }
+        // Those that have no spans are measured, each with its one message.
+        let text = |point: &Point, key| point.attributes.text(key);
+        for point in points.iter().filter(|it| text(it, "messaging.operation.type") == "receive") {
+            let operation = text(point, "messaging.operation.name");
+            if text(point, "error.type").is_empty() && !spans.iter().any(|span| span.operation() == operation) {
+                *brought.entry(operation).or_default() += point.count;
+            }
+        }
+        let pushed = processed.saturating_sub(brought.values().sum());
+        brought.insert("process".to_owned(), pushed);
+        brought.retain(|_, count| *count > 0);
+        brought
     }
 }
 

@@ -116,6 +116,14 @@ impl Span {
     pub(crate) fn operation_type(&self) -> String {
         self.attributes.text("messaging.operation.type")
     }
+
+    /// How many it is of.
+    pub(crate) fn messages(&self) -> u64 {
+        match self.attributes.get("messaging.batch.message_count") {
+            Some(Value::Int(count)) => u64::try_from(*count).unwrap_or(0),
+            _ => 1,
+        }
+    }
 }
 
 /// Sorts what arrived. `starts` has a line for each span: its id, and how many links and which attributes it had at its
