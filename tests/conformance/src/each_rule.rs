@@ -15,7 +15,7 @@ use crate::{
     page,
     rabbitmq::RABBITMQ,
     rule::{Broken, Rule},
-    rules::{Rules, SCHEMA_URL},
+    rules::{Rules, SCHEMA_URL, VERSION},
     scenario::{LeftOut, Measure, Operation, words},
     seen::{AtStart, Attributes, Event, Link, Point, Scope, Seen, Span, Value},
 };
@@ -40,6 +40,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     (Rule::Scope, || call(&KAFKA, "send"), |it| it.span().scope.schema_url.push('1')),
     (Rule::Scope, || measured(&KAFKA, "otel_messaging.queue_time"), |it| it.point().scope.name.push('1')),
     (Rule::Scope, || failure(&KAFKA, "send"), |it| it.event().scope.name.push('1')),
+    (Rule::Scope, || failure(&KAFKA, "send"), |it| it.event().scope.version.clear()),
     (Rule::System, || call(&KAFKA, "send"), |it| it.span().attributes.put("messaging.system", text("nats"))),
     (
         Rule::System,
@@ -64,6 +65,14 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     ),
     (Rule::Kind, || call(&NATS, "process"), |it| it.span().kind = SpanKind::Client),
     (Rule::Known, linked, |it| it.link().attributes.put("messaging.url", text("amqp://"))),
+    (
+        Rule::Once,
+        || call(&NATS, "publish"),
+        |it| {
+            let first = it.span().attributes.0[0].clone();
+            it.span().attributes.0.push(first);
+        },
+    ),
     (Rule::ValueType, || call(&RABBITMQ, "publish"), |it| it.span().attributes.put("server.port", text("5672"))),
     (Rule::Belongs, linked, |it| it.link().attributes.put("otel_messaging.clock", text("broker"))),
     (Rule::Required, || call(&KAFKA, "poll"), |it| it.span().attributes.drop("messaging.system")),
@@ -189,6 +198,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
         |it| it.point().attributes.drop("messaging.destination.name"),
     ),
     (Rule::Counts, sent, |it| it.point().count = 2),
+    (Rule::Durations, sent, |it| it.point().sum = 0.001),
     (
         Rule::Counts,
         || {
@@ -212,6 +222,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     ),
     (Rule::EventSays, || failure(&NATS, "request"), |it| it.event().attributes.drop("exception.message")),
     (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().attributes.put("exception.type", text("other"))),
+    (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().trace = id(SENT)),
     (
         Rule::EventBelongs,
         || failure(&RABBITMQ, "get"),
@@ -519,6 +530,7 @@ fn span<'a>(broker: &Broker, operation: &Operation, keys: impl Iterator<Item = &
     let destination = attributes.get("messaging.destination.name").map(Value::to_string).or(server);
     Span {
         scope: scope(broker),
+        trace: id(1),
         id: id(1),
         parent: Vec::new(),
         name: destination.map_or_else(|| operation.name.to_owned(), |it| format!("{} {it}", operation.name)),
@@ -531,6 +543,7 @@ fn span<'a>(broker: &Broker, operation: &Operation, keys: impl Iterator<Item = &
         attributes,
         links: Vec::new(),
         started: 0,
+        took: 0.0,
         at_start: Some(AtStart { links: 0, attributes: early }),
     }
 }
@@ -553,6 +566,7 @@ fn point<'a>(broker: &Broker, measure: &Measure, operation: &str, keys: impl Ite
         boundaries: metric.boundaries.clone(),
         attributes,
         count: 1,
+        sum: 0.0,
     }
 }
 
@@ -561,11 +575,11 @@ fn event(broker: &Broker, operation: &Operation) -> Event {
     let severity = Convention::get().event(&name).expect("each type has one").severity;
     let attributes = [("exception.type", FAILED), ("exception.message", "it failed")];
     let attributes = attributes.map(|(key, value)| (key.to_owned(), text(value)));
-    Event { scope: scope(broker), name, severity, attributes: Attributes(attributes.into()), span: id(1) }
+    Event { scope: scope(broker), name, severity, attributes: Attributes(attributes.into()), trace: id(1), span: id(1) }
 }
 
 fn scope(broker: &Broker) -> Scope {
-    Scope { name: broker.scope.to_owned(), schema_url: SCHEMA_URL.to_owned() }
+    Scope { name: broker.scope.to_owned(), version: VERSION.to_owned(), schema_url: SCHEMA_URL.to_owned() }
 }
 
 fn id(number: u8) -> Vec<u8> {

@@ -33,7 +33,7 @@ macro_rules! rules {
 
 rules! {
     // Of each span.
-    Scope: "the scope is the adapter's, with the schema of 1.44.0",
+    Scope: "the scope is the adapter's, with its version and the schema of 1.44.0",
     System: "messaging.system is the broker's, on spans and metrics",
     NeverOk: "the status is never Ok",
     ErrorType: "error.type is there exactly when the operation failed",
@@ -42,6 +42,7 @@ rules! {
     OperationType: "messaging.operation.type is the operation's",
     Kind: "the kind is that of the operation",
     Known: "no name that is deprecated or that neither registry knows",
+    Once: "an attribute is there once",
     ValueType: "a value is of the attribute's type",
     Belongs: "an attribute belongs to its signal",
     Required: "a required attribute is there",
@@ -66,6 +67,7 @@ rules! {
     MetricAttributeListed: "an attribute is listed for its metric",
     MetricCondition: "what all spans of an operation have by a condition, its metrics have",
     Counts: "what the metrics count, the spans show",
+    Durations: "what the durations add up to, the spans took",
     // Of each event.
     EventKnown: "an event is one that the convention knows",
     Severity: "an event has its severity",

@@ -15,6 +15,9 @@ use crate::{
 
 pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
+/// All crates have one.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 const NAME: &str = "messaging.destination.name";
 const TEMPLATE: &str = "messaging.destination.template";
 
@@ -70,8 +73,12 @@ impl<'a> Rules<'a> {
     }
 
     fn scope(&mut self, scope: &Scope, of: &str) {
-        let wanted = Scope { name: self.broker.scope.to_owned(), schema_url: SCHEMA_URL.to_owned() };
-        self.holds(*scope == wanted, Rule::Scope, || format!("{of}: {} {}", scope.name, scope.schema_url));
+        let wanted = Scope {
+            name: self.broker.scope.to_owned(),
+            version: VERSION.to_owned(),
+            schema_url: SCHEMA_URL.to_owned(),
+        };
+        self.holds(*scope == wanted, Rule::Scope, || format!("{of}: {scope:?}"));
     }
 
     fn system(&mut self, attributes: &Attributes, of: &str) {
@@ -172,6 +179,8 @@ impl<'a> Rules<'a> {
         for (key, value) in &attributes.0 {
             self.attribute(of, key, value, levels);
         }
+        let different: BTreeSet<_> = attributes.0.iter().map(|(key, _)| key).collect();
+        self.holds(different.len() == attributes.0.len(), Rule::Once, || format!("{of}: {attributes:?}"));
         for key in levels.keys().filter(|key| required(key, levels)) {
             self.holds(attributes.has(key), Rule::Required, || format!("{of}: {key}"));
         }
@@ -313,7 +322,7 @@ impl<'a> Rules<'a> {
             return;
         }
         let belongs = spans.iter().any(|span| {
-            span.id == event.span
+            (&span.trace, &span.id) == (&event.trace, &event.span)
                 && span.status == StatusCode::Error
                 && event.name == format!("messaging.{}.exception", span.operation_type())
                 && event.attributes.text("exception.type") == span.attributes.text("error.type")
@@ -356,6 +365,7 @@ impl<'a> Rules<'a> {
             [only] => only.clone(),
             _ => String::new(),
         };
+        let mut took = BTreeMap::<(String, String), [f64; 2]>::new();
         let mut expected = BTreeMap::<Count, u64>::new();
         let mut add = |metric: &str, operation: &str, tells: &str, count: u64| {
             if count > 0 {
@@ -366,6 +376,7 @@ impl<'a> Rules<'a> {
         for span in spans {
             let (operation, error) = (span.operation(), span.attributes.text("error.type"));
             let outcome = span.attributes.text("otel_messaging.settlement.outcome");
+            took.entry((operation.clone(), error.clone())).or_default()[0] += span.took;
             match span.operation_type().as_str() {
                 "send" => {
                     add("messaging.client.operation.duration", &operation, &error, 1);
@@ -407,6 +418,9 @@ impl<'a> Rules<'a> {
                 }
                 _ => (operation, text("error.type")),
             };
+            if let Some([_, measured]) = took.get_mut(&(operation.clone(), tells.clone())).filter(|_| point.histogram) {
+                *measured += point.sum;
+            }
             *measured.entry((point.metric.clone(), operation, tells)).or_default() += point.count;
         }
         for key in expected.keys().chain(measured.keys().filter(|key| !expected.contains_key(*key))) {
@@ -415,6 +429,12 @@ impl<'a> Rules<'a> {
             self.holds(spans == metric, Rule::Counts, || {
                 let (name, operation, tells) = key;
                 format!("{name} of `{operation} {tells}`: {metric}, by the spans {spans}")
+            });
+        }
+        for ((operation, error), [spans, metric]) in took {
+            let asked = self.broker.operations.iter().any(|it| it.name == operation && it.kind != "create");
+            self.holds(!asked || (spans - metric).abs() < SAME, Rule::Durations, || {
+                format!("`{operation} {error}`: {metric} s, by the spans {spans} s")
             });
         }
     }
@@ -444,6 +464,9 @@ impl<'a> Rules<'a> {
         brought
     }
 }
+
+/// How many seconds may be between what a span and its measurement say: both are told one end.
+const SAME: f64 = 0.000_1;
 
 /// Metric, operation, and what failed or became of the message.
 type Count = (String, String, String);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
+    time::Duration,
 };
 
 use opentelemetry_proto::tonic::{
@@ -27,12 +28,14 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scope {
     pub(crate) name: String,
+    pub(crate) version: String,
     pub(crate) schema_url: String,
 }
 
 #[derive(Debug)]
 pub(crate) struct Span {
     pub(crate) scope: Scope,
+    pub(crate) trace: Vec<u8>,
     pub(crate) id: Vec<u8>,
     pub(crate) parent: Vec<u8>,
     pub(crate) name: String,
@@ -41,6 +44,8 @@ pub(crate) struct Span {
     pub(crate) attributes: Attributes,
     pub(crate) links: Vec<Link>,
     pub(crate) started: u64,
+    /// In seconds.
+    pub(crate) took: f64,
     /// What it had when it started; `None` where nobody noted it.
     pub(crate) at_start: Option<AtStart>,
 }
@@ -68,6 +73,8 @@ pub(crate) struct Point {
     pub(crate) boundaries: Vec<f64>,
     pub(crate) attributes: Attributes,
     pub(crate) count: u64,
+    /// Of a histogram.
+    pub(crate) sum: f64,
 }
 
 #[derive(Debug)]
@@ -76,6 +83,7 @@ pub(crate) struct Event {
     pub(crate) name: String,
     pub(crate) severity: i32,
     pub(crate) attributes: Attributes,
+    pub(crate) trace: Vec<u8>,
     pub(crate) span: Vec<u8>,
 }
 
@@ -161,6 +169,7 @@ pub(crate) fn sort(received: &Received, starts: &str) -> BTreeMap<String, Seen> 
                 name: log.event_name.clone(),
                 severity: log.severity_number,
                 attributes: attributes(&log.attributes),
+                trace: log.trace_id.clone(),
                 span: log.span_id.clone(),
             }));
         }
@@ -174,13 +183,15 @@ fn scenario(resource: Option<&Resource>) -> String {
 }
 
 fn scope(scope: Option<&InstrumentationScope>, schema_url: &str) -> Scope {
-    Scope { name: scope.map(|scope| scope.name.clone()).unwrap_or_default(), schema_url: schema_url.to_owned() }
+    let (name, version) = scope.map(|scope| (scope.name.clone(), scope.version.clone())).unwrap_or_default();
+    Scope { name, version, schema_url: schema_url.to_owned() }
 }
 
 fn span(span: &otlp::Span, scope: &Scope, starts: &HashMap<String, AtStart>) -> Span {
     let id: String = span.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
     Span {
         scope: scope.clone(),
+        trace: span.trace_id.clone(),
         id: span.span_id.clone(),
         parent: span.parent_span_id.clone(),
         name: span.name.clone(),
@@ -193,12 +204,13 @@ fn span(span: &otlp::Span, scope: &Scope, starts: &HashMap<String, AtStart>) -> 
             .map(|link| Link { span: link.span_id.clone(), attributes: attributes(&link.attributes) })
             .collect(),
         started: span.start_time_unix_nano,
+        took: Duration::from_nanos(span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)).as_secs_f64(),
         at_start: starts.get(&id).cloned(),
     }
 }
 
 fn points(metric: &Metric, scope: &Scope) -> Vec<Point> {
-    let point = |histogram, boundaries: &[f64], of: &[KeyValue], count| Point {
+    let point = |histogram, boundaries: &[f64], of: &[KeyValue], count, sum| Point {
         scope: scope.clone(),
         metric: metric.name.clone(),
         unit: metric.unit.clone(),
@@ -206,19 +218,22 @@ fn points(metric: &Metric, scope: &Scope) -> Vec<Point> {
         boundaries: boundaries.to_vec(),
         attributes: attributes(of),
         count,
+        sum,
     };
     match &metric.data {
-        Some(Data::Histogram(histogram)) => {
-            histogram.data_points.iter().map(|it| point(true, &it.explicit_bounds, &it.attributes, it.count)).collect()
-        }
+        Some(Data::Histogram(histogram)) => histogram
+            .data_points
+            .iter()
+            .map(|it| point(true, &it.explicit_bounds, &it.attributes, it.count, it.sum()))
+            .collect(),
         Some(Data::Sum(sum)) => sum
             .data_points
             .iter()
             .map(|it| match it.value {
                 Some(number_data_point::Value::AsInt(count)) => {
-                    point(false, &[], &it.attributes, u64::try_from(count).unwrap_or(0))
+                    point(false, &[], &it.attributes, u64::try_from(count).unwrap_or(0), 0.0)
                 }
-                _ => point(false, &[], &it.attributes, 0),
+                _ => point(false, &[], &it.attributes, 0, 0.0),
             })
             .collect(),
         _ => Vec::new(),
