@@ -223,6 +223,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     (Rule::EventSays, || failure(&NATS, "request"), |it| it.event().attributes.drop("exception.message")),
     (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().attributes.put("exception.type", text("other"))),
     (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().trace = id(SENT)),
+    (Rule::EventSays, || failure(&RABBITMQ, "get"), |it| it.span().says.clear()),
     (
         Rule::EventBelongs,
         || failure(&RABBITMQ, "get"),
@@ -427,6 +428,7 @@ const SENT: u8 = 7;
 const SENT_TOO: u8 = 8;
 
 const FAILED: &str = "failed";
+const SAYS: &str = "it failed";
 
 fn operation(broker: &Broker, name: &str) -> &'static Operation {
     broker.operations.iter().find(|it| it.name == name).expect("it is listed")
@@ -448,6 +450,7 @@ fn failure(broker: &'static Broker, name: &str) -> Outcome {
     let mut outcome = call(broker, name);
     outcome.seen.spans = vec![span(broker, operation, words(operation.always))];
     outcome.span().status = StatusCode::Error;
+    outcome.span().says = SAYS.to_owned();
     outcome.span().attributes.put("error.type", text(FAILED));
     let event = event(broker, operation);
     outcome.seen.events.push(event);
@@ -540,6 +543,7 @@ fn span<'a>(broker: &Broker, operation: &Operation, keys: impl Iterator<Item = &
             _ => SpanKind::Client,
         },
         status: StatusCode::Unset,
+        says: String::new(),
         attributes,
         links: Vec::new(),
         started: 0,
@@ -573,7 +577,7 @@ fn point<'a>(broker: &Broker, measure: &Measure, operation: &str, keys: impl Ite
 fn event(broker: &Broker, operation: &Operation) -> Event {
     let name = format!("messaging.{}.exception", operation.kind);
     let severity = Convention::get().event(&name).expect("each type has one").severity;
-    let attributes = [("exception.type", FAILED), ("exception.message", "it failed")];
+    let attributes = [("exception.type", FAILED), ("exception.message", SAYS)];
     let attributes = attributes.map(|(key, value)| (key.to_owned(), text(value)));
     Event { scope: scope(broker), name, severity, attributes: Attributes(attributes.into()), trace: id(1), span: id(1) }
 }

@@ -72,7 +72,7 @@ rules! {
     EventKnown: "an event is one that the convention knows",
     Severity: "an event has its severity",
     EventAttributes: "an event has the attributes of exceptions",
-    EventSays: "an event says what failed",
+    EventSays: "an event says what failed, as its span does",
     EventBelongs: "an event belongs to the span that failed",
     EachFailure: "each failure has one event where there is a logger provider",
     // Of a scenario.

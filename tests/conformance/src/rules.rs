@@ -316,7 +316,9 @@ impl<'a> Rules<'a> {
             self.holds(fits, Rule::EventAttributes, || format!("{of}: {key}"));
         }
         let says = event.attributes.has("exception.type") && event.attributes.has("exception.message");
-        self.holds(says, Rule::EventSays, || of.clone());
+        let message = event.attributes.text("exception.message");
+        let same = spans.iter().all(|span| span.id != event.span || span.says == message);
+        self.holds(says && same, Rule::EventSays, || of.clone());
         // Where nothing is recorded it has no span to belong to.
         if self.is("sampled_out") || event.span.is_empty() && spans.is_empty() {
             return;

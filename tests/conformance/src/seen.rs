@@ -41,6 +41,8 @@ pub(crate) struct Span {
     pub(crate) name: String,
     pub(crate) kind: SpanKind,
     pub(crate) status: StatusCode,
+    /// What the status says of a failure.
+    pub(crate) says: String,
     pub(crate) attributes: Attributes,
     pub(crate) links: Vec<Link>,
     pub(crate) started: u64,
@@ -197,6 +199,7 @@ fn span(span: &otlp::Span, scope: &Scope, starts: &HashMap<String, AtStart>) -> 
         name: span.name.clone(),
         kind: span.kind(),
         status: span.status.as_ref().map_or(StatusCode::Unset, otlp::Status::code),
+        says: span.status.as_ref().map(|status| status.message.clone()).unwrap_or_default(),
         attributes: attributes(&span.attributes),
         links: span
             .links
