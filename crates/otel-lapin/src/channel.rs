@@ -363,7 +363,7 @@ impl Channel {
 }
 
 impl From<lapin::Channel> for Channel {
-    /// For pools and the like. The server's address is not known then.
+    /// For pools and the like. The server's address is not known then, and exclusive queues are not remembered.
     ///
     /// Keep one for a channel, and clone it: two of the same channel do not know of each other's messages, neither to settle
     /// them by their tags nor to tell what comes back.

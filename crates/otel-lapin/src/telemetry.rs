@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, LazyLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 use lapin::{
@@ -45,7 +45,8 @@ pub(crate) struct Broker {
 pub(crate) struct Server {
     address: Option<(Arc<str>, u16)>,
     frame_max: FrameSize,
-    exclusive: Arc<RwLock<HashSet<Box<str>>>>,
+    /// None where it may be any connection: another's queue of that name is not exclusive.
+    exclusive: Option<Arc<RwLock<HashSet<Box<str>>>>>,
 }
 
 /// Where a message came from.
@@ -78,25 +79,32 @@ impl Server {
         Self {
             address: address.map(|(host, port)| (host.into(), port)),
             frame_max: connection.configuration().frame_max(),
-            exclusive: Arc::default(),
+            exclusive: Some(Arc::default()),
         }
     }
 
     /// One that others connected to: the least that every server allows.
     fn unknown() -> Self {
-        Self { address: None, frame_max: FRAME_MIN_SIZE, exclusive: Arc::default() }
+        Self { address: None, frame_max: FRAME_MIN_SIZE, exclusive: None }
     }
 
     fn is_exclusive(&self, queue: &str) -> bool {
-        self.exclusive.read().unwrap_or_else(PoisonError::into_inner).contains(queue)
+        let known = |all: &RwLock<HashSet<_>>| all.read().unwrap_or_else(PoisonError::into_inner).contains(queue);
+        self.exclusive.as_deref().is_some_and(known)
     }
 }
 
 impl Broker {
-    /// Of handles that others hand out. There may be one for each message, and all are told of as one.
+    /// Of handles that others hand out. There may be one for each message, and those that live are told of as one; after
+    /// the last of them another SDK may be installed.
     pub(crate) fn unknown() -> Arc<Self> {
-        static UNKNOWN: LazyLock<Arc<Broker>> = LazyLock::new(|| Arc::new(Broker::new(Server::unknown())));
-        UNKNOWN.clone()
+        static UNKNOWN: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut unknown = UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Self::new(Server::unknown()));
+            *unknown = Arc::downgrade(&new);
+            new
+        })
     }
 
     pub(crate) fn new(server: Server) -> Self {
@@ -114,7 +122,8 @@ impl Broker {
 
     /// Remembers a queue that goes away with the connection.
     pub(crate) fn exclusive_queue(&self, queue: &ShortString) {
-        let mut exclusive = self.server.exclusive.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(exclusive) = &self.server.exclusive else { return };
+        let mut exclusive = exclusive.write().unwrap_or_else(PoisonError::into_inner);
         if exclusive.len() < EXCLUSIVE_QUEUES {
             exclusive.insert(queue.as_str().into());
         }
@@ -295,7 +304,8 @@ mod tests {
 
     fn broker() -> Broker {
         // With a bound of its own on the number of destinations, and with no exclusive queues but its own.
-        Broker::new(Server::unknown()).instrumented(Instrumentation::builder().build())
+        Broker::new(Server { exclusive: Some(Arc::default()), ..Server::unknown() })
+            .instrumented(Instrumentation::builder().build())
     }
 
     /// The name of an operation's spans.
@@ -303,6 +313,13 @@ mod tests {
         let shown = format!("{operation:?}");
         let (name, _) = shown.strip_prefix("Operation { span_name: ").unwrap().split_once(", texts: ").unwrap();
         name.to_owned()
+    }
+
+    #[test]
+    fn an_exclusive_queue_of_one_raw_handle_says_nothing_of_anothers() {
+        let (here, elsewhere) = (Broker::unknown(), Broker::unknown());
+        here.exclusive_queue(&"jobs".into());
+        assert_eq!(span_name(&elsewhere.publish("", "jobs")), r#""publish jobs""#);
     }
 
     proptest! {

@@ -161,6 +161,14 @@ async fn nothing_then_suppressed_then_an_sdk_that_comes_late() {
     // What is still out on it, and what is not settled.
     const ITS_OWN: usize = 3;
     assert_eq!(fresh, kept + ITS_OWN);
+
+    // Those that are made when none is left follow the SDK that is installed then.
+    drop(wrapper);
+    sdk.provider().shutdown().unwrap();
+    let sdk = Sdk::new();
+    global::set_tracer_provider(sdk.provider());
+    send(otel_lapin::Channel::from(pooled)).await.unwrap();
+    assert_eq!(sdk.wait_for(1).len(), 1);
 }
 
 fn has_span() -> bool {
