@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How many acknowledged publishes wait for others to be answered, where some are not for long; the oldest are believed first.
-/// And how many of those that were dropped midway are known again when they come back.
+/// And how many whose spans are told already are known again when they come back.
 const LIMIT: usize = 1_000;
 
 /// All publishes of one channel whose answer is still out.
@@ -44,8 +44,9 @@ struct State {
     returnable: BTreeMap<u64, Returnable>,
     /// Those of `returnable` that were acknowledged and in which generation, oldest first.
     acknowledged: VecDeque<(u64, u64)>,
-    /// Those that were dropped midway, oldest first.
-    abandoned: VecDeque<u64>,
+    /// Those that were dropped midway, and once there is one all that are believed, oldest first: lapin has a confirm of
+    /// its own then, and may have it bring any of them to the next `wait_for_confirms`.
+    known_again: VecDeque<u64>,
     parked: BTreeMap<u64, Parked>,
     /// What came back with parked confirms, for the next `wait_for_confirms`.
     returned: Vec<BasicReturnMessage>,
@@ -77,7 +78,7 @@ impl Generation {
 
 /// A publish whose message may come back.
 struct Returnable {
-    /// None when it was dropped midway.
+    /// None when it is told: believed, or dropped midway.
     span: Option<ClientSpan>,
     injected: Injected,
     acknowledged_at: SystemTime,
@@ -299,13 +300,18 @@ impl State {
     }
 
     /// Nobody will see the answer, and lapin has sent it: what is left is to know the message, should it come back.
-    fn abandon(&mut self, number: u64) -> Option<ClientSpan> {
-        let span = self.returnable.get_mut(&number)?.span.take();
-        self.abandoned.push_back(number);
-        if self.abandoned.len() > LIMIT {
-            self.abandoned.pop_front().and_then(|oldest| self.returnable.remove(&oldest));
+    fn abandon(&mut self, number: u64, outcomes: &mut Outcomes) -> Option<ClientSpan> {
+        self.know_again(number);
+        self.generation.answered(number);
+        self.believe(outcomes);
+        self.returnable.get_mut(&number)?.span.take()
+    }
+
+    fn know_again(&mut self, number: u64) {
+        self.known_again.push_back(number);
+        if self.known_again.len() > LIMIT {
+            self.known_again.pop_front().and_then(|oldest| self.returnable.remove(&oldest));
         }
-        span
     }
 
     /// Ends the acknowledged publishes whose messages cannot come back any more.
@@ -319,10 +325,15 @@ impl State {
         while let Some(&(number, generation)) = self.acknowledged.front() {
             if generation + 3 <= self.generation.number || self.acknowledged.len() > LIMIT {
                 self.acknowledged.pop_front();
-                let Some(Returnable { span, acknowledged_at: at, .. }) = self.returnable.remove(&number) else {
+                let Some(Returnable { span, acknowledged_at: at, .. }) = self.returnable.get_mut(&number) else {
                     continue;
                 };
-                outcomes.extend(span.map(|span| Outcome { span, at, failure: None }));
+                outcomes.extend(span.take().map(|span| Outcome { span, at: *at, failure: None }));
+                if self.known_again.is_empty() {
+                    self.returnable.remove(&number);
+                } else {
+                    self.know_again(number);
+                }
             } else if self.generation.unanswered_before == 0 {
                 self.generation = self.generation.next(self.next);
             } else {
@@ -369,11 +380,7 @@ impl Publish {
 impl Drop for Publish {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
-        let span = self.publishes.change(|state, outcomes| {
-            state.generation.answered(ticket.number);
-            state.believe(outcomes);
-            state.abandon(ticket.number)
-        });
+        let span = self.publishes.change(|state, outcomes| state.abandon(ticket.number, outcomes));
         drop((span, ticket));
     }
 }
@@ -428,6 +435,8 @@ mod tests {
         Acknowledged(usize),
         /// The user looks at its confirm.
         LookedAt(usize),
+        /// The user drops it before there is a confirm, which is lapin's then.
+        Abandoned(usize),
     }
 
     const EVENTS: usize = 300;
@@ -438,6 +447,7 @@ mod tests {
             1 => any::<usize>().prop_map(Event::Returns),
             3 => any::<usize>().prop_map(Event::Acknowledged),
             3 => any::<usize>().prop_map(Event::LookedAt),
+            1 => any::<usize>().prop_map(Event::Abandoned),
         ]
     }
 
@@ -471,7 +481,8 @@ mod tests {
             };
 
             let (mut in_flight, mut came_back, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());
-            let (mut routed_ones, mut others) = (0, 0);
+            let (mut routed_ones, mut others, mut untold) = (0, 0, [0, 0]);
+            let (mut abandons, mut in_lapins_hands) = (false, Vec::new());
             let mut outcomes = Outcomes::new();
             let rest = repeat_n(Event::Acknowledged(0), EVENTS).chain(repeat_n(Event::LookedAt(0), EVENTS));
             for event in events.into_iter().chain(rest) {
@@ -479,16 +490,29 @@ mod tests {
                     Event::Begins { routed } => {
                         let (publish, sent) = begin();
                         *if routed { &mut routed_ones } else { &mut others } += 1;
-                        in_flight.push((publish, (!routed).then(|| no_route(sent))));
+                        in_flight.push((Some(publish), routed, (!routed).then(|| no_route(sent))));
                     }
                     Event::Returns(which) => {
                         let which = which.checked_rem(in_flight.len());
-                        came_back.extend(which.and_then(|which| in_flight[which].1.take()));
+                        came_back.extend(which.and_then(|which| in_flight[which].2.take()));
                     }
                     Event::Acknowledged(which) => {
-                        if let Some((publish, returned)) = take(&mut in_flight, which) {
+                        if let Some((publish, _, returned)) = take(&mut in_flight, which) {
                             came_back.extend(returned);
-                            answered.push((publish, came_back.pop_front()));
+                            let brought = came_back.pop_front();
+                            match publish {
+                                Some(publish) => answered.push((publish, brought)),
+                                None => in_lapins_hands.extend(brought),
+                            }
+                        }
+                    }
+                    Event::Abandoned(which) => {
+                        let which = which.checked_rem(in_flight.len());
+                        if let Some((publish @ Some(_), routed, _)) = which.map(|which| &mut in_flight[which]) {
+                            let number = publish.take().unwrap().ticket.take().unwrap().number;
+                            let span = publishes.state().abandon(number, &mut outcomes);
+                            untold[usize::from(*routed)] += usize::from(span.is_some());
+                            abandons = true;
                         }
                     }
                     Event::LookedAt(which) => {
@@ -503,8 +527,18 @@ mod tests {
                 }
             }
             let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
-            prop_assert_eq!((outcomes.len() - failed, failed), (routed_ones, others));
-            prop_assert!(publishes.state().returnable.is_empty());
+            let [untold_others, untold_routed] = untold;
+            if abandons {
+                // What came back in lapin's hands is not seen to have failed.
+                prop_assert!(failed <= others - untold_others);
+                prop_assert_eq!(outcomes.len() + untold_others + untold_routed, routed_ones + others);
+            } else {
+                prop_assert_eq!((outcomes.len() - failed, failed), (routed_ones, others));
+                prop_assert!(publishes.state().returnable.is_empty());
+            }
+            for message in publishes.returned(in_lapins_hands) {
+                prop_assert_eq!(message.properties.clone(), BasicProperties::default());
+            }
         }
     }
 }
