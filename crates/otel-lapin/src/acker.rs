@@ -118,7 +118,7 @@ impl Acker {
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
         if let Some(handed) = &self.handed {
-            handed.settled_elsewhere(false);
+            handed.given_away(&self.inner);
         }
         self.inner
     }

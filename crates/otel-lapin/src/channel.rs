@@ -197,7 +197,7 @@ impl Channel {
             let Some(call) = call else {
                 let message = self.inner.basic_get(queue, options).await?;
                 if let (Some(message), Some(ledger)) = (&message, ledger) {
-                    ledger.overlook(message.delivery.delivery_tag);
+                    ledger.overlook(message.delivery.delivery_tag, &message.delivery.acker);
                 }
                 return Ok(message.map(BasicGetMessage::from));
             };
@@ -211,7 +211,7 @@ impl Channel {
                         Handed::out(call, &delivery, Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)))
                     });
                     if let (None, Some(ledger)) = (&handed, ledger) {
-                        ledger.overlook(delivery.delivery_tag);
+                        ledger.overlook(delivery.delivery_tag, &delivery.acker);
                     }
                     let messages = handed.iter().map(|handed| &handed.span);
                     let span = broker.telemetry.receive(call, &operation, messages, |attributes| {

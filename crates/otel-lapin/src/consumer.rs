@@ -63,7 +63,7 @@ impl Source {
             Handed::out(call, &delivery, origin)
         });
         if let (None, Some(ledger)) = (&handed, &self.ledger) {
-            ledger.overlook(delivery.delivery_tag);
+            ledger.overlook(delivery.delivery_tag, &delivery.acker);
         }
         Delivery::new(delivery, handed)
     }

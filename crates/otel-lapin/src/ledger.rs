@@ -24,7 +24,8 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct State {
     entries: BTreeMap<DeliveryTag, Entry>,
-    /// An acker of the first message: when the channel closes or is recovered, tags start anew, and it is poisoned.
+    /// An acker of the first message, told of or not: when the channel closes or is recovered, tags start anew, and it is
+    /// poisoned.
     era: Option<lapin::Acker>,
     /// Between which tags there are messages that may not be settled yet and of which nothing is known.
     forgotten: Option<(DeliveryTag, DeliveryTag)>,
@@ -99,9 +100,11 @@ impl Ledger {
         }
     }
 
-    /// A message is handed out while nothing is told.
-    pub(crate) fn overlook(&self, tag: DeliveryTag) {
-        self.state().forget(tag);
+    /// A message is handed out while nothing is told, or is given away.
+    pub(crate) fn overlook(&self, tag: DeliveryTag, acker: &lapin::Acker) {
+        let mut state = self.state();
+        state.era.get_or_insert_with(|| acker.clone());
+        state.forget(tag);
     }
 
     /// What is known of the message with this tag.
@@ -144,17 +147,15 @@ impl Ledger {
         state.forgotten = left.map(|(first, last)| (first.max(until + 1), last));
     }
 
-    /// The message is settled. By tag alone it could be a later one, since tags start anew.
-    pub(crate) fn forget(&self, tag: DeliveryTag, message: *const Handed) {
+    /// The message is settled, if it was not before. By tag alone it could be a later one, since tags start anew.
+    pub(crate) fn forget(&self, tag: DeliveryTag, message: *const Handed) -> bool {
         let settled = {
             let mut state = self.state();
             let is_it = state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message);
             if is_it { state.entries.remove(&tag) } else { None }
         };
         // It may have gone while it was being settled, and have left something since.
-        if let Some(settled) = settled {
-            settled.discharge();
-        }
+        settled.inspect(Entry::discharge).is_some()
     }
 
     /// The message with this tag, or all up to it, are settled where nobody here sees it.

@@ -85,8 +85,18 @@ impl Handed {
         self.span.settles_elsewhere();
         match &self.origin.ledger {
             Some(ledger) if multiple => ledger.settled_elsewhere(self.tag, multiple),
-            Some(ledger) => ledger.forget(self.tag, self),
+            Some(ledger) => _ = ledger.forget(self.tag, self),
             None => {}
+        }
+    }
+
+    /// The message is given away: nobody here sees whether it is settled.
+    pub(crate) fn given_away(&self, acker: &lapin::Acker) {
+        self.span.settles_elsewhere();
+        if let Some(ledger) = &self.origin.ledger
+            && ledger.forget(self.tag, self)
+        {
+            ledger.overlook(self.tag, acker);
         }
     }
 

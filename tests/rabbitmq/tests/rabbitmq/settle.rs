@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use lapin::{
-    BasicProperties,
+    BasicProperties, ConnectionProperties,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-        BasicRecoverOptions, BasicRejectOptions,
+        BasicPublishOptions, BasicQosOptions, BasicRecoverOptions, BasicRejectOptions,
     },
     types::FieldTable,
 };
@@ -11,11 +13,11 @@ use opentelemetry::{
     trace::{FutureExt, Status},
 };
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::{Consumer, message::Delivery, otel::MessageExt};
+use otel_lapin::{Connection, Consumer, message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, ours};
-use support::{Sdk, attribute as value_of};
+use support::{DEADLINE, Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, at_peer, named, next};
+use crate::common::{Rabbit, SCOPE, at_peer, named, next, uri};
 
 const MULTIPLE: BasicAckOptions = BasicAckOptions { multiple: true };
 
@@ -489,6 +491,56 @@ async fn no_number_is_told_where_messages_were_handed_out_while_nothing_was_told
     }
     assert_eq!(told(6).await, counted(1));
     assert_eq!(told(9).await, counted(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_is_told_where_a_message_was_given_away_that_nobody_settled() {
+    let (rabbit, _, mut deliveries) = deliveries(5).await;
+    let last = deliveries.split_off(3);
+    let [first, second, third] = deliveries.try_into().unwrap();
+    // One that was settled before is not in doubt.
+    assert!(first.ack(BasicAckOptions::default()).await.unwrap());
+    let given = [first.into_inner(), third.into_inner()];
+    let told = async |tag| {
+        rabbit.channel.basic_ack(tag, MULTIPLE).await.unwrap();
+        let ack = rabbit.sdk.spans().pop().unwrap();
+        (ack.links.len(), value_of(&ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(ToString::to_string))
+    };
+    assert_eq!(told(second.delivery_tag).await, (1, Some("1".to_owned())));
+    assert_eq!(told(last[0].delivery_tag).await, (1, None));
+    assert_eq!(told(last[1].delivery_tag).await, (1, Some("1".to_owned())));
+    drop(given);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_handed_out_while_nothing_was_told_is_forgotten_when_the_channel_is_recovered() {
+    let rabbit = Rabbit::new().await;
+    let queue = rabbit.queue("orders").await;
+    for _ in 0..2 {
+        rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
+    }
+    let recovering = ConnectionProperties::default().enable_auto_recover();
+    let connection = Connection::connect(uri(), recovering).await.unwrap();
+    let connection = connection.with_instrumentation(rabbit.sdk.instrumentation());
+    let channel = connection.create_channel().await.unwrap();
+    let get = || channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+    let unseen = get().with_context(otel_messaging::suppressed(&Context::current())).await.unwrap().unwrap();
+
+    // RabbitMQ does not implement it, and closes the connection.
+    let immediate = BasicPublishOptions { mandatory: false, immediate: true };
+    _ = channel.get_ref().basic_publish("".into(), "".into(), immediate, b"1", BasicProperties::default()).await;
+    support::eventually("the channel breaks", || unseen.delivery.poisoned());
+    let recovered = async {
+        while channel.basic_qos(0, BasicQosOptions::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, recovered).await.expect("the channel is recovered in time");
+    let messages = [get().await.unwrap().unwrap(), get().await.unwrap().unwrap()];
+    channel.basic_ack(0, MULTIPLE).await.unwrap();
+    let ack = rabbit.sdk.spans().pop().unwrap();
+    assert_eq!(value_of(&ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT), Some(&2.into()));
+    drop(messages);
 }
 
 #[tokio::test(flavor = "multi_thread")]
