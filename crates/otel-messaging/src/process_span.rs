@@ -323,12 +323,13 @@ impl ProcessSpan {
     /// Makes current, on top of what is, that the message is sent again.
     pub(crate) fn again(&self) -> Attached {
         let mut current = Context::current();
-        if self.identity().is_none() || processed_here() != self.identity() {
+        let marks = current.get::<Marks>().cloned().unwrap_or_default();
+        let processed = marks.processed.or_else(processed_here);
+        if processed.is_none() || processed != self.identity() {
             // Outside the handler its baggage is not current, and goes with the message all the same.
             current = self.with_own_baggage(&current);
         }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
-        let marks = current.get::<Marks>().cloned().unwrap_or_default();
         let marks = Marks { processed: self.identity(), again, ..marks };
         Attached::new(current.with_value(marks), self.identity())
     }

@@ -91,6 +91,11 @@ fn p10_the_baggage_is_the_message_s_and_what_its_handler_made_of_it() {
             let _more = current.with_baggage([KeyValue::new("tenant.id", "7"), KeyValue::new("try", "2")]).attach();
             message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
         });
+        {
+            let given = message.otel_context();
+            let _given = given.with_baggage([KeyValue::new("tenant.id", "7"), KeyValue::new("try", "2")]).attach();
+            message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        }
         message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
         drop(loops);
         message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
@@ -101,7 +106,7 @@ fn p10_the_baggage_is_the_message_s_and_what_its_handler_made_of_it() {
         };
         let republished: Vec<_> = queue.messages.drain(..).map(|(headers, _)| baggage(&headers)).collect();
         let inside = if context.is_some() { "tenant.id=7,try=2" } else { "tenant.id=7" };
-        assert_eq!(republished, [inside, "tenant.id=7", "tenant.id=7"], "{context:?}");
+        assert_eq!(republished, [inside, inside, "tenant.id=7", "tenant.id=7"], "{context:?}");
     }
 }
 
