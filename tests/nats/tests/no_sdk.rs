@@ -2,8 +2,6 @@
 //! states of OpenTelemetry's globals.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     future::poll_fn,
     pin::pin,
     time::{Duration, Instant},
@@ -14,26 +12,7 @@ use futures::StreamExt;
 use opentelemetry::{Context, global, trace::TraceContextExt};
 use opentelemetry_sdk::trace::Sampler;
 use otel_async_nats::{Client, HeaderMap, Subscriber, jetstream, otel::MessageExt, service::ServiceExt};
-use support::{DEADLINE, Sdk, w3c};
-
-/// Counts the allocations of the thread that asks.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code, reason = "an allocator is unsafe; this one hands everything to the system's")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use support::{Counting, DEADLINE, Sdk, w3c};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -43,9 +22,9 @@ async fn allocations<F: Future>(future: F) -> (usize, F::Output) {
     let mut future = pin!(future);
     let mut count = 0;
     let output = poll_fn(|task| {
-        let before = ALLOCATIONS.get();
+        let before = Counting::here();
         let polled = future.as_mut().poll(task);
-        count += ALLOCATIONS.get() - before;
+        count += Counting::here() - before;
         polled
     });
     let output = tokio::time::timeout(DEADLINE, output).await.expect("in time");

@@ -1,8 +1,6 @@
 //! What happens while nothing is installed, and when it is installed late. In a process of its own: globals are global.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     future::poll_fn,
     pin::pin,
     time::{Duration, Instant},
@@ -20,38 +18,19 @@ use otel_lapin::{
     Connection, Consumer,
     otel::{Instrumentation, MessageExt},
 };
-use support::{DEADLINE, Sdk, w3c};
-
-/// Counts the allocations of the thread that asks.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code, reason = "an allocator is unsafe; this one hands everything to the system's")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use support::{Counting, DEADLINE, Sdk, w3c};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// How many allocations a call and its first poll make; what comes after them may be on any thread.
 async fn allocations<F: Future>(call: impl FnOnce() -> F) -> usize {
-    let before = ALLOCATIONS.get();
+    let before = Counting::here();
     let mut future = pin!(call());
     let mut counted = None;
     poll_fn(|task| {
         let polled = future.as_mut().poll(task).map(drop);
-        counted.get_or_insert_with(|| ALLOCATIONS.get() - before);
+        counted.get_or_insert_with(|| Counting::here() - before);
         polled
     })
     .await;

@@ -27,10 +27,11 @@ use crate::signals::Signals;
 pub mod correlation;
 
 mod cargo;
+mod counting;
 mod heard;
 mod signals;
 
-pub use crate::{cargo::cargo, heard::heard};
+pub use crate::{cargo::cargo, counting::Counting, heard::heard};
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);
