@@ -7,7 +7,7 @@ use otel_async_nats::jetstream::{
 };
 use otel_lapin::{
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicRejectOptions},
+    options::{BasicAckOptions, BasicConsumeOptions},
     types::FieldTable,
 };
 use otel_messaging::MessageExt;
@@ -91,14 +91,7 @@ async fn tell_shipped(message: &jetstream::Message) -> Result<(), NotificationEr
 }
 
 async fn tell_unpaid(delivery: &Delivery) -> Result<(), NotificationError> {
-    let order = match serde_json::from_slice(&delivery.data) {
-        Ok(order) => order,
-        Err(error) => {
-            warn!(%error, "not an order");
-            delivery.reject(BasicRejectOptions { requeue: false }).await?;
-            return Err(error.into());
-        }
-    };
+    let order = rabbitmq::order_in::<NotificationError>(delivery).await?;
     send_mail(&order, "could not be paid");
     delivery.ack(BasicAckOptions::default()).await?;
     Ok(())

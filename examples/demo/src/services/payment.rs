@@ -135,14 +135,7 @@ impl Payment {
 
     /// Back into the queue the first time, to the dead letters the second.
     async fn review(&self, delivery: &Delivery) -> Result<(), PaymentError> {
-        let order = match serde_json::from_slice(&delivery.data) {
-            Ok(order) => order,
-            Err(error) => {
-                warn!(%error, "not an order");
-                delivery.reject(BasicRejectOptions { requeue: false }).await?;
-                return Err(error.into());
-            }
-        };
+        let order = rabbitmq::order_in::<PaymentError>(delivery).await?;
         let charged = charge(&order).await;
         if charged.is_ok() {
             taken(self.publish(ORDERS_EXCHANGE, PAID, &delivery.data).await?).await?;

@@ -2,13 +2,17 @@
 
 use otel_lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
-    options::{ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    message::Delivery,
+    options::{
+        BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
+use tracing::warn;
 
 use crate::{
     Error,
-    order::{DEAD_LETTER_QUEUE, ORDERS_EXCHANGE, PAID, REVIEW_QUEUE, SHIPPING_QUEUE},
+    order::{DEAD_LETTER_QUEUE, ORDERS_EXCHANGE, Order, PAID, REVIEW_QUEUE, SHIPPING_QUEUE},
     service,
 };
 
@@ -31,4 +35,19 @@ pub(crate) async fn connect() -> Result<(Connection, Channel), Error> {
     let bind = QueueBindOptions::default();
     channel.queue_bind(SHIPPING_QUEUE.into(), ORDERS_EXCHANGE.into(), PAID.into(), bind, FieldTable::default()).await?;
     Ok((connection, channel))
+}
+
+/// The order in a delivery. What is none is given up: delivered again it would be no better.
+pub(crate) async fn order_in<E>(delivery: &Delivery) -> Result<Order, E>
+where
+    E: From<serde_json::Error> + From<otel_lapin::Error>,
+{
+    match serde_json::from_slice(&delivery.data) {
+        Ok(order) => Ok(order),
+        Err(error) => {
+            warn!(%error, "not an order");
+            delivery.reject(BasicRejectOptions { requeue: false }).await?;
+            Err(error.into())
+        }
+    }
 }

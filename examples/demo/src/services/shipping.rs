@@ -7,16 +7,16 @@ use otel_async_nats::{
 };
 use otel_lapin::{
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use otel_messaging::MessageExt;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::rabbitmq;
 use crate::{
     Error,
-    order::{NOTIFICATIONS_STREAM, NOTIFICATIONS_SUBJECT, Order, RESERVE_SUBJECT, SHIPPING_QUEUE},
+    order::{NOTIFICATIONS_STREAM, NOTIFICATIONS_SUBJECT, RESERVE_SUBJECT, SHIPPING_QUEUE},
     service::{self, Stop},
 };
 
@@ -75,14 +75,7 @@ pub(super) fn notifications() -> stream::Config {
 
 impl Shipping {
     async fn handle(&self, delivery: &Delivery) -> Result<(), ShippingError> {
-        let order: Order = match serde_json::from_slice(&delivery.data) {
-            Ok(order) => order,
-            Err(error) => {
-                warn!(%error, "not an order");
-                delivery.reject(BasicRejectOptions { requeue: false }).await?;
-                return Err(error.into());
-            }
-        };
+        let order = rabbitmq::order_in::<ShippingError>(delivery).await?;
         let payload = order.to_json();
         let reservation = self.nats.request(RESERVE_SUBJECT, payload.clone().into()).await?;
         info!(order.id, "reserved: {}", String::from_utf8_lossy(&reservation.payload));
