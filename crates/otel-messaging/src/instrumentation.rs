@@ -300,7 +300,8 @@ impl InstrumentationBuilder {
 
     /// Puts headers whose names match one of these patterns on send and process spans, as
     /// `otel_messaging.header.{name}`. A `*` stands for any text, and case does not matter. Headers that carry contexts are
-    /// never among them, nor names longer than 256 bytes. At most 32 headers of a message, and 32 values of each.
+    /// never among them, nor names longer than 256 bytes. At most 32 headers of a message, of the first 256 that match, and 32
+    /// values of each.
     pub fn capture_headers<P: Into<Box<str>>>(mut self, patterns: impl IntoIterator<Item = P>) -> Self {
         self.settings.capture.headers = patterns.into_iter().map(Into::into).collect();
         self

@@ -6,7 +6,7 @@
 //! cargo bench -p bench --bench bounds           only whether it costs more than it may
 //! cargo bench -p bench --bench prices           only what each feature costs that is switched on
 //! cargo bench -p bench --bench paths -- NATS    some paths, by criterion
-//! BENCH_QUICK=1 cargo bench -p bench            few samples, to see that everything runs
+//! BENCH_QUICK=1 make bench                      few samples, to see that everything runs
 //! ```
 //!
 //! Seven paths, each in five modes, each on three sides; see [`Path`], [`Mode`] and [`Side`]. A [`Subject`] is one path on
