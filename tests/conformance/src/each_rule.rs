@@ -599,6 +599,7 @@ fn value(key: &str) -> Value {
     match &Convention::get().attribute(key).expect("a registry has it").value {
         Type::String => text("orders"),
         Type::Int => Value::Int(1),
+        Type::Double => Value::Double(0.25),
         Type::Boolean => Value::Bool(true),
         Type::Lists => Value::Strings(vec!["blue".to_owned()]),
         Type::OneOf(values) => text(&values[0]),

@@ -195,6 +195,7 @@ impl<'a> Rules<'a> {
         let fits = match (&known.value, value) {
             (Type::String, Value::String(_))
             | (Type::Int, Value::Int(_))
+            | (Type::Double, Value::Double(_))
             | (Type::Boolean, Value::Bool(_))
             | (Type::Lists, Value::Strings(_)) => true,
             (Type::OneOf(values), Value::String(value)) => values.contains(value),

@@ -96,6 +96,7 @@ pub(crate) struct Attributes(pub(crate) Vec<(String, Value)>);
 pub(crate) enum Value {
     String(String),
     Int(i64),
+    Double(f64),
     Bool(bool),
     Strings(Vec<String>),
     Other(String),
@@ -252,6 +253,7 @@ fn value(value: Option<&AnyValue>) -> Value {
         Some(any_value::Value::StringValue(text)) => Value::String(text.clone()),
         Some(any_value::Value::BoolValue(value)) => Value::Bool(*value),
         Some(any_value::Value::IntValue(value)) => Value::Int(*value),
+        Some(any_value::Value::DoubleValue(value)) => Value::Double(*value),
         Some(any_value::Value::ArrayValue(array)) => {
             let texts = array.values.iter().map(|value| match &value.value {
                 Some(any_value::Value::StringValue(text)) => Some(text.clone()),

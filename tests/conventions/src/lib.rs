@@ -40,6 +40,8 @@ pub enum Type {
     String,
     /// A whole number.
     Int,
+    /// A number.
+    Double,
     /// Yes or no.
     Boolean,
     /// Lists of text, under every name that begins with the attribute's.
@@ -202,6 +204,7 @@ impl Type {
         match text {
             "string" => Self::String,
             "int" => Self::Int,
+            "double" => Self::Double,
             "boolean" => Self::Boolean,
             "template[string[]]" => Self::Lists,
             other => panic!("`{other}` is no type of an attribute"),
@@ -214,6 +217,7 @@ impl fmt::Display for Type {
         match self {
             Self::String => f.write_str("string"),
             Self::Int => f.write_str("int"),
+            Self::Double => f.write_str("double"),
             Self::Boolean => f.write_str("boolean"),
             Self::Lists => f.write_str("list of strings"),
             Self::OneOf(values) => f.write_str(&values.join(", ")),

@@ -57,7 +57,8 @@ struct Defined {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Example {
-    Number(i64),
+    Whole(i64),
+    Number(f64),
     Text(String),
     List(Vec<String>),
 }
@@ -168,7 +169,8 @@ impl Defined {
 impl Example {
     fn of(self, id: &str, of: &Type) -> String {
         match (self, of) {
-            (Self::Number(number), Type::Int) => number.to_string(),
+            (Self::Whole(number), Type::Int) => number.to_string(),
+            (Self::Number(number), Type::Double) => number.to_string(),
             (Self::Text(text), Type::String) => text,
             (Self::List(texts), Type::Lists) => texts.join(", "),
             _ => panic!("{id} has an example of another type"),
