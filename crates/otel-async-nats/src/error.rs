@@ -60,7 +60,12 @@ impl ErrorType for async_nats::Error {
 }
 
 #[cfg(feature = "jetstream")]
+pub(crate) use jetstream::stream_error_type;
+
+#[cfg(feature = "jetstream")]
 mod jetstream {
+    use std::any::Any;
+
     use async_nats::jetstream::{
         consumer::{
             pull::{BatchErrorKind, MessagesErrorKind, OrderedErrorKind},
@@ -70,6 +75,18 @@ mod jetstream {
     };
 
     use super::{Error, ErrorType};
+
+    /// The `error.type` of an error of any of the client's streams of messages; `None` for one of other code.
+    pub(crate) fn stream_error_type(error: &dyn Any) -> Option<&'static str> {
+        fn of<E: ErrorType + 'static>(error: &dyn Any) -> Option<&'static str> {
+            error.downcast_ref::<E>().map(E::error_type)
+        }
+        of::<Error<MessagesErrorKind>>(error)
+            .or_else(|| of::<Error<OrderedErrorKind>>(error))
+            .or_else(|| of::<Error<push::MessagesErrorKind>>(error))
+            .or_else(|| of::<Error<push::OrderedErrorKind>>(error))
+            .or_else(|| of::<async_nats::Error>(error))
+    }
 
     impl ErrorType for Error<PublishErrorKind> {
         fn error_type(&self) -> &'static str {

@@ -82,7 +82,7 @@ impl Incoming {
         S: Stream<Item = async_nats::Message>,
     {
         let incoming = self.clone();
-        HandingOut::new(messages, move |message| incoming.message(message))
+        HandingOut::new(self.source.id(), messages, move |message| incoming.message(message))
     }
 }
 
@@ -137,6 +137,8 @@ impl IncomingJetStream {
         S: Stream<Item = Result<async_nats::jetstream::Message, E>>,
     {
         let feed = self.0.clone();
-        HandingOut::new(messages, move |message: Result<_, E>| message.map(|message| feed.hand_out(message)))
+        HandingOut::new(feed.source(), messages, move |message: Result<_, E>| {
+            message.map(|message| feed.hand_out(message))
+        })
     }
 }

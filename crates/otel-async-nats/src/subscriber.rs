@@ -31,7 +31,7 @@ pub struct Subscriber {
 pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queue_group: Option<&str>) -> Arc<Source> {
     let description =
         Description { subject: Some(subject.into()), group: queue_group.map(Arc::from), ..Description::default() };
-    Arc::new(Source::new(telemetry.clone(), description))
+    Arc::new(Source::of_subscription(telemetry.clone(), description))
 }
 
 impl Subscriber {
@@ -60,7 +60,7 @@ impl Stream for Subscriber {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        waiting();
+        waiting(self.source.id());
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {

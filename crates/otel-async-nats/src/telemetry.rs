@@ -19,8 +19,8 @@ use otel_messaging::adapter::{Batch, Settles};
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Telemetry,
-        scope,
+        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, SourceId,
+        Telemetry, scope,
     },
     semconv::{attribute, ours},
 };
@@ -37,6 +37,9 @@ pub(crate) const RESPOND: OperationName = OperationName::send("respond");
 const PROCESS: OperationName = OperationName::process("process");
 const PROCESS_FETCHED: OperationName = PROCESS.of(FETCH);
 const FETCH: OperationName = OperationName::receive("fetch");
+/// Of a consumer that fails whose messages the server pushes: nothing else is received.
+#[cfg(feature = "jetstream")]
+const CONSUME: OperationName = OperationName::receive("consume");
 #[cfg(feature = "jetstream")]
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 #[cfg(feature = "jetstream")]
@@ -63,6 +66,8 @@ pub(crate) struct ClientTelemetry {
     stays: bool,
     inbox_prefix: Arc<str>,
     statistics: Arc<Statistics>,
+    /// Its consumers are sources of messages.
+    source: SourceId,
     greeting: AtomicU64,
     /// Of which connection it is.
     told: AtomicU64,
@@ -113,6 +118,7 @@ impl ClientTelemetry {
             stays,
             inbox_prefix: inbox_prefix.into(),
             statistics: client.statistics(),
+            source: SourceId::new(),
             greeting: AtomicU64::new(0),
             told: AtomicU64::new(0),
             other_servers: Arc::default(),
@@ -144,6 +150,7 @@ impl ClientTelemetry {
             stays: self.stays,
             inbox_prefix: self.inbox_prefix.clone(),
             statistics: self.statistics.clone(),
+            source: self.source,
             greeting: AtomicU64::new(0),
             told: AtomicU64::new(0),
             other_servers: self.other_servers.clone(),
@@ -359,6 +366,7 @@ impl fmt::Debug for ClientTelemetry {
 #[derive(Debug)]
 pub(crate) struct Source {
     telemetry: Arc<ClientTelemetry>,
+    id: SourceId,
     description: Description,
     /// The parts of the description that tell two sources apart.
     key: Box<str>,
@@ -441,11 +449,28 @@ impl Told {
 }
 
 impl Source {
-    pub(crate) fn new(telemetry: Arc<ClientTelemetry>, description: Description) -> Self {
+    /// A subscription, which is its own source of messages.
+    pub(crate) fn of_subscription(telemetry: Arc<ClientTelemetry>, description: Description) -> Self {
+        Self::new(telemetry, SourceId::new(), description)
+    }
+
+    /// A consumer of a stream: the same source, however often it is asked for.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn of_consumer(telemetry: Arc<ClientTelemetry>, consumer: &str, description: Description) -> Self {
+        let stream = description.stream.as_deref().unwrap_or_default();
+        let id = telemetry.source.named(stream).named(consumer);
+        Self::new(telemetry, id, description)
+    }
+
+    fn new(telemetry: Arc<ClientTelemetry>, id: SourceId, description: Description) -> Self {
         let Description { subject, group, durable, stream, pulled: _ } = &description;
         // NATS allows no spaces in any of them.
         let key = [subject, group, durable, stream].map(|part| part.as_deref().unwrap_or_default()).join(" ").into();
-        Self { telemetry, description, key }
+        Self { telemetry, id, description, key }
+    }
+
+    pub(crate) fn id(&self) -> SourceId {
+        self.id
     }
 
     /// The same source, reported by another instrumentation.
@@ -455,7 +480,7 @@ impl Source {
 
     /// The same source, reported by this.
     pub(crate) fn reported_by(&self, telemetry: Arc<ClientTelemetry>) -> Self {
-        Self { telemetry, description: self.description.clone(), key: self.key.clone() }
+        Self { telemetry, id: self.id, description: self.description.clone(), key: self.key.clone() }
     }
 
     /// The pattern that subjects match, if it is one.
@@ -519,7 +544,8 @@ impl Source {
         let domain: Option<Arc<str>> = past.domain.map(Arc::from);
         let told = self.telemetry.told_of(arrived.id, message.payload.len());
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
-        let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
+        let arrival =
+            Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
         let arrival = past.of_arrival(arrival);
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
@@ -536,10 +562,11 @@ impl Source {
         self.telemetry.core.receive_batch(call, &operation, messages)
     }
 
-    /// Starts the span of a wait for one message that brought none.
+    /// Starts the span of a wait for a message that brought none.
     #[cfg(feature = "jetstream")]
     pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, call: Call) -> ClientSpan {
-        let operation = self.operation(client, FETCH, None);
+        let name = if self.description.pulled { FETCH } else { CONSUME };
+        let operation = self.operation(client, name, None);
         self.telemetry.core.receive(call, &operation, iter::empty(), |_| ())
     }
 

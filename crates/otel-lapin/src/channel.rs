@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, ClientSpan, OperationName, Settlement, waiting},
+    adapter::{Call, ClientSpan, OperationName, Settlement, SourceId, waiting},
 };
 
 use crate::{
@@ -43,6 +43,8 @@ struct Shared {
     broker: Arc<Broker>,
     publishes: Arc<Publishes>,
     ledger: Arc<Ledger>,
+    /// Each of the queues that are asked through it is a source of messages.
+    source: SourceId,
 }
 
 /// A publish that has begun, and what its end tells.
@@ -78,7 +80,8 @@ impl Begun {
 
 impl Channel {
     pub(crate) fn new(inner: lapin::Channel, broker: Arc<Broker>) -> Self {
-        let state = Shared { broker, publishes: Arc::default(), ledger: Arc::default() };
+        let (publishes, ledger, source) = (Arc::default(), Arc::default(), SourceId::new());
+        let state = Shared { broker, publishes, ledger, source };
         Self { inner, state }
     }
 
@@ -189,12 +192,13 @@ impl Channel {
         queue: ShortString,
         options: BasicGetOptions,
     ) -> impl Future<Output = Result<Option<BasicGetMessage>>> + Send {
-        waiting();
+        let source = self.state.source.named(queue.as_str());
+        waiting(source);
         let call = self.state.broker.telemetry.call();
         async move {
             let Shared { broker, ledger, .. } = &self.state;
             let ledger = (!options.no_ack).then_some(ledger);
-            let Some(call) = call else {
+            let Some(call) = call.map(Call::waiting) else {
                 let message = self.inner.basic_get(queue, options).await?;
                 if let (Some(message), Some(ledger)) = (&message, ledger) {
                     ledger.overlook(message.delivery.delivery_tag, &message.delivery.acker);
@@ -208,7 +212,7 @@ impl Channel {
                     let place = Place::of(&delivery, queue);
                     let operation = broker.at(GET, &place);
                     let handed = broker.telemetry.call().map(|call| {
-                        Handed::out(call, &delivery, Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)))
+                        Handed::out(call, source, &delivery, Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)))
                     });
                     if let (None, Some(ledger)) = (&handed, ledger) {
                         ledger.overlook(delivery.delivery_tag, &delivery.acker);

@@ -3,6 +3,7 @@
 use std::{
     fmt, future,
     future::Future,
+    iter,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -12,21 +13,22 @@ use futures_core::stream::Stream;
 use lapin::{Result, types::ShortString};
 use otel_messaging::{
     Instrumentation,
-    adapter::{ProcessSpan, waiting},
+    adapter::{ProcessSpan, SourceId, waiting},
 };
 
 use crate::{
+    error::error_type,
     ledger::Ledger,
     message::{Delivery, DeliveryResult},
     settle::{Handed, Origin},
-    telemetry::{Broker, PROCESS, Place},
+    telemetry::{Broker, CONSUME, PROCESS, Place},
 };
 
 /// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
 ///
-/// A delivery's span begins when the stream gives it out. It is not current by itself: run its handler inside
+/// A delivery's span is not current by itself: run its handler inside
 /// [`process`](otel_messaging::MessageExt::process), or set a delegate, whose handler runs inside the span without further
-/// ado.
+/// ado. An error of the stream has a span `consume {queue}`.
 #[derive(Clone)]
 pub struct Consumer {
     inner: lapin::Consumer,
@@ -38,6 +40,7 @@ pub struct Consumer {
 pub(crate) struct Source {
     pub(crate) broker: Arc<Broker>,
     pub(crate) queue: ShortString,
+    id: SourceId,
     /// None where nothing is to be settled.
     pub(crate) ledger: Option<Arc<Ledger>>,
     /// The next message's origin is most often the last one's.
@@ -46,13 +49,17 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(broker: Arc<Broker>, queue: ShortString, ledger: Option<Arc<Ledger>>) -> Self {
-        Self { broker, queue, ledger, last: Mutex::default() }
+        Self { broker, queue, id: SourceId::new(), ledger, last: Mutex::default() }
+    }
+
+    pub(crate) fn id(&self) -> SourceId {
+        self.id
     }
 
     /// The same place, told of by another instrumentation.
     pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
         let broker = Arc::new(self.broker.instrumented(instrumentation));
-        Self::new(broker, self.queue.clone(), self.ledger.clone())
+        Self { id: self.id, ..Self::new(broker, self.queue.clone(), self.ledger.clone()) }
     }
 
     /// Gives a message its process span.
@@ -60,12 +67,21 @@ impl Source {
     pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
         let handed = self.broker.telemetry.call().map(|call| {
             let origin = self.origin_of(&delivery);
-            Handed::out(call, &delivery, origin)
+            Handed::out(call, self.id, &delivery, origin)
         });
         if let (None, Some(ledger)) = (&handed, &self.ledger) {
             ledger.overlook(delivery.delivery_tag, &delivery.acker);
         }
         Delivery::new(delivery, handed)
+    }
+
+    /// Tells of an error that ends the consumer.
+    fn failed(&self, error: &lapin::Error) {
+        if let Some(call) = self.broker.telemetry.call() {
+            let operation = self.broker.at(CONSUME, &Place { queue: self.queue.clone(), ..Place::default() });
+            let span = self.broker.telemetry.receive(call, &operation, iter::empty(), |_| ());
+            span.fail(error_type(error), error);
+        }
     }
 
     #[inline]
@@ -146,10 +162,13 @@ impl Stream for Consumer {
     type Item = Result<Delivery>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        waiting();
+        waiting(self.source.id);
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
             Some(Ok(delivery)) => Some(Ok(self.source.hand_out(delivery))),
-            Some(Err(error)) => Some(Err(error)),
+            Some(Err(error)) => {
+                self.source.failed(&error);
+                Some(Err(error))
+            }
             None => None,
         })
     }
@@ -200,7 +219,10 @@ impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
                 self.source.hand_out(delivery)
             }
             Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
-            Err(error) => return self.delegate.on_new_delivery(Err(error)),
+            Err(error) => {
+                self.source.failed(&error);
+                return self.delegate.on_new_delivery(Err(error));
+            }
         };
         let Some(handed) = delivery.acker.handed().cloned() else {
             return self.delegate.on_new_delivery(Ok(Some(delivery)));

@@ -69,6 +69,8 @@ impl Incoming {
         S: Stream<Item = Result<lapin::message::Delivery, E>>,
     {
         let source = self.0.clone();
-        HandingOut::new(deliveries, move |delivery: Result<_, E>| delivery.map(|delivery| source.hand_out(delivery)))
+        HandingOut::new(source.id(), deliveries, move |delivery: Result<_, E>| {
+            delivery.map(|delivery| source.hand_out(delivery))
+        })
     }
 }

@@ -8,7 +8,9 @@ use lapin::{
 };
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use otel_messaging::{
-    adapter::{Arrival, Attributes, Call, ClientSpan, Operation, OperationName, ProcessSpan, Settlement, Settles},
+    adapter::{
+        Arrival, Attributes, Call, ClientSpan, Operation, OperationName, ProcessSpan, Settlement, Settles, SourceId,
+    },
     semconv::attribute,
 };
 
@@ -56,13 +58,18 @@ impl Origin {
 impl Handed {
     /// Hands a message out.
     #[inline]
-    pub(crate) fn out(call: Call, delivery: &lapin::message::Delivery, origin: Arc<Origin>) -> Arc<Self> {
+    pub(crate) fn out(
+        call: Call,
+        source: SourceId,
+        delivery: &lapin::message::Delivery,
+        origin: Arc<Origin>,
+    ) -> Arc<Self> {
         let Origin { broker, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref();
         let contexts = headers.map(context_headers).unwrap_or_default();
         let headers = headers.map(HeaderExtractor::new);
-        let arrival = Arrival::new(headers.as_ref().map(|headers| headers as _)).context_headers(&contexts);
+        let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&contexts);
         let arrival = lineage::tell(arrival, delivery).awaits_settlement(ledger.is_some());
         let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);

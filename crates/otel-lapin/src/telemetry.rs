@@ -20,6 +20,8 @@ use otel_messaging::{
 pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
 pub(crate) const GET: OperationName = OperationName::receive("get");
+/// Of a consumer that fails: the broker pushes its messages, so nothing else is received.
+pub(crate) const CONSUME: OperationName = OperationName::receive("consume");
 /// Of a message that was pushed.
 pub(crate) const PROCESS: OperationName = OperationName::process("process");
 /// Of a message that was asked for.
@@ -363,7 +365,7 @@ mod tests {
             let named = if routing_key == queue { parts(&[exchange, queue]) } else { parts(&[exchange, routing_key, queue]) };
             prop_assert_eq!(place.name(), named.clone());
             let passes = is_uuid(&named) || passes(queue.as_str(), exclusive);
-            for operation in [GET, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
+            for operation in [GET, CONSUME, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
                 let operation = broker.at(operation, &place);
                 prop_assert_eq!(operation.destination(), Some(&*named).filter(|named| !named.is_empty()));
                 let name = operation.name();

@@ -32,7 +32,7 @@
 //! const PROCESS: OperationName = OperationName::process("process").of(OperationName::receive("pop"));
 //! const ACK: OperationName = OperationName::settle("ack");
 //!
-//! struct Queue { telemetry: Arc<Telemetry>, messages: VecDeque<(HeaderMap, String)> }
+//! struct Queue { telemetry: Arc<Telemetry>, source: SourceId, messages: VecDeque<(HeaderMap, String)> }
 //!
 //! // 3. A received message carries its process span, and so does every part of it that lives on by itself.
 //! struct Message { body: String, telemetry: Arc<Telemetry>, process: Option<Arc<ProcessSpan>> }
@@ -44,7 +44,8 @@
 //! impl Queue {
 //!     fn new() -> Self {
 //!         let scope = scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-//!         Self { telemetry: Arc::new(Telemetry::new(scope, "queue")), messages: VecDeque::new() }
+//!         let telemetry = Arc::new(Telemetry::new(scope, "queue"));
+//!         Self { telemetry, source: SourceId::new(), messages: VecDeque::new() }
 //!     }
 //!
 //!     // 4. Send: ask, describe, do, report. `None` is the client's own call and nothing else.
@@ -64,11 +65,11 @@
 //!
 //!     // 5. Receive: when the message is handed to the application, and not before.
 //!     fn pop(&mut self) -> Option<Message> {
-//!         waiting(); // for `sequential`: none is in hand while the next is asked for
+//!         waiting(self.source); // for `sequential`: none of it is in hand while the next is asked for
 //!         let (headers, body) = self.messages.pop_front()?;
 //!         let process = self.telemetry.call().map(|call| {
 //!             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-//!             self.telemetry.hand_out(call, operation, Arrival::new(Some(&headers)), |message| {
+//!             self.telemetry.hand_out(call, operation, Arrival::new(self.source, Some(&headers)), |message| {
 //!                 message.set(attribute::MESSAGING_MESSAGE_ID, "17");
 //!             })
 //!         });
@@ -113,8 +114,10 @@ pub use crate::{
     handing_out::HandingOut,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::{ProcessSpan, Unsettled},
+    received::AtStreamError,
     room::Room,
     sequential::waiting,
+    source::SourceId,
     telemetry::{Call, Headers, Settles, Telemetry},
     w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
 };

@@ -7,14 +7,15 @@ use std::{
 
 use opentelemetry::propagation::Extractor;
 
-use crate::{operation::Attributes, semconv::ours, w3c::ContextHeaders};
+use crate::{operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
 
 /// A message that arrives, as its adapter describes it to [`hand_out`](crate::adapter::Telemetry::hand_out).
 ///
 /// What the broker does not tell is left out.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[must_use]
 pub struct Arrival<'a> {
+    pub(crate) source: SourceId,
     pub(crate) headers: Option<&'a dyn Extractor>,
     pub(crate) w3c: Option<&'a ContextHeaders<'a>>,
     sent: Option<(SystemTime, Clock)>,
@@ -51,9 +52,19 @@ impl Clock {
 }
 
 impl<'a> Arrival<'a> {
-    /// A message with these headers; `None` for one without any.
-    pub fn new(headers: Option<&'a dyn Extractor>) -> Self {
-        Self { headers, ..Self::default() }
+    /// A message of this source with these headers; `None` for one without any.
+    pub fn new(source: SourceId, headers: Option<&'a dyn Extractor>) -> Self {
+        Self {
+            source,
+            headers,
+            w3c: None,
+            sent: None,
+            attempt: None,
+            redelivered: false,
+            dead_lettered: false,
+            replayed: false,
+            awaits_settlement: false,
+        }
     }
 
     /// The values of [`CONTEXT_HEADERS`](crate::adapter::CONTEXT_HEADERS) among them, where the adapter came by these in a

@@ -1,6 +1,6 @@
 //! Messages that are worked on together: one process span, a link for each.
 
-use std::{future::Future, sync::Arc};
+use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::SystemTime};
 
 use opentelemetry::{
     KeyValue,
@@ -8,9 +8,10 @@ use opentelemetry::{
 };
 
 use crate::{
-    message_ext::{MessageExt, Outcome, Processing},
+    message_ext::{MessageExt, Processing},
     operation::Attributes,
-    process_span::ProcessSpan,
+    outcome::{ErrorBy, Outcome, ReturnedError},
+    process_span::{ProcessSpan, wait_time},
     semconv::attribute,
 };
 
@@ -44,7 +45,23 @@ where
     F: Future,
     F::Output: Outcome,
 {
-    Processing::new(claim(messages), handler)
+    Processing::of_batch(claim(messages), handler, ReturnedError)
+}
+
+/// [`process_batch`] for a handler whose output is no [`Outcome`]: `error` finds the error in it, if there is one, as in
+/// [`process_with`](MessageExt::process_with).
+///
+/// # Cancel safety
+///
+/// As [`process_batch`].
+pub fn process_batch_with<M, F, E, D>(messages: &[M], handler: F, error: E) -> Processing<F, ErrorBy<E, D>>
+where
+    M: MessageExt,
+    F: Future,
+    E: FnMut(&F::Output) -> Option<(Cow<'static, str>, D)>,
+    D: fmt::Display,
+{
+    Processing::of_batch(claim(messages), handler, ErrorBy::new(error))
 }
 
 fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
@@ -52,9 +69,11 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let told = |span: &&Arc<ProcessSpan>| !span.operation().off;
     let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
     let first = *spans.first()?;
+    let now = SystemTime::now();
     let mut together = Together::default();
     for span in &spans {
-        together.add(span.creation(), span.start_attributes(), first.max_links());
+        let wait = span.wait_until(now).and_then(wait_time);
+        together.add_waiting(span.creation(), span.start_attributes(), wait, first.max_links());
     }
     let mut attributes = Attributes::default();
     let links = together.tell(&mut attributes);
@@ -66,9 +85,9 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     }
     attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
 
-    let batch = Arc::new(ProcessSpan::of_batch(first, operation, attributes, links));
+    let batch = Arc::new(ProcessSpan::of_batch(first, operation, now, attributes, links));
     for span in &spans {
-        span.claim(batch.context());
+        span.claim(&batch, now);
     }
     Some(batch)
 }
@@ -78,18 +97,38 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
 pub(crate) struct Together {
     /// Of all so far; `None` before the first.
     common: Option<Vec<KeyValue>>,
-    linked: Vec<(SpanContext, Vec<KeyValue>)>,
+    linked: Vec<Linked>,
+}
+
+/// A message that is linked.
+#[derive(Debug)]
+struct Linked {
+    context: SpanContext,
+    own: Vec<KeyValue>,
+    /// How long it waited: on its link, also where others waited as long.
+    wait: Option<KeyValue>,
 }
 
 impl Together {
     /// One more, with the context to link and its attributes. What is kept does not grow beyond `max_links`.
     pub(crate) fn add(&mut self, context: Option<SpanContext>, own: Vec<KeyValue>, max_links: usize) {
+        self.add_waiting(context, own, None, max_links);
+    }
+
+    /// The same for one that has waited for its handler.
+    fn add_waiting(
+        &mut self,
+        context: Option<SpanContext>,
+        own: Vec<KeyValue>,
+        wait: Option<KeyValue>,
+        max_links: usize,
+    ) {
         match &mut self.common {
             None => self.common = Some(own.clone()),
             Some(common) => common.retain(|one| own.contains(one)),
         }
         if let Some(context) = context.filter(|_| self.linked.len() < max_links) {
-            self.linked.push((context, own));
+            self.linked.push(Linked { context, own, wait });
         }
     }
 
@@ -97,8 +136,9 @@ impl Together {
     pub(crate) fn tell(self, span: &mut Attributes) -> Vec<Link> {
         let Self { common, linked } = self;
         let common = common.unwrap_or_default();
-        let link = |(context, mut own): (_, Vec<KeyValue>)| {
+        let link = |Linked { context, mut own, wait }| {
             own.retain(|one| !common.contains(one));
+            own.extend(wait);
             Link::new(context, own, 0)
         };
         let mut links: Vec<_> = linked.into_iter().map(link).collect();

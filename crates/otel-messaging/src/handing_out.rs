@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::sequential::waiting;
+use crate::{sequential::waiting, source::SourceId};
 
 pin_project! {
     /// For adapters: a stream of somebody else's whose items are handed out through a function.
@@ -20,14 +20,15 @@ pin_project! {
     pub struct HandingOut<S, F> {
         #[pin]
         stream: S,
+        source: SourceId,
         hand_out: F,
     }
 }
 
 impl<S, F> HandingOut<S, F> {
-    /// Hands the items of this stream out through this function.
-    pub fn new(stream: S, hand_out: F) -> Self {
-        Self { stream, hand_out }
+    /// Hands the items of this stream out through this function, which names the same source as where they come from.
+    pub fn new(source: SourceId, stream: S, hand_out: F) -> Self {
+        Self { stream, source, hand_out }
     }
 }
 
@@ -39,7 +40,7 @@ where
     type Item = T;
 
     fn poll_next(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<T>> {
-        waiting();
+        waiting(self.source);
         let this = self.project();
         this.stream.poll_next(task).map(|item| item.map(this.hand_out))
     }

@@ -4,6 +4,7 @@ mod arrival;
 mod batch;
 mod capture;
 mod client_span;
+mod current;
 mod exceptions;
 mod handing_out;
 mod instrumentation;
@@ -13,13 +14,16 @@ mod marks;
 mod message_ext;
 mod metrics;
 mod operation;
+mod outcome;
 mod policy;
 mod process_each;
 mod process_span;
 mod propagation;
+mod received;
 mod room;
 mod sequential;
 mod shield;
+mod source;
 mod telemetry;
 mod w3c;
 
@@ -27,13 +31,25 @@ pub mod adapter;
 pub mod semconv;
 
 pub use crate::{
-    batch::process_batch,
+    batch::{process_batch, process_batch_with},
     instrumentation::{Instrumentation, InstrumentationBuilder},
     marks::suppressed,
-    message_ext::{MessageExt, Outcome, Processing},
+    message_ext::{MessageExt, Processing},
     operation::{Attributes, Operation, OperationType},
+    outcome::Outcome,
     policy::{Auto, CarriedContext, Correlation},
-    process_each::{MessageStreamExt, ProcessEach, Received},
+    process_each::{MessageStreamExt, ProcessEach},
     propagation::Propagation,
+    received::Received,
     sequential::{Sequential, sequential, sequential_blocking},
 };
+
+/// What the futures of [`process`](MessageExt::process) and [`process_each`](MessageStreamExt::process_each) are made of: to
+/// name their types, nothing else.
+pub mod handler {
+    pub use crate::{
+        outcome::{ErrorBy, FindError, ReturnedError},
+        process_each::{Observe, Observer},
+        received::{AskedFor, ByClient, OnStreamError},
+    };
+}

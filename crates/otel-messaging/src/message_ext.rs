@@ -1,9 +1,11 @@
 //! What every received message can do, whatever its broker.
 
 use std::{
-    any::type_name,
+    any::{Any, type_name},
+    borrow::Cow,
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -12,7 +14,11 @@ use std::{
 use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
-use crate::process_span::ProcessSpan;
+use crate::{
+    outcome::{ErrorBy, FindError, Outcome, ReturnedError},
+    process_span::ProcessSpan,
+    received::AtStreamError,
+};
 
 /// What the wrappers add to received messages. One trait, so that nothing shadows a method of the client's or of yours.
 ///
@@ -32,12 +38,23 @@ use crate::process_span::ProcessSpan;
 pub trait MessageExt {
     /// The message's process span; `None` where telemetry was off when it arrived.
     ///
-    /// For adapters: this is all there is to implement.
+    /// For adapters: this is all that has to be implemented.
     fn process_span(&self) -> Option<&Arc<ProcessSpan>>;
+
+    /// For adapters: what [`process_each`](crate::MessageStreamExt::process_each) does at an error of a stream of these
+    /// messages, where the application does not say. An error of a type that is not the client's ends the loop.
+    fn at_stream_error(error: &dyn Any) -> AtStreamError
+    where
+        Self: Sized,
+    {
+        let _ = error;
+        AtStreamError::End
+    }
 
     /// Runs a handler inside the message's process span and ends the span with it: an `Err` is recorded as its error.
     ///
-    /// The span is current whenever the handler is polled, on whatever task or thread. A second call attaches the same
+    /// The span begins at the first poll, unless something needed it before: `otel_messaging.wait_time` says how long the
+    /// message waited for that, from the time it was handed out. The span is current whenever the handler is polled, on whatever task or thread. A second call attaches the same
     /// span and makes no other. A span of yours is its child when it is made inside the handler, as
     /// `#[tracing::instrument]` does, and not when it is made for it: not `process(handle().instrument(info_span!(…)))`.
     ///
@@ -49,16 +66,67 @@ pub trait MessageExt {
         F: Future,
         F::Output: Outcome,
     {
-        Processing::new(self.process_span().cloned(), handler)
+        Processing::of_message(self.process_span().cloned(), handler, ReturnedError)
+    }
+
+    /// [`process`](Self::process) for a handler whose output is no [`Outcome`], or whose error has a better name than its
+    /// type's. `error` finds the error in the output, if there is one, and gives its `error.type` and its description. The
+    /// type is on metrics too: a few fixed names. Both are shown: no payload, no personal data.
+    ///
+    /// `anyhow::Error` stands for many errors and is called by the type of what is in it:
+    ///
+    /// ```no_run
+    /// # use std::borrow::Cow;
+    /// # use otel_messaging::MessageExt;
+    /// #[derive(Debug)]
+    /// struct Declined;
+    /// # impl std::fmt::Display for Declined {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("declined") }
+    /// # }
+    /// # impl std::error::Error for Declined {}
+    /// # async fn charge<M>(_: &M) -> anyhow::Result<()> { Ok(()) }
+    ///
+    /// fn named<T>(outcome: &anyhow::Result<T>) -> Option<(Cow<'static, str>, String)> {
+    ///     let error = outcome.as_ref().err()?;
+    ///     let error_type = match error.downcast_ref::<Declined>() {
+    ///         Some(_) => "declined",
+    ///         None if error.is::<std::io::Error>() => "io",
+    ///         None => "other",
+    ///     };
+    ///     Some((error_type.into(), error.to_string()))
+    /// }
+    ///
+    /// # async fn work(message: &impl MessageExt) -> anyhow::Result<()> {
+    /// message.process_with(charge(message), named).await
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`process`](Self::process).
+    fn process_with<F, E, D>(&self, handler: F, error: E) -> Processing<F, ErrorBy<E, D>>
+    where
+        F: Future,
+        E: FnMut(&F::Output) -> Option<(Cow<'static, str>, D)>,
+        D: fmt::Display,
+    {
+        Processing::of_message(self.process_span().cloned(), handler, ErrorBy::new(error))
     }
 
     /// Runs synchronous work inside the message's process span and ends the span with it: an `Err` is recorded as its
-    /// error.
+    /// error. The span begins with the call, unless something needed it before.
     fn in_scope<T: Outcome>(&self, work: impl FnOnce() -> T) -> T {
-        let Some(span) = self.process_span() else { return work() };
-        let outcome = span.scope(work);
-        finish(span, &outcome);
-        outcome
+        in_scope(self.process_span(), work, ReturnedError)
+    }
+
+    /// [`in_scope`](Self::in_scope) for work whose output is no [`Outcome`]: `error` finds the error in it, as in
+    /// [`process_with`](Self::process_with).
+    fn in_scope_with<T, D: fmt::Display>(
+        &self,
+        work: impl FnOnce() -> T,
+        error: impl FnMut(&T) -> Option<(Cow<'static, str>, D)>,
+    ) -> T {
+        in_scope(self.process_span(), work, ErrorBy::new(error))
     }
 
     /// The context to work in: the message's process span and its baggage. What is current, where telemetry was off.
@@ -100,74 +168,72 @@ pub trait MessageExt {
     }
 }
 
-impl<M: MessageExt + ?Sized> MessageExt for &M {
+impl<M: MessageExt> MessageExt for &M {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         (**self).process_span()
     }
-}
 
-/// What a handler may return: nothing, or a result whose error is recorded.
-pub trait Outcome {
-    /// The error's type name and the error, if there is one.
-    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)>;
-}
-
-impl Outcome for () {
-    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
-        None
+    fn at_stream_error(error: &dyn Any) -> AtStreamError {
+        M::at_stream_error(error)
     }
 }
 
-impl<T, E: fmt::Display> Outcome for Result<T, E> {
-    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
-        self.as_ref().err().map(|error| (type_name::<E>(), error as &dyn fmt::Display))
-    }
-}
-
-fn finish(span: &ProcessSpan, outcome: &impl Outcome) {
-    match outcome.error() {
-        Some((type_name, error)) => span.fail_by(type_name, error),
-        None => span.end(),
-    }
+fn in_scope<T>(span: Option<&Arc<ProcessSpan>>, work: impl FnOnce() -> T, mut error: impl FindError<T>) -> T {
+    let Some(span) = span else { return work() };
+    span.handler_starts();
+    let outcome = span.scope(work);
+    error.end(span, &outcome);
+    outcome
 }
 
 pin_project! {
-    /// The future of [`MessageExt::process`] and [`process_batch`](crate::process_batch).
+    /// The future of [`MessageExt::process`], [`process_batch`](crate::process_batch) and their forms with a function.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Processing<F> {
+    pub struct Processing<F, E = ReturnedError> {
         // Taken when the handler is done.
         span: Option<Arc<ProcessSpan>>,
+        // The first poll is the start of the handler.
+        starts: bool,
+        error: E,
         #[pin]
         handler: F,
     }
 }
 
-impl<F> Processing<F> {
-    pub(crate) fn new(span: Option<Arc<ProcessSpan>>, handler: F) -> Self {
-        Self { span, handler }
+impl<F, E> Processing<F, E> {
+    fn of_message(span: Option<Arc<ProcessSpan>>, handler: F, error: E) -> Self {
+        Self { span, starts: true, error, handler }
+    }
+
+    /// The span of a batch has begun.
+    pub(crate) fn of_batch(span: Option<Arc<ProcessSpan>>, handler: F, error: E) -> Self {
+        Self { span, starts: false, error, handler }
     }
 }
 
-impl<F> Future for Processing<F>
+impl<F, E> Future for Processing<F, E>
 where
     F: Future,
-    F::Output: Outcome,
+    E: FindError<F::Output>,
 {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(span) = this.span else { return this.handler.poll(task) };
+        if mem::take(this.starts) {
+            span.handler_starts();
+        }
         let outcome = span.scope(|| this.handler.poll(task));
         if let Poll::Ready(outcome) = &outcome {
-            finish(span, outcome);
+            this.error.end(span, outcome);
             *this.span = None;
         }
         outcome
     }
 }
 
-impl<F> fmt::Debug for Processing<F> {
+impl<F, E> fmt::Debug for Processing<F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Processing").field("span", &self.span).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! The measurements of operations: the four of the convention, and two of ours.
+//! The measurements of operations: the four of the convention, and three of ours.
 
 #[cfg(feature = "bound-instruments")]
 use std::sync::OnceLock;
@@ -37,6 +37,7 @@ pub(crate) struct Instruments {
     sent: Counter<u64>,
     consumed: Counter<u64>,
     queue_time: Histogram<f64>,
+    wait_time: Histogram<f64>,
     deliveries: Counter<u64>,
 }
 
@@ -71,6 +72,11 @@ impl Instruments {
             queue_time: seconds(
                 ours::QUEUE_TIME,
                 "How long messages were under way when they were handed out.",
+                &QUEUE_TIMES,
+            ),
+            wait_time: seconds(
+                ours::WAIT_TIME,
+                "How long messages waited for their handlers after they were handed out.",
                 &QUEUE_TIMES,
             ),
             deliveries: messages(ours::DELIVERIES, "Messages by what became of them at the broker."),
@@ -259,6 +265,14 @@ impl Operation {
                 shield(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
             });
         }
+    }
+
+    /// The handler of a message starts, after such a wait.
+    pub(crate) fn waited(&self, wait: Duration, of: &Particulars<'_>) {
+        let Some(instruments) = self.instruments() else { return };
+        of.with(&self.series.duration, |attributes| {
+            shield(|| instruments.wait_time.record(wait.as_secs_f64(), attributes));
+        });
     }
 
     /// This became of so many messages.

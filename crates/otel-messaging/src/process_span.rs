@@ -9,12 +9,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use opentelemetry::{
-    Context, Key, KeyValue, StringValue,
-    baggage::{BaggageExt, BaggageMetadata, KeyValueMetadata},
+    Context, KeyValue,
+    baggage::BaggageExt,
     global::BoxedSpan,
     trace::{Link, Span, SpanContext, SpanRef, Status, TraceContextExt},
 };
@@ -22,6 +22,7 @@ use opentelemetry::{
 use crate::{
     arrival::Arrival,
     client_span::Settlement,
+    current::{Current, Whose, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
     live::{MayLook, end},
     marks::{Attached, Identity, Marks, Processed, processed_here},
@@ -36,22 +37,27 @@ use crate::{
     w3c::context_headers,
 };
 
+/// A shorter wait is none that anybody would look for on a span.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 /// What a message handed to the application carries for its process span.
 ///
-/// The span begins at the hand-out and is made when it is first needed, so that a batch can claim messages before they
-/// have spans of their own. It ends at the first of: the end of [`process`](crate::MessageExt::process) or
-/// [`in_scope`](crate::MessageExt::in_scope), [`end`](Self::end), [`fail`](Self::fail), or when the last `Arc` of it is
-/// dropped. Dropping is no error, unless the thread is panicking.
+/// The span is made when it is first needed, so that a batch can claim messages before they have spans of their own. It
+/// begins when the handler starts, where that is the first to need it: at the first poll of
+/// [`process`](crate::MessageExt::process), or the call of [`in_scope`](crate::MessageExt::in_scope). Otherwise it begins at
+/// the hand-out. It ends at the first of: the end of `process` or `in_scope`, [`end`](Self::end), [`fail`](Self::fail), or
+/// when the last `Arc` of it is dropped. Dropping is no error, unless the thread is panicking.
 ///
 /// Every part of a message that lives on by itself (an acker, a detached copy) holds the same `Arc`.
 pub struct ProcessSpan {
     may_look: MayLook,
     operation: Arc<Operation>,
-    start: SystemTime,
+    handed_out: SystemTime,
     /// What is current for the handler, but for the span: the context at the hand-out with what the headers said on top.
     /// Its own span is the creation context.
     base: Context,
-    /// The context at the hand-out, if a span was active in it.
+    /// The context at the hand-out, if a span was active in it. It names that span and does not hold it: a span ends when its
+    /// owner lets go of it, and the message may be kept for longer.
     ambient: Option<Context>,
     /// What an untrusted sender named, which nothing continues.
     untrusted: Option<Box<SpanContext>>,
@@ -75,51 +81,6 @@ pub struct ProcessSpan {
     pub(crate) hand: Option<Arc<Hand>>,
 }
 
-/// What is current for a handler, and whose the span in it is.
-struct Current {
-    context: Context,
-    span: Whose,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// This message's, or this batch's.
-    Own,
-    /// The same, but nobody records it: it has ended, and is only handed on.
-    Unrecorded,
-    /// That of the batch which the message belongs to.
-    Batch,
-    /// There is none: what is in the context was there before.
-    Nobodys,
-}
-
-impl Current {
-    /// With a span that has just begun, on top of a context. One that nobody records ends at once: all that is left of it to
-    /// anybody is which one it is.
-    #[inline]
-    fn of(mut span: BoxedSpan, base: &Context) -> Self {
-        if span.is_recording() {
-            return Self { context: base.with_span(span), span: Whose::Own };
-        }
-        // Copied first, since what is moved the moment it was written is waited for.
-        let which = span.span_context().clone();
-        end(&mut span, None);
-        Self { context: base.with_remote_span_context(which), span: Whose::Unrecorded }
-    }
-
-    /// The span, where it is this one's to change and somebody sees it.
-    #[inline]
-    fn recorded(&self) -> Option<SpanRef<'_>> {
-        (self.span == Whose::Own).then(|| self.context.span())
-    }
-
-    /// Which span it is, if there is one.
-    #[inline]
-    fn which(&self) -> Option<SpanContext> {
-        (self.span != Whose::Nobodys).then(|| self.context.span().span_context().clone())
-    }
-}
-
 impl ProcessSpan {
     #[inline]
     pub(crate) fn new(
@@ -128,15 +89,14 @@ impl ProcessSpan {
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        let Call { at: start, parent: mut base, may_look, marked, .. } = call;
+        let Call { at: handed_out, parent: mut base, may_look, marked, .. } = call;
         if marked {
             // They are another message's.
             base = base.with_value(Marks::default());
         }
-        let mut ambient = None;
-        if base.span().span_context().is_valid() {
-            let without = base.with_remote_span_context(SpanContext::NONE);
-            ambient = Some(mem::replace(&mut base, without));
+        let ambient = base.span().span_context().is_valid().then(|| naming_its_span(&base));
+        if ambient.is_some() {
+            base = base.with_remote_span_context(SpanContext::NONE);
         }
         let settings = operation.live.settings();
         let headers = arrival.headers.map(|headers| {
@@ -148,7 +108,7 @@ impl ProcessSpan {
             Some((headers, w3c)) => (operation.live.extract(base, headers, &w3c), None),
             None => (base, None),
         };
-        let starts_anew = settings.correlation.starts_anew(|| arrival.past(start));
+        let starts_anew = settings.correlation.starts_anew(|| arrival.past(handed_out));
         let (mut told, mut own) = (Attributes::default(), 0);
         if !operation.off {
             told = operation.attributes(|all| {
@@ -163,7 +123,7 @@ impl ProcessSpan {
         let partition = metrics::partition(settings, &told.0).map(Box::new);
         Self {
             may_look,
-            start,
+            handed_out,
             base,
             ambient,
             untrusted,
@@ -180,26 +140,31 @@ impl ProcessSpan {
         }
     }
 
-    /// The process span of a batch, already begun.
-    pub(crate) fn of_batch(first: &Self, operation: Arc<Operation>, attributes: Attributes, links: Vec<Link>) -> Self {
+    /// The process span of a batch, already begun: its handler starts now.
+    pub(crate) fn of_batch(
+        first: &Self,
+        operation: Arc<Operation>,
+        now: SystemTime,
+        attributes: Attributes,
+        links: Vec<Link>,
+    ) -> Self {
         let parent = Context::current();
-        let start = SystemTime::now();
         let partition = metrics::partition(operation.live.settings(), &attributes.0);
         let span = (!operation.off)
             .then(|| {
                 operation.live.start(first.may_look, &parent, || {
-                    operation.span(operation.name.kind.span_kind(), start, attributes, Some(links))
+                    operation.span(operation.name.kind.span_kind(), now, attributes, Some(links))
                 })
             })
             .flatten();
         let current = match span {
-            Some(span) => Current::of(span, &parent),
-            None => Current { context: parent.clone(), span: Whose::Nobodys },
+            Some(span) => Current::of(span, &parent, now),
+            None => Current { context: naming_its_span(&parent), span: Whose::Nobodys, began: now },
         };
         Self {
             may_look: first.may_look,
             operation,
-            start,
+            handed_out: now,
             base: Context::new(),
             ambient: None,
             untrusted: None,
@@ -215,12 +180,15 @@ impl ProcessSpan {
         }
     }
 
-    /// Gives a message that has no span of its own yet to a batch.
-    pub(crate) fn claim(&self, batch: &Context) {
-        let Some(_making) = Making::begin() else { return };
-        let context = self.with_own_baggage(batch);
-        if self.context.set(Current { context, span: Whose::Batch }).is_ok() {
+    /// Gives a message that has no span of its own yet to a batch, whose handler starts at that time.
+    pub(crate) fn claim(&self, batch: &Self, now: SystemTime) {
+        let (Some(batch), Some(_making)) = (batch.context.get(), Making::begin()) else { return };
+        let wait = self.wait_until(now);
+        let context = with_baggage(&batch.context, self.base.baggage());
+        let span = if batch.span == Whose::Nobodys { Whose::Nobodys } else { Whose::Batch };
+        if self.context.set(Current { context, span, began: now }).is_ok() {
             self.ended.store(true, Ordering::Release);
+            self.waited(wait);
         }
     }
 
@@ -268,9 +236,15 @@ impl ProcessSpan {
         self.current().map_or(&self.base, |current| &current.context)
     }
 
-    /// `None` where there is none yet and this thread is making one: a sampler or a processor asks.
     #[inline]
     fn current(&self) -> Option<&Current> {
+        self.current_since(self.handed_out, None)
+    }
+
+    /// What is current for the handler. Where nothing is yet, the span begins at that time, after that wait. `None` where
+    /// there is nothing yet and this thread is making it: a sampler or a processor asks.
+    #[inline]
+    fn current_since(&self, began: SystemTime, wait: Option<Duration>) -> Option<&Current> {
         if let Some(current) = self.context.get() {
             return Some(current);
         }
@@ -278,34 +252,48 @@ impl ProcessSpan {
         Some(self.context.get_or_init(|| {
             let mut kept = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
             // The span of what is in hand starts before the receive operation that brought it has asked.
-            let attributes = if self.hand.is_some() { kept.clone() } else { mem::take(&mut *kept) };
+            let mut attributes = if self.hand.is_some() { kept.clone() } else { mem::take(&mut *kept) };
             drop(kept);
-            match self.start_span(attributes) {
-                Some(span) => Current::of(span, &self.base),
-                None => Current { context: self.without_span(), span: Whose::Nobodys },
+            attributes.0.extend(wait.and_then(wait_time));
+            match self.start_span(began, attributes) {
+                Some(span) => Current::of(span, &self.base, began),
+                None => Current { context: self.without_span(), span: Whose::Nobodys, began },
             }
         }))
+    }
+
+    /// The message's handler starts now, and with it the span, unless something needed it before.
+    #[inline]
+    pub(crate) fn handler_starts(&self) {
+        if self.context.get().is_some() {
+            return;
+        }
+        let now = SystemTime::now();
+        let wait = self.wait_until(now);
+        if self.current_since(now, wait).is_some_and(|current| current.began == now) {
+            self.waited(wait);
+        }
+    }
+
+    /// How long a message that has no span yet has waited for its handler. `None` where the clock was set back since, or the
+    /// span began before.
+    pub(crate) fn wait_until(&self, now: SystemTime) -> Option<Duration> {
+        if self.context.get().is_none() { between(self.handed_out, now) } else { None }
+    }
+
+    fn waited(&self, wait: Option<Duration>) {
+        if let Some(wait) = wait {
+            self.operation.waited(wait, &self.particulars(None));
+        }
     }
 
     /// What is current for the handler of a message that has no span, for want of a tracer or by a filter: the span that
     /// would have been its parent stays current, or else the sender's context is handed on.
     fn without_span(&self) -> Context {
         match &self.ambient {
-            Some(ambient) if !self.continues_creation() => self.with_own_baggage(ambient),
+            Some(ambient) if !self.continues_creation() => with_baggage(ambient, self.base.baggage()),
             _ => self.base.clone(),
         }
-    }
-
-    /// A context that is not the message's, with the message's baggage.
-    fn with_own_baggage(&self, context: &Context) -> Context {
-        let baggage = self.base.baggage();
-        if baggage.is_empty() && context.baggage().is_empty() {
-            return context.clone();
-        }
-        let entry = |(key, (value, metadata)): (&Key, &(StringValue, BaggageMetadata))| {
-            KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
-        };
-        context.with_baggage(baggage.iter().map(entry))
     }
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
@@ -327,7 +315,7 @@ impl ProcessSpan {
         let processed = marks.processed.or_else(processed_here);
         if processed.is_none() || processed != self.identity() {
             // Outside the handler its baggage is not current, and goes with the message all the same.
-            current = self.with_own_baggage(&current);
+            current = with_baggage(&current, self.base.baggage());
         }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
         let marks = Marks { processed: self.identity(), again, ..marks };
@@ -339,13 +327,24 @@ impl ProcessSpan {
         self.of_creation(Identity::of)
     }
 
+    /// The context to attach for the handler, here and now.
+    #[inline]
+    fn handler_context(&self) -> Context {
+        self.current().map_or_else(|| self.base.clone(), |current| current.inside(Context::current))
+    }
+
+    /// The same for a loop that is polled inside another context each time.
+    pub(crate) fn share_current(&self) -> Option<Current> {
+        self.current().map(Current::share)
+    }
+
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
     ///
     /// For clients that call the handler themselves: around the call, and around each poll of what it returns.
     #[inline]
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         // In reverse order: the span fails while it is current still.
-        let _attached = self.context().clone().attach();
+        let _attached = self.handler_context().attach();
         let _processed = Processed::here(self.identity());
         let _panicked = FailOnPanic(self);
         work()
@@ -451,7 +450,8 @@ impl ProcessSpan {
     #[inline]
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         if let Some(ended_at) = ended_at {
-            self.operation.ended(between(self.start, ended_at), &self.particulars(error_type));
+            let began = self.context.get().map_or(self.handed_out, |current| current.began);
+            self.operation.ended(between(began, ended_at), &self.particulars(error_type));
         }
     }
 
@@ -459,7 +459,7 @@ impl ProcessSpan {
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
         if self.operation.instruments().is_some() {
-            self.operation.handed_out(arrival.queue_time(self.start), &self.particulars(None));
+            self.operation.handed_out(arrival.queue_time(self.handed_out), &self.particulars(None));
         }
     }
 
@@ -503,7 +503,7 @@ impl ProcessSpan {
     }
 
     #[inline]
-    fn start_span(&self, attributes: Attributes) -> Option<BoxedSpan> {
+    fn start_span(&self, began: SystemTime, attributes: Attributes) -> Option<BoxedSpan> {
         if self.operation.off {
             return None;
         }
@@ -520,7 +520,7 @@ impl ProcessSpan {
             if let Some(ambient) = ambient {
                 links.get_or_insert_default().push(link(ambient.span().span_context()));
             }
-            self.operation.span(self.operation.name.kind.span_kind(), self.start, attributes, links)
+            self.operation.span(self.operation.name.kind.span_kind(), began, attributes, links)
         })?;
         if let (false, Some(ambient)) = (by_creation, ambient) {
             let ambient = ambient.span().span_context().span_id();
@@ -528,6 +528,11 @@ impl ProcessSpan {
         }
         Some(span)
     }
+}
+
+/// The attribute of a wait that is long enough to tell.
+pub(crate) fn wait_time(wait: Duration) -> Option<KeyValue> {
+    (wait >= SHORTEST_WAIT).then(|| KeyValue::new(ours::WAIT_TIME, wait.as_secs_f64()))
 }
 
 thread_local! {
@@ -614,7 +619,7 @@ impl Drop for ProcessSpan {
         self.dropped();
         let panicked = thread::panicking().then_some(ERROR_TYPE_PANIC);
         let ended_at = self.measured_at();
-        let mut span = self.start_span(attributes);
+        let mut span = self.start_span(self.handed_out, attributes);
         let message = panicked.and_then(|panic| {
             let recording = span.as_ref().is_some_and(Span::is_recording);
             self.failed(&(panic.into(), &"panicked"), recording, span.as_ref().map(Span::span_context))

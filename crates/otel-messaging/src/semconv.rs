@@ -94,6 +94,9 @@ pub mod ours {
     pub const CLOCK: &str = "otel_messaging.clock";
     /// The metric of how long messages were under way.
     pub const QUEUE_TIME: &str = "otel_messaging.queue_time";
+    /// How long a message waited for its handler, in seconds; on spans from a millisecond on. The metric of the same name has
+    /// every wait.
+    pub const WAIT_TIME: &str = "otel_messaging.wait_time";
     /// The metric of what became of messages at the broker.
     pub const DELIVERIES: &str = "otel_messaging.deliveries";
     /// The JetStream stream.

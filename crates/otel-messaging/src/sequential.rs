@@ -13,8 +13,10 @@ use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
 use crate::{
+    current::Current,
     marks::{Attached, Identity, process_here, processed_here},
     process_span::ProcessSpan,
+    source::SourceId,
 };
 
 /// Makes each message of a loop over a stream current while the loop has it in hand.
@@ -36,9 +38,12 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A message is in hand from the moment a wrapped consumer hands it out, inside this future, until it is dropped or the
-/// next one is asked for. While two are alive none is current, and nothing is guessed. Tasks that are spawned inside
-/// inherit nothing.
+/// A message is in hand from the moment a wrapped consumer hands it out, inside this future, until it is dropped or that
+/// consumer is asked for the next one, even in vain. A handler may ask other queues meanwhile: only the consumer that the
+/// message came from takes it out of hand. While two messages are alive none is current, and nothing is guessed. Tasks that
+/// are spawned inside inherit nothing.
+///
+/// One consumer are its streams, fetches and clones; for RabbitMQ's `basic_get` a queue that is asked through one channel.
 ///
 /// The promise is the loop's: one message at a time, and nothing else sends inside while one is held. Keep it the
 /// innermost wrapper of the loop: two loops that are joined in one task are two `sequential`s. Work on several messages
@@ -70,53 +75,59 @@ pub fn sequential_blocking<T>(r#loop: impl FnOnce() -> T) -> T {
     r#loop()
 }
 
-/// For adapters: a consumer was asked for its next message, so none is in hand any more.
+/// For adapters: this source was asked for its next message, so none of its messages is in hand any more.
 ///
-/// The first thing in every `poll_next`, `recv` and `poll`. What is handed out next is in hand again, by
-/// [`hand_out`](crate::adapter::Telemetry::hand_out).
+/// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is handed out next is in
+/// hand again, by [`hand_out`](crate::adapter::Telemetry::hand_out).
 #[inline]
-pub fn waiting() {
+pub fn waiting(source: SourceId) {
     if let Some(hand) = here() {
-        hand.lock().waiting = true;
+        hand.lock().asked(source);
         attach(&hand);
     }
 }
 
-/// The messages of one loop that are alive, and whether it waits for the next.
+/// The messages of one loop that are alive.
 #[derive(Default)]
-pub(crate) struct Hand(Mutex<InHand>);
+pub(crate) struct Hand(Mutex<Alive>);
 
 #[derive(Default)]
-struct InHand {
-    waiting: bool,
-    alive: Vec<(usize, Context, Option<Identity>)>,
+struct Alive(Vec<Message>);
+
+struct Message {
+    id: usize,
+    source: SourceId,
+    /// Its source was not asked for another one since.
+    in_hand: bool,
+    current: Current,
+    creation: Option<Identity>,
 }
 
-impl Hand {
-    fn lock(&self) -> MutexGuard<'_, InHand> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Alive {
+    fn asked(&mut self, source: SourceId) {
+        self.0.iter_mut().filter(|message| message.source == source).for_each(|message| message.in_hand = false);
     }
 
-    /// The context to be in: that of the only message, if there is only one.
-    fn context(&self) -> Option<(Context, Option<Identity>)> {
-        match &*self.lock() {
-            InHand { waiting: false, alive } => match &alive[..] {
-                [(_, context, creation)] => Some((context.clone(), *creation)),
-                _ => None,
-            },
+    /// The message to work on: the only one, if it is in hand.
+    fn in_hand(&self) -> Option<&Message> {
+        match &self.0[..] {
+            [only] => Some(only).filter(|only| only.in_hand),
             _ => None,
         }
     }
+}
 
-    /// Takes a message in hand.
-    pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>) {
+impl Hand {
+    fn lock(&self) -> MutexGuard<'_, Alive> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a message of this source in hand.
+    pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>, source: SourceId) {
         // Makes the span, which is not ours to do while others may wait.
-        let context = message.context().clone();
-        {
-            let mut hand = self.lock();
-            hand.waiting = false;
-            hand.alive.push((Arc::as_ptr(message).addr(), context, message.identity()));
-        }
+        let Some(current) = message.share_current() else { return };
+        let (id, creation) = (Arc::as_ptr(message).addr(), message.identity());
+        self.lock().0.push(Message { id, source, in_hand: true, current, creation });
         attach(self);
     }
 
@@ -124,9 +135,9 @@ impl Hand {
     pub(crate) fn release(self: &Arc<Self>, message: &ProcessSpan) {
         let id = std::ptr::from_ref(message).addr();
         let released = {
-            let mut hand = self.lock();
-            let at = hand.alive.iter().position(|(alive, ..)| *alive == id);
-            at.map(|at| hand.alive.swap_remove(at))
+            let mut alive = self.lock();
+            let at = alive.0.iter().position(|message| message.id == id);
+            at.map(|at| alive.0.swap_remove(at))
         };
         attach(self);
         drop(released);
@@ -140,6 +151,8 @@ thread_local! {
 
 struct Here {
     hand: Arc<Hand>,
+    /// What is current around the loop.
+    outer: Context,
     /// Never used again: dropping it is its purpose.
     attached: Option<Attached>,
 }
@@ -152,17 +165,17 @@ pub(crate) fn here() -> Option<Arc<Hand>> {
 
 /// Makes current what the loop has in hand, if the loop is the one that this thread is polling.
 fn attach(hand: &Arc<Hand>) {
-    let is_here =
-        |here: &RefCell<Option<Here>>| here.borrow().as_ref().is_some_and(|here| Arc::ptr_eq(&here.hand, hand));
-    if !HERE.try_with(is_here).unwrap_or(false) {
-        return;
-    }
+    let outer = |here: &RefCell<Option<Here>>| {
+        here.borrow().as_ref().filter(|here| Arc::ptr_eq(&here.hand, hand)).map(|here| here.outer.clone())
+    };
+    let Ok(Some(outer)) = HERE.try_with(outer) else { return };
     let put = |attached| {
         HERE.with(|here| here.borrow_mut().as_mut().and_then(|here| std::mem::replace(&mut here.attached, attached)))
     };
     // Let go of before the next is attached, and outside the borrow: a context may be the last owner of a span.
     drop(put(None));
-    if let Some((context, creation)) = hand.context() {
+    let in_hand = hand.lock().in_hand().map(|message| (message.current.inside(|| outer), message.creation));
+    if let Some((context, creation)) = in_hand {
         drop(put(Some(Attached::new(context, creation))));
     }
 }
@@ -170,7 +183,7 @@ fn attach(hand: &Arc<Hand>) {
 impl Here {
     /// Until the guard is dropped this thread is polling that loop.
     fn enter(hand: &Arc<Hand>) -> Entered {
-        let here = Self { hand: hand.clone(), attached: None };
+        let here = Self { hand: hand.clone(), outer: Context::current(), attached: None };
         let entered = Entered { outer: HERE.with(|cell| cell.replace(Some(here))), processed: processed_here() };
         attach(hand);
         entered
@@ -214,10 +227,6 @@ impl<F: Future> Future for Sequential<F> {
 
 impl<F> fmt::Debug for Sequential<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hand = self.hand.lock();
-        f.debug_struct("Sequential")
-            .field("waiting", &hand.waiting)
-            .field("alive", &hand.alive.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Sequential").field("alive", &self.hand.lock().0.len()).finish_non_exhaustive()
     }
 }

@@ -385,7 +385,7 @@ impl Telemetry {
         let span = Arc::new(ProcessSpan::new(call, operation, arrival, attributes));
         span.consumed(&arrival);
         if let Some(hand) = &span.hand {
-            hand.take(&span);
+            hand.take(&span, arrival.source);
         }
         span
     }

@@ -88,11 +88,13 @@ impl Incoming {
         S: Stream<Item = Result<raw::BorrowedMessage<'a>, E>>,
     {
         let kafka = self.0.clone();
-        HandingOut::new(messages, move |message: Result<_, E>| message.map(|message| hand_out(&kafka, message)))
+        HandingOut::new(kafka.source, messages, move |message: Result<_, E>| {
+            message.map(|message| hand_out(&kafka, message))
+        })
     }
 }
 
 fn hand_out<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-    let process = kafka.call().map(|call| kafka.hand_out(call, &message, None));
+    let process = kafka.call().map(|call| kafka.hand_out(call, kafka.source, &message, None));
     BorrowedMessage::received(message, process)
 }

@@ -1,9 +1,14 @@
 //! Messages and headers: `rdkafka::message`, with messages that carry their process span.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{any::Any, fmt, ops::Deref, sync::Arc};
 
-use otel_messaging::{MessageExt, adapter::ProcessSpan};
+use otel_messaging::{
+    MessageExt,
+    adapter::{AtStreamError, ProcessSpan},
+};
 use rdkafka::{error::KafkaError, message as raw};
+
+use crate::error::error_type;
 
 pub use rdkafka::message::{
     BorrowedHeaders, FromBytes, Header, Headers, HeadersIter, Message, OwnedHeaders, Timestamp, ToBytes,
@@ -94,6 +99,19 @@ impl fmt::Debug for BorrowedMessage<'_> {
 impl MessageExt for BorrowedMessage<'_> {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.process.as_ref()
+    }
+
+    fn at_stream_error(error: &dyn Any) -> AtStreamError {
+        at_stream_error(error)
+    }
+}
+
+/// librdkafka goes on by itself after an error of a topic or a broker, and the consumer is of no more use after a fatal one.
+fn at_stream_error(error: &dyn Any) -> AtStreamError {
+    match error.downcast_ref() {
+        None | Some(KafkaError::MessageConsumptionFatal(_)) => AtStreamError::End,
+        Some(KafkaError::PartitionEOF(_)) => AtStreamError::Ignore,
+        Some(error) => AtStreamError::GoOn(error_type(error)),
     }
 }
 
@@ -252,6 +270,10 @@ impl fmt::Debug for OwnedMessage {
 impl MessageExt for OwnedMessage {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.process.as_ref()
+    }
+
+    fn at_stream_error(error: &dyn Any) -> AtStreamError {
+        at_stream_error(error)
     }
 }
 

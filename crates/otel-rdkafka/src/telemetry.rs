@@ -14,7 +14,7 @@ use otel_messaging::{
     Instrumentation,
     adapter::{
         Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Settlement,
-        Settles, Telemetry, scope,
+        Settles, SourceId, Telemetry, scope,
     },
     semconv::attribute,
 };
@@ -43,6 +43,8 @@ const COMMIT: OperationName = OperationName::settle("commit");
 #[derive(Debug)]
 pub(crate) struct Kafka {
     pub(crate) telemetry: Telemetry,
+    /// The client, as the source of messages; a queue of one partition is another.
+    pub(crate) source: SourceId,
     configured: OnceLock<Configured>,
     /// The client whose context this is in, if it is in one; see [`Kafka::cluster`].
     client: AtomicPtr<RDKafka>,
@@ -63,6 +65,7 @@ impl Kafka {
         let scope = scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         Self {
             telemetry: Telemetry::new(scope, "kafka"),
+            source: SourceId::new(),
             configured: OnceLock::new(),
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
@@ -178,12 +181,13 @@ impl Kafka {
     pub(crate) fn hand_out(
         &self,
         call: Call,
+        source: SourceId,
         message: &BorrowedMessage<'_>,
         since: Option<SystemTime>,
     ) -> Arc<ProcessSpan> {
         let cluster = self.cluster(message);
         let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
-        let process = self.hand_out_any(call, message, message.headers());
+        let process = self.hand_out_any(call, source, message, message.headers());
         if let Some(poll) = poll {
             let operation = self.operation(POLL, Some(message.topic()));
             self.telemetry.polled(poll, &operation, &process, |attributes| {
@@ -197,18 +201,24 @@ impl Kafka {
 
     /// Notes that a message which owns its data is handed to the application.
     pub(crate) fn hand_out_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.hand_out_any(call, message, message.headers().map(OwnedHeaders::as_borrowed))
+        self.hand_out_any(call, self.source, message, message.headers().map(OwnedHeaders::as_borrowed))
     }
 
     #[inline]
-    fn hand_out_any(&self, call: Call, message: &impl Message, headers: Option<&BorrowedHeaders>) -> Arc<ProcessSpan> {
+    fn hand_out_any(
+        &self,
+        call: Call,
+        source: SourceId,
+        message: &impl Message,
+        headers: Option<&BorrowedHeaders>,
+    ) -> Arc<ProcessSpan> {
         let operation = self.operation(PROCESS, Some(message.topic()));
         let mut arrived = Arrived::default();
         if let Some(headers) = headers {
             arrived.look_through(headers);
         }
         let headers = headers.map(HeaderExtractor);
-        let mut arrival = Arrival::new(headers.as_ref().map(|headers| headers as _))
+        let mut arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
             .context_headers(&arrived.contexts)
             .dead_lettered(arrived.lineage.dead_lettered);
         if self.telemetry.asks_for_age()

@@ -1,17 +1,17 @@
 //! JetStream messages and their acknowledgement.
 
-use std::{fmt, future::Future, io, mem, ops::Deref, sync::Arc};
+use std::{any::Any, fmt, future::Future, io, mem, ops::Deref, sync::Arc};
 
 use async_nats::{Error, Subject};
 use bytes::Bytes;
 use otel_messaging::{
     MessageExt,
-    adapter::{Call, OperationName, ProcessSpan, Settlement},
+    adapter::{AtStreamError, Call, OperationName, ProcessSpan, Settlement},
 };
 
 use crate::{
     Client,
-    error::ErrorType,
+    error::{ErrorType, stream_error_type},
     jetstream::{context::Context, info},
     message::leave,
     telemetry::{ACK, Delivery, NAK, TERM},
@@ -111,6 +111,11 @@ impl Message {
 impl MessageExt for Message {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.message.process_span()
+    }
+
+    /// The client asks again after an error where it can, and ends its stream where it cannot.
+    fn at_stream_error(error: &dyn Any) -> AtStreamError {
+        stream_error_type(error).map_or(AtStreamError::End, AtStreamError::GoOnUnlessLast)
     }
 }
 

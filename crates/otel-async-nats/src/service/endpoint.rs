@@ -64,7 +64,7 @@ impl Stream for Endpoint {
     type Item = Request;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        waiting();
+        waiting(self.source.id());
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|request| {
             request.map(|request| {

@@ -5,6 +5,7 @@ use std::future::Future;
 #[path = "../queue/mod.rs"]
 mod queue;
 
+mod ambient;
 mod any_names;
 mod batch;
 mod capture;
@@ -15,6 +16,7 @@ mod events;
 mod hooks;
 mod hostile_sdk;
 mod metrics;
+mod outcome;
 mod process;
 mod process_each;
 mod republish;
@@ -23,6 +25,7 @@ mod sequential;
 mod settle_batch;
 mod vocabulary;
 mod w3c;
+mod wait;
 
 /// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.
 fn block_on<F: Future>(future: F) -> F::Output {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +13,7 @@ use opentelemetry_sdk::{
 };
 use otel_messaging::{
     Instrumentation, InstrumentationBuilder, MessageExt,
-    adapter::{Arrival, Clock, Destination, Settlement, Settles},
+    adapter::{Arrival, Clock, Destination, ProcessSpan, Settlement, Settles, SourceId},
     process_batch,
     semconv::attribute,
 };
@@ -31,6 +32,7 @@ const INSTRUMENTS: &str = "
     messaging.process.duration          histogram s         Duration of processing operation.
     otel_messaging.deliveries           counter   {message} Messages by what became of them at the broker.
     otel_messaging.queue_time           histogram s         How long messages were under way when they were handed out.
+    otel_messaging.wait_time            histogram s         How long messages waited for their handlers after they were handed out.
 ";
 
 /// The convention's boundaries for durations, and ours for times in queues.
@@ -41,29 +43,30 @@ const QUEUE_TIMES: [f64; 14] =
 /// The convention's table "Metrics" (1.44.0), and ours: R is on every series, C where its condition holds, r recommended,
 /// - never.
 const ATTRIBUTES: &str = "
-    attribute                                operation sent consumed process deliveries queue_time
-    error.type                               C         C    C        C       -          -
-    messaging.consumer.group.name            C         -    C        C       C          C
-    messaging.destination.name               C         C    C        C       C          C
-    messaging.destination.partition.id       r         r    r        r       -          -
-    messaging.destination.subscription.name  C         -    C        C       C          C
-    messaging.destination.template           C         C    C        C       C          C
-    messaging.operation.name                 R         R    R        R       R          R
-    messaging.operation.type                 C         -    -        -       -          -
-    messaging.system                         R         R    R        R       R          R
-    server.address                           C         C    C        C       C          C
-    server.port                              r         r    r        r       r          r
-    otel_messaging.settlement.outcome        -         -    -        -       R          -
-    otel_messaging.clock                     -         -    -        -       -          R
+    attribute                                operation sent consumed process deliveries queue_time wait_time
+    error.type                               C         C    C        C       -          -          -
+    messaging.consumer.group.name            C         -    C        C       C          C          C
+    messaging.destination.name               C         C    C        C       C          C          C
+    messaging.destination.partition.id       r         r    r        r       -          -          r
+    messaging.destination.subscription.name  C         -    C        C       C          C          C
+    messaging.destination.template           C         C    C        C       C          C          C
+    messaging.operation.name                 R         R    R        R       R          R          R
+    messaging.operation.type                 C         -    -        -       -          -          -
+    messaging.system                         R         R    R        R       R          R          R
+    server.address                           C         C    C        C       C          C          C
+    server.port                              r         r    r        r       r          r          r
+    otel_messaging.settlement.outcome        -         -    -        -       R          -          -
+    otel_messaging.clock                     -         -    -        -       -          R          -
 ";
 
-const METRICS: [&str; 6] = [
+const METRICS: [&str; 7] = [
     "messaging.client.operation.duration",
     "messaging.client.sent.messages",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
     "otel_messaging.deliveries",
     "otel_messaging.queue_time",
+    "otel_messaging.wait_time",
 ];
 
 /// The SDK's own view of what was measured.
@@ -108,6 +111,15 @@ impl Meters {
     }
 }
 
+/// A message with a handler.
+struct Handled(Arc<ProcessSpan>);
+
+impl MessageExt for Handled {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        Some(&self.0)
+    }
+}
+
 /// Everything there is, once well and once badly.
 fn everything(queue: &mut Queue) {
     let consumer = |destination: &str| {
@@ -131,7 +143,7 @@ fn everything(queue: &mut Queue) {
             let mut send = telemetry.send(call(), &push, None, |_| ());
             send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
-            let arrival = Arrival::new(None).sent(sent, Clock::CreateTime).awaits_settlement(true);
+            let arrival = Arrival::new(SourceId::new(), None).sent(sent, Clock::CreateTime).awaits_settlement(true);
             let message = telemetry.hand_out(call(), process, arrival, |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
@@ -143,6 +155,11 @@ fn everything(queue: &mut Queue) {
             let settle = telemetry.settle(call(), &ack, Settles::Message(&message), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
+            let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
+            let handled = telemetry.hand_out(call(), process, Arrival::new(SourceId::new(), None), |attributes| {
+                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
+            });
+            Handled(handled).in_scope(|| ());
             if failed {
                 send.fail("queue_full", "full");
                 receive.fail("not-found", "none");
@@ -163,7 +180,7 @@ fn templates(builder: InstrumentationBuilder) -> InstrumentationBuilder {
 }
 
 #[test]
-fn instruments_are_those_of_the_convention_and_two_of_ours() {
+fn instruments_are_those_of_the_convention_and_three_of_ours() {
     let meters = Meters::new();
     let builder = meters.instrumentation_builder();
     everything(&mut Queue::new(builder.build()));
@@ -172,7 +189,8 @@ fn instruments_are_those_of_the_convention_and_two_of_ours() {
         let kind = match metric.data() {
             AggregatedMetrics::U64(MetricData::Sum(sum)) if sum.is_monotonic() => "counter",
             AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
-                let expected = if metric.name() == "otel_messaging.queue_time" { QUEUE_TIMES } else { DURATIONS };
+                let is_ours = metric.name().starts_with("otel_messaging.");
+                let expected = if is_ours { QUEUE_TIMES } else { DURATIONS };
                 histogram.data_points().for_each(|point| assert_eq!(point.bounds().collect::<Vec<_>>(), expected));
                 "histogram"
             }
@@ -193,7 +211,7 @@ fn each_series_has_the_attributes_of_its_metric_and_no_others() {
     let table: BTreeMap<&str, Vec<&str>> = ATTRIBUTES
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|row| row.len() == 7 && row[0] != "attribute")
+        .filter(|row| row.len() == 8 && row[0] != "attribute")
         .map(|row| (row[0], row[1..].to_vec()))
         .collect();
     assert_eq!(table.len(), 13);
@@ -286,6 +304,7 @@ messaging.client.sent.messages [{message}] {orders, messaging.operation.name = "
 messaging.process.duration [s] {error.type = "&str", orders, messaging.operation.name = "process"} 1
 messaging.process.duration [s] {orders, messaging.operation.name = "process"} 1
 otel_messaging.deliveries [{message}] {orders, messaging.operation.name = "ack", otel_messaging.settlement.outcome = "ack"} 1
+otel_messaging.wait_time [s] {orders, messaging.operation.name = "process"} 1
 "#
         .trim_start()
     );

@@ -1,7 +1,11 @@
 //! Several messages at a time.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
+    fmt,
+    future::Future,
+    ops::ControlFlow,
     panic::AssertUnwindSafe,
     pin::pin,
     rc::Rc,
@@ -14,7 +18,11 @@ use std::{
 
 use futures::{FutureExt, Stream, StreamExt, channel::oneshot, future::join, stream};
 use opentelemetry::{SpanId, trace::Tracer};
-use otel_messaging::{MessageExt, MessageStreamExt, adapter::HandingOut, sequential};
+use otel_messaging::{
+    MessageExt, MessageStreamExt,
+    adapter::{AtStreamError, HandingOut, ProcessSpan},
+    sequential,
+};
 use support::{Sdk, attribute as value_of};
 use tokio::task::yield_now;
 
@@ -114,7 +122,7 @@ fn a_stream_s_error_waits_for_the_handlers_and_the_stream_goes_on() {
         let _ = finished.clone().await;
         handled.borrow_mut().push(message.id.clone());
     };
-    let (ended, ()) = block_on(join(left.process_each(10, handle), async {
+    let (ended, ()) = block_on(join((&mut left).process_each(10, handle), async {
         yield_now().await;
         assert_eq!(handled.borrow().len(), 0);
         assert_eq!(queue.borrow().messages.len(), 1, "nothing more is taken after an error");
@@ -134,7 +142,7 @@ fn nothing_is_taken_that_cannot_be_handled_and_a_drop_drops_what_is() {
     let mut stream = messages(&queue);
     let started = Cell::new(0);
     {
-        let mut each = pin!(stream.process_each(2, |message| {
+        let mut each = pin!((&mut stream).process_each(2, |message| {
             started.set(started.get() + 1);
             async move {
                 let _owned = message;
@@ -163,7 +171,7 @@ fn a_panic_is_its_span_s_error_and_the_stream_goes_on() {
         yield_now().await;
         assert_ne!(message.id, "0", "a bug of the handler's");
     };
-    let panics = block_on(AssertUnwindSafe(stream.process_each(1, handle)).catch_unwind());
+    let panics = block_on(AssertUnwindSafe((&mut stream).process_each(1, handle)).catch_unwind());
     assert!(panics.is_err());
     assert_eq!(value_of(&sdk.spans()[3], "error.type").unwrap().as_str(), "panic");
     block_on(stream.process_each(1, handle));
@@ -201,7 +209,7 @@ fn who_stops_to_let_others_have_their_turn_asks_to_be_polled_again() {
     }
     let sdk = Sdk::new();
     let queue = queue(&sdk, 100);
-    let mut stream = messages(&queue);
+    let stream = messages(&queue);
     let mut each = stream.process_each(100, async |_| std::future::pending::<()>().await);
     let mut polls = 0;
     while !queue.borrow().messages.is_empty() {
@@ -212,6 +220,156 @@ fn who_stops_to_let_others_have_their_turn_asks_to_be_polled_again() {
         polls += 1;
     }
     assert!(polls > 1);
+}
+
+/// Not `Unpin`, as what `take_until` makes of a future.
+fn until<S: Stream>(stream: S, stop: impl Future<Output = ()>) -> impl Stream<Item = S::Item> {
+    stream.take_until(async move {
+        stop.await;
+    })
+}
+
+#[test]
+fn a_stream_that_is_stopped_has_its_messages_in_hand_handled_to_their_end() {
+    let sdk = Sdk::new();
+    let queue = queue(&sdk, 5);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (finish, finished) = oneshot::channel::<()>();
+    let finished = finished.shared();
+    let handled = Cell::new(0);
+    let stream = until(messages(&queue).map(Ok::<_, &str>), stopped.map(drop));
+    let each = stream.process_each(2, async |message| {
+        let _ = finished.clone().await;
+        handled.set(handled.get() + 1);
+        message.ack();
+    });
+    let (ended, ()) = block_on(join(each, async {
+        yield_now().await;
+        stop.send(()).unwrap();
+        yield_now().await;
+        assert_eq!(handled.get(), 0);
+        finish.send(()).unwrap();
+    }));
+    assert_eq!((ended, handled.get(), queue.borrow().messages.len()), (Ok(()), 2, 3));
+    assert_eq!(messages_of(&sdk, "ack orders"), ids(2));
+}
+
+#[test]
+fn what_each_handler_gives_is_seen_inside_its_message_s_span() {
+    let sdk = Sdk::new();
+    let queue = queue(&sdk, 3);
+    let tracer = sdk.tracer();
+    let seen = RefCell::new(Vec::new());
+    let each = messages(&queue).process_each(2, async |message| match message.id.as_str() {
+        "1" => Err(std::io::Error::other("declined")),
+        _ => Ok(()),
+    });
+    block_on(each.on_outcome(|outcome| {
+        drop(tracer.start("seen"));
+        seen.borrow_mut().push(outcome.as_ref().err().map(ToString::to_string));
+    }));
+    assert_eq!(*seen.borrow(), [None, Some("declined".to_owned()), None]);
+    assert_eq!(messages_of(&sdk, "seen"), ids(3));
+    assert_eq!(sdk.spans().iter().filter(|span| value_of(span, "error.type").is_some()).count(), 1);
+}
+
+#[test]
+fn what_is_seen_is_seen_of_messages_without_a_span_too() {
+    let queue = Rc::new(RefCell::new(Queue::bare()));
+    queue.borrow_mut().push("0").unwrap();
+    let seen = Cell::new(0);
+    block_on(messages(&queue).process_each(2, async |_| ()).on_outcome(|()| seen.set(seen.get() + 1)));
+    assert_eq!(seen.get(), 1);
+}
+
+/// What the queue's stream may fail with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    EndOfPartition,
+    Forbidden,
+    MissingHeartbeat,
+    Fatal,
+}
+
+/// A message of a client that says what its stream's errors are.
+struct Streamed(Message);
+
+impl MessageExt for Streamed {
+    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
+        self.0.process_span()
+    }
+
+    fn at_stream_error(error: &dyn Any) -> AtStreamError {
+        match error.downcast_ref() {
+            Some(Lost::EndOfPartition) => AtStreamError::Ignore,
+            Some(Lost::Forbidden) => AtStreamError::GoOn("forbidden"),
+            Some(Lost::MissingHeartbeat) => AtStreamError::GoOnUnlessLast("missing_heartbeat"),
+            Some(Lost::Fatal) | None => AtStreamError::End,
+        }
+    }
+}
+
+/// A stream of messages and these errors; `None` is a message.
+fn failing<E: Copy + 'static>(queue: &Shared, items: &[Option<E>]) -> impl Stream<Item = Result<Streamed, E>> + use<E> {
+    let queue = queue.clone();
+    stream::iter(items.to_vec()).map(move |item| match item {
+        None => Ok(Streamed(queue.borrow_mut().pop().unwrap())),
+        Some(error) => Err(error),
+    })
+}
+
+#[cfg(feature = "internal-logs")]
+/// How the loop ends, how many messages it handled, and which errors it warned of.
+fn each_of<E: Copy + fmt::Debug + 'static>(items: &[Option<E>]) -> (Result<(), E>, usize, Vec<String>) {
+    let sdk = Sdk::new();
+    let queue = queue(&sdk, items.len());
+    let handled = Cell::new(0);
+    let mut ended = Ok(());
+    let heard = support::heard(|| {
+        let each = failing(&queue, items).process_each(4, async |_| handled.set(handled.get() + 1));
+        ended = block_on(each);
+    });
+    let kind = |line: &str| Some(line.split_once("error_type=\"")?.1.split_once('"')?.0.to_owned());
+    let warned = heard.lines().filter(|line| line.contains("WARN") && line.contains("messaging.stream.error"));
+    (ended, handled.get(), warned.filter_map(kind).collect())
+}
+
+#[cfg(feature = "internal-logs")]
+#[test]
+fn the_client_says_at_which_errors_of_its_stream_a_loop_goes_on() {
+    use Lost::{EndOfPartition, Fatal, Forbidden, MissingHeartbeat};
+    let warned = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>();
+    let error = Some;
+    assert_eq!(each_of(&[error(EndOfPartition), None, error(EndOfPartition)]), (Ok(()), 1, warned(&[])));
+    assert_eq!(
+        each_of(&[error(Forbidden), None, error(Forbidden), error(MissingHeartbeat), None]),
+        (Ok(()), 2, warned(&["forbidden", "missing_heartbeat"])),
+        "each kind is warned of once"
+    );
+    assert_eq!(each_of(&[None, error(Forbidden)]), (Ok(()), 1, warned(&["forbidden"])));
+    let last = (Err(MissingHeartbeat), 1, warned(&["missing_heartbeat"]));
+    assert_eq!(each_of(&[None, error(MissingHeartbeat)]), last, "the stream ends after it");
+    assert_eq!(each_of(&[error(Fatal), None]), (Err(Fatal), 0, warned(&[])));
+    assert_eq!(each_of(&[None, Some("not the client's"), None]), (Err("not the client's"), 1, warned(&[])));
+}
+
+#[test]
+fn the_application_decides_at_an_error_of_the_stream_where_it_says_so() {
+    use Lost::{Fatal, Forbidden};
+    let sdk = Sdk::new();
+    let queue = queue(&sdk, 3);
+    let items = [Some(Fatal), None, Some(Fatal), None, Some(Forbidden), None];
+    let (handled, met) = (Cell::new(0), RefCell::new(Vec::new()));
+    let heard = support::heard(|| {
+        let each = failing(&queue, &items).process_each(4, async |_| handled.set(handled.get() + 1));
+        let ended = block_on(each.on_stream_error(|error| {
+            met.borrow_mut().push(*error);
+            if *error == Fatal { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        }));
+        assert_eq!(ended, Err(Forbidden));
+    });
+    assert_eq!((handled.get(), met.into_inner()), (2, vec![Fatal, Fatal, Forbidden]));
+    assert!(!heard.contains("messaging.stream.error"), "{heard}");
 }
 
 #[test]
@@ -233,7 +391,7 @@ fn a_stream_that_is_handed_out_works_in_a_sequential_loop() {
     let tracer = sdk.tracer();
     // Somebody else's stream, of which one item is a message each.
     let ticks = stream::iter(0..3);
-    let mut stream = HandingOut::new(ticks, |_| queue.borrow_mut().pop().unwrap());
+    let mut stream = HandingOut::new(queue.borrow().source, ticks, |_| queue.borrow_mut().pop().unwrap());
     assert_eq!(stream.size_hint(), (3, Some(3)));
     block_on(sequential(async {
         while let Some(message) = stream.next().await {

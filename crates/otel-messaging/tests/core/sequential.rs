@@ -129,6 +129,61 @@ fn none_is_current_while_two_are_alive_and_the_last_one_is_again() {
     assert_eq!(parents(&sdk, "none"), [None]);
 }
 
+/// What a handler does with other queues while it has a message in hand.
+fn asks_others(queue: &mut Queue) {
+    assert!(queue.pop_from("nothing here").is_none());
+}
+
+#[test]
+fn a_message_stays_in_hand_while_its_handler_asks_another_queue() {
+    let sdk = Sdk::new();
+    let tracer = sdk.tracer();
+    let (mut orders, mut other) = (queue(&sdk, 2), queue(&sdk, 0));
+    block_on(sequential(async {
+        while let Some(message) = orders.pop() {
+            asks_others(&mut other);
+            drop(tracer.start("after an empty queue"));
+            yield_now().await;
+            other.push("stock").unwrap();
+            let found = other.pop_from("stock").unwrap();
+            drop(tracer.start("with both"));
+            drop(found);
+            drop(tracer.start("after the other message"));
+            drop(message);
+        }
+    }));
+    let mut orders = queue(&sdk, 1);
+    sequential_blocking(|| {
+        let _in_hand = orders.pop();
+        asks_others(&mut other);
+        drop(tracer.start("in the closure form"));
+    });
+    let both = [Some("0".to_owned()), Some("1".to_owned())];
+    assert_eq!(parents(&sdk, "after an empty queue"), both);
+    assert_eq!(parents(&sdk, "with both"), [None, None], "nothing is guessed while two are alive");
+    assert_eq!(parents(&sdk, "after the other message"), both);
+    assert_eq!(parents(&sdk, "in the closure form"), [Some("0".to_owned())]);
+}
+
+#[test]
+fn a_message_is_in_hand_no_more_when_its_own_source_is_asked_even_in_vain() {
+    let sdk = Sdk::new();
+    let tracer = sdk.tracer();
+    let mut queue = queue(&sdk, 2);
+    block_on(sequential(async {
+        let kept = queue.pop().unwrap();
+        let second = queue.pop().unwrap();
+        drop(second);
+        drop(tracer.start("its source gave another"));
+        assert!(queue.pop().is_none());
+        yield_now().await;
+        drop(tracer.start("its source gave none"));
+        drop(kept);
+    }));
+    assert_eq!(parents(&sdk, "its source gave another"), [None]);
+    assert_eq!(parents(&sdk, "its source gave none"), [None]);
+}
+
 #[test]
 fn a_message_that_moved_to_another_thread_is_let_go_there() {
     let sdk = Sdk::new();

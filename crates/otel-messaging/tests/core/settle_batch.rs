@@ -14,7 +14,7 @@ use crate::queue::{ACK, PROCESS, Queue};
 fn hand_out(queue: &Queue) -> Arc<ProcessSpan> {
     let call = queue.telemetry.call().unwrap();
     let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-    queue.telemetry.hand_out(call, operation, Arrival::new(None).awaits_settlement(true), |_| ())
+    queue.telemetry.hand_out(call, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
 }
 
 fn settle(queue: &Queue, messages: Vec<(Option<SpanContext>, Attributes)>) {

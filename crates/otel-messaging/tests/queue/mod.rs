@@ -10,7 +10,7 @@ use otel_messaging::{
     Instrumentation, MessageExt,
     adapter::{
         Arrival, Attributes, Batch, ClientSpan, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles,
-        Telemetry, scope, waiting,
+        SourceId, Telemetry, scope, waiting,
     },
     semconv::attribute,
 };
@@ -59,6 +59,7 @@ impl Headers for HeaderMap {
 
 pub(crate) struct Queue {
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) source: SourceId,
     pub(crate) messages: VecDeque<(HeaderMap, String)>,
     pub(crate) capacity: usize,
 }
@@ -80,7 +81,7 @@ impl MessageExt for Message {
 impl Queue {
     pub(crate) fn bare() -> Self {
         let telemetry = Arc::new(Telemetry::new(scope("queue-adapter", "1.2.3"), "queue"));
-        Self { telemetry, messages: VecDeque::new(), capacity: 1_000 }
+        Self { telemetry, source: SourceId::new(), messages: VecDeque::new(), capacity: 1_000 }
     }
 
     pub(crate) fn new(instrumentation: Instrumentation) -> Self {
@@ -144,7 +145,7 @@ impl Queue {
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-            self.telemetry.hand_out(call, operation, Arrival::new(Some(&headers)), |attributes| {
+            self.telemetry.hand_out(call, operation, Arrival::new(self.source, Some(&headers)), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_owned());
             })
         });
@@ -157,11 +158,12 @@ impl Queue {
         destination: &str,
         past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>,
     ) -> Option<Message> {
-        waiting();
+        let source = self.source.named(destination);
+        waiting(source);
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));
-            self.telemetry.hand_out(call, operation, past(Arrival::new(Some(&headers))), |attributes| {
+            self.telemetry.hand_out(call, operation, past(Arrival::new(source, Some(&headers))), |attributes| {
                 attributes.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
             })
         });

@@ -8,7 +8,7 @@ use std::{
 
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, waiting},
+    adapter::{Call, SourceId, waiting},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -64,7 +64,8 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// brings a message has where receive spans are asked for; one that finds nothing, and the end of a partition, have
     /// none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        poll(self.kafka(), timeout.into(), |timeout| self.0.poll(timeout))
+        let kafka = self.kafka();
+        poll(kafka, kafka.source, timeout.into(), |timeout| self.0.poll(timeout))
     }
 
     /// An iterator over the messages, which waits for them.
@@ -77,7 +78,8 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     pub fn split_partition_queue(self: &Arc<Self>, topic: &str, partition: i32) -> Option<PartitionQueue<C>> {
         let context = self.0.context().clone();
         let consumer = cast::raw_base_consumer(self.clone());
-        consumer.split_partition_queue(topic, partition).map(|raw| PartitionQueue { raw, context })
+        let source = SourceId::new();
+        consumer.split_partition_queue(topic, partition).map(|raw| PartitionQueue { raw, context, source })
     }
 
     /// Closes the queue of the consumer; see `rdkafka::consumer::BaseConsumer::close_queue`.
@@ -112,22 +114,23 @@ type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
 #[inline]
 fn poll<'a>(
     kafka: &Kafka,
+    source: SourceId,
     timeout: Timeout,
     poll: impl Fn(Timeout) -> Polled<'a>,
 ) -> Option<KafkaResult<BorrowedMessage<'a>>> {
     const AT_ONCE: Timeout = Timeout::After(Duration::ZERO);
-    waiting();
+    waiting(source);
     let Some(call) = kafka.call() else {
-        return poll(timeout).map(|result| hand_out(kafka, kafka.call(), None, result));
+        return poll(timeout).map(|result| hand_out(kafka, source, kafka.call(), None, result));
     };
     let since = Some(call.at());
     let before = callbacks();
     match poll(AT_ONCE) {
-        Some(result) => Some(hand_out(kafka, Some(call), since, result)),
+        Some(result) => Some(hand_out(kafka, source, Some(call), since, result)),
         None if timeout == AT_ONCE => None,
         // rdkafka's poll ends, unless it is without end, so that the application can see to what it was called back for.
         None if timeout != Timeout::Never && callbacks() != before => None,
-        None => poll(timeout).map(|result| hand_out(kafka, kafka.call(), since, result)),
+        None => poll(timeout).map(|result| hand_out(kafka, source, kafka.call(), since, result)),
     }
 }
 
@@ -135,13 +138,14 @@ fn poll<'a>(
 #[inline]
 pub(super) fn hand_out<'a>(
     kafka: &Kafka,
+    source: SourceId,
     now: Option<Call>,
     since: Option<SystemTime>,
     result: KafkaResult<raw_message::BorrowedMessage<'a>>,
 ) -> KafkaResult<BorrowedMessage<'a>> {
     match result {
         Ok(message) => {
-            let process = now.map(|now| kafka.hand_out(now, &message, since));
+            let process = now.map(|now| kafka.hand_out(now, source, &message, since));
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {
@@ -210,6 +214,7 @@ impl<'a, C: ConsumerContext> IntoIterator for &'a BaseConsumer<C> {
 pub struct PartitionQueue<C: ConsumerContext> {
     raw: raw::PartitionQueue<Traced<C>>,
     context: Arc<Traced<C>>,
+    source: SourceId,
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
@@ -225,7 +230,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        poll(self.context.kafka(), timeout.into(), |timeout| self.raw.poll(timeout))
+        poll(self.context.kafka(), self.source, timeout.into(), |timeout| self.raw.poll(timeout))
     }
 
     /// Sets a callback for when the queue becomes nonempty.
@@ -260,7 +265,7 @@ mod tests {
         let provider = SdkTracerProvider::default();
         context.kafka().instrument(Instrumentation::builder().tracer_provider(provider).build());
         let asked = RefCell::new(Vec::new());
-        let found = poll(context.kafka(), timeout, |timeout| {
+        let found = poll(context.kafka(), context.kafka().source, timeout, |timeout| {
             asked.borrow_mut().push(timeout);
             meanwhile(&context);
             None

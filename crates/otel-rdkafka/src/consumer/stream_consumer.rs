@@ -12,7 +12,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, waiting},
+    adapter::{Call, SourceId, waiting},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -37,13 +37,14 @@ use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
 pub struct MessageStream<'a, C: ConsumerContext> {
     raw: raw::MessageStream<'a, Traced<C>>,
     context: &'a Traced<C>,
+    source: SourceId,
     /// When the wait for the next item began.
     since: Option<SystemTime>,
 }
 
 impl<'a, C: ConsumerContext> MessageStream<'a, C> {
-    fn new(raw: raw::MessageStream<'a, Traced<C>>, context: &'a Traced<C>) -> Self {
-        Self { raw, context, since: None }
+    fn new(raw: raw::MessageStream<'a, Traced<C>>, context: &'a Traced<C>, source: SourceId) -> Self {
+        Self { raw, context, source, since: None }
     }
 
     /// The raw stream, whose messages have no spans.
@@ -61,7 +62,7 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
     type Item = KafkaResult<BorrowedMessage<'a>>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        waiting();
+        waiting(self.source);
         let kafka = self.context.kafka();
         // This never waits, so what is true when it is called is true when it hands out.
         let call = kafka.call();
@@ -70,7 +71,8 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
             self.since = since;
             return Poll::Pending;
         };
-        Poll::Ready(item.map(|result| hand_out(kafka, call, since, result)))
+        let source = self.source;
+        Poll::Ready(item.map(|result| hand_out(kafka, source, call, since, result)))
     }
 }
 
@@ -120,7 +122,7 @@ where
 {
     /// A stream of the messages; see `rdkafka::consumer::StreamConsumer::stream`.
     pub fn stream(&self) -> MessageStream<'_, C> {
-        MessageStream::new(self.0.stream(), self.0.client().context())
+        MessageStream::new(self.0.stream(), self.0.client().context(), self.kafka().source)
     }
 
     /// Receives the next message; see `rdkafka::consumer::StreamConsumer::recv`.
@@ -141,7 +143,8 @@ where
     pub fn split_partition_queue(self: &Arc<Self>, topic: &str, partition: i32) -> Option<StreamPartitionQueue<C, R>> {
         let context = self.0.client().context().clone();
         let consumer = cast::raw_stream_consumer(self.clone());
-        consumer.split_partition_queue(topic, partition).map(|raw| StreamPartitionQueue { raw, context })
+        let source = SourceId::new();
+        consumer.split_partition_queue(topic, partition).map(|raw| StreamPartitionQueue { raw, context, source })
     }
 }
 
@@ -181,6 +184,7 @@ impl<C: ConsumerContext, R> fmt::Debug for StreamConsumer<C, R> {
 pub struct StreamPartitionQueue<C: ConsumerContext, R = DefaultRuntime> {
     raw: raw::StreamPartitionQueue<Traced<C>, R>,
     context: Arc<Traced<C>>,
+    source: SourceId,
 }
 
 impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
@@ -196,7 +200,7 @@ impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
 
     /// A stream of the partition's messages.
     pub fn stream(&self) -> MessageStream<'_, C> {
-        MessageStream::new(self.raw.stream(), &self.context)
+        MessageStream::new(self.raw.stream(), &self.context, self.source)
     }
 
     /// Receives the next message of the partition; see [`StreamConsumer::recv`].

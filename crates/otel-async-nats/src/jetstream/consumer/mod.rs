@@ -11,7 +11,10 @@ use std::{
 };
 
 use async_nats::datetime::DateTime;
-use otel_messaging::{Instrumentation, adapter::Call};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{Call, SourceId},
+};
 
 use crate::{
     Client,
@@ -139,7 +142,7 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new(client: Arc<Client>, consumer: &Info) -> Self {
-        let Info { stream_name, config, created, .. } = consumer;
+        let Info { stream_name, name, config, created, .. } = consumer;
         let pulled = config.deliver_subject.is_none();
         let description = Description {
             subject: filter(config).map(Arc::from),
@@ -149,13 +152,18 @@ impl Feed {
             pulled,
         };
         Self {
-            source: Arc::new(Source::new(client.telemetry().clone(), description)),
+            source: Arc::new(Source::of_consumer(client.telemetry().clone(), name, description)),
             client,
             pulled,
             // Of all up to one that is acknowledged, the earlier ones are settled without a word.
             awaits_settlement: config.ack_policy == AckPolicy::Explicit,
             began: (config.deliver_policy != DeliverPolicy::New).then_some(*created),
         }
+    }
+
+    /// The consumer, as the source of messages.
+    pub(crate) fn source(&self) -> SourceId {
+        self.source.id()
     }
 
     /// Hands messages out, and settles them, as this instrumentation says.
@@ -213,9 +221,7 @@ impl Feed {
             }
             Err(error) => {
                 // A failure is told of whoever else wants to know.
-                if self.pulled
-                    && let Some(call) = self.polled(asked)
-                {
+                if let Some(call) = self.polled(asked) {
                     let span = self.source.polled_in_vain(self.client.get_ref(), call);
                     span.fail(error.error_type(), &error);
                 }
@@ -265,7 +271,7 @@ macro_rules! messages {
             type Item = Result<Message, $error>;
 
             fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-                otel_messaging::adapter::waiting();
+                otel_messaging::adapter::waiting(self.feed.source());
                 let this = &mut *self;
                 this.feed.asks(&mut this.asked);
                 let next = Pin::new(&mut this.inner).poll_next(cx);

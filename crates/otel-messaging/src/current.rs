@@ -1,0 +1,96 @@
+//! What is current for the handler of a message, and whose span that is.
+
+use std::time::SystemTime;
+
+use crate::live::end;
+use opentelemetry::{
+    Context,
+    baggage::{Baggage, BaggageExt, KeyValueMetadata},
+    global::BoxedSpan,
+    trace::{Span, SpanContext, SpanRef, TraceContextExt},
+};
+
+/// What is current for a handler, and whose the span in it is.
+pub(crate) struct Current {
+    pub(crate) context: Context,
+    pub(crate) span: Whose,
+    /// When the span began, or would have.
+    pub(crate) began: SystemTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// This message's, or this batch's.
+    Own,
+    /// The same, but nobody records it: it has ended, and is only handed on.
+    Unrecorded,
+    /// That of the batch which the message belongs to.
+    Batch,
+    /// There is none: what is in the context was there before.
+    Nobodys,
+}
+
+impl Current {
+    /// With a span that has just begun, on top of a context. One that nobody records ends at once: all that is left of it to
+    /// anybody is which one it is.
+    #[inline]
+    pub(crate) fn of(mut span: BoxedSpan, base: &Context, began: SystemTime) -> Self {
+        if span.is_recording() {
+            return Self { context: base.with_span(span), span: Whose::Own, began };
+        }
+        // Copied first, since what is moved the moment it was written is waited for.
+        let which = span.span_context().clone();
+        end(&mut span, None);
+        Self { context: base.with_remote_span_context(which), span: Whose::Unrecorded, began }
+    }
+
+    /// The span, where it is this one's to change and somebody sees it.
+    #[inline]
+    pub(crate) fn recorded(&self) -> Option<SpanRef<'_>> {
+        (self.span == Whose::Own).then(|| self.context.span())
+    }
+
+    /// Which span it is, if there is one.
+    #[inline]
+    pub(crate) fn which(&self) -> Option<SpanContext> {
+        (self.span != Whose::Nobodys).then(|| self.context.span().span_context().clone())
+    }
+
+    /// The context to attach for a handler that is called inside `outer`.
+    ///
+    /// A message without a span of its own names the span that was active at its hand-out. Where that very span is still
+    /// current, the handler works in the span itself and not in a context that only names it.
+    #[inline]
+    pub(crate) fn inside(&self, outer: impl FnOnce() -> Context) -> Context {
+        match self.span {
+            Whose::Own | Whose::Unrecorded | Whose::Batch => self.context.clone(),
+            Whose::Nobodys => {
+                let outer = outer();
+                let is_same = outer.span().span_context() == self.context.span().span_context();
+                if is_same { with_baggage(&outer, self.context.baggage()) } else { self.context.clone() }
+            }
+        }
+    }
+
+    pub(crate) fn share(&self) -> Self {
+        Self { context: self.context.clone(), ..*self }
+    }
+}
+
+/// A context with other baggage.
+pub(crate) fn with_baggage(context: &Context, baggage: &Baggage) -> Context {
+    if baggage.is_empty() && context.baggage().is_empty() {
+        return context.clone();
+    }
+    let entries = baggage
+        .iter()
+        .map(|(key, (value, metadata))| KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone()));
+    context.with_baggage(entries)
+}
+
+/// The same context, with the name of its span in place of the span. A span ends when its last handle is dropped, and what
+/// is kept for longer than a call must not be one of them.
+pub(crate) fn naming_its_span(context: &Context) -> Context {
+    let span = context.span().span_context().clone();
+    if span.is_valid() { context.with_remote_span_context(span) } else { context.clone() }
+}

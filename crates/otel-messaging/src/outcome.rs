@@ -1,0 +1,102 @@
+//! Whether a handler has failed, and how its error is called.
+
+use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData, ops::ControlFlow};
+
+use crate::{process_span::ProcessSpan, shield::shield};
+
+/// What a handler may return: nothing, or a result whose error is recorded on the process span.
+///
+/// An error is called by its type's name, unless [`error_type`](crate::InstrumentationBuilder::error_type) names it. An
+/// `Option`, a `bool` and a [`ControlFlow`] are no failures, whatever their value. For any other output, and for an error
+/// type that stands for many errors (`anyhow::Error`, `Box<dyn Error>`), there is
+/// [`process_with`](crate::MessageExt::process_with).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whether the handler has failed",
+    note = "a handler returns `()`, `Option`, `bool`, `ControlFlow`, or a `Result` whose error implements `Display`",
+    note = "map the error, as by `.map_err(|(error, _)| error)` after a Kafka `send`, or use the form of the method that \
+            takes a function: `process_with`, `in_scope_with`, `process_each_with`, `process_batch_with`"
+)]
+pub trait Outcome {
+    /// The error's type name and the error, if there is one.
+    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)>;
+}
+
+impl Outcome for () {
+    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
+        None
+    }
+}
+
+impl Outcome for bool {
+    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
+        None
+    }
+}
+
+impl<T> Outcome for Option<T> {
+    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
+        None
+    }
+}
+
+impl<B, C> Outcome for ControlFlow<B, C> {
+    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
+        None
+    }
+}
+
+impl<T, E: fmt::Display> Outcome for Result<T, E> {
+    fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
+        self.as_ref().err().map(|error| (type_name::<E>(), error as &dyn fmt::Display))
+    }
+}
+
+/// How the error in a handler's output is found; the process span ends with it.
+pub trait FindError<T> {
+    /// Ends the span as the output says.
+    fn end(&mut self, span: &ProcessSpan, output: &T);
+}
+
+/// The error that the output itself tells of: see [`Outcome`].
+#[derive(Debug, Clone, Copy)]
+pub struct ReturnedError;
+
+impl<T: Outcome> FindError<T> for ReturnedError {
+    fn end(&mut self, span: &ProcessSpan, output: &T) {
+        match output.error() {
+            Some((type_name, error)) => span.fail_by(type_name, error),
+            None => span.end(),
+        }
+    }
+}
+
+/// The error that a function of the application's finds: see [`process_with`](crate::MessageExt::process_with).
+pub struct ErrorBy<E, D> {
+    find: E,
+    described: PhantomData<fn() -> D>,
+}
+
+impl<E, D> ErrorBy<E, D> {
+    pub(crate) fn new(find: E) -> Self {
+        Self { find, described: PhantomData }
+    }
+}
+
+impl<T, E, D> FindError<T> for ErrorBy<E, D>
+where
+    E: FnMut(&T) -> Option<(Cow<'static, str>, D)>,
+    D: fmt::Display,
+{
+    fn end(&mut self, span: &ProcessSpan, output: &T) {
+        match shield(|| (self.find)(output)).flatten() {
+            Some((error_type, error)) => span.fail(error_type, error),
+            None => span.end(),
+        }
+    }
+}
+
+impl<E, D> fmt::Debug for ErrorBy<E, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErrorBy").finish_non_exhaustive()
+    }
+}

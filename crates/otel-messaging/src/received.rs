@@ -1,0 +1,128 @@
+//! What a stream of messages gives: messages and errors, and what a loop over it does at an error.
+
+use std::{convert::Infallible, fmt, ops::ControlFlow};
+
+use opentelemetry::otel_warn;
+
+use crate::{message_ext::MessageExt, shield::shield};
+
+/// An item of a stream of messages: a message, or a result with one.
+pub trait Received {
+    /// The message.
+    type Message: MessageExt;
+    /// The stream's error; none where it gives messages alone.
+    type Error;
+    /// What a loop over the stream ends with: `()` where nothing fails, else `Result<(), E>`.
+    type End;
+
+    /// The message.
+    ///
+    /// # Errors
+    ///
+    /// The stream's own.
+    fn received(self) -> Result<Self::Message, Self::Error>;
+
+    /// What the client says of an error of its stream.
+    fn at_error(error: &Self::Error) -> AtStreamError;
+
+    /// The end of a loop, because of this error if there is one.
+    fn end(error: Option<Self::Error>) -> Self::End;
+}
+
+impl<M: MessageExt> Received for M {
+    type Message = M;
+    type Error = Infallible;
+    type End = ();
+
+    fn received(self) -> Result<M, Infallible> {
+        Ok(self)
+    }
+
+    fn at_error(error: &Infallible) -> AtStreamError {
+        match *error {}
+    }
+
+    fn end(_: Option<Infallible>) {}
+}
+
+impl<M: MessageExt, E: 'static> Received for Result<M, E> {
+    type Message = M;
+    type Error = E;
+    type End = Result<(), E>;
+
+    fn received(self) -> Self {
+        self
+    }
+
+    fn at_error(error: &E) -> AtStreamError {
+        M::at_stream_error(error)
+    }
+
+    fn end(error: Option<E>) -> Result<(), E> {
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// For adapters: what a loop over a stream of messages does at an error of the stream, unless the application says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtStreamError {
+    /// It ends, and the error is its output.
+    End,
+    /// It goes on. The first error of this `error.type` is warned of.
+    GoOn(&'static str),
+    /// The same, unless the stream ends before it gives another message: then the error is the output.
+    GoOnUnlessLast(&'static str),
+    /// It goes on: nothing has failed.
+    Ignore,
+}
+
+/// Who decides what happens at an error of a stream.
+pub trait OnStreamError<I: Received> {
+    /// Decides.
+    fn at(&mut self, error: &I::Error) -> AtStreamError;
+}
+
+/// Its client: see [`process_each`](crate::MessageStreamExt::process_each).
+#[derive(Debug, Default)]
+pub struct ByClient {
+    warned: Vec<&'static str>,
+}
+
+impl<I: Received> OnStreamError<I> for ByClient {
+    fn at(&mut self, error: &I::Error) -> AtStreamError {
+        let rule = I::at_error(error);
+        if let AtStreamError::GoOn(error_type) | AtStreamError::GoOnUnlessLast(error_type) = rule
+            && !self.warned.contains(&error_type)
+        {
+            self.warned.push(error_type);
+            shield(|| {
+                otel_warn!(
+                    name: "messaging.stream.error",
+                    error_type = error_type,
+                    message = "process_each goes on after an error of its stream, whose span says more; the next ones of this \
+                        kind are not warned of. Use on_stream_error to decide otherwise."
+                );
+            });
+        }
+        rule
+    }
+}
+
+/// A function of the application's: see [`ProcessEach::on_stream_error`](crate::ProcessEach::on_stream_error).
+pub struct AskedFor<C>(pub(crate) C);
+
+impl<I: Received, C: FnMut(&I::Error) -> ControlFlow<()>> OnStreamError<I> for AskedFor<C> {
+    fn at(&mut self, error: &I::Error) -> AtStreamError {
+        match (self.0)(error) {
+            ControlFlow::Continue(()) => AtStreamError::Ignore,
+            ControlFlow::Break(()) => AtStreamError::End,
+        }
+    }
+}
+
+impl<C> fmt::Debug for AskedFor<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskedFor").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! Which consumer a message came from.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// For adapters: the identity of what hands messages out, such as a consumer or a subscription.
+///
+/// [`sequential`](crate::sequential) has to know it: a message stays in hand while the loop asks another source, and no
+/// longer when it asks the same one. What a client calls a stream, a fetch or a clone of one consumer is the same source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceId(u64);
+
+impl SourceId {
+    /// One that differs from all others.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The source of this name that belongs to this one, as a queue that is asked through a channel. The same name gives the
+    /// same source.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (self.0, name).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SourceId;
+
+    #[test]
+    fn a_source_is_known_by_where_it_belongs_and_by_its_name() {
+        let (one, other) = (SourceId::new(), SourceId::new());
+        assert_ne!(one, other);
+        assert_eq!(one.named("orders"), one.named("orders"));
+        assert_ne!(one.named("orders"), one.named("refunds"));
+        assert_ne!(one.named("orders"), other.named("orders"));
+        assert_ne!(one.named(""), one);
+    }
+}

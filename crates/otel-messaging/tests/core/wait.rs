@@ -1,0 +1,230 @@
+//! How long a message waits for its handler: no part of its process span.
+
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use futures::stream;
+use opentelemetry::{
+    Context, KeyValue, TraceId, Value,
+    trace::{Link, SpanKind, TraceState},
+};
+use opentelemetry_sdk::{
+    metrics::data::{AggregatedMetrics, HistogramDataPoint, MetricData},
+    trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData},
+};
+use otel_messaging::{
+    MessageExt, MessageStreamExt, process_batch,
+    semconv::{metric, ours},
+    sequential_blocking,
+};
+use support::Sdk;
+
+use crate::{
+    block_on,
+    queue::{Message, Queue},
+};
+
+/// Longer than what a span tells.
+const WAIT: Duration = Duration::from_millis(20);
+
+fn popped(sdk: &Sdk, messages: usize) -> (Queue, Vec<Message>) {
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    (0..messages).for_each(|id| queue.push(&id.to_string()).unwrap());
+    let messages = (0..messages).map(|_| queue.pop().unwrap()).collect();
+    (queue, messages)
+}
+
+fn waited(attributes: &[KeyValue]) -> Option<f64> {
+    match attributes.iter().find(|one| one.key.as_str() == ours::WAIT_TIME)?.value {
+        Value::F64(seconds) => Some(seconds),
+        ref other => panic!("{other:?} is no number"),
+    }
+}
+
+fn waits(sdk: &Sdk) -> (u64, f64) {
+    measured(sdk, ours::WAIT_TIME)
+}
+
+fn process(sdk: &Sdk) -> Vec<SpanData> {
+    sdk.spans().into_iter().filter(|span| span.name == "process orders").collect()
+}
+
+/// How often something was measured, and the sum.
+fn measured(sdk: &Sdk, name: &str) -> (u64, f64) {
+    let metrics = sdk.metrics();
+    let mut measured = (0, 0.0);
+    for metric in metrics.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics()) {
+        let AggregatedMetrics::F64(MetricData::Histogram(histogram)) = metric.data() else { continue };
+        if metric.name() == name {
+            let sum = |of: &HistogramDataPoint<f64>| (of.count(), of.sum());
+            for (count, seconds) in histogram.data_points().map(sum) {
+                measured = (measured.0 + count, measured.1 + seconds);
+            }
+        }
+    }
+    measured
+}
+
+#[test]
+fn the_span_and_its_measurement_begin_with_the_handler_and_say_how_long_the_message_waited() {
+    let handlers: [fn(&Message); 2] =
+        [|message| block_on(message.process(async {})), |message| message.in_scope(|| ())];
+    for handle in handlers {
+        let sdk = Sdk::new();
+        let before = SystemTime::now();
+        let (_queue, messages) = popped(&sdk, 1);
+        let handed_out = SystemTime::now();
+        thread::sleep(WAIT);
+        let started = SystemTime::now();
+        handle(&messages[0]);
+        let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+        assert!(span.start_time >= started, "it begins with the handler");
+        let wait = waited(&span.attributes).expect("it waited");
+        let (shortest, longest) = (started.duration_since(handed_out), span.start_time.duration_since(before));
+        assert!(wait >= shortest.unwrap().as_secs_f64() && wait <= longest.unwrap().as_secs_f64(), "{wait}");
+        assert_eq!(measured(&sdk, ours::WAIT_TIME), (1, wait));
+        let took = span.end_time.duration_since(span.start_time).unwrap().as_secs_f64();
+        assert_eq!(measured(&sdk, metric::PROCESS_DURATION), (1, took), "the measurement begins with the handler too");
+    }
+}
+
+#[test]
+fn a_second_handler_changes_nothing() {
+    let sdk = Sdk::new();
+    let (_queue, messages) = popped(&sdk, 1);
+    messages[0].in_scope(|| ());
+    let first = process(&sdk);
+    thread::sleep(WAIT);
+    messages[0].in_scope(|| ());
+    assert_eq!(waits(&sdk).0, 1);
+    assert_eq!(process(&sdk).len(), 1);
+    assert_eq!(process(&sdk)[0].start_time, first[0].start_time);
+}
+
+#[test]
+fn a_wait_of_less_than_a_millisecond_is_measured_and_not_on_the_span() {
+    // A busy machine may make it longer: then the span tells.
+    let sdk = Sdk::new();
+    let (_queue, messages) = popped(&sdk, 50);
+    messages.iter().for_each(|message| message.in_scope(|| ()));
+    let told = process(&sdk).iter().filter_map(|span| waited(&span.attributes)).collect::<Vec<_>>();
+    assert!(told.iter().all(|wait| *wait >= 0.001), "{told:?}");
+    assert_eq!(waits(&sdk).0, 50);
+    let longer = waits(&sdk).1;
+    assert!(longer >= told.iter().sum(), "{longer} s in all, of which the spans tell {told:?}");
+}
+
+#[test]
+fn where_the_stream_calls_the_handler_the_hand_out_is_its_start() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    (0..3).for_each(|id| queue.push(&id.to_string()).unwrap());
+    let messages = stream::poll_fn(|_| queue.pop().into());
+    block_on(messages.process_each(2, async |_| tokio::task::yield_now().await));
+    assert_eq!(process(&sdk).len(), 3);
+    assert!(process(&sdk).iter().all(|span| waited(&span.attributes).is_none()));
+    assert_eq!(waits(&sdk).0, 0);
+}
+
+#[test]
+fn a_span_that_something_needed_before_begins_with_the_hand_out() {
+    let needs: [fn(&mut Queue) -> Message; 3] = [
+        |queue| {
+            let message = queue.pop().unwrap();
+            let _given_away = message.otel_context();
+            message
+        },
+        |queue| {
+            let message = queue.pop().unwrap();
+            message.ack();
+            message
+        },
+        |queue| sequential_blocking(|| queue.pop().unwrap()),
+    ];
+    for need in needs {
+        let sdk = Sdk::new();
+        let mut queue = Queue::new(sdk.all_signals_builder().build());
+        queue.push("1").unwrap();
+        let message = need(&mut queue);
+        let handed_out = SystemTime::now();
+        thread::sleep(WAIT);
+        message.in_scope(|| ());
+        let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+        assert!(span.start_time <= handed_out);
+        assert_eq!((waited(&span.attributes), waits(&sdk).0), (None, 0));
+    }
+}
+
+#[test]
+fn a_message_that_nobody_handles_begins_with_the_hand_out() {
+    let sdk = Sdk::new();
+    let (_queue, messages) = popped(&sdk, 1);
+    let handed_out = SystemTime::now();
+    thread::sleep(WAIT);
+    drop(messages);
+    let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+    assert!(span.start_time <= handed_out && span.end_time >= handed_out + WAIT);
+    assert_eq!((waited(&span.attributes), waits(&sdk).0), (None, 0));
+}
+
+#[test]
+fn each_message_of_a_batch_says_on_its_link_how_long_it_waited() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    (0..2).for_each(|id| queue.push(&id.to_string()).unwrap());
+    let mut messages = vec![queue.pop().unwrap()];
+    thread::sleep(WAIT);
+    messages.push(queue.pop().unwrap());
+    thread::sleep(WAIT);
+    block_on(process_batch(&messages, async {}));
+    let [batch] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+    assert_eq!(waited(&batch.attributes), None, "they are the messages' own");
+    let told: Vec<_> = batch.links.iter().map(|link| waited(&link.attributes).unwrap()).collect();
+    assert!(told[0] >= 2.0 * WAIT.as_secs_f64() && told[1] >= WAIT.as_secs_f64() && told[0] > told[1], "{told:?}");
+    let (count, seconds) = waits(&sdk);
+    assert_eq!(count, 2);
+    assert!((seconds - told.iter().sum::<f64>()).abs() < 1e-9, "{seconds}");
+}
+
+/// Notes how long the messages waited whose spans it is asked about, and takes none.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<Mutex<Vec<f64>>>);
+
+impl ShouldSample for Asked {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        _: &str,
+        _: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let links = links.iter().flat_map(|link| waited(&link.attributes));
+        self.0.lock().unwrap().extend(waited(attributes).into_iter().chain(links));
+        SamplingResult { decision: SamplingDecision::Drop, attributes: Vec::new(), trace_state: TraceState::NONE }
+    }
+}
+
+#[test]
+fn samplers_see_the_wait_and_what_they_drop_is_measured() {
+    let asked = Asked::default();
+    let sdk = Sdk::with_sampler(asked.clone());
+    let (_queue, messages) = popped(&sdk, 3);
+    thread::sleep(WAIT);
+    messages[0].in_scope(|| ());
+    block_on(process_batch(&messages[1..], async {}));
+    let seen = asked.0.lock().unwrap().clone();
+    assert_eq!(seen.len(), 3, "one on a span, two on links: {seen:?}");
+    assert_eq!(waits(&sdk).0, 3);
+    assert!(sdk.spans().is_empty());
+    // Without any tracer too.
+    let out = Sdk::with_sampler(Sampler::AlwaysOff);
+    let mut queue = Queue::new(out.all_signals_builder().without_spans().build());
+    queue.push("1").unwrap();
+    queue.pop().unwrap().in_scope(|| ());
+    assert_eq!(waits(&out).0, 1);
+}
