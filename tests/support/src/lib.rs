@@ -31,7 +31,11 @@ mod counting;
 mod heard;
 mod signals;
 
-pub use crate::{cargo::cargo, counting::Counting, heard::heard};
+pub use crate::{
+    cargo::cargo,
+    counting::Counting,
+    heard::{Heard, heard},
+};
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);

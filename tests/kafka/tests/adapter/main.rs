@@ -1,6 +1,7 @@
 //! What otel-rdkafka promises, on a real Apache Kafka.
 
 mod again;
+mod ambient;
 mod api;
 mod broker;
 mod cancellation;
@@ -9,6 +10,7 @@ mod faults;
 mod hostile_headers;
 mod loops;
 mod measured;
+mod outcome;
 mod policy;
 mod receive;
 mod send;
@@ -16,4 +18,5 @@ mod sequential;
 mod series;
 mod settle;
 mod users_code;
+mod wait;
 mod ways;

@@ -70,6 +70,7 @@ messaging.client.sent.messages [{message}] {name = "send"} 1
 messaging.process.duration [s] {name = "process"} 1
 otel_messaging.deliveries [{message}] {name = "commit", otel_messaging.settlement.outcome = "commit"} 1
 otel_messaging.queue_time [s] {name = "poll", otel_messaging.clock = "create_time"} 1
+otel_messaging.wait_time [s] {name = "process"} 1
 "#;
 
 #[tokio::test]
@@ -105,6 +106,7 @@ async fn metrics_tell_the_partition_where_they_are_asked_to() {
             "messaging.client.operation.duration",
             "messaging.client.sent.messages",
             "messaging.process.duration",
+            "otel_messaging.wait_time",
         ];
         assert_eq!(told, expected);
     }

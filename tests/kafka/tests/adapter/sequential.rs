@@ -4,14 +4,16 @@ use std::{
     cell::Cell,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, future::join3};
+use futures::{FutureExt, StreamExt, future::join3};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
 use otel_rdkafka::{
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext, StreamConsumer},
     message::BorrowedMessage,
     otel::{MessageExt, sequential, sequential_blocking},
@@ -55,6 +57,12 @@ fn base_consumer(test: &Test) -> BaseConsumer {
     consumer.with_instrumentation(test.sdk.instrumentation())
 }
 
+fn stream_consumer(test: &Test) -> StreamConsumer {
+    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
+    consumer.subscribe(&[&test.topic]).unwrap();
+    consumer.with_instrumentation(test.sdk.instrumentation())
+}
+
 fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
     let mut message = None;
     eventually("a message", || {
@@ -76,7 +84,7 @@ impl AsyncRuntime for Smol {
     }
 
     fn delay_for(duration: Duration) -> Self::Delay {
-        smol::Timer::after(duration).map(drop)
+        FutureExt::map(smol::Timer::after(duration), drop)
     }
 }
 
@@ -237,4 +245,86 @@ async fn a_loop_that_is_cancelled_ends_its_message_and_the_next_one_is_not_lost(
     assert_eq!(current(), SpanId::INVALID, "it left its loop");
     drop(second);
     assert_eq!(sdk.spans().len(), 4);
+}
+
+#[tokio::test]
+async fn a_message_stays_in_hand_while_its_handler_asks_another_consumer() {
+    let sdk = Sdk::new();
+    let (from, to, empty) = (full(&sdk, 2), Test::with_sdk(sdk.clone()), Test::with_sdk(sdk.clone()));
+    let (producer, polled) = (producer(&to), base_consumer(&empty));
+    let consumer = stream_consumer(&from);
+    let other = stream_consumer(&empty);
+    sequential(async {
+        for _ in 0..2 {
+            let message = timeout(support::DEADLINE, consumer.recv()).await.unwrap().unwrap();
+            let in_hand = id_of(&message);
+            timeout(Duration::from_millis(20), other.recv()).await.unwrap_err();
+            assert_eq!(current(), in_hand, "a wait has timed out");
+            tokio::select! {
+                biased;
+                _ = other.recv() => unreachable!("nothing is there"),
+                () = tokio::task::yield_now() => (),
+            }
+            assert_eq!(current(), in_hand, "a wait has lost");
+            assert!(polled.poll(Duration::ZERO).is_none());
+            producer.send(BaseRecord::<(), str>::to(&to.topic).payload("paid")).unwrap();
+        }
+    })
+    .await;
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let spans = sdk.spans();
+    let of = |name: String| spans.iter().filter(move |span| span.name == name);
+    let process: Vec<_> = of(format!("process {}", from.topic)).map(|span| span.span_context.span_id()).collect();
+    let parents: Vec<_> = of(format!("send {}", to.topic)).map(|span| span.parent_span_id).collect();
+    assert_eq!((parents.len(), parents), (2, process));
+}
+
+#[test]
+fn in_a_poll_loop_a_message_stays_in_hand_while_its_handler_polls_another_consumer() {
+    let sdk = Sdk::new();
+    let (from, empty) = (full(&sdk, 1), Test::with_sdk(sdk.clone()));
+    let (consumer, other) = (base_consumer(&from), base_consumer(&empty));
+    sequential_blocking(|| {
+        let message = next(&consumer);
+        assert!(other.poll(Duration::from_millis(20)).is_none());
+        assert_eq!(current(), id_of(&message));
+        assert!(consumer.poll(Duration::ZERO).is_none());
+        assert_eq!(current(), SpanId::INVALID, "its own consumer was asked, in vain");
+    });
+}
+
+#[tokio::test]
+async fn each_stream_of_a_consumer_is_the_same_source_and_a_queue_of_one_partition_another() {
+    let sdk = Sdk::new();
+    let test = full(&sdk, 3);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&test.topic, 0, Offset::Beginning).unwrap();
+
+    let consumer = stream_consumer(&test);
+    consumer.unsubscribe();
+    consumer.assign(&list).unwrap();
+    let (mut one, mut other) = (consumer.stream(), consumer.stream());
+    sequential(async {
+        let message = timeout(support::DEADLINE, one.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(current(), id_of(&message));
+        let second = timeout(support::DEADLINE, other.next()).await.unwrap().unwrap().unwrap();
+        drop(second);
+        assert_eq!(current(), SpanId::INVALID, "another stream of its consumer was asked");
+    })
+    .await;
+    drop((one, other));
+
+    // The main queue has to be polled while messages of the partition are handled.
+    let consumer: BaseConsumer = test.consumer_config().create().unwrap();
+    let consumer = Arc::new(consumer.with_instrumentation(sdk.instrumentation()));
+    consumer.assign(&list).unwrap();
+    let queue = consumer.split_partition_queue(&test.topic, 0).unwrap();
+    sequential_blocking(|| {
+        assert!(consumer.poll(Duration::ZERO).is_none());
+        let message = queue.poll(support::DEADLINE).unwrap().unwrap();
+        assert!(consumer.poll(Duration::ZERO).is_none());
+        assert_eq!(current(), id_of(&message));
+        drop(queue.poll(Duration::ZERO));
+        assert_eq!(current(), SpanId::INVALID, "its own queue was asked");
+    });
 }

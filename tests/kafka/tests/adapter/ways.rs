@@ -43,8 +43,7 @@ async fn process_each_handles_as_many_at_a_time_as_it_may_each_in_its_span() {
     let (running, handled) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // Passed only when as many handlers as may run at a time do.
     let all_of_them = Barrier::new(LIMIT);
-    let mut stream = consumer.stream();
-    let each = stream.process_each(LIMIT, async |message| {
+    let each = consumer.stream().process_each(LIMIT, async |message| {
         assert!(running.fetch_add(1, Ordering::Relaxed) < LIMIT);
         let own = message.otel_context().span().span_context().span_id();
         all_of_them.wait().await;
