@@ -24,6 +24,7 @@ fn unsent<T>(output: &Result<T, (KafkaError, OwnedMessage)>) -> Option<(Cow<'sta
 }
 
 #[tokio::test]
+#[allow(clippy::result_large_err, reason = "it is the client's")]
 async fn a_send_that_fails_is_the_handlers_error_and_tells_nothing_of_the_message() {
     const MESSAGES: usize = 5;
     let test = Test::new();
