@@ -37,7 +37,14 @@ async fn one_after_the_other(channel: &Channel, orders: &mut Consumer) -> Result
     .await
 }
 
-// Eight at a time, each inside its own.
+// Eight at a time, each inside its own span. A handler's error is recorded there and stops no other order.
 async fn eight_at_a_time(channel: &Channel, orders: &mut Consumer) -> Result<()> {
-    orders.process_each(8, async |order| ship(channel, &order).await).await
+    orders
+        .process_each(8, async |order| ship(channel, &order).await)
+        .on_outcome(|shipped| {
+            if let Err(error) = shipped {
+                eprintln!("an order is not shipped: {error}");
+            }
+        })
+        .await
 }
