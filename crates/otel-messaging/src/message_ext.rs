@@ -56,7 +56,8 @@ pub trait MessageExt {
     /// The span begins at the first poll, unless something needed it before: `otel_messaging.wait_time` says how long the
     /// message waited for that, from the time it was handed out. The span is current whenever the handler is polled, on whatever task or thread. A second call attaches the same
     /// span and makes no other. A span of yours is its child when it is made inside the handler, as
-    /// `#[tracing::instrument]` does, and not when it is made for it: not `process(handle().instrument(info_span!(…)))`.
+    /// `#[tracing::instrument]` does, and not when it is made for it: not
+    /// `message.process(handle().instrument(info_span!("handle")))`.
     ///
     /// # Cancel safety
     ///

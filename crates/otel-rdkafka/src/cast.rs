@@ -1,7 +1,7 @@
 //! Every place where a pointer to one type is taken for a pointer to another.
 //!
-//! The invariant of the clients: [`Client`], [`BaseConsumer`] and [`StreamConsumer`] are `repr(transparent)` over the raw
-//! type, with one field, no `Drop` and no state beside it; everything lives in [`Traced`]. So a reference to the one is a
+//! The invariant of the clients: [`Client`], [`BaseConsumer`] and [`StreamConsumer`] are `#[repr(transparent)]` over the
+//! raw type, with one field, no `Drop` and no state beside it; everything lives in [`Traced`]. So a reference to the one is a
 //! reference to the other.
 #![allow(unsafe_code, reason = "rdkafka hands out references to its own types; each cast states its invariant")]
 

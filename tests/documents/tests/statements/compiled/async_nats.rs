@@ -1,0 +1,59 @@
+//! crates/otel-async-nats
+
+use std::future::Future;
+
+use bytes::Bytes;
+use otel_async_nats::{
+    Client, HeaderMap, Message, Subscriber,
+    jetstream::{
+        Context,
+        consumer::{Consumer, IntoConsumerConfig},
+        stream::Stream,
+    },
+    otel::{MessageExt, MessageStreamExt, Outcome, raw},
+};
+
+fn one_line() {
+    use otel_async_nats::jetstream;
+}
+
+fn one<O: Outcome>(message: &Message, handler: impl Future<Output = O>) {
+    let _ = message.process(handler);
+}
+
+fn each<F: Future<Output = ()>>(mut messages: Subscriber, handler: impl FnMut(Message) -> F) {
+    let _ = messages.process_each(8, handler);
+}
+
+fn with_headers(client: &Client, subject: &'static str, headers: HeaderMap, payload: Bytes) {
+    let _ = client.publish_with_headers(subject, headers, payload);
+}
+
+fn what_is_sent_belongs_to_the_message(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
+    let _ = message.process(async { client.publish(subject, payload).await });
+}
+
+/// It compiles: the publish is called before the message's span is current, and has another parent.
+fn wrong_at_run_time(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
+    let _ = message.process(client.publish(subject, payload));
+}
+
+fn raw_client(raw: raw::Client) {
+    let _ = Client::from(raw);
+}
+
+fn raw_context(raw: raw::jetstream::Context) {
+    let _ = Context::from(raw);
+}
+
+fn raw_stream(raw: raw::jetstream::stream::Stream, context: Context) {
+    let _ = Stream::from((raw, &context));
+}
+
+fn raw_consumer<T: IntoConsumerConfig>(raw: raw::jetstream::consumer::Consumer<T>, context: Context) {
+    let _ = Consumer::from((raw, &context));
+}
+
+fn without_spans(client: Client) {
+    let _ = client.into_inner();
+}
