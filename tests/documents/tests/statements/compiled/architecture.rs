@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use otel_async_nats::jetstream::Context;
-use otel_messaging::adapter::{ClientSpan, Destination, OperationName, Settlement, Telemetry};
+use otel_messaging::adapter::{self, ClientSpan, Destination, OperationName, Settlement, SourceId, Telemetry};
 use otel_rdkafka::producer::{FutureProducer, FutureRecord};
 
 const NAME: OperationName = OperationName::send("publish");
@@ -11,6 +11,10 @@ const NAME: OperationName = OperationName::send("publish");
 fn the_rule(telemetry: &Telemetry, key: &[&str], describe: fn() -> Destination) {
     let _ = telemetry.call();
     let _ = telemetry.operation(NAME, key, describe);
+}
+
+fn sources(source: SourceId) {
+    let _ = adapter::waiting(source);
 }
 
 fn failed(span: ClientSpan, error_type: &'static str, error: &str) {

@@ -21,7 +21,7 @@ fn one<O: Outcome>(message: &Message, handler: impl Future<Output = O>) {
     let _ = message.process(handler);
 }
 
-fn each<F: Future<Output = ()>>(mut messages: Subscriber, handler: impl FnMut(Message) -> F) {
+fn each<F: Future<Output = ()>>(messages: Subscriber, handler: impl FnMut(Message) -> F) {
     let _ = messages.process_each(8, handler);
 }
 

@@ -16,7 +16,7 @@ fn instrumented(connection: Connection, instrumentation: Instrumentation) {
     let _ = connection.with_instrumentation(instrumentation);
 }
 
-fn each<F: Future<Output = ()>>(mut consumer: Consumer, handler: impl FnMut(Delivery) -> F) {
+fn each<F: Future<Output = ()>>(consumer: Consumer, handler: impl FnMut(Delivery) -> F) {
     let _ = consumer.process_each(8, handler);
 }
 

@@ -14,7 +14,7 @@ async fn one<O: Outcome>(message: &impl MessageExt, handler: impl Future<Output 
 }
 
 async fn each<M: MessageExt, F: Future<Output = ()>>(
-    mut stream: impl Stream<Item = M> + Unpin,
+    stream: impl Stream<Item = M>,
     handler: impl FnMut(M) -> F,
 ) {
     let _ = stream.process_each(8, handler).await;
