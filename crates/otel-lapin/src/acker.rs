@@ -42,6 +42,9 @@ impl Acker {
     ///
     /// Once polled, the acknowledgement is on its way. The span of a dropped future says that the outcome is unknown; the
     /// message's says nothing of it, and `otel_messaging.deliveries` does not count it.
+    ///
+    /// Until the future has ended, lapin may write it after settlements that began later. With `multiple` one of those may
+    /// settle this message first, and then the broker closes the channel: `PRECONDITION_FAILED - unknown delivery tag`.
     pub fn ack(&self, options: BasicAckOptions) -> impl Future<Output = Result<bool>> + Send {
         self.settle(ACK, options.multiple, Settlement::Ack, self.inner.ack(options))
     }

@@ -242,7 +242,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As [`Acker::ack`](crate::Acker::ack).
+    /// As [`Acker::ack`](crate::Acker::ack), but it is written at the first poll, before what begins later.
     pub fn basic_ack(
         &self,
         delivery_tag: LongLongUInt,
@@ -260,7 +260,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As [`Acker::ack`](crate::Acker::ack).
+    /// As [`Acker::ack`](crate::Acker::ack), but it is written at the first poll, before what begins later.
     pub fn basic_nack(
         &self,
         delivery_tag: LongLongUInt,
@@ -278,7 +278,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As [`Acker::ack`](crate::Acker::ack).
+    /// As [`Acker::ack`](crate::Acker::ack), but it is written at the first poll, before what begins later.
     pub fn basic_reject(
         &self,
         delivery_tag: LongLongUInt,

@@ -7,7 +7,7 @@ use std::{
 
 use lapin::{
     BasicProperties,
-    options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions},
+    options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions},
 };
 use opentelemetry::trace::Status;
 use opentelemetry_sdk::trace::SpanData;
@@ -19,7 +19,7 @@ use crate::common::{Rabbit, named, next, unique};
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
 /// Polls a future once and drops it.
-fn abandon<T>(future: impl Future<Output = T>) -> Poll<T> {
+pub(crate) fn abandon<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
@@ -177,9 +177,12 @@ async fn what_a_settlement_was_about_that_is_dropped_midway_is_not_dropped_and_n
 
     let rabbit = Rabbit::with_all_signals().await;
     let queue = rabbit.queue("orders").await;
-    for _ in 0..7 * ROUNDS {
+    for _ in 0..6 * ROUNDS + 1 {
         rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
     }
+    // lapin does not promise to write what was given up before what comes after it (`raw_settlements.rs`), and the broker
+    // refuses what `multiple` has settled already. Two messages at a time: the third one comes when the first one is settled.
+    rabbit.channel.basic_qos(2, BasicQosOptions::default()).await.unwrap();
     let (one, all) = (BasicAckOptions::default(), BasicAckOptions { multiple: true });
     let mut consumer = rabbit.consume(&queue).await;
     // lapin may have been faster: then they were settled.
@@ -200,10 +203,9 @@ async fn what_a_settlement_was_about_that_is_dropped_midway_is_not_dropped_and_n
         drop(next(&mut consumer).await);
         let delivery = next(&mut consumer).await;
         abandoned(abandon(delivery.ack(all)).map(|acked| assert!(acked.unwrap())), 2);
-        // What an acker does may be sent later than what the channel does after it, but in turn.
-        assert!(next(&mut consumer).await.ack(one).await.unwrap());
-        abandoned(Poll::Ready(()), 1);
     }
+    assert!(next(&mut consumer).await.ack(one).await.unwrap());
+    abandoned(Poll::Ready(()), 1);
     assert!(unknown > 0);
     rabbit.channel.basic_ack(0, all).await.unwrap();
     let last = rabbit.sdk.spans().pop().unwrap();

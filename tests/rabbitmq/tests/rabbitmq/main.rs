@@ -10,6 +10,7 @@ mod hostile_headers;
 mod lineage;
 mod metrics;
 mod policies;
+mod raw_settlements;
 mod receive;
 mod republish;
 mod send;
