@@ -59,6 +59,12 @@ impl Folder {
     }
 }
 
+/// What the broker in this folder calls itself: as its folder, which no other broker has. So it can be told from one that was
+/// given its port later.
+pub(crate) fn node_name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         self.leash = None;

@@ -17,6 +17,7 @@ use rdkafka::{
 use crate::{
     backing::{self, Backing, Source},
     compose::Container,
+    folder::node_name,
     home,
     missing::Missing,
     mock::Mock,
@@ -196,13 +197,16 @@ impl Installed {
             fs::copy(self.formatted.join(file), data.join(file))?;
         }
         let settings = folder.join("server.properties");
+        // Its rack is all that a node tells its clients and that can be a name.
         fs::write(
             &settings,
             format!(
                 "{SETTINGS}\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
                  advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-                 controller.quorum.voters=0@127.0.0.1:{controller}\nlog.dirs={}\n",
-                data.display()
+                 controller.quorum.voters=0@127.0.0.1:{controller}\nlog.dirs={}\n\
+                 broker.rack={}\n",
+                data.display(),
+                node_name(folder)
             ),
         )?;
         // Native parts of the compressors are unpacked there.

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     backing::{self, Backing, Source},
     compose::Container,
+    folder::node_name,
     home,
     missing::Missing,
     net,
@@ -130,7 +131,8 @@ fn prepare(server: &Path, jetstream: &str, config: &str, folder: &Path, port: u1
     let store = store.display();
     let text = format!("listen: \"127.0.0.1:{port}\"\njetstream: {{ store_dir: \"{store}\"{jetstream} }}\n{config}\n");
     fs::write(&file, text)?;
-    Ok(Program { args: vec![server.into(), "-c".into(), file.into()], envs: Vec::new() })
+    let args = vec![server.into(), "-c".into(), file.into(), "--name".into(), node_name(folder).into()];
+    Ok(Program { args, envs: Vec::new() })
 }
 
 /// The server that `make brokers` installed, or one on the `PATH` that has what the tests use.

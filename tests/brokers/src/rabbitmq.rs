@@ -10,6 +10,7 @@ use std::{
 use crate::{
     backing::{self, Backing, Source},
     compose::Container,
+    folder::node_name,
     home,
     missing::Missing,
     net,
@@ -121,7 +122,7 @@ fn prepare(server: &Path, folder: &Path, ports: &[u16]) -> io::Result<Program> {
             ("HOME", folder.into()),
             ("ERL_EPMD_PORT", epmd.to_string().into()),
             ("RABBITMQ_DIST_PORT", distribution.to_string().into()),
-            ("RABBITMQ_NODENAME", format!("brokers-{port}@localhost").into()),
+            ("RABBITMQ_NODENAME", format!("{}@localhost", node_name(folder)).into()),
             ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
             ("RABBITMQ_NODE_PORT", port.to_string().into()),
             // What the machine's own node is configured with is not ours.

@@ -1,13 +1,18 @@
 //! The calls to `docker compose`, answered by a script in place of the program: its "container" is a nats-server, and it has no
 //! image of the other brokers. No engine takes part in this.
 
+mod node;
+
 use std::{
     env, fs,
-    net::TcpStream,
+    hash::{BuildHasher, RandomState},
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
+
+use node::Node;
 
 const DOCKER: &str = r#"#!/bin/sh
 echo "$*" >>"$LOG"
@@ -17,7 +22,7 @@ case "$*" in
     while [ "$1" != run ]; do shift; done
     while [ "$1" != -p ]; do shift; done
     port=${2%:*}
-    "$NATS_SERVER" -js -sd "$STORE" -a 127.0.0.1 -p "${port#*:}" </dev/null >/dev/null 2>&1 &
+    "$NATS_SERVER" -js -sd "$STORE" --name "$NAME" -a 127.0.0.1 -p "${port#*:}" </dev/null >/dev/null 2>&1 &
     echo $! >"$LOG.pid"
     echo container
     ;;
@@ -44,8 +49,9 @@ fn a_container_is_run_on_a_free_port_and_removed_with_its_volumes() {
     fs::write(&docker, DOCKER).unwrap();
     fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
 
-    let output = Command::new(env!("CARGO_BIN_EXE_brokers"))
-        .args(["run", "--", "/bin/sh", "-c", r#"echo "${BROKERS_KAFKA-unset} ${BROKERS_AMQP-unset} $BROKERS_NATS""#])
+    let mut run = Command::new(env!("CARGO_BIN_EXE_brokers"))
+        .args(["run", "--", "/bin/sh", "-c"])
+        .arg(r#"echo "${BROKERS_KAFKA-unset} ${BROKERS_AMQP-unset} $BROKERS_NATS"; read -r end"#)
         .env_clear()
         .env("PATH", &folder)
         .env("BROKERS_HOME", &folder)
@@ -53,13 +59,19 @@ fn a_container_is_run_on_a_free_port_and_removed_with_its_volumes() {
         .env("LOG", &log)
         .env("STORE", folder.join("store"))
         .env("NATS_SERVER", nats_server())
-        .output()
+        .env("NAME", format!("brokers-{:016x}", RandomState::new().hash_one(0)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    let address = stdout.trim().strip_prefix("unset unset nats://").unwrap_or_else(|| panic!("{stdout}{stderr}"));
-    let (_, port) = address.split_once(':').unwrap();
+    let mut addresses = String::new();
+    BufReader::new(run.stdout.take().unwrap()).read_line(&mut addresses).unwrap();
+    let node = addresses.trim().strip_prefix("unset unset ").map(Node::nats);
+    // The command is over when its input ends.
+    let stderr = String::from_utf8(run.wait_with_output().unwrap().stderr).unwrap();
+    let node = node.unwrap_or_else(|| panic!("{addresses}{stderr}"));
+    let (_, port) = node.address.split_once(':').unwrap();
     for broker in ["Apache Kafka", "RabbitMQ"] {
         let said = format!("{broker} as a container: docker compose failed, so it is tried without: no such image\n");
         assert!(stderr.contains(&said), "{stderr}");
@@ -81,6 +93,6 @@ fn a_container_is_run_on_a_free_port_and_removed_with_its_volumes() {
     assert!(log.contains("\nrm -f -v container\n"), "{log}");
     assert!(log.contains(&format!("\n{compose} down -v\n")), "{log}");
     assert_eq!(log.lines().filter(|call| call.ends_with(" down -v")).count(), 3, "{log}");
-    assert!(TcpStream::connect(address).is_err());
+    assert!(!node.answers());
     assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
 }

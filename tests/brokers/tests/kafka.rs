@@ -1,11 +1,11 @@
 //! Apache Kafka starts, stops, is killed, comes back with its data, and ends with its value.
 
-use std::{
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+mod node;
+
+use std::time::{Duration, Instant};
 
 use brokers::{Kafka, Missing, Source};
+use node::Node;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -13,10 +13,6 @@ use rdkafka::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn listens(kafka: &Kafka) -> bool {
-    TcpStream::connect(&kafka.bootstrap_servers).is_ok()
-}
 
 fn produce(kafka: &Kafka, payload: &str) {
     let producer: BaseProducer =
@@ -49,16 +45,17 @@ fn consume(kafka: &Kafka, count: usize) -> Vec<String> {
 fn a_private_node_keeps_its_data_over_stop_and_kill() {
     let mut kafka = Kafka::own().unwrap();
     assert_eq!(kafka.source(), Source::Process);
+    let node = Node::kafka(&kafka.bootstrap_servers);
     produce(&kafka, "first");
 
     kafka.stop();
-    assert!(!listens(&kafka));
+    assert!(!node.answers());
     kafka.restart().unwrap();
     assert_eq!(consume(&kafka, 1), ["first"]);
 
     produce(&kafka, "second");
     kafka.kill();
-    assert!(!listens(&kafka));
+    assert!(!node.answers());
     kafka.restart().unwrap();
     assert_eq!(consume(&kafka, 2), ["first", "second"]);
 
@@ -109,13 +106,14 @@ fn the_mock_needs_nothing_and_its_groups_do_not_wait() {
 #[test]
 fn a_dropped_node_is_gone_also_when_the_reason_is_a_panic() {
     let kafka = Kafka::own().unwrap();
-    let address = kafka.bootstrap_servers.clone();
+    let node = Node::kafka(&kafka.bootstrap_servers);
     let panicked = std::thread::spawn(move || {
-        assert!(!listens(&kafka), "panics while it holds a node that runs");
+        let _running = kafka;
+        panic!("while it holds a node that runs");
     })
     .join();
     assert!(panicked.is_err());
-    assert!(TcpStream::connect(address).is_err());
+    assert!(!node.answers());
 }
 
 #[test]

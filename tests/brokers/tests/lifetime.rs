@@ -1,11 +1,12 @@
 //! Nothing that was started outlives the process that started it, however that process ends.
 
+mod node;
+
 use std::{
     collections::HashSet,
     fs,
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader},
-    net::TcpStream,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -13,11 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use node::Node;
+
 /// `brokers run` with a command that waits until its standard input ends, which is held here.
 struct Holder {
     child: Child,
-    /// `host:port` of the three brokers.
-    addresses: Vec<String>,
+    /// The three brokers.
+    nodes: [Node; 3],
     /// Where the brokers' folders are.
     temporary: PathBuf,
     /// In the environment of every process that descends from the holder.
@@ -47,15 +50,14 @@ impl Holder {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addresses: Vec<_> = line
-            .split_whitespace()
-            .map(|address| address.trim_start_matches("amqp://guest:guest@").trim_end_matches("/%2f"))
-            .map(|address| address.trim_start_matches("nats://").to_owned())
-            .collect();
-        assert_eq!(addresses.len(), 3, "{line}");
-        let holder = Self { child, addresses, temporary, mark };
-        assert!(holder.addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
-        assert_eq!(fs::read_dir(&holder.temporary).unwrap().count(), 3);
+        let addresses: Vec<_> = line.split_whitespace().collect();
+        let &[kafka, rabbitmq, nats] = &addresses[..] else { panic!("{line}") };
+        let nodes = [Node::kafka(kafka), Node::rabbitmq(rabbitmq), Node::nats(nats)];
+        let holder = Self { child, nodes, temporary, mark };
+        let folders = fs::read_dir(&holder.temporary).unwrap();
+        let folders: HashSet<_> = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect();
+        let names: HashSet<_> = holder.nodes.iter().map(|node| node.name.clone()).collect();
+        assert_eq!(names, folders);
         // The holder, its command, three brokers and their keepers.
         assert!(holder.processes().len() >= 8, "{:#?}", holder.processes());
         holder
@@ -75,14 +77,14 @@ impl Holder {
         );
     }
 
-    /// Every process, every port and every folder is gone within the deadline.
+    /// Every process, every broker and every folder is gone within the deadline.
     fn assert_gone(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.processes().is_empty() {
             assert!(Instant::now() < deadline, "left: {:#?}", self.processes());
             thread::sleep(Duration::from_millis(50));
         }
-        assert!(self.addresses.iter().all(|address| TcpStream::connect(address).is_err()));
+        assert!(self.nodes.iter().all(|node| !node.answers()), "{:#?}", self.nodes);
         fs::remove_dir(&self.temporary).expect("an empty folder");
     }
 }
@@ -119,13 +121,13 @@ fn two_sets_side_by_side_do_not_meet() {
         let (one, two) = (scope.spawn(Holder::start), scope.spawn(Holder::start));
         (one.join().unwrap(), two.join().unwrap())
     });
-    let addresses: HashSet<_> = one.addresses.iter().chain(&two.addresses).collect();
+    let addresses: HashSet<_> = one.nodes.iter().chain(&two.nodes).map(|node| &node.address).collect();
     assert_eq!(addresses.len(), 6);
 
     drop(one.child.stdin.take());
     one.child.wait().unwrap();
     one.assert_gone();
-    assert!(two.addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
+    assert!(two.nodes.iter().all(Node::answers), "{:#?}", two.nodes);
 
     drop(two.child.stdin.take());
     two.child.wait().unwrap();

@@ -1,13 +1,10 @@
 //! nats-server starts, stops, is killed, comes back with its streams, and ends with its value.
 
-use std::net::TcpStream;
+mod node;
 
 use async_nats::jetstream::{self, stream};
 use brokers::{Missing, Nats, Source};
-
-fn listens(nats: &Nats) -> bool {
-    TcpStream::connect(nats.url.strip_prefix("nats://").unwrap()).is_ok()
-}
+use node::Node;
 
 async fn jetstream(nats: &Nats) -> jetstream::Context {
     jetstream::new(async_nats::connect(&nats.url).await.unwrap())
@@ -26,18 +23,19 @@ async fn payloads(nats: &Nats) -> Vec<Vec<u8>> {
 async fn a_private_server_keeps_its_streams_over_stop_and_kill() {
     let mut nats = Nats::own().unwrap();
     assert_eq!(nats.source(), Source::Process);
+    let node = Node::nats(&nats.url);
     let config = stream::Config { name: "orders".to_owned(), ..Default::default() };
     jetstream(&nats).await.create_stream(config).await.unwrap();
     jetstream(&nats).await.publish("orders", "first".into()).await.unwrap().await.unwrap();
 
     nats.stop();
-    assert!(!listens(&nats));
+    assert!(!node.answers());
     nats.restart().unwrap();
     assert_eq!(payloads(&nats).await, [b"first"]);
 
     jetstream(&nats).await.publish("orders", "second".into()).await.unwrap().await.unwrap();
     nats.kill();
-    assert!(!listens(&nats));
+    assert!(!node.answers());
     nats.restart().unwrap();
     assert_eq!(payloads(&nats).await, [&b"first"[..], b"second"]);
 }
@@ -69,11 +67,12 @@ async fn two_servers_do_not_see_each_other() {
 #[test]
 fn a_dropped_server_is_gone_also_when_the_reason_is_a_panic() {
     let nats = Nats::own().unwrap();
-    let address = nats.url.strip_prefix("nats://").unwrap().to_owned();
+    let node = Node::nats(&nats.url);
     let panicked = std::thread::spawn(move || {
-        assert!(!listens(&nats), "panics while it holds a server that runs");
+        let _running = nats;
+        panic!("while it holds a server that runs");
     })
     .join();
     assert!(panicked.is_err());
-    assert!(TcpStream::connect(address).is_err());
+    assert!(!node.answers());
 }

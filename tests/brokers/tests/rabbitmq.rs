@@ -1,6 +1,6 @@
 //! RabbitMQ starts, stops, is killed, comes back with its queues, and ends with its value.
 
-use std::net::TcpStream;
+mod node;
 
 use brokers::{RabbitMq, Source};
 use lapin::{
@@ -8,14 +8,7 @@ use lapin::{
     options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-
-fn address(rabbitmq: &RabbitMq) -> String {
-    rabbitmq.uri.strip_prefix("amqp://guest:guest@").unwrap().strip_suffix("/%2f").unwrap().to_owned()
-}
-
-fn listens(rabbitmq: &RabbitMq) -> bool {
-    TcpStream::connect(address(rabbitmq)).is_ok()
-}
+use node::Node;
 
 async fn channel(rabbitmq: &RabbitMq) -> (Connection, Channel) {
     let connection = Connection::connect(&rabbitmq.uri, ConnectionProperties::default()).await.unwrap();
@@ -48,16 +41,17 @@ async fn payloads(rabbitmq: &RabbitMq) -> Vec<Vec<u8>> {
 async fn a_private_node_keeps_its_queues_over_stop_and_kill() {
     let mut rabbitmq = RabbitMq::own().unwrap();
     assert_eq!(rabbitmq.source(), Source::Process);
+    let node = Node::rabbitmq(&rabbitmq.uri);
     publish(&rabbitmq, "first").await;
 
     rabbitmq.stop();
-    assert!(!listens(&rabbitmq));
+    assert!(!node.answers());
     rabbitmq.restart().unwrap();
     assert_eq!(payloads(&rabbitmq).await, [b"first"]);
 
     publish(&rabbitmq, "second").await;
     rabbitmq.kill();
-    assert!(!listens(&rabbitmq));
+    assert!(!node.answers());
     rabbitmq.restart().unwrap();
     assert_eq!(payloads(&rabbitmq).await, [&b"first"[..], b"second"]);
 }
@@ -65,11 +59,12 @@ async fn a_private_node_keeps_its_queues_over_stop_and_kill() {
 #[test]
 fn a_dropped_node_is_gone_also_when_the_reason_is_a_panic() {
     let rabbitmq = RabbitMq::own().unwrap();
-    let address = address(&rabbitmq);
+    let node = Node::rabbitmq(&rabbitmq.uri);
     let panicked = std::thread::spawn(move || {
-        assert!(!listens(&rabbitmq), "panics while it holds a node that runs");
+        let _running = rabbitmq;
+        panic!("while it holds a node that runs");
     })
     .join();
     assert!(panicked.is_err());
-    assert!(TcpStream::connect(address).is_err());
+    assert!(!node.answers());
 }

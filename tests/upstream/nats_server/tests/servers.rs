@@ -1,7 +1,7 @@
 //! What the tests of async-nats rely on.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     net::TcpStream,
     process::{Command, Stdio},
     thread,
@@ -21,9 +21,20 @@ fn listens(port: u16) -> bool {
 
 /// What the server says first.
 fn info(port: u16) -> String {
+    said_first(port).unwrap()
+}
+
+fn said_first(port: u16) -> io::Result<String> {
     let mut line = String::new();
-    BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()).read_line(&mut line).unwrap();
-    line
+    BufReader::new(TcpStream::connect(("127.0.0.1", port))?).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// Which server answers, if any does: after one has ended, its port may be given to another test's.
+fn server_id(port: u16) -> Option<String> {
+    let line = said_first(port).ok()?;
+    let (_, id) = line.split_once("\"server_id\":\"")?;
+    Some(id.split_once('"')?.0.to_owned())
 }
 
 fn eventually(condition: impl Fn() -> bool) -> bool {
@@ -63,8 +74,9 @@ fn a_server_with_a_port_comes_back_there() {
 fn a_dropped_server_is_gone() {
     let server = run_basic_server();
     let port = server.client_port();
+    let id = server_id(port).unwrap();
     drop(server);
-    assert!(!listens(port));
+    assert_ne!(server_id(port), Some(id));
 }
 
 #[test]
@@ -117,8 +129,8 @@ fn a_server_ends_with_its_holder_killed() {
         .lines()
         .find_map(|line| line.unwrap().split_once("port ")?.1.parse().ok())
         .unwrap();
-    assert!(listens(port));
+    let id = server_id(port).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(eventually(|| !listens(port)));
+    assert!(eventually(|| server_id(port).as_ref() != Some(&id)));
 }
