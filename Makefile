@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help brokers possible-brokers test upstream conformance demo bench bounds lint docs clean-brokers
+.PHONY: help brokers possible-brokers test test-often upstream conformance demo bench bounds lint docs clean-brokers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +18,9 @@ possible-brokers:
 
 test: possible-brokers lint docs ## everything that has to pass; exits 1 also when a broker is missing
 	@CARGO="$(CARGO)" sh tests/brokers/test.sh
+
+test-often: possible-brokers ## the tests N times (20), from the middle on beside BUSY processes (0); goes on where it stopped
+	@CARGO="$(CARGO)" N="$(N)" BUSY="$(BUSY)" sh tests/brokers/test_often.sh
 
 upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin"
 	@$(CARGO) run -q -p upstream -- $(ARGS)
