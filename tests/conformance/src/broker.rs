@@ -127,6 +127,8 @@ What is to be derived, where a scenario lists spans only:
             batch.message_count says, else one
   process   messaging.process.duration, one; messaging.client.consumed.messages, as many as batch.message_count says, else
             one, by the operation that brought them; otel_messaging.deliveries, one where the outcome is `dropped`
+            otel_messaging.wait_time for each message whose span started with its handler. The spans do not tell how many
+            these are: as many at least as spans and links have an attribute of that name, and as messages at most
   any       otel_messaging.queue_time for each message that carries a time, by the operation that brought it
   create    nothing: it asks nothing of a broker
 

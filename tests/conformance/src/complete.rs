@@ -11,7 +11,7 @@ use crate::{
     rule::{Broken, Rule},
     rules::Rules,
     scenario::{Measure, Operation, words},
-    seen::{Point, Seen, Span},
+    seen::{Point, Seen, Span, WAIT_TIME},
 };
 
 type All = BTreeMap<String, Seen>;
@@ -99,12 +99,13 @@ fn wanted(
 }
 
 /// A condition that no check knows is no excuse: what is there at times is told by the line of its span, or by what else is
-/// there.
+/// there, or has a rule of its own.
 fn conditions(rules: &mut Rules<'_>, broker: &Broker, operation: &Operation) {
     for span in operation.spans() {
         let levels = Convention::get().span(broker.name, span);
         for key in words(operation.sometimes).filter(|key| levels.get(key) == Some(&Level::ConditionallyRequired)) {
             let checked = line::tells(broker.name, key)
+                || key == WAIT_TIME
                 || operation.together.iter().any(|group| words(group).any(|it| it == key));
             rules.holds(checked, Rule::Conditions, || format!("{}: {key}", operation.name));
         }

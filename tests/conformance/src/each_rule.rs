@@ -9,6 +9,7 @@ use crate::{
     broker::{BROKERS, Broker},
     check::compare,
     complete,
+    handler::DECLINED,
     kafka::KAFKA,
     line,
     nats::NATS,
@@ -17,7 +18,7 @@ use crate::{
     rule::{Broken, Rule},
     rules::{Rules, SCHEMA_URL, VERSION},
     scenario::{LeftOut, Measure, Operation, words},
-    seen::{AtStart, Attributes, Event, Link, Point, Scope, Seen, Span, Value},
+    seen::{AtStart, Attributes, Event, Link, Point, Scope, Seen, Span, Value, WAIT_TIME},
 };
 
 /// What is seen of one scenario.
@@ -138,6 +139,50 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
             it.link().span = id(SENT_TOO);
         },
     ),
+    (Rule::WaitTime, || waiting("kafka/handler_waits"), |it| it.span().attributes.drop(WAIT_TIME)),
+    (Rule::WaitTime, || waiting("kafka/send"), |it| it.span().known(WAIT_TIME, Value::Double(0.000_9))),
+    (Rule::WaitTime, || linked_waiting("kafka/batch_waits"), |it| it.span().links[1].attributes.drop(WAIT_TIME)),
+    (
+        Rule::WaitTime,
+        || linked_waiting("kafka/batch_waits"),
+        |it| {
+            it.span().links.clear();
+            it.span().start().links = 0;
+        },
+    ),
+    (Rule::WaitTime, || linked_waiting("kafka/batch"), |it| it.link().attributes.put(WAIT_TIME, Value::Double(0.0))),
+    (
+        Rule::WaitTime,
+        || linked_waiting("kafka/batch"),
+        |it| {
+            it.span().links.iter_mut().for_each(|link| link.attributes.drop(WAIT_TIME));
+            it.span().known(WAIT_TIME, Value::Double(0.25));
+        },
+    ),
+    (Rule::WaitTime, linked, |it| it.link().attributes.put(WAIT_TIME, Value::Double(0.25))),
+    (
+        Rule::WaitTime,
+        || Outcome { scenario: "kafka/handled_at_once", ..linked() },
+        |it| it.span().known(WAIT_TIME, Value::Double(0.25)),
+    ),
+    (
+        Rule::WaitTime,
+        || Outcome { scenario: "kafka/context_before_handler", ..linked() },
+        |it| it.seen.points = called(&KAFKA, WAIT_TIME).seen.points,
+    ),
+    (
+        Rule::Described,
+        || {
+            let mut outcome = Outcome { scenario: "nats/outcomes", ..failure(&NATS, "process") };
+            outcome.span().says = DECLINED.1.to_owned();
+            outcome.event().attributes.put("exception.message", text(DECLINED.1));
+            outcome
+        },
+        |it| {
+            it.span().says = SAYS.to_owned();
+            it.event().attributes.put("exception.message", text(SAYS));
+        },
+    ),
     (
         Rule::MetricKnown,
         || measured(&KAFKA, "messaging.process.duration"),
@@ -213,6 +258,9 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
         },
         |it| it.point().attributes.put("messaging.operation.name", text("process")),
     ),
+    (Rule::Counts, || waited("kafka/derived"), |it| it.point().count = 0),
+    (Rule::Counts, || waited("kafka/derived"), |it| it.point().count = 2),
+    (Rule::Durations, || waited("kafka/derived"), |it| it.point().sum = 0.2),
     (Rule::EventKnown, || failure(&KAFKA, "send"), |it| it.event().name = "messaging.nap.exception".to_owned()),
     (Rule::Severity, || failure(&KAFKA, "process"), |it| it.event().severity = 13),
     (
@@ -468,6 +516,38 @@ fn linked() -> Outcome {
         sent[0].id = id(number);
         outcome.seen.spans.append(&mut sent);
     }
+    outcome
+}
+
+/// A Kafka message that waited for its handler.
+fn waiting(scenario: &'static str) -> Outcome {
+    let mut outcome = Outcome { scenario, ..linked() };
+    outcome.span().known(WAIT_TIME, Value::Double(0.25));
+    outcome
+}
+
+/// Two that waited, and are handled together.
+fn linked_waiting(scenario: &'static str) -> Outcome {
+    let mut outcome = Outcome { scenario, ..linked() };
+    outcome.span().known("messaging.batch.message_count", Value::Int(2));
+    outcome.span().linking(SENT_TOO);
+    outcome.span().start().links = 2;
+    outcome.span().parent.clear();
+    for link in &mut outcome.span().links {
+        link.attributes.put(WAIT_TIME, Value::Double(0.25));
+    }
+    outcome
+}
+
+/// One that waited, and is measured.
+fn waited(scenario: &'static str) -> Outcome {
+    let mut outcome = Outcome { scenario, ..call(&KAFKA, "process") };
+    outcome.span().known(WAIT_TIME, Value::Double(0.25));
+    outcome.seen.points = [WAIT_TIME, "messaging.process.duration", "messaging.client.consumed.messages"]
+        .into_iter()
+        .flat_map(|metric| called(&KAFKA, metric).seen.points)
+        .collect();
+    outcome.point().sum = 0.25;
     outcome
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use futures::{StreamExt, TryStreamExt};
 use opentelemetry::trace::FutureExt;
 use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 use otel_rdkafka::{
@@ -10,7 +11,7 @@ use otel_rdkafka::{
     error::KafkaResult,
     message::{BorrowedMessage, Header, OwnedHeaders},
     otel::{
-        Creator, MessageExt, process_batch,
+        Creator, MessageExt, MessageStreamExt, process_batch,
         raw::{
             self,
             admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -22,7 +23,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{LeftOut, Measure, Operation, panics, scenario},
+    handler,
+    scenario::{LeftOut, Measure, Operation, PROCESS, panics, scenario},
     stage::Stage,
 };
 
@@ -68,13 +70,13 @@ pub(crate) static KAFKA: Broker = Broker {
         Operation {
             name: "process",
             kind: "process",
-            span: "from the hand-out to the end of the handler, or to the drop of the message",
+            span: PROCESS,
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.consumer.group.name messaging.destination.name messaging.destination.partition.id \
                      messaging.kafka.offset",
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous \
                         messaging.batch.message_count otel_messaging.delivery.attempt \
-                        otel_messaging.settlement.outcome",
+                        otel_messaging.settlement.outcome otel_messaging.wait_time",
             asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size \
                     otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
@@ -132,6 +134,13 @@ pub(crate) static KAFKA: Broker = Broker {
             asked: "messaging.destination.template",
         },
         Measure {
+            metric: "otel_messaging.wait_time",
+            operations: "process",
+            always: "messaging.system messaging.operation.name messaging.consumer.group.name",
+            sometimes: "messaging.destination.name",
+            asked: "messaging.destination.template messaging.destination.partition.id",
+        },
+        Measure {
             metric: "otel_messaging.deliveries",
             operations: "commit",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name \
@@ -169,14 +178,14 @@ pub(crate) static KAFKA: Broker = Broker {
         LeftOut {
             attribute: "server.address",
             of: "create poll process commit messaging.client.consumed.messages messaging.process.duration \
-                 otel_messaging.queue_time otel_messaging.deliveries",
+                 otel_messaging.queue_time otel_messaging.wait_time otel_messaging.deliveries",
             why: "the client does not tell which broker it was; of sends it does where `statistics.interval.ms` is \
                   set",
         },
         LeftOut {
             attribute: "server.port",
             of: "create poll process commit messaging.client.consumed.messages messaging.process.duration \
-                 otel_messaging.queue_time otel_messaging.deliveries",
+                 otel_messaging.queue_time otel_messaging.wait_time otel_messaging.deliveries",
             why: "as `server.address`",
         },
         LeftOut {
@@ -248,6 +257,45 @@ pub(crate) static KAFKA: Broker = Broker {
              CONSUMER process orders < send orders ~ send orders ! panic"
         ),
         scenario!(
+            outcomes,
+            "a function finds what failed: of a handler, of one that is synchronous, of one of a stream, of one of a batch; \
+             another handler gives `None`, which is no failure",
+            "
+             5 x PRODUCER send orders
+             3 x CONSUMER process orders < send orders ~ send orders ! declined
+             CONSUMER process orders < send orders ~ send orders
+             CONSUMER process orders ~ send orders ! declined [batch.message_count=1]"
+        ),
+        scenario!(
+            handler_waits,
+            "two messages wait for their handlers",
+            "
+             2 x PRODUCER send orders
+             2 x CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            batch_waits,
+            "three messages wait until they are handled together",
+            "
+             3 x PRODUCER send orders
+             CONSUMER process orders ~ send orders {kafka.offset}, send orders {kafka.offset}, send orders {kafka.offset} [batch.message_count=3]"
+        ),
+        scenario!(
+            context_before_handler,
+            "a message waits for its handler, and its context is asked for before: the span starts with the hand-out",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders"
+        ),
+        scenario!(
+            handled_at_once,
+            "`process_each`: the hand-out is the handler's start",
+            "
+             2 x PRODUCER send orders
+             2 x CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             2 x CLIENT commit orders < process orders [settlement.outcome=commit]"
+        ),
+        scenario!(
             commits_and_fails,
             "a handler commits, goes on, and gives an error",
             "
@@ -261,6 +309,15 @@ pub(crate) static KAFKA: Broker = Broker {
             "the offset to start at is not there",
             "
              CLIENT poll ! _AUTO_OFFSET_RESET"
+        ),
+        scenario!(
+            topic_appears,
+            "`process_each` of a topic that does not exist goes on, and handles the message that comes when it does",
+            "
+             PRODUCER send orders
+             CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
+             n x CLIENT poll ! UNKNOWN_TOPIC_OR_PARTITION
+             CLIENT commit orders < process orders [settlement.outcome=commit]"
         ),
         scenario!(
             receive_spans_off,
@@ -515,7 +572,8 @@ pub(crate) static KAFKA: Broker = Broker {
              metric messaging.client.sent.messages send x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
-             metric otel_messaging.queue_time poll [clock=create_time] x1"
+             metric otel_messaging.queue_time poll [clock=create_time] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             metric_partition_on,
@@ -534,7 +592,8 @@ pub(crate) static KAFKA: Broker = Broker {
              metric messaging.client.sent.messages send partition 0 x1
              metric messaging.process.duration process partition 0 x1
              metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
-             metric otel_messaging.queue_time poll [clock=create_time] x1"
+             metric otel_messaging.queue_time poll [clock=create_time] x1
+             metric otel_messaging.wait_time process partition 0 x1"
         ),
         scenario!(
             without_logger,
@@ -555,7 +614,8 @@ pub(crate) static KAFKA: Broker = Broker {
              metric messaging.client.sent.messages send x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
-             metric otel_messaging.queue_time poll [clock=create_time] x1"
+             metric otel_messaging.queue_time poll [clock=create_time] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             without_spans,
@@ -570,7 +630,8 @@ pub(crate) static KAFKA: Broker = Broker {
              metric messaging.client.sent.messages send x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries commit [settlement.outcome=commit] x1
-             metric otel_messaging.queue_time poll [clock=create_time] x1"
+             metric otel_messaging.queue_time poll [clock=create_time] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             without_metrics,
@@ -687,6 +748,12 @@ impl Both {
             send(&self.producer, &self.topic).await;
         }
     }
+
+    /// So many, sent and received.
+    async fn messages(&self, count: usize) -> Vec<BorrowedMessage<'_>> {
+        self.send(count).await;
+        self.consumer.stream().take(count).map(|message| message.expect("a message")).collect().await
+    }
 }
 
 async fn send_and_process(stage: Stage) {
@@ -766,6 +833,38 @@ async fn handler_fails(stage: Stage) {
     tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
 }
 
+async fn outcomes(stage: Stage) {
+    let both = Both::of(&stage).await;
+    handler::outcomes(&both.messages(5).await).await;
+}
+
+async fn handler_waits(stage: Stage) {
+    let both = Both::of(&stage).await;
+    handler::late(&both.messages(2).await).await;
+}
+
+async fn batch_waits(stage: Stage) {
+    let both = Both::of(&stage).await;
+    handler::late_together(&both.messages(3).await).await;
+}
+
+async fn context_before_handler(stage: Stage) {
+    let both = Both::of(&stage).await;
+    for message in both.messages(1).await {
+        handler::context_first(&message).await;
+    }
+}
+
+async fn handled_at_once(stage: Stage) {
+    let both = Both::of(&stage).await;
+    both.send(2).await;
+    let consumer = &both.consumer;
+    let messages = consumer.stream().take(2);
+    let handled =
+        messages.process_each(1, |message| async move { consumer.commit_message(&message, CommitMode::Sync) });
+    handled.await.expect("no error");
+}
+
 async fn commits_and_fails(stage: Stage) {
     let both = Both::of(&stage).await;
     both.send(1).await;
@@ -789,6 +888,37 @@ async fn poll_from_nowhere(stage: &Stage, instrumentation: Instrumentation) {
         consumer_config(stage).set("auto.offset.reset", "error").create().expect("a consumer");
     assign(&consumer, &topic, Offset::Offset(17));
     consumer.with_instrumentation(instrumentation).recv().await.expect_err("no such offset");
+}
+
+/// The topic is made only when the consumer has failed for want of it.
+async fn topic_appears(stage: Stage) {
+    let topic = stage.name("orders");
+    let mut config = consumer_config(&stage);
+    config.set("allow.auto.create.topics", "false").set("topic.metadata.refresh.interval.ms", "100");
+    let consumer: StreamConsumer = config.create().expect("a consumer");
+    let consumer = consumer.with_instrumentation(stage.instrumentation());
+    consumer.subscribe(&[&topic]).expect("subscribed");
+    let (failed, mut failures) = unbounded_channel();
+    let (done, mut handled) = unbounded_channel();
+    let sending = tokio::spawn(async move {
+        failures.recv().await.expect("a failure");
+        make_topic(&stage, NewTopic::new(&topic, 1, TopicReplication::Fixed(1))).await;
+        send(&producer(&stage, stage.instrumentation()), &topic).await;
+    });
+    let messages = consumer
+        .stream()
+        .inspect_err(|_| {
+            // Only the first is waited for.
+            let _ = failed.send(());
+        })
+        .take_until(handled.recv());
+    let (consumer, done) = (&consumer, &done);
+    let processing = messages.process_each(1, |message| async move {
+        consumer.commit_message(&message, CommitMode::Sync).expect("committed");
+        let _ = done.send(());
+    });
+    processing.await.expect("it goes on");
+    sending.await.expect("sent");
 }
 
 async fn poll(stage: Stage, receive_spans: bool) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use crate::seen::{Attributes, Point, Seen, Span};
+use crate::seen::{Attributes, Point, Seen, Span, WAIT_TIME};
 
 /// How to read the lines.
 pub(crate) const LEGEND: &str = "\
@@ -26,6 +26,9 @@ How to read a line:
 
   is one series: the metric, messaging.operation.name, the partition where there is one, error.type, attributes, and what it
   counts, `xn` being any number.
+
+  How long a message waited for its handler is on no line, since any message may have waited. That it is told where it has
+  to be, and only there, is a rule of its own.
 
   What makes names unique is left out of them: `--`, digits and `-` after it. SERVER is server.address:server.port.
 ";
@@ -102,7 +105,9 @@ pub(crate) fn span(span: &Span, all: &[Span]) -> String {
             .links
             .iter()
             .map(|link| {
-                let own: Vec<_> = link.attributes.0.iter().map(|(key, _)| short(key)).collect();
+                // A wait may be by chance.
+                let keys = link.attributes.0.iter().map(|(key, _)| key.as_str()).filter(|key| *key != WAIT_TIME);
+                let own: Vec<_> = keys.map(short).collect();
                 let own = if own.is_empty() { String::new() } else { format!(" {{{}}}", own.join(" ")) };
                 name_of(&link.span) + &own
             })

@@ -5,6 +5,7 @@ mod check;
 mod complete;
 #[cfg(test)]
 mod each_rule;
+mod handler;
 mod kafka;
 mod line;
 mod nats;

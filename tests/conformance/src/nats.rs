@@ -11,14 +11,15 @@ use otel_async_nats::{
         consumer::{pull, push},
         stream,
     },
-    otel::{Creator, MessageExt, process_batch},
+    otel::{Creator, MessageExt, MessageStreamExt, process_batch},
     service::ServiceExt,
 };
 use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{LeftOut, Measure, Operation, panics, scenario},
+    handler,
+    scenario::{LeftOut, Measure, NO_MESSAGE, Operation, PROCESS, panics, scenario},
     stage::{Stage, until},
 };
 
@@ -88,9 +89,19 @@ pub(crate) static NATS: Broker = Broker {
             ..Operation::NONE
         },
         Operation {
+            name: "consume",
+            kind: "receive",
+            span: "an error of a push consumer; none of what goes well",
+            always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
+                     messaging.destination.subscription.name messaging.nats.stream.name server.address server.port \
+                     network.peer.address network.peer.port",
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name",
+            ..Operation::NONE
+        },
+        Operation {
             name: "process",
             kind: "process",
-            span: "from the hand-out to the end of the handler, or to the drop of the message",
+            span: PROCESS,
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      server.address server.port",
             sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
@@ -99,7 +110,7 @@ pub(crate) static NATS: Broker = Broker {
                         messaging.nats.stream.name messaging.nats.message.stream_sequence \
                         messaging.nats.message.consumer_sequence messaging.nats.message.delivery_count \
                         messaging.nats.domain otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
-                        otel_messaging.settlement.outcome",
+                        otel_messaging.settlement.outcome otel_messaging.wait_time",
             together: &["messaging.nats.stream.name messaging.destination.subscription.name \
                          messaging.nats.message.stream_sequence messaging.nats.message.consumer_sequence \
                          messaging.nats.message.delivery_count otel_messaging.delivery.attempt"],
@@ -114,7 +125,7 @@ pub(crate) static NATS: Broker = Broker {
     measures: &[
         Measure {
             metric: "messaging.client.operation.duration",
-            operations: "publish request respond fetch ack nak term",
+            operations: "publish request respond fetch consume ack nak term",
             always: "messaging.system messaging.operation.name messaging.operation.type server.address server.port",
             sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
                         messaging.destination.subscription.name error.type",
@@ -152,6 +163,14 @@ pub(crate) static NATS: Broker = Broker {
             asked: "",
         },
         Measure {
+            metric: "otel_messaging.wait_time",
+            operations: "process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name messaging.destination.template messaging.consumer.group.name \
+                        messaging.destination.subscription.name",
+            asked: "",
+        },
+        Measure {
             metric: "otel_messaging.deliveries",
             operations: "ack nak term fetch process",
             always: "messaging.system messaging.operation.name server.address server.port \
@@ -173,6 +192,16 @@ pub(crate) static NATS: Broker = Broker {
             of: "publish request respond ack nak term",
             why: "no call of the client is about several messages",
         },
+        LeftOut { attribute: "messaging.batch.message_count", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.message.body.size", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.message.id", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.nats.domain", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.nats.message.stream_sequence", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.nats.message.consumer_sequence", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.nats.message.delivery_count", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "otel_messaging.delivery.attempt", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "otel_messaging.delivery.redelivered", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "consume", why: "it has failed" },
         LeftOut { attribute: "messaging.consumer.group.name", of: "fetch", why: "pull consumers have none" },
         LeftOut { attribute: "messaging.destination.template", of: "respond", why: "a response goes to an inbox" },
         LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
@@ -197,10 +226,10 @@ pub(crate) static NATS: Broker = Broker {
     elsewhere: &[
         LeftOut {
             attribute: "messaging.destination.anonymous",
-            of: "request respond fetch",
+            of: "request respond fetch consume",
             why: "subjects that are UUIDs",
         },
-        LeftOut { attribute: "messaging.destination.temporary", of: "request fetch", why: "inboxes" },
+        LeftOut { attribute: "messaging.destination.temporary", of: "request fetch consume", why: "inboxes" },
     ],
     lacking: &[],
     scenarios: &[
@@ -231,6 +260,44 @@ pub(crate) static NATS: Broker = Broker {
              2 x PRODUCER publish orders
              CONSUMER process orders < publish orders ~ publish orders ! &str
              CONSUMER process orders < publish orders ~ publish orders ! panic"
+        ),
+        scenario!(
+            outcomes,
+            "a function finds what failed: of a handler, of one that is synchronous, of one of a stream, of one of a batch; \
+             another handler gives `None`, which is no failure",
+            "
+             5 x PRODUCER publish orders
+             3 x CONSUMER process orders < publish orders ~ publish orders ! declined
+             CONSUMER process orders < publish orders ~ publish orders
+             CONSUMER process orders ~ publish orders ! declined [batch.message_count=1]"
+        ),
+        scenario!(
+            handler_waits,
+            "two messages wait for their handlers",
+            "
+             2 x PRODUCER publish orders
+             2 x CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            batch_waits,
+            "three messages wait until they are handled together",
+            "
+             3 x PRODUCER publish orders
+             CONSUMER process orders ~ publish orders, publish orders, publish orders [batch.message_count=3]"
+        ),
+        scenario!(
+            context_before_handler,
+            "a message waits for its handler, and its context is asked for before: the span starts with the hand-out",
+            "
+             PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            handled_at_once,
+            "`process_each`: the hand-out is the handler's start",
+            "
+             2 x PRODUCER publish orders
+             2 x CONSUMER process orders < publish orders ~ publish orders"
         ),
         scenario!(
             wildcard_in_group,
@@ -390,6 +457,21 @@ pub(crate) static NATS: Broker = Broker {
             "the consumer is gone",
             "
              CLIENT fetch SERVER ! other [batch.message_count=0]"
+        ),
+        scenario!(
+            consumer_deleted,
+            "a pull consumer is deleted while its messages are handled: `process_each` ends with the error",
+            "
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch SERVER ! consumer_deleted"
+        ),
+        scenario!(
+            heartbeats_missing,
+            "push consumers are deleted, of an exact subject and of a wildcard: the server's heartbeats are missing",
+            "
+             CLIENT consume S.* ! missing_heartbeat [destination.template=S.*]
+             CLIENT consume S.paid ! missing_heartbeat [consumer.group.name=payment]"
         ),
         scenario!(
             settled,
@@ -626,7 +708,8 @@ pub(crate) static NATS: Broker = Broker {
              metric messaging.client.sent.messages request ! no_responders x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
-             metric otel_messaging.queue_time fetch [clock=broker] x1"
+             metric otel_messaging.queue_time fetch [clock=broker] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             without_spans,
@@ -641,7 +724,8 @@ pub(crate) static NATS: Broker = Broker {
              metric messaging.client.sent.messages request ! no_responders x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
-             metric otel_messaging.queue_time fetch [clock=broker] x1"
+             metric otel_messaging.queue_time fetch [clock=broker] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             without_metrics,
@@ -802,6 +886,45 @@ async fn handler_fails(stage: Stage) {
     next(&mut orders).await.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
     let message = next(&mut orders).await;
     tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
+}
+
+/// So many, published and received.
+async fn messages(stage: &Stage, count: usize) -> Vec<otel_async_nats::Message> {
+    let client = client(stage).await;
+    let subject = stage.name("orders");
+    let orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    for _ in 0..count {
+        client.publish(subject.clone(), "".into()).await.expect("published");
+    }
+    orders.take(count).collect().await
+}
+
+async fn outcomes(stage: Stage) {
+    handler::outcomes(&messages(&stage, 5).await).await;
+}
+
+async fn handler_waits(stage: Stage) {
+    handler::late(&messages(&stage, 2).await).await;
+}
+
+async fn batch_waits(stage: Stage) {
+    handler::late_together(&messages(&stage, 3).await).await;
+}
+
+async fn context_before_handler(stage: Stage) {
+    for message in messages(&stage, 1).await {
+        handler::context_first(&message).await;
+    }
+}
+
+async fn handled_at_once(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("orders");
+    let orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    for _ in 0..2 {
+        client.publish(subject.clone(), "".into()).await.expect("published");
+    }
+    orders.take(2).process_each(1, |_| async {}).await;
 }
 
 async fn wildcard_in_group(stage: Stage) {
@@ -1017,6 +1140,38 @@ async fn fetch_fails(stage: Stage) {
     stored.stream.delete_consumer("shipping").await.expect("deleted");
     let mut batch = stored.consumer.fetch().max_messages(1).messages().await.expect("a batch");
     next(&mut batch).await.expect_err("no consumer");
+}
+
+async fn consumer_deleted(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(1).await;
+    let messages = stored.consumer.messages().await.expect("messages");
+    let stream = &stored.stream;
+    let handled = messages.process_each(1, |message| async move {
+        message.ack().await.expect("settled");
+        stream.delete_consumer("shipping").await.expect("deleted");
+    });
+    let error = handled.await.expect_err("no consumer");
+    assert_eq!(error.kind(), pull::MessagesErrorKind::ConsumerDeleted);
+}
+
+async fn heartbeats_missing(stage: Stage) {
+    let stored = Stored::of(&stage).await;
+    let wildcard = stored.subject.replace("paid", "*");
+    for (name, filter, group) in [("all", &wildcard, None), ("paid", &stored.subject, Some("payment"))] {
+        let config = push::Config {
+            durable_name: Some(name.to_owned()),
+            deliver_subject: stage.name(name),
+            deliver_group: group.map(str::to_owned),
+            filter_subject: filter.clone(),
+            // The shortest that the server allows.
+            idle_heartbeat: Duration::from_millis(100),
+            ..Default::default()
+        };
+        let consumer = stored.stream.create_consumer(config).await.expect("created");
+        let mut messages = consumer.messages().await.expect("messages");
+        stored.stream.delete_consumer(name).await.expect("deleted");
+        next(&mut messages).await.expect_err("no heartbeat");
+    }
 }
 
 async fn settled(stage: Stage) {

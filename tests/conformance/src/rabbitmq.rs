@@ -14,7 +14,7 @@ use otel_lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
         BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
-    otel::{Creator, HeaderInjector, MessageExt, process_batch},
+    otel::{Creator, HeaderInjector, MessageExt, MessageStreamExt, process_batch},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
@@ -22,7 +22,8 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{Lacking, LeftOut, Measure, Operation, panics, scenario},
+    handler,
+    scenario::{Lacking, LeftOut, Measure, NO_MESSAGE, Operation, PROCESS, panics, scenario},
     stage::Stage,
 };
 
@@ -63,16 +64,27 @@ pub(crate) static RABBITMQ: Broker = Broker {
             ..Operation::NONE
         },
         Operation {
+            name: "consume",
+            kind: "receive",
+            span: "an error of a consumer, whose messages the broker pushes; none of what goes well",
+            always: SERVER_AND_NAME,
+            sometimes: "messaging.destination.anonymous messaging.destination.temporary \
+                        network.peer.address network.peer.port",
+            together: PEER,
+            asked: "messaging.destination.template",
+            ..Operation::NONE
+        },
+        Operation {
             name: "process",
             kind: "process",
-            span: "from the hand-out, or the delegate's call, to the end of the handler, or to the drop of the message",
+            span: PROCESS,
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
                      server.address server.port messaging.rabbitmq.destination.routing_key \
                      messaging.rabbitmq.message.delivery_tag",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary messaging.batch.message_count \
                         otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
-                        otel_messaging.settlement.outcome",
+                        otel_messaging.settlement.outcome otel_messaging.wait_time",
             asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
@@ -117,7 +129,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
     measures: &[
         Measure {
             metric: "messaging.client.operation.duration",
-            operations: "publish get ack nack reject",
+            operations: "publish get consume ack nack reject",
             always: "messaging.system messaging.operation.name messaging.operation.type server.address server.port",
             sometimes: "messaging.destination.name error.type",
             asked: "messaging.destination.template",
@@ -151,6 +163,13 @@ pub(crate) static RABBITMQ: Broker = Broker {
             asked: "messaging.destination.template",
         },
         Measure {
+            metric: "otel_messaging.wait_time",
+            operations: "process",
+            always: MEASURED,
+            sometimes: "messaging.destination.name",
+            asked: "messaging.destination.template",
+        },
+        Measure {
             metric: "otel_messaging.deliveries",
             operations: "ack nack reject get process",
             always: "messaging.system messaging.operation.name server.address server.port \
@@ -179,6 +198,12 @@ pub(crate) static RABBITMQ: Broker = Broker {
             of: "publish get reject",
             why: "no call of the client is about several messages",
         },
+        LeftOut { attribute: "messaging.batch.message_count", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.message.id", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.message.conversation_id", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.message.body.size", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.rabbitmq.destination.routing_key", of: "consume", why: NO_MESSAGE },
+        LeftOut { attribute: "messaging.rabbitmq.message.delivery_tag", of: "consume", why: NO_MESSAGE },
         LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper is not given the properties" },
         LeftOut {
             attribute: "messaging.message.conversation_id",
@@ -287,6 +312,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
              CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=nack]
              CONSUMER process orders.{id} < publish orders.{id} ~ publish orders.{id} [destination.template=orders.{id} settlement.outcome=reject]
              CLIENT ack orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=ack]
+             CLIENT consume orders.{id} ! not-found [destination.template=orders.{id}]
              CLIENT get orders.{id} ~ publish orders.{id} [destination.template=orders.{id}]
              CLIENT nack orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=nack]
              CLIENT reject orders.{id} < process orders.{id} [destination.template=orders.{id} settlement.outcome=reject]"
@@ -326,6 +352,59 @@ pub(crate) static RABBITMQ: Broker = Broker {
              CONSUMER process orders < publish orders ~ publish orders ! &str
              CONSUMER process orders < publish orders ~ publish orders ! panic
              2 x CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            outcomes,
+            "a function finds what failed: of a handler, of one that is synchronous, of one of a stream, of one of a batch; \
+             another handler gives `None`, which is no failure",
+            "
+             5 x PRODUCER publish orders
+             3 x CONSUMER process orders < publish orders ~ publish orders ! declined
+             CONSUMER process orders < publish orders ~ publish orders
+             CONSUMER process orders ~ publish orders ! declined [batch.message_count=1]
+             5 x CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            handler_waits,
+            "two messages wait for their handlers",
+            "
+             2 x PRODUCER publish orders
+             2 x CONSUMER process orders < publish orders ~ publish orders
+             2 x CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            batch_waits,
+            "three messages wait until they are handled together",
+            "
+             3 x PRODUCER publish orders
+             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
+             3 x CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            context_before_handler,
+            "a message waits for its handler, and its context is asked for before: the span starts with the hand-out",
+            "
+             PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders
+             CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            handled_at_once,
+            "`process_each`: the hand-out is the handler's start",
+            "
+             2 x PRODUCER publish orders
+             2 x CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
+             2 x CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
+            consumer_fails,
+            "the broker closes a channel with two consumers: `process_each` ends with the error",
+            "
+             PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
+             CLIENT ack orders < process orders [settlement.outcome=ack]
+             CLIENT consume ! not-found [destination.anonymous=true destination.temporary=true]
+             CLIENT consume orders ! not-found"
         ),
         scenario!(
             refused_by_the_handler,
@@ -604,7 +683,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
              metric messaging.client.sent.messages publish x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
-             metric otel_messaging.queue_time process [clock=header] x1"
+             metric otel_messaging.queue_time process [clock=header] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             without_spans,
@@ -618,7 +698,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
              metric messaging.client.sent.messages publish x1
              metric messaging.process.duration process x1
              metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
-             metric otel_messaging.queue_time process [clock=header] x1"
+             metric otel_messaging.queue_time process [clock=header] x1
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             without_metrics,
@@ -699,6 +780,12 @@ impl Rabbit {
         declared.expect("declared");
     }
 
+    async fn declare_exclusive(&self) -> String {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare("".into(), options, FieldTable::default()).await.expect("declared");
+        declared.name().as_str().to_owned()
+    }
+
     async fn publish(&self) {
         self.publish_with(&self.queue, BasicProperties::default()).await;
     }
@@ -715,9 +802,12 @@ impl Rabbit {
     }
 
     async fn consume(&self) -> Consumer {
+        self.consume_from(&self.queue).await
+    }
+
+    async fn consume_from(&self, queue: &str) -> Consumer {
         let options = BasicConsumeOptions::default();
-        let consumer =
-            self.channel.basic_consume(self.queue.as_str().into(), "".into(), options, FieldTable::default());
+        let consumer = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
         consumer.await.expect("a consumer")
     }
 
@@ -858,18 +948,26 @@ async fn templated(stage: Stage) {
     for _ in 0..3 {
         rabbit.publish_with(&rabbit.queue, stamped()).await;
     }
-    rabbit.get().await.ack(ACK).await.expect("acknowledged");
+    let got = rabbit.get().await;
+    got.process(got.ack(ACK)).await.expect("acknowledged");
     let mut consumer = rabbit.consume().await;
     next(&mut consumer).await.nack(BasicNackOptions::default()).await.expect("refused");
     next(&mut consumer).await.reject(BasicRejectOptions::default()).await.expect("refused");
+    close_channel(&stage, &rabbit).await;
+    consumer.next().await.expect("one more").expect_err("the channel is closed");
+}
+
+/// Has the broker close the channel.
+async fn close_channel(stage: &Stage, rabbit: &Rabbit) {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let nowhere = stage.name("nowhere").as_str().into();
+    rabbit.channel.queue_declare(nowhere, options, FieldTable::default()).await.expect_err("no such queue");
 }
 
 /// The queue is one that the server names and that goes away with the connection.
 async fn with_exclusive_queue(stage: &Stage) -> Rabbit {
     let mut rabbit = Rabbit::of(stage).await;
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let declared = rabbit.channel.queue_declare("".into(), options, FieldTable::default()).await.expect("declared");
-    rabbit.queue = declared.name().as_str().to_owned();
+    rabbit.queue = rabbit.declare_exclusive().await;
     rabbit
 }
 
@@ -915,6 +1013,63 @@ async fn handler_fails(stage: Stage) {
     let acker = panicking.acker.clone();
     tokio::spawn(async move { panicking.process(async { panics() }).await }).await.expect_err("panicked");
     acker.ack(ACK).await.expect("acknowledged");
+}
+
+async fn ack_all(deliveries: &[Delivery]) {
+    for delivery in deliveries {
+        delivery.ack(ACK).await.expect("settled");
+    }
+}
+
+async fn outcomes(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let deliveries = rabbit.deliveries(5).await;
+    handler::outcomes(&deliveries).await;
+    ack_all(&deliveries).await;
+}
+
+async fn handler_waits(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let deliveries = rabbit.deliveries(2).await;
+    handler::late(&deliveries).await;
+    ack_all(&deliveries).await;
+}
+
+async fn batch_waits(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let deliveries = rabbit.deliveries(3).await;
+    handler::late_together(&deliveries).await;
+    ack_all(&deliveries).await;
+}
+
+async fn context_before_handler(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let deliveries = rabbit.deliveries(1).await;
+    handler::context_first(&deliveries[0]).await;
+    ack_all(&deliveries).await;
+}
+
+async fn handled_at_once(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    rabbit.publish().await;
+    rabbit.publish().await;
+    let deliveries = rabbit.consume().await.take(2);
+    let handled = deliveries.process_each(1, |delivery| async move { delivery.ack(ACK).await });
+    handled.await.expect("no error");
+}
+
+async fn consumer_fails(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    rabbit.publish().await;
+    let orders = rabbit.consume().await;
+    let mut replies = rabbit.consume_from(&rabbit.declare_exclusive().await).await;
+    let (stage, rabbit) = (&stage, &rabbit);
+    let handled = orders.process_each(1, |delivery| async move {
+        delivery.ack(ACK).await.expect("settled");
+        close_channel(stage, rabbit).await;
+    });
+    handled.await.expect_err("the channel is closed");
+    replies.next().await.expect("one more").expect_err("the channel is closed");
 }
 
 async fn refused_by_the_handler(stage: Stage) {

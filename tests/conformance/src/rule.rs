@@ -57,6 +57,8 @@ rules! {
     LinksDiffer: "links lead to different spans",
     ParentLinked: "a parent that is linked is the very span that the link leads to",
     EachItsOwn: "messages that one line counts are of different sends",
+    WaitTime: "how long a message waited for its handler is told where it did, and only there",
+    Described: "a failure that a function finds is described by it",
     // Of each series.
     MetricKnown: "a metric is one that a registry knows",
     Instrument: "a metric has its instrument",

@@ -7,10 +7,11 @@ use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 
 use crate::{
     broker::Broker,
+    handler::DECLINED,
     line,
     rule::{Broken, Rule},
     scenario::{Operation, words},
-    seen::{Attributes, Event, Point, Scope, Seen, Span, Value},
+    seen::{Attributes, Event, Point, Scope, Seen, Span, Value, WAIT_TIME},
 };
 
 pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -20,6 +21,15 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const NAME: &str = "messaging.destination.name";
 const TEMPLATE: &str = "messaging.destination.template";
+
+/// A shorter wait is not told on a span, in seconds.
+const SHORTEST_WAIT: f64 = 0.001;
+
+/// In these scenarios each message waits for its handler.
+const WAITING: [&str; 2] = ["handler_waits", "batch_waits"];
+
+/// In these each span starts at the hand-out.
+const AT_ONCE: [&str; 3] = ["handled_at_once", "context_before_handler", "delegate"];
 
 /// The rules' findings in one scenario.
 pub(crate) struct Rules<'a> {
@@ -49,6 +59,8 @@ impl<'a> Rules<'a> {
         let spans: Vec<_> = seen.spans.iter().filter(|span| span.scope.name == self.broker.scope).collect();
         spans.iter().for_each(|span| self.span(span, &seen.spans));
         self.each_its_own(&spans, &seen.spans);
+        self.waits(&spans, &seen.points);
+        self.described(&spans);
         seen.points.iter().for_each(|point| self.point(point, &spans));
         seen.events.iter().for_each(|event| self.event(event, &spans));
         if derive && !self.is("without_metrics") {
@@ -152,6 +164,36 @@ impl<'a> Rules<'a> {
             let line = line::span(span, all);
             let links: Vec<_> = span.links.iter().map(|link| &link.span).collect();
             self.holds(linked.insert((line.clone(), links)), Rule::EachItsOwn, || line);
+        }
+    }
+
+    /// How long messages waited for their handlers: of a batch on each link, else on the span.
+    fn waits(&mut self, spans: &[&Span], points: &[Point]) {
+        let waiting = WAITING.iter().any(|name| self.is(name));
+        let at_once = AT_ONCE.iter().any(|name| self.is(name));
+        for span in spans.iter().filter(|span| span.operation_type() == "process") {
+            let of = format!("`{}`", span.name);
+            let on_links = span.links.iter().filter(|link| link.attributes.has(WAIT_TIME)).count();
+            let on_span = usize::from(span.attributes.has(WAIT_TIME));
+            let (here, elsewhere, all) =
+                if span.is_batch() { (on_links, on_span, span.links.len()) } else { (on_span, on_links, 1) };
+            self.holds(elsewhere == 0, Rule::WaitTime, || format!("{of}: it is in the wrong place"));
+            self.holds(!waiting || here > 0 && here == all, Rule::WaitTime, || format!("{of}: {here} of {all}"));
+            self.holds(!at_once || here == 0, Rule::WaitTime, || format!("{of} did not wait"));
+            let shortest = told_waits(span).fold(SHORTEST_WAIT, f64::min);
+            self.holds(shortest >= SHORTEST_WAIT, Rule::WaitTime, || format!("{of}: {shortest} s"));
+        }
+        let measured = points.iter().any(|point| point.metric == WAIT_TIME);
+        self.holds(!at_once || !measured, Rule::WaitTime, || "what did not wait is measured".to_owned());
+    }
+
+    /// What a function finds has its words.
+    fn described(&mut self, spans: &[&Span]) {
+        if !self.is("outcomes") {
+            return;
+        }
+        for span in spans.iter().filter(|span| span.status == StatusCode::Error) {
+            self.holds(span.says == DECLINED.1, Rule::Described, || format!("`{}`: {}", span.name, span.says));
         }
     }
 
@@ -362,6 +404,7 @@ impl<'a> Rules<'a> {
 
     /// What the metrics count, the spans show.
     fn counts(&mut self, spans: &[&Span], points: &[Point]) {
+        self.measured_waits(spans, points);
         let brought = self.brought(spans, points);
         // Of several, the spans do not tell which brought what was dropped.
         let bringer = match brought.keys().collect::<Vec<_>>()[..] {
@@ -406,7 +449,8 @@ impl<'a> Rules<'a> {
             add("messaging.client.consumed.messages", operation, "", *count);
         }
         let mut measured = BTreeMap::<Count, u64>::new();
-        for point in points.iter().filter(|point| point.metric != "otel_messaging.queue_time") {
+        let elsewhere = ["otel_messaging.queue_time", WAIT_TIME];
+        for point in points.iter().filter(|point| !elsewhere.contains(&point.metric.as_str())) {
             let text = |key| point.attributes.text(key);
             let operation = text("messaging.operation.name");
             // Polls are measured whether or not they have spans.
@@ -442,6 +486,24 @@ impl<'a> Rules<'a> {
         }
     }
 
+    /// Spans tell only of the longer waits, and a batch only of those that it links: between these and all messages is what
+    /// is measured.
+    fn measured_waits(&mut self, spans: &[&Span], points: &[Point]) {
+        let processed = || spans.iter().filter(|span| span.operation_type() == "process");
+        let told: Vec<f64> = processed().flat_map(|span| told_waits(span)).collect();
+        let messages: u64 = processed().map(|span| span.messages()).sum();
+        let points = || points.iter().filter(|point| point.metric == WAIT_TIME);
+        let (count, sum) = (points().map(|it| it.count).sum::<u64>(), points().map(|it| it.sum).sum::<f64>());
+        let counts = told.len() as u64 <= count && count <= messages;
+        self.holds(counts, Rule::Counts, || {
+            format!("{WAIT_TIME}: {count}, by the spans from {} to {messages}", told.len())
+        });
+        let least: f64 = told.iter().sum();
+        self.holds(sum >= least - SAME, Rule::Durations, || {
+            format!("{WAIT_TIME}: {sum} s, by the spans {least} s or more")
+        });
+    }
+
     /// How many of the messages that were processed each operation brought; what none brought was pushed.
     fn brought(&self, spans: &[&Span], points: &[Point]) -> BTreeMap<String, u64> {
         let processed = spans.iter().filter(|span| span.operation_type() == "process").map(|it| it.messages()).sum();
@@ -457,7 +519,8 @@ impl<'a> Rules<'a> {
         let text = |point: &Point, key| point.attributes.text(key);
         for point in points.iter().filter(|it| text(it, "messaging.operation.type") == "receive") {
             let operation = text(point, "messaging.operation.name");
-            if text(point, "error.type").is_empty() && !spans.iter().any(|span| span.operation() == operation) {
+            let told = |span: &&Span| span.operation() == operation && span.status != StatusCode::Error;
+            if text(point, "error.type").is_empty() && !spans.iter().any(told) {
                 *brought.entry(operation).or_default() += point.count;
             }
         }
@@ -466,6 +529,15 @@ impl<'a> Rules<'a> {
         brought.retain(|_, count| *count > 0);
         brought
     }
+}
+
+/// How long the messages of a process span waited, as far as it and its links tell, in seconds.
+fn told_waits(span: &Span) -> impl Iterator<Item = f64> {
+    let of_links = span.links.iter().map(|link| &link.attributes);
+    of_links.chain([&span.attributes]).filter_map(|attributes| match attributes.get(WAIT_TIME) {
+        Some(Value::Double(wait)) => Some(*wait),
+        _ => None,
+    })
 }
 
 /// How many seconds may be between what a span and its measurement say: both are told one end.

@@ -16,6 +16,9 @@ use otlp_receiver::Received;
 
 use crate::stage::SCENARIO;
 
+/// How long a message waited for its handler: an attribute, and the metric of the same.
+pub(crate) const WAIT_TIME: &str = "otel_messaging.wait_time";
+
 /// The telemetry of one scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -126,6 +129,11 @@ impl Span {
     /// `messaging.operation.type`.
     pub(crate) fn operation_type(&self) -> String {
         self.attributes.text("messaging.operation.type")
+    }
+
+    /// Whether it is of several messages that are handled together.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.attributes.has("messaging.batch.message_count")
     }
 
     /// How many it is of.
@@ -270,6 +278,7 @@ impl fmt::Display for Value {
         match self {
             Self::String(text) => f.write_str(text),
             Self::Int(number) => number.fmt(f),
+            Self::Double(number) => number.fmt(f),
             Self::Bool(value) => value.fmt(f),
             Self::Strings(texts) => f.write_str(&texts.join(",")),
             Self::Other(text) => f.write_str(text),
