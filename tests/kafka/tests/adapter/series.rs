@@ -108,6 +108,7 @@ async fn there_are_as_many_as_the_table_says() {
         ("messaging.client.consumed.messages", (d + 1) * g),
         ("messaging.process.duration", (d + 1) * g * (1 + e)),
         ("otel_messaging.queue_time", (d + 1) * 2 * g),
+        ("otel_messaging.wait_time", (d + 1) * g),
         ("otel_messaging.deliveries", (d + 1) * g),
     ] {
         assert_eq!(count(metric), expected, "{metric} in\n{measured}");

@@ -324,7 +324,7 @@ fn documented() -> BTreeMap<String, usize> {
     .collect()
 }
 
-/// `2·(D+1)·4G`: factors are numbers, letters, and sums of both.
+/// `2·(D+1)·(1+4G)`: factors are numbers with letters, and sums of them.
 fn product(formula: &str) -> usize {
     let number = |term: &str| term.trim_end_matches(char::is_alphabetic).parse().unwrap_or(1);
     let sum = |factor: &str| factor.trim_matches(['(', ')']).split('+').map(number).sum::<usize>();
@@ -380,10 +380,11 @@ impl Counted {
         }
         let mut failing = next(&mut batch).await.unwrap();
         failing.message.reply = None;
+        // Before the settlements, any of which would need the span before its handler.
+        failing.process(async { Err::<(), _>("sour") }).await.unwrap_err();
         for kind in kinds {
             failing.ack_with(kind).await.unwrap_err();
         }
-        failing.process(async { Err::<(), _>("sour") }).await.unwrap_err();
         drop((failing, next(&mut batch).await.unwrap()));
         assert!(batch.next().await.is_none());
         self.stream.delete_consumer("shipping").await.unwrap();
@@ -396,11 +397,13 @@ impl Counted {
             durable_name: Some("shipping".to_owned()),
             deliver_subject: unique("deliver"),
             filter_subject: subject.to_owned(),
+            idle_heartbeat: Duration::from_millis(100),
             ..Default::default()
         };
         let mut messages = self.stream.create_consumer(config).await.unwrap().messages().await.unwrap();
         drop(next(&mut messages).await.unwrap());
         self.stream.delete_consumer("shipping").await.unwrap();
+        while messages.next().await.unwrap().is_ok() {}
     }
 }
 

@@ -1,14 +1,15 @@
 //! What is counted, and under which name.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use futures::future::join;
+use futures::{StreamExt, future::join};
 use lapin::{
     BasicProperties,
-    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicRejectOptions},
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicRejectOptions, QueueDeclareOptions},
+    types::FieldTable,
 };
 use opentelemetry::{Context, trace::FutureExt};
 use otel_lapin::otel::MessageExt;
@@ -124,6 +125,13 @@ async fn everything(rabbit: &Rabbit, queue: &str) {
     assert!(!last.reject(reject(true)).await.unwrap());
     publish().await.unwrap_err();
     get().await.unwrap_err();
+
+    // The broker closes a channel, and its consumer fails.
+    let channel = rabbit.connection.create_channel().await.unwrap();
+    let mut consumer = consume(&channel, queue).await;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare("nowhere".into(), passive, FieldTable::default()).await.unwrap_err();
+    while consumer.next().await.unwrap().is_ok() {}
 }
 
 fn at_present() -> u64 {
@@ -135,10 +143,15 @@ fn documented(metric: &str, destinations: usize, errors: usize) -> usize {
     let page = include_str!("../../../../docs/operation.md");
     let row = page.lines().find(|line| line.starts_with(&format!("| `{metric}` |"))).expect("a row of the table");
     let formula = row.split('|').nth(3).expect("RabbitMQ's column").trim();
-    let number = |term: &str| match term {
-        "D" => destinations,
-        "E" => errors,
-        number => number.parse().unwrap_or_else(|_| panic!("{formula}: {number}")),
+    let number = |term: &str| {
+        let (number, letter) = term.split_at(term.find(char::is_alphabetic).unwrap_or(term.len()));
+        let of = match letter {
+            "D" => destinations,
+            "E" => errors,
+            _ => 1,
+        };
+        let number: usize = if number.is_empty() { 1 } else { number.parse().expect(formula) };
+        number * of
     };
     formula.split('·').map(|factor| factor.trim_matches(['(', ')']).split('+').map(number).sum::<usize>()).product()
 }
@@ -158,15 +171,23 @@ async fn there_are_as_many_series_as_the_page_says() {
         CONSUMED,
         "messaging.process.duration",
         "otel_messaging.queue_time",
+        "otel_messaging.wait_time",
         DELIVERIES,
     ] {
         let series = rabbit.measured(metric);
-        let distinct = |key: &str| {
-            let values =
-                series.iter().filter_map(|line| line.split_once(&format!("{key} = "))?.1.split([',', '}']).next());
-            values.collect::<BTreeSet<_>>().len()
+        let value = |line: &str, key: &str| {
+            let (_, rest) = line.split_once(&format!("{key} = "))?;
+            rest.split([',', '}']).next().map(str::to_owned)
         };
-        let expected = documented(metric, distinct("messaging.destination.name"), distinct("error.type"));
+        let destinations: BTreeSet<_> =
+            series.iter().filter_map(|line| value(line, "messaging.destination.name")).collect();
+        let mut errors = BTreeMap::<_, BTreeSet<_>>::new();
+        for line in &series {
+            let of = errors.entry(value(line, "messaging.operation.name")).or_default();
+            of.extend(value(line, "error.type"));
+        }
+        let errors = errors.values().map(BTreeSet::len).max().unwrap_or(0);
+        let expected = documented(metric, destinations.len(), errors);
         assert_eq!(series.len(), expected, "{metric}: {series:#?}");
     }
 }
