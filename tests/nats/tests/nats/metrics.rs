@@ -104,6 +104,8 @@ async fn p19_p28_each_delivery_is_counted_once_and_its_time_in_the_stream_is_mea
         format!("otel_messaging.deliveries [{{message}}] {{{to}, {by}, \"nak\", outcome = \"nack\"}} 1"),
         format!("otel_messaging.deliveries [{{message}}] {{{to}, {by}, \"term\", outcome = \"term\"}} 1"),
         format!("otel_messaging.queue_time [s] {{{to}, {by}, \"fetch\", otel_messaging.clock = \"broker\"}} 4"),
+        // The others' spans began with their settlements.
+        format!("otel_messaging.wait_time [s] {{{to}, {by}, \"process\"}} 1"),
     ];
     assert_measured(&sdk, &expected);
 }

@@ -69,7 +69,7 @@ async fn process_each_works_on_a_subscription_and_on_a_consumer() {
     for _ in 0..MESSAGES {
         context.publish(format!("{name}.new"), "four apples".into()).await.unwrap().await.unwrap();
     }
-    let mut messages = durable(&stream, "packing").await.messages().await.unwrap();
+    let messages = durable(&stream, "packing").await.messages().await.unwrap();
     let work = Work::new();
     let each = messages.process_each(LIMIT, async |message| {
         work.on(&message).await;

@@ -30,7 +30,7 @@ async fn process_each_handles_as_many_at_a_time_as_it_may_each_in_its_span() {
     for number in 0..MESSAGES {
         rabbit.publish(&orders, &[number as u8], BasicProperties::default()).await;
     }
-    let mut consumer = rabbit.consume(&orders).await;
+    let consumer = rabbit.consume(&orders).await;
     let (running, handled) = (Cell::new(0), AtomicUsize::new(0));
     // Passed only when as many handlers as may run at a time do.
     let all_of_them = Barrier::new(LIMIT);
