@@ -93,6 +93,18 @@ impl Sdk {
         self.0.signals.metrics()
     }
 
+    /// How often a histogram has measured something so far, and the sum of it.
+    #[must_use]
+    pub fn histogram(&self, name: &str) -> (u64, f64) {
+        self.0.signals.histogram(name)
+    }
+
+    /// All that was recorded so far, as it is: to look for what must be nowhere in it.
+    #[must_use]
+    pub fn everything(&self) -> String {
+        format!("{:?}{}", self.spans(), self.0.signals.everything())
+    }
+
     /// The events so far, one line each: severity, name, the span it belongs to, attributes.
     #[must_use]
     pub fn events(&self) -> String {

@@ -53,6 +53,21 @@ impl Signals {
         lines.into_iter().map(|line| line + "\n").collect()
     }
 
+    pub(crate) fn histogram(&self, name: &str) -> (u64, f64) {
+        let metrics = self.metrics();
+        let named = metrics.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics());
+        let points = named.filter(|metric| metric.name() == name).flat_map(|metric| match metric.data() {
+            AggregatedMetrics::F64(MetricData::Histogram(histogram)) => histogram.data_points(),
+            other => panic!("{name} is no histogram: {other:?}"),
+        });
+        points.fold((0, 0.0), |(count, sum), point| (count + point.count(), sum + point.sum()))
+    }
+
+    pub(crate) fn everything(&self) -> String {
+        let logs = self.logs.get_emitted_logs().expect("the exporter answers");
+        format!("{:?}{logs:?}", self.metrics())
+    }
+
     pub(crate) fn events(&self, spans: &[SpanData]) -> String {
         let logs = self.logs.get_emitted_logs().expect("the exporter answers");
         let mut text = String::new();

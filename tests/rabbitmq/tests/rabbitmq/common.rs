@@ -43,6 +43,7 @@ pub(crate) fn unique(name: &str) -> String {
 /// One test's client: ours, and a raw one beside it.
 pub(crate) struct Rabbit {
     pub(crate) sdk: Sdk,
+    pub(crate) instrumentation: Instrumentation,
     pub(crate) connection: Connection,
     pub(crate) channel: Channel,
     pub(crate) raw: lapin::Channel,
@@ -60,13 +61,13 @@ impl Rabbit {
         let connection = Connection::connect(uri(), ConnectionProperties::default())
             .await
             .expect("the broker is there")
-            .with_instrumentation(instrumentation);
+            .with_instrumentation(instrumentation.clone());
         let channel = connection.create_channel().await.unwrap();
         let raw_connection = lapin::Connection::connect(uri(), ConnectionProperties::default()).await.unwrap();
         let raw = raw_connection.create_channel().await.unwrap();
         // So that what it published is there.
         raw.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        Self { sdk, connection, channel, raw, _raw_connection: raw_connection }
+        Self { sdk, instrumentation, connection, channel, raw, _raw_connection: raw_connection }
     }
 
     /// With spans, metrics and events.

@@ -1,5 +1,6 @@
 //! What otel-lapin promises, on a real RabbitMQ.
 
+mod ambient;
 mod bystanders;
 mod cancellation;
 mod common;
@@ -8,7 +9,9 @@ mod create;
 mod faults;
 mod hostile_headers;
 mod lineage;
+mod loops;
 mod metrics;
+mod outcome;
 mod policies;
 mod raw_settlements;
 mod receive;
@@ -16,5 +19,7 @@ mod republish;
 mod send;
 mod sequential;
 mod settle;
+mod sources;
 mod types;
+mod wait;
 mod ways;

@@ -1,0 +1,181 @@
+//! A span of the application's that is active while a message is received: it ends when the application lets go of it,
+//! however long the message is kept.
+
+use std::future::Future;
+
+use futures::{FutureExt as _, poll};
+use lapin::{
+    BasicProperties,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicRejectOptions},
+};
+use opentelemetry::{
+    Context, SpanId,
+    trace::{FutureExt, TraceContextExt, Tracer},
+};
+use otel_lapin::otel::{InstrumentationBuilder, MessageExt, OperationType, process_batch, sequential};
+use support::Sdk;
+use tokio::task::yield_now;
+
+use crate::{
+    common::{Rabbit, named},
+    sources::{ALL, ASKED, Opened, Source, filled, take},
+};
+
+/// Whether a message has a span of its own, and how that is said.
+const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+    (true, |builder| builder),
+    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
+    (false, InstrumentationBuilder::without_spans),
+];
+
+/// Works inside a span whose last handle is dropped then.
+async fn fetch<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
+    let fetching = Context::current_with_span(sdk.tracer().start("fetch"));
+    work.with_context(fetching).await
+}
+
+/// The spans of the application's that have ended.
+fn fetched(sdk: &Sdk) -> Vec<SpanId> {
+    named(&sdk.spans(), "fetch").iter().map(|span| span.span_context.span_id()).collect()
+}
+
+fn current() -> SpanId {
+    Context::current().span().span_context().span_id()
+}
+
+/// Each way to receive, with and without a span of the message's own.
+async fn each(sources: &[Source], check: impl AsyncFn(&Rabbit, Source, bool)) {
+    for (has_span, way) in WAYS {
+        let sdk = Sdk::new();
+        let rabbit = Rabbit::with(sdk.clone(), way(sdk.instrumentation_builder()).build()).await;
+        for source in sources {
+            check(&rabbit, *source, has_span).await;
+            sdk.forget();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
+    each(&ALL, async |rabbit, source, has_span| {
+        let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 2).await);
+        let (mut messages, unprocessed) = fetch(sdk, async {
+            let mut messages = source.open(rabbit, &queue).await.messages;
+            let first = take(&mut messages).await;
+            (messages, first)
+        })
+        .await;
+        assert_eq!(fetched(sdk).len(), 1, "{source:?}: nobody has looked at the message");
+        let processed = fetch(sdk, take(&mut messages)).await;
+        let [_, around] = fetched(sdk)[..] else { panic!("{source:?}: {}", rabbit.described()) };
+        let inside = processed.process(async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
+        assert!(processed.ack(BasicAckOptions::default()).await.unwrap());
+        let given_away = processed.otel_context();
+        assert_eq!(fetched(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
+
+        // A delegate is called by lapin, inside nobody's span.
+        let around = if source == Source::Delegate { SpanId::INVALID } else { around };
+        let spans = sdk.spans();
+        match (has_span, &named(&spans, &format!("process {queue}"))[..]) {
+            (true, [process]) => {
+                assert_eq!((process.span_context.span_id(), process.parent_span_id), (inside, around), "{source:?}");
+            }
+            (false, []) => assert_eq!(inside, around, "{source:?}"),
+            _ => panic!("{source:?}, {has_span}: {}", rabbit.described()),
+        }
+        drop((messages, unprocessed, processed, given_away));
+        assert_eq!(fetched(sdk).len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
+    each(&ASKED, async |rabbit, source, _| {
+        let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 3).await);
+        let Opened { mut messages, .. } = source.open(rabbit, &queue).await;
+        let both = [take(&mut messages).await, take(&mut messages).await];
+        let batch = fetch(sdk, async { process_batch(&both, async { yield_now().await }) }).await;
+        assert_eq!(fetched(sdk).len(), 1, "{source:?}: the batch is claimed");
+        batch.await;
+        sequential(async {
+            let _in_hand = fetch(sdk, take(&mut messages)).await;
+            yield_now().await;
+            assert_eq!(fetched(sdk).len(), 2, "{source:?}: a message is in hand");
+        })
+        .await;
+    })
+    .await;
+}
+
+/// Calls something inside a span, twice; says whether it waits after its first poll.
+async fn lets_go<F: Future>(sdk: &Sdk, what: &str, call: impl Fn() -> F) -> bool {
+    let inside = || sdk.tracer().in_span("fetch", |_| Box::pin(call()));
+    drop(inside());
+    assert_eq!(fetched(sdk).len(), 1, "{what}: it was never polled, and is gone");
+    let mut polled = inside();
+    let waits = poll!(&mut polled).is_pending();
+    assert_eq!(fetched(sdk).len(), 2, "{what}: it was polled, and is kept");
+    drop(polled);
+    sdk.forget();
+    waits
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_future_that_was_polled_does_not_hold_it_and_one_that_was_not_does_until_it_is_dropped() {
+    let rabbit = Rabbit::confirming().await;
+    let (sdk, channel) = (&rabbit.sdk, &rabbit.channel);
+    let (empty, queue) = (rabbit.queue("empty").await, filled(&rabbit, 4).await);
+    let mut messages = Source::Consumer.open(&rabbit, &queue).await.messages;
+    let [first, second, third, last] = [
+        take(&mut messages).await,
+        take(&mut messages).await,
+        take(&mut messages).await,
+        take(&mut messages).await,
+    ];
+    // More than a socket takes at once.
+    let payload = vec![7; 8 << 20];
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let waits = [
+        lets_go(sdk, "get", || channel.basic_get(empty.as_str().into(), BasicGetOptions::default())).await,
+        lets_go(sdk, "ack", || first.ack(BasicAckOptions::default())).await,
+        lets_go(sdk, "nack", || second.nack(BasicNackOptions::default())).await,
+        lets_go(sdk, "reject", || third.reject(BasicRejectOptions::default())).await,
+        lets_go(sdk, "ack by tag", || channel.basic_ack(last.delivery_tag, BasicAckOptions::default())).await,
+        lets_go(sdk, "publish", || {
+            channel.basic_publish("".into(), empty.as_str().into(), options, &payload, properties.clone())
+        })
+        .await,
+    ];
+    assert!(waits[0], "there is an answer to wait for");
+    assert!(waits[1..].contains(&true), "lapin was faster each time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirm_does_not_hold_it_kept_or_parked() {
+    const PUBLISHES: usize = 20;
+
+    let rabbit = Rabbit::confirming().await;
+    let queue = rabbit.queue("orders").await;
+    let publish = format!("publish {queue}");
+    let (mut kept, mut waiting) = (Vec::new(), 0);
+    for number in 1..=PUBLISHES {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let published = fetch(&rabbit.sdk, async {
+            rabbit.channel.basic_publish("".into(), queue.as_str().into(), options, b"1", properties).await
+        });
+        let confirm = published.await.unwrap();
+        match number % 2 {
+            0 => kept.push(confirm),
+            _ => drop(confirm),
+        }
+        let spans = rabbit.sdk.spans();
+        assert_eq!(named(&spans, "fetch").len(), number);
+        waiting += number - named(&spans, &publish).len();
+    }
+    assert!(waiting > 0, "the broker was faster each time");
+    for confirm in kept {
+        confirm.await.unwrap();
+    }
+    rabbit.wait_for_confirms(2 * PUBLISHES).await;
+}
