@@ -1,17 +1,38 @@
 //! Beside `tracing`, which lapin itself uses. In a process of its own: its I/O threads know only the global subscriber.
 
-use brokers::RabbitMq;
+#[path = "rabbitmq/common.rs"]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod common;
+#[path = "rabbitmq/sources.rs"]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod sources;
+
+use std::sync::OnceLock;
+
 use lapin::{
-    BasicProperties, ConnectionProperties,
+    BasicProperties,
     options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use opentelemetry::{Context, SpanId, trace::TracerProvider};
+use opentelemetry::{
+    Context, SpanId,
+    trace::{TraceContextExt, TracerProvider},
+};
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::{Channel, Connection, Consumer, message::DeliveryResult};
+use otel_lapin::{
+    Channel, Consumer,
+    message::DeliveryResult,
+    otel::{InstrumentationBuilder, MessageExt, OperationType},
+};
 use support::{Sdk, describe, eventually};
-use tracing::info_span;
+use tokio::task::yield_now;
+use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
+
+use crate::{
+    common::{Rabbit, named},
+    sources::{ALL, Source, filled, take},
+};
 
 const ORDERS: usize = 3;
 
@@ -59,24 +80,26 @@ fn assert_senders_children(sdk: &Sdk, queue: &str) {
     }
 }
 
+/// The SDK of this process's subscriber.
+fn installed() -> Sdk {
+    static SDK: OnceLock<Sdk> = OnceLock::new();
+    let install = || {
+        let sdk = Sdk::new();
+        let layer = tracing_opentelemetry::layer().with_tracer(sdk.provider().tracer("app"));
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+        sdk
+    };
+    SDK.get_or_init(install).clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delegate_is_called_inside_nobodys_span_but_its_messages() {
-    let sdk = Sdk::new();
-    let layer = tracing_opentelemetry::layer().with_tracer(sdk.provider().tracer("app"));
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
-    let broker = RabbitMq::start().expect("RabbitMQ starts");
-    let connection = Connection::connect(&broker.uri, ConnectionProperties::default())
-        .await
-        .unwrap()
-        .with_instrumentation(sdk.instrumentation());
-    let channel = connection.create_channel().await.unwrap();
+    let sdk = installed();
+    let rabbit = Rabbit::with(sdk.clone(), sdk.instrumentation()).await;
+    let channel = rabbit.channel.clone();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-    let passing = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::default() };
-    let name = |what: &str| format!("{what}-{}", std::process::id());
-    let [late, in_span, suppressed] = ["late", "in-span", "suppressed"].map(name);
-    for queue in [&late, &in_span, &suppressed] {
-        channel.queue_declare(queue.as_str().into(), passing, FieldTable::default()).await.unwrap();
-    }
+    let [late, in_span, suppressed] =
+        [rabbit.queue("late").await, rabbit.queue("in-span").await, rabbit.queue("suppressed").await];
 
     // lapin's I/O thread calls it, inside a span of lapin's that never ends.
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -96,4 +119,73 @@ async fn a_delegate_is_called_inside_nobodys_span_but_its_messages() {
         set_delegate(&consumer);
     }
     assert_senders_children(&sdk, &suppressed);
+}
+
+/// Whether a message has a span of its own, and how that is said.
+const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+    (true, |builder| builder),
+    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
+    (false, InstrumentationBuilder::without_spans),
+];
+
+fn current() -> SpanId {
+    Context::current().span().span_context().span_id()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_that_closes_while_a_message_is_kept_is_told_at_once_and_is_its_parent() {
+    let sdk = installed();
+    for (has_span, way) in WAYS {
+        let rabbit = Rabbit::with(sdk.clone(), way(sdk.instrumentation_builder()).build()).await;
+        let onward = Rabbit::with(sdk.clone(), sdk.instrumentation()).await;
+        for source in ALL {
+            let (queue, to) = (filled(&rabbit, 2).await, rabbit.queue("onward").await);
+            let [fetch, again] = [format!("fetch {queue}"), format!("fetch {queue} again")];
+            let (mut messages, kept) = async {
+                let mut messages = source.open(&rabbit, &queue).await.messages;
+                let first = take(&mut messages).await;
+                (messages, first)
+            }
+            .instrument(info_span!("fetch", otel.name = fetch))
+            .await;
+            assert_eq!(named(&sdk.spans(), &fetch).len(), 1, "{source:?}: it has closed");
+            let message = take(&mut messages).instrument(info_span!("fetch", otel.name = again)).await;
+            let of_message = message.process(async {
+                yield_now().await;
+                onward.publish(&to, &message.data, BasicProperties::default()).await;
+                info_span!("pack", otel.name = format!("pack {queue}")).in_scope(|| ());
+                Some(current())
+            });
+            let of_message = of_message.await.unwrap();
+            assert!(message.ack(BasicAckOptions::default()).await.unwrap());
+            let given_away = message.otel_context();
+            let later = || info_span!("pack", otel.name = format!("pack {queue} later")).in_scope(|| Some(current()));
+            let inside_later = kept.in_scope(later).unwrap();
+            drop((kept, message, given_away, messages));
+
+            let spans = sdk.spans();
+            let parents =
+                |name: String| named(&spans, &name).iter().map(|span| span.parent_span_id).collect::<Vec<_>>();
+            let id = |name: &str| named(&spans, name)[0].span_context.span_id();
+            // A delegate is called by lapin, inside nobody's span.
+            let delegated = source == Source::Delegate;
+            let around = [&fetch, &again].map(|name| if delegated { SpanId::INVALID } else { id(name) });
+            let case = format!("{source:?}, {has_span}: {}", describe(&spans));
+            assert_eq!(inside_later, id(&format!("pack {queue} later")), "{case}");
+            let handlers = [parents(format!("pack {queue} later")), vec![of_message]].concat();
+            if has_span {
+                let mut process = named(&spans, &format!("process {queue}"));
+                process.sort_by_key(|span| handlers.iter().position(|id| *id == span.span_context.span_id()));
+                assert_eq!(process.iter().map(|span| span.span_context.span_id()).collect::<Vec<_>>(), handlers);
+                assert_eq!(process.iter().map(|span| span.parent_span_id).collect::<Vec<_>>(), around, "{case}");
+            } else {
+                assert_eq!(handlers, around, "{case}");
+            }
+            for name in [format!("pack {queue}"), format!("publish {to}")] {
+                assert_eq!(parents(name), [of_message], "{case}");
+            }
+            let acks = parents(format!("ack {queue}"));
+            assert_eq!(acks, has_span.then_some(of_message).into_iter().collect::<Vec<_>>(), "{case}");
+        }
+    }
 }

@@ -127,12 +127,8 @@ async fn a_future_that_was_polled_does_not_hold_it_and_one_that_was_not_does_unt
     let (sdk, channel) = (&rabbit.sdk, &rabbit.channel);
     let (empty, queue) = (rabbit.queue("empty").await, filled(&rabbit, 4).await);
     let mut messages = Source::Consumer.open(&rabbit, &queue).await.messages;
-    let [first, second, third, last] = [
-        take(&mut messages).await,
-        take(&mut messages).await,
-        take(&mut messages).await,
-        take(&mut messages).await,
-    ];
+    let [first, second, third, last] =
+        [take(&mut messages).await, take(&mut messages).await, take(&mut messages).await, take(&mut messages).await];
     // More than a socket takes at once.
     let payload = vec![7; 8 << 20];
     let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());

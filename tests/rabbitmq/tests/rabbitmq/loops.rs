@@ -1,1 +1,272 @@
-//!
+//! `process_each` around a queue, as people stop it, lose it and watch it.
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::ControlFlow,
+};
+
+use futures::{
+    StreamExt,
+    future::{join, ready},
+};
+use lapin::{
+    ErrorKind,
+    options::{BasicAckOptions, BasicGetOptions, QueueDeleteOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+};
+use opentelemetry::{Context, trace::TraceContextExt};
+use otel_lapin::{
+    message::DeliveryResult,
+    otel::{Incoming, MessageStreamExt},
+};
+use otel_messaging::semconv::{metric, ours};
+use support::attribute as value_of;
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    task::{block_in_place, yield_now},
+    time::timeout,
+};
+
+use crate::{
+    common::{Rabbit, named},
+    sources::{ASKED, Opened, filled},
+};
+
+const MESSAGES: usize = 6;
+const LIMIT: usize = 2;
+
+async fn until(condition: impl Fn() -> bool) {
+    let all = async {
+        while !condition() {
+            yield_now().await;
+        }
+    };
+    timeout(support::DEADLINE, all).await.expect("in time");
+}
+
+/// Closes the channels, and takes from the queue what nobody has acknowledged.
+async fn assert_left(rabbit: &Rabbit, queue: &str, expected: usize) {
+    for channel in [rabbit.channel.get_ref(), &rabbit.raw] {
+        if channel.status().connected() {
+            channel.close(200, "bye".into()).await.unwrap();
+        }
+    }
+    let channel = rabbit.connection.get_ref().create_channel().await.unwrap();
+    let get = async || channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap();
+    let all = async {
+        for _ in 0..expected {
+            while get().await.is_none() {}
+        }
+    };
+    timeout(support::DEADLINE, all).await.expect("as many as are left");
+    assert!(get().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
+    for source in ASKED {
+        let rabbit = Rabbit::with_all_signals().await;
+        let queue = filled(&rabbit, MESSAGES).await;
+        let Opened { messages, .. } = source.open(&rabbit, &queue).await;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (finish, finished) = watch::channel(false);
+        let (started, handled) = (Cell::new(0), Cell::new(0));
+        let each = messages.take_until(stopped).process_each(LIMIT, async |message| {
+            started.set(started.get() + 1);
+            finished.clone().wait_for(|finished| *finished).await.unwrap();
+            handled.set(handled.get() + 1);
+            message.ack(BasicAckOptions::default()).await.map(drop)
+        });
+        let operator = async {
+            until(|| started.get() == LIMIT).await;
+            stop.send(()).unwrap();
+            assert_eq!(handled.get(), 0);
+            finish.send(true).unwrap();
+        };
+        timeout(support::DEADLINE, join(each, operator)).await.expect("it stops");
+        assert_eq!(handled.get(), LIMIT, "{source:?}");
+
+        let spans = rabbit.sdk.spans();
+        let process = named(&spans, &format!("process {queue}"));
+        assert_eq!((process.len(), named(&spans, &format!("ack {queue}")).len()), (LIMIT, LIMIT), "{source:?}");
+        for span in process {
+            assert_eq!(value_of(span, "error.type"), None, "{source:?}");
+            assert_eq!(value_of(span, ours::SETTLEMENT_OUTCOME), Some(&"ack".into()), "{source:?}");
+        }
+        assert_left(&rabbit, &queue, MESSAGES - LIMIT).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_is_dropped_drops_what_it_has_in_hand_and_no_message_is_lost() {
+    for source in ASKED {
+        let rabbit = Rabbit::with_all_signals().await;
+        let queue = filled(&rabbit, MESSAGES).await;
+        let Opened { messages, .. } = source.open(&rabbit, &queue).await;
+        let started = Cell::new(0);
+        let each = messages.process_each(LIMIT, async |message| {
+            started.set(started.get() + 1);
+            std::future::pending::<()>().await;
+            drop(message);
+        });
+        tokio::select! {
+            () = each => panic!("{source:?}: its handlers never end"),
+            () = until(|| started.get() == LIMIT) => {}
+        }
+        let spans = rabbit.sdk.spans();
+        let process = named(&spans, &format!("process {queue}"));
+        assert_eq!(process.len(), LIMIT, "{source:?}: their spans ended with them");
+        for span in process {
+            assert_eq!(value_of(span, "error.type"), None, "{source:?}");
+        }
+        assert_left(&rabbit, &queue, MESSAGES).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_s_outcome_is_seen_inside_its_span() {
+    for source in ASKED {
+        let rabbit = Rabbit::new().await;
+        let queue = filled(&rabbit, MESSAGES).await;
+        let Opened { messages, .. } = source.open(&rabbit, &queue).await;
+        let seen = RefCell::new(Vec::new());
+        let each = messages.take(MESSAGES).process_each(LIMIT, async |message| {
+            message.ack(BasicAckOptions::default()).await.unwrap();
+            if message.data == *b"3" { Err(std::io::Error::other("declined")) } else { Ok(()) }
+        });
+        each.on_outcome(|outcome| {
+            let span = Context::current().span().span_context().span_id().to_bytes();
+            seen.borrow_mut().push((outcome.as_ref().err().map(ToString::to_string), span));
+        })
+        .await;
+        let (mut seen, spans) = (seen.into_inner(), rabbit.sdk.spans());
+        let mut told: Vec<_> = named(&spans, &format!("process {queue}"))
+            .iter()
+            .map(|span| {
+                (value_of(span, "error.type").map(|_| "declined".to_owned()), span.span_context.span_id().to_bytes())
+            })
+            .collect();
+        seen.sort();
+        told.sort();
+        assert_eq!((seen.len(), seen.iter().filter(|(error, _)| error.is_some()).count()), (MESSAGES, 1));
+        assert_eq!(seen, told, "{source:?}");
+    }
+}
+
+/// The broker closes the channel because of this.
+async fn break_channel(rabbit: &Rabbit) {
+    // What nobody was given cannot be acknowledged.
+    rabbit.channel.basic_ack(4711, BasicAckOptions::default()).await.unwrap();
+    until(|| !rabbit.channel.status().connected()).await;
+}
+
+fn is_precondition_failed(error: &lapin::Error) -> bool {
+    let expected = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if *error.kind() == expected)
+}
+
+/// That the consumer's error is told once, by a span and by its measurement.
+fn assert_consume_failed(rabbit: &Rabbit, queue: &str) {
+    let spans = rabbit.sdk.spans();
+    let [consume] = named(&spans, &format!("consume {queue}"))[..] else { panic!("{}", rabbit.described()) };
+    assert_eq!(value_of(consume, "error.type"), Some(&"precondition-failed".into()));
+    let measured = rabbit.measured(metric::CLIENT_OPERATION_DURATION);
+    let consumed: Vec<_> = measured.iter().filter(|line| line.contains("\"consume\"")).collect();
+    let [line] = consumed[..] else { panic!("{measured:?}") };
+    assert!(line.contains("error.type = \"precondition-failed\"") && line.ends_with(" 1"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_the_broker_closes_ends_the_loop_once_its_handlers_are_done() {
+    // Whether the application decides to go on: there is nothing to go on with.
+    for goes_on in [false, true] {
+        let rabbit = Rabbit::with_all_signals().await;
+        let queue = filled(&rabbit, 1).await;
+        let consumer = rabbit.consume(&queue).await;
+        let (finish, finished) = watch::channel(false);
+        let (started, outcomes, met) = (Cell::new(0), RefCell::new(Vec::new()), Cell::new(0));
+        let each = consumer.process_each(LIMIT, async |message| {
+            started.set(started.get() + 1);
+            finished.clone().wait_for(|finished| *finished).await.unwrap();
+            // lapin says in one way or another that the channel is gone.
+            if matches!(message.ack(BasicAckOptions::default()).await, Ok(true)) { Ok(()) } else { Err("too late") }
+        });
+        let each = each.on_outcome(|outcome| outcomes.borrow_mut().push(outcome.is_err()));
+        let broken = async {
+            until(|| started.get() == 1).await;
+            break_channel(&rabbit).await;
+            assert!(outcomes.borrow().is_empty());
+            finish.send(true).unwrap();
+        };
+        let mut ended = None;
+        let heard = block_in_place(|| {
+            support::heard(|| {
+                let both = async {
+                    match goes_on {
+                        false => join(each, broken).await.0,
+                        true => {
+                            let each = each.on_stream_error(|error| {
+                                assert!(is_precondition_failed(error));
+                                met.set(met.get() + 1);
+                                ControlFlow::Continue(())
+                            });
+                            join(each, broken).await.0
+                        }
+                    }
+                };
+                ended = Some(Handle::current().block_on(both));
+            })
+        });
+        match ended.unwrap() {
+            Ok(()) => assert!(goes_on),
+            Err(error) => assert!(!goes_on && is_precondition_failed(&error), "{error:?}"),
+        }
+        assert_eq!((met.get(), outcomes.into_inner()), (usize::from(goes_on), vec![true]));
+        assert!(!heard.contains("messaging.stream.error"), "it did not go on: {heard}");
+        assert_consume_failed(&rabbit, &queue);
+        assert_left(&rabbit, &queue, 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegate_s_channel_that_the_broker_closes_has_the_same_span() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = filled(&rabbit, 0).await;
+    let consumer = rabbit.consume(&queue).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    consumer.set_delegate(move |message: DeliveryResult| {
+        if let Err(error) = message {
+            tell.send(error).unwrap();
+        }
+        ready(())
+    });
+    break_channel(&rabbit).await;
+    let error = timeout(support::DEADLINE, told.recv()).await.unwrap().unwrap();
+    assert!(is_precondition_failed(&error), "{error:?}");
+    assert_consume_failed(&rabbit, &queue);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_deleted_is_the_end_of_its_stream_and_no_error() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = filled(&rabbit, 1).await;
+    let consumer = rabbit.consume(&queue).await;
+    let each = consumer.process_each(LIMIT, async |message| {
+        rabbit.raw.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+        message.ack(BasicAckOptions::default()).await.map(drop)
+    });
+    timeout(support::DEADLINE, each).await.expect("it ends").unwrap();
+    assert_eq!(named(&rabbit.sdk.spans(), &format!("consume {queue}")).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_stream_s_error_ends_the_loop() {
+    let rabbit = Rabbit::with_all_signals().await;
+    let queue = filled(&rabbit, 0).await;
+    let incoming = Incoming::of_queue(queue.as_str()).with_instrumentation(rabbit.instrumentation.clone());
+    let raw = rabbit.consume(&queue).await.into_inner();
+    let each = incoming.stream(raw).process_each(LIMIT, |_| ready(()));
+    let (ended, ()) = join(each, break_channel(&rabbit)).await;
+    assert!(is_precondition_failed(&ended.unwrap_err()));
+}

@@ -3,14 +3,24 @@
 use std::{cell::Cell, panic::AssertUnwindSafe};
 
 use futures::{FutureExt, StreamExt, future::join3};
-use lapin::{BasicProperties, options::BasicAckOptions};
+use lapin::{
+    BasicProperties,
+    options::{BasicAckOptions, BasicGetOptions},
+};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::otel::{MessageExt, sequential};
+use otel_lapin::otel::{MessageExt, sequential, sequential_blocking};
 use support::attribute as value_of;
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::{block_in_place, yield_now},
+    time::timeout,
+};
 
-use crate::common::{Rabbit, named, next};
+use crate::{
+    common::{Rabbit, named, next},
+    sources::{ASKED, Opened, Source, filled, take},
+};
 
 const MESSAGES: usize = 20;
 
@@ -92,7 +102,7 @@ async fn two_loops_and_a_heartbeat_in_one_task_keep_apart_on_smol() {
     let rabbit = Rabbit::confirming().await;
     let queues = full_queues(&rabbit).await;
     // lapin's own tasks stay on tokio; the loops are polled by smol.
-    tokio::task::block_in_place(|| smol::block_on(keep_apart(&rabbit, &queues)));
+    block_in_place(|| smol::block_on(keep_apart(&rabbit, &queues)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,4 +200,66 @@ async fn a_get_is_not_part_of_the_message_before_it_which_is_still_held() {
     .await;
     let spans = rabbit.sdk.wait_for(4);
     assert_eq!(parents(&spans, &format!("get {queue}"), &format!("process {queue}")), [None, None]);
+}
+
+/// Takes messages one after the other. While each is in hand other sources are asked in vain, then its own.
+async fn ask(rabbit: &Rabbit, source: Source, [orders, empty, onward, idle]: &[String; 4]) {
+    let publish = async |to: &str, body: &[u8]| rabbit.publish(to, body, BasicProperties::default()).await;
+    let Opened { mut messages, same } = source.open(rabbit, orders).await;
+    let mut others = rabbit.consume(empty).await;
+    let channel = rabbit.connection.create_channel().await.unwrap();
+    for (way, mut same) in same {
+        rabbit.publish_raw(orders, b"1", BasicProperties::default()).await;
+        let in_hand = take(&mut messages).await;
+        for (channel, queue) in [(&rabbit.channel, empty), (&channel, orders)] {
+            let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();
+            assert!(got.is_none(), "{source:?}: the queue is empty");
+        }
+        tokio::select! {
+            biased;
+            _ = others.next() => panic!("{source:?}: a message of nobody's"),
+            () = yield_now() => {}
+        }
+        publish(onward, b"1").await;
+        assert!(!matches!(same.next().now_or_never(), Some(Some(_))), "{source:?} by {way}: there is no other");
+        publish(idle, b"1").await;
+        in_hand.ack(BasicAckOptions::default()).await.unwrap();
+    }
+    // Its own stream is its source, too.
+    rabbit.publish_raw(orders, b"1", BasicProperties::default()).await;
+    let in_hand = take(&mut messages).await;
+    publish(onward, b"1").await;
+    if source != Source::IncomingMessage {
+        assert!(!matches!(messages.next().now_or_never(), Some(Some(_))));
+        publish(idle, b"1").await;
+    }
+    drop(in_hand);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_in_hand_until_its_own_source_is_asked_and_not_any_other() {
+    for source in ASKED {
+        for blocking in [false, true] {
+            let rabbit = Rabbit::confirming().await;
+            let queues = [
+                filled(&rabbit, 0).await,
+                rabbit.queue("empty").await,
+                rabbit.queue("onward").await,
+                rabbit.queue("idle").await,
+            ];
+            match blocking {
+                false => sequential(ask(&rabbit, source, &queues)).await,
+                true => block_in_place(|| {
+                    sequential_blocking(|| Handle::current().block_on(ask(&rabbit, source, &queues)));
+                }),
+            }
+            let [orders, _, onward, idle] = queues;
+            let (spans, process) = (rabbit.sdk.spans(), format!("process {orders}"));
+            let sent = |to: &str| parents(&spans, &format!("publish {to}"), &process);
+            let messages = named(&spans, &process).len();
+            assert_eq!(sent(&onward), (0..messages).map(Some).collect::<Vec<_>>(), "{source:?}, {blocking}");
+            let (asked, roots) = if source == Source::IncomingMessage { (0, 1) } else { (3, 3) };
+            assert_eq!((sent(&idle), messages), (vec![None; asked], roots), "{source:?}, {blocking}");
+        }
+    }
 }

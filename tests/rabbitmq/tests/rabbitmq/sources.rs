@@ -30,8 +30,7 @@ pub(crate) enum Source {
 }
 
 /// Those that the application asks for the next message.
-pub(crate) const ASKED: [Source; 4] =
-    [Source::Consumer, Source::Get, Source::IncomingStream, Source::IncomingMessage];
+pub(crate) const ASKED: [Source; 4] = [Source::Consumer, Source::Get, Source::IncomingStream, Source::IncomingMessage];
 pub(crate) const ALL: [Source; 5] =
     [Source::Consumer, Source::Get, Source::IncomingStream, Source::IncomingMessage, Source::Delegate];
 
