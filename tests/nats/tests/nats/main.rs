@@ -1,5 +1,6 @@
 //! What otel-async-nats promises, on a real nats-server.
 
+mod ambient;
 mod arbitrary;
 mod cancellation;
 mod carriers;
@@ -7,7 +8,9 @@ mod correlation;
 mod create;
 mod faults;
 mod hostile_headers;
+mod loops;
 mod metrics;
+mod outcome;
 mod own_instrumentation;
 mod policies;
 mod raw_tcp;
@@ -17,7 +20,9 @@ mod send;
 mod sequential;
 mod servers;
 mod settle;
+mod sources;
 mod user_code;
+mod wait;
 mod ways;
 
 use std::{

@@ -29,14 +29,14 @@ const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = 
 ];
 
 /// Works inside a span whose last handle is dropped then.
-async fn fetch<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
-    let fetching = Context::current_with_span(sdk.tracer().start("fetch"));
-    work.with_context(fetching).await
+async fn call<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
+    let calling = Context::current_with_span(sdk.tracer().start("caller"));
+    work.with_context(calling).await
 }
 
 /// The spans of the application's that have ended.
-fn fetched(sdk: &Sdk) -> Vec<SpanId> {
-    named(&sdk.spans(), "fetch").iter().map(|span| span.span_context.span_id()).collect()
+fn callers(sdk: &Sdk) -> Vec<SpanId> {
+    named(&sdk.spans(), "caller").iter().map(|span| span.span_context.span_id()).collect()
 }
 
 fn current() -> SpanId {
@@ -59,19 +59,19 @@ async fn each(sources: &[Source], check: impl AsyncFn(&Rabbit, Source, bool)) {
 async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
     each(&ALL, async |rabbit, source, has_span| {
         let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 2).await);
-        let (mut messages, unprocessed) = fetch(sdk, async {
+        let (mut messages, unprocessed) = call(sdk, async {
             let mut messages = source.open(rabbit, &queue).await.messages;
             let first = take(&mut messages).await;
             (messages, first)
         })
         .await;
-        assert_eq!(fetched(sdk).len(), 1, "{source:?}: nobody has looked at the message");
-        let processed = fetch(sdk, take(&mut messages)).await;
-        let [_, around] = fetched(sdk)[..] else { panic!("{source:?}: {}", rabbit.described()) };
+        assert_eq!(callers(sdk).len(), 1, "{source:?}: nobody has looked at the message");
+        let processed = call(sdk, take(&mut messages)).await;
+        let [_, around] = callers(sdk)[..] else { panic!("{source:?}: {}", rabbit.described()) };
         let inside = processed.process(async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
         assert!(processed.ack(BasicAckOptions::default()).await.unwrap());
         let given_away = processed.otel_context();
-        assert_eq!(fetched(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
+        assert_eq!(callers(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
 
         // A delegate is called by lapin, inside nobody's span.
         let around = if source == Source::Delegate { SpanId::INVALID } else { around };
@@ -84,7 +84,7 @@ async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
             _ => panic!("{source:?}, {has_span}: {}", rabbit.described()),
         }
         drop((messages, unprocessed, processed, given_away));
-        assert_eq!(fetched(sdk).len(), 2);
+        assert_eq!(callers(sdk).len(), 2);
     })
     .await;
 }
@@ -95,13 +95,13 @@ async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
         let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 3).await);
         let Opened { mut messages, .. } = source.open(rabbit, &queue).await;
         let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = fetch(sdk, async { process_batch(&both, async { yield_now().await }) }).await;
-        assert_eq!(fetched(sdk).len(), 1, "{source:?}: the batch is claimed");
+        let batch = call(sdk, async { process_batch(&both, async { yield_now().await }) }).await;
+        assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
         batch.await;
         sequential(async {
-            let _in_hand = fetch(sdk, take(&mut messages)).await;
+            let _in_hand = call(sdk, take(&mut messages)).await;
             yield_now().await;
-            assert_eq!(fetched(sdk).len(), 2, "{source:?}: a message is in hand");
+            assert_eq!(callers(sdk).len(), 2, "{source:?}: a message is in hand");
         })
         .await;
     })
@@ -109,13 +109,13 @@ async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
 }
 
 /// Calls something inside a span, twice; says whether it waits after its first poll.
-async fn lets_go<F: Future>(sdk: &Sdk, what: &str, call: impl Fn() -> F) -> bool {
-    let inside = || sdk.tracer().in_span("fetch", |_| Box::pin(call()));
+async fn lets_go<F: Future>(sdk: &Sdk, what: &str, operation: impl Fn() -> F) -> bool {
+    let inside = || sdk.tracer().in_span("caller", |_| Box::pin(operation()));
     drop(inside());
-    assert_eq!(fetched(sdk).len(), 1, "{what}: it was never polled, and is gone");
+    assert_eq!(callers(sdk).len(), 1, "{what}: it was never polled, and is gone");
     let mut polled = inside();
     let waits = poll!(&mut polled).is_pending();
-    assert_eq!(fetched(sdk).len(), 2, "{what}: it was polled, and is kept");
+    assert_eq!(callers(sdk).len(), 2, "{what}: it was polled, and is kept");
     drop(polled);
     sdk.forget();
     waits
@@ -157,7 +157,7 @@ async fn a_confirm_does_not_hold_it_kept_or_parked() {
     let (mut kept, mut waiting) = (Vec::new(), 0);
     for number in 1..=PUBLISHES {
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-        let published = fetch(&rabbit.sdk, async {
+        let published = call(&rabbit.sdk, async {
             rabbit.channel.basic_publish("".into(), queue.as_str().into(), options, b"1", properties).await
         });
         let confirm = published.await.unwrap();
@@ -166,7 +166,7 @@ async fn a_confirm_does_not_hold_it_kept_or_parked() {
             _ => drop(confirm),
         }
         let spans = rabbit.sdk.spans();
-        assert_eq!(named(&spans, "fetch").len(), number);
+        assert_eq!(named(&spans, "caller").len(), number);
         waiting += number - named(&spans, &publish).len();
     }
     assert!(waiting > 0, "the broker was faster each time");

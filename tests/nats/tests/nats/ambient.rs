@@ -1,0 +1,200 @@
+//! A span of the application's that is active while a message is received: it ends when the application lets go of it,
+//! however long the message is kept.
+
+use std::{future::Future, pin::pin};
+
+use futures::{FutureExt as _, StreamExt, poll};
+use opentelemetry::{
+    Context, SpanId,
+    trace::{FutureExt, TraceContextExt, Tracer},
+};
+use opentelemetry_sdk::trace::SpanData;
+use otel_async_nats::{
+    ConnectOptions,
+    jetstream::{self, AckKind},
+    otel::{InstrumentationBuilder, MessageExt, OperationType, process_batch, sequential},
+};
+use support::{Sdk, describe};
+use tokio::task::yield_now;
+
+use crate::{
+    connect, connect_with, durable, next, server,
+    sources::{ALL, Opened, Source, Taken, take},
+    stream_of, unique,
+};
+
+/// Whether a message has a span of its own, and how that is said.
+const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+    (true, |builder| builder),
+    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
+    (false, InstrumentationBuilder::without_spans),
+];
+
+/// Works inside a span whose last handle is dropped then.
+async fn call<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
+    let calling = Context::current_with_span(sdk.tracer().start("caller"));
+    work.with_context(calling).await
+}
+
+fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {
+    spans.iter().filter(|span| span.name == name).collect()
+}
+
+/// The spans of the application's that have ended.
+fn callers(sdk: &Sdk) -> Vec<SpanId> {
+    named(&sdk.spans(), "caller").iter().map(|span| span.span_context.span_id()).collect()
+}
+
+fn current() -> SpanId {
+    Context::current().span().span_context().span_id()
+}
+
+/// Each way to receive, with and without a span of the message's own, and with so many messages.
+async fn each(messages: usize, check: impl AsyncFn(&Sdk, Source, bool, BoxOpen)) {
+    for (has_span, way) in WAYS {
+        let sdk = Sdk::new();
+        let instrumentation = way(sdk.instrumentation_builder()).build();
+        let client = connect_with(instrumentation.clone()).await;
+        for source in ALL {
+            let (client, instrumentation) = (client.clone(), instrumentation.clone());
+            let open = async move { source.open(&client, messages, &instrumentation).await }.boxed();
+            check(&sdk, source, has_span, open).await;
+            sdk.forget();
+        }
+    }
+}
+
+type BoxOpen = futures::future::BoxFuture<'static, Opened>;
+
+#[tokio::test]
+async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
+    each(2, async |sdk, source, has_span, open| {
+        let opened = async {
+            let Opened { mut messages, subject, .. } = open.await;
+            let first = take(&mut messages).await;
+            (messages, subject, first)
+        };
+        let (mut messages, subject, unprocessed) = call(sdk, opened).await;
+        assert_eq!(callers(sdk).len(), 1, "{source:?}: nobody has looked at the message");
+        let processed = call(sdk, take(&mut messages)).await;
+        let [_, around] = callers(sdk)[..] else { panic!("{source:?}: {}", sdk.described()) };
+        let inside = processed.process(async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
+        processed.settle().await;
+        let given_away = processed.otel_context();
+        assert_eq!(callers(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
+
+        let spans = sdk.spans();
+        match (has_span, &named(&spans, &format!("process {subject}"))[..]) {
+            (true, [process]) => {
+                assert_eq!((process.span_context.span_id(), process.parent_span_id), (inside, around), "{source:?}");
+            }
+            (false, []) => assert_eq!(inside, around, "{source:?}"),
+            _ => panic!("{source:?}, {has_span}: {}", describe(&spans)),
+        }
+        drop((messages, unprocessed, processed, given_away));
+        assert_eq!(callers(sdk).len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
+    each(3, async |sdk, source, _, open| {
+        let Opened { mut messages, .. } = open.await;
+        let both = [take(&mut messages).await, take(&mut messages).await];
+        let batch = call(sdk, async { process_batch(&both, async { yield_now().await }) }).await;
+        assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
+        batch.await;
+        sequential(async {
+            let _in_hand = call(sdk, take(&mut messages)).await;
+            yield_now().await;
+            assert_eq!(callers(sdk).len(), 2, "{source:?}: a message is in hand");
+        })
+        .await;
+    })
+    .await;
+}
+
+/// Calls something inside a span, twice; says whether it waits after its first poll.
+async fn lets_go<F: Future>(sdk: &Sdk, what: &str, operation: impl Fn() -> F) -> bool {
+    let inside = || sdk.tracer().in_span("caller", |_| Box::pin(operation()));
+    drop(inside());
+    assert_eq!(callers(sdk).len(), 1, "{what}: it was never polled, and is gone");
+    let mut polled = inside();
+    let waits = poll!(&mut polled).is_pending();
+    assert_eq!(callers(sdk).len(), 2, "{what}: it was polled, and is kept");
+    drop(polled);
+    sdk.forget();
+    waits
+}
+
+#[tokio::test]
+async fn a_future_that_was_polled_does_not_hold_it_and_one_that_was_not_does_until_it_is_dropped() {
+    let sdk = Sdk::new();
+    let options = ConnectOptions::new().client_capacity(1).with_instrumentation(sdk.instrumentation());
+    let client = options.connect(&server().url).await.unwrap();
+    let context = jetstream::new(client.clone());
+    let (stream, name) = stream_of(&context).await;
+    let consumer = durable(&stream, "packing").await;
+    let silent = unique("silent");
+    let _silent = client.get_ref().subscribe(silent.clone()).await.unwrap();
+    client.flush().await.unwrap();
+    let payload = || "1".into();
+    assert!(lets_go(&sdk, "request", || client.request(silent.clone(), payload())).await);
+    let fetch = || async { next(&mut consumer.batch().messages().await.unwrap()).await };
+    assert!(lets_go(&sdk, "batch", fetch).await);
+    let instrumentation = sdk.instrumentation();
+    let Opened { mut messages, .. } = Source::Endpoint.open(&client, 1, &instrumentation).await;
+    let Taken::Request(request) = take(&mut messages).await else { panic!("no request") };
+    let Opened { mut messages, .. } = Source::Pull.open(&client, 1, &instrumentation).await;
+    let Taken::Stored(message) = take(&mut messages).await else { panic!("no stored message") };
+    sdk.forget();
+    assert!(lets_go(&sdk, "double_ack", || message.double_ack()).await);
+
+    // The connection's task does not run while nothing here waits, so there is no room for what follows.
+    let full = async || {
+        while client.get_ref().publish(unique("elsewhere"), payload()).now_or_never().is_some() {}
+    };
+    full().await;
+    assert!(lets_go(&sdk, "publish", || client.publish(silent.clone(), payload())).await);
+    assert!(lets_go(&sdk, "publish_with_reply", || client.publish_with_reply(silent.clone(), "nobody", payload())).await);
+    assert!(lets_go(&sdk, "a stored publish", || context.publish(format!("{name}.paid"), payload())).await);
+    assert!(lets_go(&sdk, "ack", || message.ack()).await);
+    assert!(lets_go(&sdk, "nak", || message.ack_with(AckKind::Nak(None))).await);
+    assert!(lets_go(&sdk, "respond", || request.respond(Ok(payload()))).await);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_does_not_hold_it_before_and_while_it_is_awaited() {
+    let sdk = Sdk::new();
+    let context = jetstream::new(connect(&sdk).await);
+    let (_stream, name) = stream_of(&context).await;
+    let published = call(&sdk, async { context.publish(format!("{name}.paid"), "1".into()).await }).await;
+    assert_eq!(callers(&sdk).len(), 1, "nobody awaits it");
+    let mut acknowledged = published.unwrap().into_future();
+    let awaited = call(&sdk, async { poll!(&mut acknowledged).is_pending() }).await;
+    assert_eq!((callers(&sdk).len(), awaited), (2, true));
+    acknowledged.await.unwrap();
+    assert_eq!(sdk.spans().len(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_does_not_hold_it() {
+    for (_, way) in WAYS {
+        let sdk = Sdk::new();
+        let instrumentation = way(sdk.all_signals_builder()).build();
+        let client = connect_with(instrumentation.clone()).await;
+        for source in ALL {
+            // What fetches no more than there is does not wait.
+            if source == Source::Fetch {
+                continue;
+            }
+            let Opened { mut messages, .. } = source.open(&client, 1, &instrumentation).await;
+            let _kept = take(&mut messages).await;
+            sdk.forget();
+            let mut next = pin!(messages.next());
+            assert!(call(&sdk, async { poll!(next.as_mut()).is_pending() }).await, "{source:?}");
+            assert_eq!(callers(&sdk).len(), 1, "{source:?}");
+        }
+    }
+}

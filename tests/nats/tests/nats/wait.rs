@@ -1,0 +1,118 @@
+//! How long a message waits for its handler: no part of its process span, and told.
+
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use futures::StreamExt;
+use opentelemetry::Value;
+use opentelemetry_sdk::trace::SpanData;
+use otel_async_nats::otel::{MessageExt, MessageStreamExt};
+use otel_messaging::semconv::{metric, ours};
+use support::{Sdk, attribute as value_of, describe};
+use tokio::{sync::mpsc, time::sleep};
+
+use crate::{
+    connect_with,
+    sources::{ALL, Opened, Source, take},
+};
+
+const MESSAGES: usize = 3;
+/// How long a handler takes.
+const WORK: Duration = Duration::from_millis(20);
+
+fn waited(span: &SpanData) -> Option<f64> {
+    value_of(span, ours::WAIT_TIME).map(|wait| match wait {
+        Value::F64(seconds) => *seconds,
+        other => panic!("{other:?} is no number of seconds"),
+    })
+}
+
+fn seconds(from: SystemTime, to: SystemTime) -> f64 {
+    to.duration_since(from).unwrap().as_secs_f64()
+}
+
+/// A source with messages, which tells of them to an SDK of its own.
+async fn opened(source: Source) -> (Sdk, Opened) {
+    let sdk = Sdk::new();
+    let instrumentation = sdk.all_signals_builder().build();
+    let client = connect_with(instrumentation.clone()).await;
+    let opened = source.open(&client, MESSAGES, &instrumentation).await;
+    (sdk, opened)
+}
+
+fn process(sdk: &Sdk, subject: &str) -> Vec<SpanData> {
+    let name = format!("process {subject}");
+    sdk.spans().into_iter().filter(|span| span.name == name).collect()
+}
+
+#[tokio::test]
+async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_waited() {
+    for source in ALL {
+        let (sdk, Opened { mut messages, subject, .. }) = opened(source).await;
+        let (give, mut work) = mpsc::unbounded_channel();
+        for _ in 0..MESSAGES {
+            give.send(take(&mut messages).await).unwrap();
+        }
+        drop(give);
+        let handed_out = SystemTime::now();
+        while let Some(message) = work.recv().await {
+            message.process(sleep(WORK)).await;
+            message.settle().await;
+        }
+        let process = process(&sdk, &subject);
+        assert_eq!(process.len(), MESSAGES);
+        for (number, both) in process.windows(2).enumerate() {
+            assert!(both[1].start_time >= both[0].end_time, "{source:?}: message {number} has one worker");
+        }
+        for (number, span) in process.iter().enumerate().skip(1) {
+            let wait = waited(span).expect("it waited for those before it");
+            let least = seconds(handed_out, span.start_time).max(number as f64 * WORK.as_secs_f64());
+            assert!(wait >= least, "{source:?}: message {number} waited {wait} s");
+        }
+        assert_eq!(sdk.histogram(ours::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
+        let took: f64 = process.iter().map(|span| seconds(span.start_time, span.end_time)).sum();
+        let (count, measured) = sdk.histogram(metric::PROCESS_DURATION);
+        assert_eq!(count, MESSAGES as u64);
+        assert!((measured - took).abs() < 1e-6, "{source:?}: {measured} s of handlers, their spans {took} s");
+    }
+}
+
+/// That they began with the hand-out, and have nothing to say of a wait.
+fn assert_no_wait(sdk: &Sdk, subject: &str, source: Source) {
+    let process = process(sdk, subject);
+    assert_eq!(process.len(), MESSAGES, "{source:?}");
+    assert!(process.iter().all(|span| waited(span).is_none()), "{source:?}: {}", describe(&process));
+    assert_eq!(sdk.histogram(ours::WAIT_TIME), (0, 0.0), "{source:?}");
+}
+
+/// Those of Core NATS are not settled; who asked for something is answered.
+#[tokio::test]
+async fn a_message_that_is_settled_before_its_handler_begins_with_its_hand_out() {
+    for source in ALL.into_iter().filter(|source| source.settles()) {
+        let (sdk, Opened { mut messages, subject, .. }) = opened(source).await;
+        for _ in 0..MESSAGES {
+            let message = take(&mut messages).await;
+            let handed_out = SystemTime::now();
+            message.settle().await;
+            thread::sleep(WORK);
+            message.process(async {}).await;
+            assert!(process(&sdk, &subject).last().unwrap().start_time <= handed_out, "{source:?}");
+        }
+        assert_no_wait(&sdk, &subject, source);
+    }
+}
+
+#[tokio::test]
+async fn what_calls_the_handler_itself_has_no_wait() {
+    for source in ALL {
+        let (sdk, Opened { messages, subject, .. }) = opened(source).await;
+        let each = messages.take(MESSAGES).process_each(2, async |message| {
+            sleep(WORK).await;
+            message.settle().await;
+        });
+        each.await;
+        assert_no_wait(&sdk, &subject, source);
+    }
+}
