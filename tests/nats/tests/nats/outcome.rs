@@ -94,7 +94,7 @@ async fn check<E: fmt::Display>(
     // The client itself logs what it is given.
     let ours: String = heard.lines().filter(|line| !line.contains(" async_nats")).collect();
     let told = sdk.everything() + &ours;
-    assert!(!told.contains("4711"), "{source:?}, {run:?}: {told}");
+    assert!(!told.contains(SECRET), "{source:?}, {run:?}: {told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
