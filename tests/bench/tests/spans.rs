@@ -67,8 +67,11 @@ fn assert_is(path: Path, side: Side, span: &SpanData) {
     for key in actual.keys() {
         assert_eq!(Convention::get().knows(key), Ok(()), "{about}");
     }
-    // More than the side by hand tells.
+    // More than the side by hand tells; the wait only where it took a millisecond, as on a busy machine.
     actual.remove("messaging.kafka.cluster.id");
+    if side == Side::Ours && !path.is_send() {
+        actual.remove("otel_messaging.wait_time");
+    }
     if side == Side::Ours && [Path::NatsSend, Path::RabbitSend].contains(&path) {
         // The hand-written side leaves out what only tells more of a server that is connected by its address.
         attributes.extend([("network.peer.address", "127.0.0.1"), ("network.peer.port", "i64")]);
