@@ -11,7 +11,7 @@ use crate::{
     message_ext::{MessageExt, Processing},
     operation::Attributes,
     outcome::{ErrorBy, Outcome, ReturnedError},
-    process_span::{ProcessSpan, wait_time},
+    process_span::ProcessSpan,
     semconv::attribute,
 };
 
@@ -72,8 +72,7 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let now = SystemTime::now();
     let mut together = Together::default();
     for span in &spans {
-        let wait = span.wait_until(now).and_then(wait_time);
-        together.add_waiting(span.creation(), span.start_attributes(), wait, first.max_links());
+        together.add_waiting(span.creation(), span.start_attributes(), span.wait_time(now), first.max_links());
     }
     let mut attributes = Attributes::default();
     let links = together.tell(&mut attributes);

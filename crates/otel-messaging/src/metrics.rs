@@ -286,6 +286,7 @@ impl Operation {
 }
 
 /// `None` where the clock was set back in between: no number is better than a wrong one.
+#[inline]
 pub(crate) fn between(start: SystemTime, end: SystemTime) -> Option<Duration> {
     end.duration_since(start).ok()
 }

@@ -183,7 +183,7 @@ impl ProcessSpan {
     /// Gives a message that has no span of its own yet to a batch, whose handler starts at that time.
     pub(crate) fn claim(&self, batch: &Self, now: SystemTime) {
         let (Some(batch), Some(_making)) = (batch.context.get(), Making::begin()) else { return };
-        let wait = self.wait_until(now);
+        let wait = between(self.handed_out, now);
         let context = with_baggage(&batch.context, self.base.baggage());
         let span = if batch.span == Whose::Nobodys { Whose::Nobodys } else { Whose::Batch };
         if self.context.set(Current { context, span, began: now }).is_ok() {
@@ -254,7 +254,9 @@ impl ProcessSpan {
             // The span of what is in hand starts before the receive operation that brought it has asked.
             let mut attributes = if self.hand.is_some() { kept.clone() } else { mem::take(&mut *kept) };
             drop(kept);
-            attributes.0.extend(wait.and_then(wait_time));
+            if let Some(wait) = wait.filter(|wait| *wait >= SHORTEST_WAIT) {
+                attributes.set(ours::WAIT_TIME, wait.as_secs_f64());
+            }
             match self.start_span(began, attributes) {
                 Some(span) => Current::of(span, &self.base, began),
                 None => Current { context: self.without_span(), span: Whose::Nobodys, began },
@@ -265,24 +267,32 @@ impl ProcessSpan {
     /// The message's handler starts now, and with it the span, unless something needed it before.
     #[inline]
     pub(crate) fn handler_starts(&self) {
-        if self.context.get().is_some() {
-            return;
+        if self.context.get().is_none() {
+            self.start_with_handler();
         }
+    }
+
+    fn start_with_handler(&self) {
         let now = SystemTime::now();
-        let wait = self.wait_until(now);
+        let wait = between(self.handed_out, now);
+        // Another thread may have been first.
         if self.current_since(now, wait).is_some_and(|current| current.began == now) {
             self.waited(wait);
         }
     }
 
-    /// How long a message that has no span yet has waited for its handler. `None` where the clock was set back since, or the
-    /// span began before.
-    pub(crate) fn wait_until(&self, now: SystemTime) -> Option<Duration> {
-        if self.context.get().is_none() { between(self.handed_out, now) } else { None }
+    /// How long a message that has no span yet has waited for its handler, where that is long enough to tell.
+    pub(crate) fn wait_time(&self, now: SystemTime) -> Option<KeyValue> {
+        if self.context.get().is_some() {
+            return None;
+        }
+        let wait = between(self.handed_out, now).filter(|wait| *wait >= SHORTEST_WAIT)?;
+        Some(KeyValue::new(ours::WAIT_TIME, wait.as_secs_f64()))
     }
 
+    #[inline]
     fn waited(&self, wait: Option<Duration>) {
-        if let Some(wait) = wait {
+        if let (Some(wait), true) = (wait, self.operation.instruments().is_some()) {
             self.operation.waited(wait, &self.particulars(None));
         }
     }
@@ -528,11 +538,6 @@ impl ProcessSpan {
         }
         Some(span)
     }
-}
-
-/// The attribute of a wait that is long enough to tell.
-pub(crate) fn wait_time(wait: Duration) -> Option<KeyValue> {
-    (wait >= SHORTEST_WAIT).then(|| KeyValue::new(ours::WAIT_TIME, wait.as_secs_f64()))
 }
 
 thread_local! {

@@ -157,7 +157,9 @@ async fn a_future_that_was_polled_does_not_hold_it_and_one_that_was_not_does_unt
     };
     full().await;
     assert!(lets_go(&sdk, "publish", || client.publish(silent.clone(), payload())).await);
-    assert!(lets_go(&sdk, "publish_with_reply", || client.publish_with_reply(silent.clone(), "nobody", payload())).await);
+    assert!(
+        lets_go(&sdk, "publish_with_reply", || client.publish_with_reply(silent.clone(), "nobody", payload())).await
+    );
     assert!(lets_go(&sdk, "a stored publish", || context.publish(format!("{name}.paid"), payload())).await);
     assert!(lets_go(&sdk, "ack", || message.ack()).await);
     assert!(lets_go(&sdk, "nak", || message.ack_with(AckKind::Nak(None))).await);

@@ -114,11 +114,7 @@ impl Opened {
         Self { messages, subject, same: Vec::new() }
     }
 
-    fn also(
-        mut self,
-        way: &'static str,
-        messages: impl Future<Output = Messages> + Send + 'static,
-    ) -> Self {
+    fn also(mut self, way: &'static str, messages: impl Future<Output = Messages> + Send + 'static) -> Self {
         self.same.push((way, messages.boxed()));
         self
     }
@@ -155,7 +151,11 @@ impl Source {
     /// A new source with so many messages, which is told of by the client's instrumentation; in other ways by the other one.
     pub(crate) async fn open(self, client: &Client, messages: usize, other: &Instrumentation) -> Opened {
         let other = other.clone();
-        if self.is_stored() { self.open_stored(client, messages, other).await } else { self.open_core(client, messages, other).await }
+        if self.is_stored() {
+            self.open_stored(client, messages, other).await
+        } else {
+            self.open_core(client, messages, other).await
+        }
     }
 
     async fn open_core(self, client: &Client, count: usize, other: Instrumentation) -> Opened {
@@ -185,12 +185,8 @@ impl Source {
         };
         for _ in 0..count {
             // Somewhere to answer makes a request of each.
-            let send = client.get_ref().publish_with_reply_and_headers(
-                subject.clone(),
-                "nobody",
-                headers(),
-                SECRET.into(),
-            );
+            let send =
+                client.get_ref().publish_with_reply_and_headers(subject.clone(), "nobody", headers(), SECRET.into());
             send.await.unwrap();
         }
         client.flush().await.unwrap();
@@ -198,11 +194,10 @@ impl Source {
         match self {
             Self::IncomingSubscriber | Self::IncomingStream => {
                 let (again, raw) = (incoming.clone(), raw().await);
-                opened
-                    .also("another stream", async move { core(again.stream(stream::pending())) })
-                    .also("with_instrumentation", async move {
-                        core(incoming.subscriber(raw).with_instrumentation(other))
-                    })
+                opened.also("another stream", async move { core(again.stream(stream::pending())) }).also(
+                    "with_instrumentation",
+                    async move { core(incoming.subscriber(raw).with_instrumentation(other)) },
+                )
             }
             // There is no other way to ask those.
             _ => opened,
@@ -281,9 +276,14 @@ fn pulled_again(opened: Opened, client: &Client, consumer: &PullConsumer, other:
     opened
         .also("a clone's stream", async move { stored(clone.messages().await.unwrap()) })
         .also("a stream with_instrumentation", async move {
-            stored(instrumented.with_instrumentation(other.clone()).messages().await.unwrap().with_instrumentation(other))
+            stored(
+                instrumented.with_instrumentation(other.clone()).messages().await.unwrap().with_instrumentation(other),
+            )
         })
-        .also("a fetch", async move { stored(fetched.fetch().messages().await.unwrap().with_instrumentation(instrument)) })
+        .also(
+            "a fetch",
+            async move { stored(fetched.fetch().messages().await.unwrap().with_instrumentation(instrument)) },
+        )
         .also("a raw stream made ours", ready(stored(incoming.stream(nothing))))
 }
 

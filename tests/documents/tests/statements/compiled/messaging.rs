@@ -13,10 +13,7 @@ async fn one<O: Outcome>(message: &impl MessageExt, handler: impl Future<Output 
     let _ = message.process(handler).await;
 }
 
-async fn each<M: MessageExt, F: Future<Output = ()>>(
-    stream: impl Stream<Item = M>,
-    handler: impl FnMut(M) -> F,
-) {
+async fn each<M: MessageExt, F: Future<Output = ()>>(stream: impl Stream<Item = M>, handler: impl FnMut(M) -> F) {
     let _ = stream.process_each(8, handler).await;
 }
 
