@@ -479,6 +479,16 @@ mod tests {
     }
 
     #[test]
+    fn a_traceparent_of_a_later_version_with_bytes_that_are_no_text_is_none() {
+        for (more, is_one) in [(&b""[..], true), (b"-later", true), (b"-\xff", false), (b"-later\xc3", false)] {
+            let value = [b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", more].concat();
+            let headers = table([("traceparent", AMQPValue::LongString(value.into()))]);
+            assert_eq!(context_headers(&headers)[0].is_some(), is_one, "{more:?}");
+            assert_eq!(HeaderExtractor::new(&headers).get("traceparent").is_some(), is_one, "{more:?}");
+        }
+    }
+
+    #[test]
     fn injecting_replaces_removes_and_never_panics() {
         let mut headers = table([("Traceparent", long("old")), ("TRACESTATE", long("old")), ("colour", long("green"))]);
         let mut injector = HeaderInjector::new(&mut headers);

@@ -81,8 +81,9 @@ pub(crate) fn span_context([traceparent, tracestate, _]: &ContextHeaders<'_>) ->
         number([b'0', b'0', b'0', b'0', parts[0], parts[1], parts[53], parts[54]])?.to_be_bytes();
     let trace = u128::from(numbers(&parts[3..19])?) << 64 | u128::from(numbers(&parts[19..35])?);
     let span = numbers(&parts[36..52])?;
-    // Later versions may have more parts; version 0 has these, and 255 is none.
-    if version == 0xff || !more.is_empty() && (version == 0 || more[0] != b'-') {
+    // Later versions may have more parts, which are text; version 0 has these, and 255 is none.
+    let may_follow = |more: &[u8]| version != 0 && more[0] == b'-' && str::from_utf8(more).is_ok();
+    if version == 0xff || !more.is_empty() && !may_follow(more) {
         return None;
     }
     let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;

@@ -277,6 +277,10 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
+    use otel_messaging::{
+        Instrumentation, Propagation,
+        adapter::{Arrival, Destination, OperationName, Telemetry, scope},
+    };
     use proptest::{collection::vec, option, prelude::*};
     use rdkafka::message::Header;
 
@@ -331,6 +335,23 @@ mod tests {
             let mut arrived = Arrived::default();
             arrived.look_through(headers.as_borrowed());
             assert_eq!(arrived.contexts[2].is_some(), found);
+        }
+    }
+
+    #[test]
+    fn a_traceparent_of_a_later_version_with_bytes_that_are_no_text_is_none() {
+        let telemetry = Telemetry::new(scope("test", "0"), "kafka");
+        telemetry.instrument(Instrumentation::builder().propagation(Propagation::W3c).build()).unwrap();
+        for (more, is_one) in [(&b""[..], true), (b"-later", true), (b"-\xff", false), (b"-later\xc3", false)] {
+            let value = [b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", more].concat();
+            let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(&value) });
+            let (mut arrived, all) = (Arrived::default(), HeaderExtractor(headers.as_borrowed()));
+            arrived.look_through(headers.as_borrowed());
+            assert_eq!(all.get("traceparent").is_some(), is_one, "{more:?}");
+            let operation = telemetry.operation(OperationName::process("process"), &["t"], || Destination::named("t"));
+            let arrival = Arrival::new(Some(&all)).context_headers(&arrived.contexts);
+            let process = telemetry.hand_out(telemetry.call().unwrap(), operation, arrival, |_| ());
+            assert_eq!(process.creation().is_some(), is_one, "{more:?}");
         }
     }
 

@@ -8,11 +8,14 @@ use opentelemetry::{
     propagation::TextMapPropagator,
     trace::{SpanContext, TraceContextExt, TraceState},
 };
-use otel_messaging::{Instrumentation, MessageExt, Propagation};
+use otel_messaging::{
+    Instrumentation, MessageExt, Propagation,
+    adapter::{Arrival, Destination},
+};
 use proptest::prelude::*;
 use support::w3c;
 
-use crate::queue::{HeaderMap, Queue};
+use crate::queue::{HeaderMap, PROCESS, Queue};
 
 /// Contexts pass through, and nothing else is done.
 fn ours() -> Queue {
@@ -197,6 +200,34 @@ fn what_the_sdk_takes_and_w3c_does_not() {
     // Capital letters elsewhere neither of them takes, nor version 255.
     assert_eq!(read_by(&format!("00-{}-{span}-01", trace.to_uppercase())), (false, false));
     assert_eq!(read_by(&format!("ff-{trace}-{span}-01")), (false, false));
+}
+
+#[test]
+fn a_traceparent_that_is_no_text_is_none_whatever_its_version() {
+    let read_from = |traceparent: &[u8]| {
+        let queue = ours();
+        let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
+        let found = [Some(traceparent), None, None];
+        let (headers, call) = (HeaderMap::default(), queue.telemetry.call().unwrap());
+        let arrival = Arrival::new(Some(&headers)).context_headers(&found);
+        queue.telemetry.hand_out(call, operation, arrival, |_| ()).creation()
+    };
+    let fields = b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (more, is_one) in [
+        (&b""[..], true),
+        (b"-what-the-future-will-be-like", true),
+        ("-\u{fc}".as_bytes(), true),
+        (b"-\xff", false),
+        (b"-what-the-future\xc3", false),
+        (b"\xff", false),
+    ] {
+        assert_eq!(read_from(&[fields, more].concat()).is_some(), is_one, "{more:?}");
+    }
+    for at in 0..fields.len() {
+        let mut off = *fields;
+        off[at] = 0xff;
+        assert_eq!(read_from(&off), None, "{at}");
+    }
 }
 
 #[test]

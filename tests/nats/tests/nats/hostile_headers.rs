@@ -101,7 +101,8 @@ async fn what_the_client_cannot_read_costs_the_connection_and_no_more() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let mut publisher = Publisher::connect().await;
-    for lines in [b"traceparent: \xff\xfe\r\n".as_slice(), b"trace\xffparent: x\r\n"] {
+    let later = b"traceparent: cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-\xff\r\n".as_slice();
+    for lines in [b"traceparent: \xff\xfe\r\n".as_slice(), b"trace\xffparent: x\r\n", later] {
         let subject = unique("orders");
         let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
         client.flush().await.unwrap();

@@ -79,6 +79,7 @@ async fn p11_what_cannot_be_understood_is_as_if_it_were_not_there() {
         long(&format!("00-{TRACE}-{SPAN}")),
         long(&"0".repeat(64 * 1024)),
         bytes(b"\xff\xfe\x00"),
+        bytes(&[format!("cc-{TRACE}-{SPAN}-01-").as_bytes(), b"\xff"].concat()),
         bytes(b""),
         AMQPValue::LongString(LongString::from(&b"00-\xc3\x28"[..])),
         AMQPValue::Void,
