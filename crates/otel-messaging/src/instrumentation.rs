@@ -27,7 +27,7 @@ use crate::{
 ///
 /// The default follows OpenTelemetry's globals. They are looked up when a message passes and never frozen as a no-op:
 /// while what was found is a no-op, it is looked up again at most once a second, so that a client may be built, and may
-/// send, before the SDK is installed.
+/// send, before the SDK is installed. A propagator that nobody installed is stood in for: see [`Propagation::Global`].
 ///
 /// ```
 /// use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
@@ -168,7 +168,7 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Makes no spans; contexts are still handed on, and metrics recorded.
+    /// Makes no spans; contexts are still handed on by a propagator that is given or installed, and metrics recorded.
     pub fn without_spans(mut self) -> Self {
         self.settings.tracers = Tracers::Off;
         self

@@ -12,7 +12,7 @@ use std::{
 use opentelemetry::{
     Context, InstrumentationScope,
     global::{self, BoxedSpan, BoxedTracer},
-    otel_debug, otel_warn,
+    otel_debug, otel_info,
     propagation::Extractor,
     trace::{Span, SpanBuilder, SpanContext, TraceContextExt, TraceState, Tracer, TracerProvider},
 };
@@ -39,7 +39,8 @@ pub(crate) struct Live {
     pub(crate) exceptions: Option<Box<dyn Exceptions>>,
     pub(crate) loops: Loops,
     propagates: AtomicBool,
-    warned: AtomicBool,
+    /// It was said that W3C's headers stand in for a propagator.
+    noted: AtomicBool,
     /// Milliseconds since 1970.
     looked: AtomicU64,
 }
@@ -49,6 +50,10 @@ pub(crate) struct Live {
 /// found no message, was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MayLook(bool);
+
+impl MayLook {
+    pub(crate) const NO: Self = Self(false);
+}
 
 impl Live {
     pub(crate) fn new(scope: InstrumentationScope, instrumentation: Instrumentation) -> Self {
@@ -71,7 +76,7 @@ impl Live {
             exceptions,
             loops: Loops::default(),
             propagates: AtomicBool::new(false),
-            warned: AtomicBool::new(false),
+            noted: AtomicBool::new(false),
             looked: AtomicU64::new(0),
         }
     }
@@ -171,18 +176,48 @@ impl Live {
         }
     }
 
-    /// A message is sent, and nobody writes its context: warns once where that is likely to be forgotten.
-    pub(crate) fn sends_without_propagator(&self) {
-        let forgotten = self.tracer.get().is_some() && matches!(self.settings.propagator, Propagator::Global);
-        if forgotten && !self.warned.swap(true, Ordering::Relaxed) {
-            shield(|| {
-                otel_warn!(
-                    name: "messaging.propagator.missing",
-                    message = "messages are sent without their context: no propagator is installed. Install one by \
-                        opentelemetry::global::set_text_map_propagator, or say Propagation::W3c or Propagation::Off."
-                );
-            });
+    /// Whether there is a real tracer. Only then do W3C's headers stand in for a global propagator that names none.
+    #[inline]
+    pub(crate) fn has_tracer(&self) -> bool {
+        self.tracer.get().is_some()
+    }
+
+    /// Whether messages are sent with a context: surely, or if the span that is about to start shows that there is a tracer.
+    #[inline]
+    pub(crate) fn writes(&self, may_look: MayLook) -> bool {
+        self.propagates() || self.follows_global() && self.may_start(may_look)
+    }
+
+    /// Whether headers are read in the hope of a tracer: without one they say nothing.
+    #[inline]
+    pub(crate) fn hopes(&self, may_look: MayLook) -> bool {
+        may_look == MayLook(true) && !self.has_tracer() && self.follows_global() && !self.propagates()
+    }
+
+    fn follows_global(&self) -> bool {
+        matches!(self.settings.propagator, Propagator::Global)
+    }
+
+    /// A message passes: notes once where W3C's headers stand in for a propagator that nobody installed.
+    #[inline]
+    pub(crate) fn note_stand_in(&self) {
+        if !self.propagates.load(Ordering::Relaxed) && self.has_tracer() && self.follows_global() {
+            self.note_stand_in_once();
         }
+    }
+
+    #[cold]
+    fn note_stand_in_once(&self) {
+        if self.noted.load(Ordering::Relaxed) || self.propagates() || self.noted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        shield(|| {
+            otel_info!(
+                name: "messaging.propagator.default",
+                message = "no propagator is installed: W3C trace context and baggage travel in messages. Install one by \
+                    opentelemetry::global::set_text_map_propagator, or say Propagation::W3c; Propagation::Off sends none."
+            );
+        });
     }
 
     /// Whether there is a tracer, or leave to look for one.
@@ -223,13 +258,14 @@ impl Live {
         };
         // Another thread may have been first; both found the same provider.
         let _ = self.tracer.set(tracer);
+        self.note_stand_in();
         Some(span)
     }
 
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
     /// span is which one it is.
-    pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> SpanContext {
-        let named = self.named(headers, w3c).unwrap_or(SpanContext::NONE);
+    pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, may_look: MayLook) -> SpanContext {
+        let named = self.named(headers, w3c, may_look).unwrap_or(SpanContext::NONE);
         if !self.settings.untrusted {
             return named;
         }
@@ -238,15 +274,21 @@ impl Live {
     }
 
     /// The span that headers name, if they name a valid one.
-    pub(crate) fn named(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> Option<SpanContext> {
-        named(&self.extract(Context::new(), headers, w3c))
+    fn named(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, may_look: MayLook) -> Option<SpanContext> {
+        named(&self.extract(Context::new(), headers, w3c, may_look))
     }
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them that W3C
     /// has.
     #[inline]
-    pub(crate) fn extract(&self, context: Context, headers: &dyn Extractor, w3c: &ContextHeaders<'_>) -> Context {
-        self.settings.propagator.extract(context, headers, w3c, || {
+    pub(crate) fn extract(
+        &self,
+        context: Context,
+        headers: &dyn Extractor,
+        w3c: &ContextHeaders<'_>,
+        may_look: MayLook,
+    ) -> Context {
+        self.settings.propagator.extract(context, headers, w3c, self.may_start(may_look), || {
             shield(|| {
                 otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
             });

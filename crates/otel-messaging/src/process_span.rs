@@ -56,6 +56,8 @@ pub struct ProcessSpan {
     /// What is current for the handler, but for the span: the context at the hand-out with what the headers said on top.
     /// Its own span is the creation context.
     base: Context,
+    /// The same as it was before the headers were read, where they were read in the hope of a tracer.
+    unread: Option<Box<Context>>,
     /// The context at the hand-out, if a span was active in it. It names that span and does not hold it: a span ends when its
     /// owner lets go of it, and the message may be kept for longer.
     ambient: Option<Context>,
@@ -103,9 +105,12 @@ impl ProcessSpan {
             let w3c = arrival.w3c.copied().unwrap_or_else(|| context_headers(headers));
             (headers, w3c)
         });
+        let unread = operation.live.hopes(may_look).then(|| Box::new(base.clone()));
         let (base, untrusted) = match headers {
-            Some((headers, w3c)) if settings.untrusted => (base, Some(Box::new(operation.live.linked(headers, &w3c)))),
-            Some((headers, w3c)) => (operation.live.extract(base, headers, &w3c), None),
+            Some((headers, w3c)) if settings.untrusted => {
+                (base, Some(Box::new(operation.live.linked(headers, &w3c, may_look))))
+            }
+            Some((headers, w3c)) => (operation.live.extract(base, headers, &w3c, may_look), None),
             None => (base, None),
         };
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(handed_out));
@@ -125,6 +130,7 @@ impl ProcessSpan {
             may_look,
             handed_out,
             base,
+            unread,
             ambient,
             untrusted,
             attributes: Mutex::new(told),
@@ -166,6 +172,7 @@ impl ProcessSpan {
             operation,
             handed_out: now,
             base: Context::new(),
+            unread: None,
             ambient: None,
             untrusted: None,
             attributes: Mutex::default(),
@@ -184,7 +191,7 @@ impl ProcessSpan {
     pub(crate) fn claim(&self, batch: &Self, now: SystemTime) {
         let (Some(batch), Some(_making)) = (batch.context.get(), Making::begin()) else { return };
         let wait = between(self.handed_out, now);
-        let context = with_baggage(&batch.context, self.base.baggage());
+        let context = with_baggage(&batch.context, self.base_as_told().baggage());
         let span = if batch.span == Whose::Nobodys { Whose::Nobodys } else { Whose::Batch };
         if self.context.set(Current { context, span, began: now }).is_ok() {
             self.ended.store(true, Ordering::Release);
@@ -233,7 +240,7 @@ impl ProcessSpan {
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
     #[inline]
     pub fn context(&self) -> &Context {
-        self.current().map_or(&self.base, |current| &current.context)
+        self.current().map_or_else(|| self.base_as_told(), |current| &current.context)
     }
 
     #[inline]
@@ -301,9 +308,23 @@ impl ProcessSpan {
     /// would have been its parent stays current, or else the sender's context is handed on.
     fn without_span(&self) -> Context {
         match &self.ambient {
-            Some(ambient) if !self.continues_creation() => with_baggage(ambient, self.base.baggage()),
-            _ => self.base.clone(),
+            Some(ambient) if self.hoped_in_vain().is_some() || !self.continues_creation() => {
+                with_baggage(ambient, self.base_as_told().baggage())
+            }
+            _ => self.base_as_told().clone(),
         }
+    }
+
+    /// The base as it was before the headers were read in the hope of a tracer, as long as there is none.
+    #[inline]
+    fn hoped_in_vain(&self) -> Option<&Context> {
+        self.unread.as_deref().filter(|_| !self.operation.live.has_tracer())
+    }
+
+    /// The base for a handler, which sees nothing of what was read in vain.
+    #[inline]
+    fn base_as_told(&self) -> &Context {
+        self.hoped_in_vain().unwrap_or(&self.base)
     }
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
@@ -325,7 +346,7 @@ impl ProcessSpan {
         let processed = marks.processed.or_else(processed_here);
         if processed.is_none() || processed != self.identity() {
             // Outside the handler its baggage is not current, and goes with the message all the same.
-            current = with_baggage(&current, self.base.baggage());
+            current = with_baggage(&current, self.base_as_told().baggage());
         }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
         let marks = Marks { processed: self.identity(), again, ..marks };
@@ -340,7 +361,7 @@ impl ProcessSpan {
     /// The context to attach for the handler, here and now.
     #[inline]
     fn handler_context(&self) -> Context {
-        self.current().map_or_else(|| self.base.clone(), |current| current.inside(Context::current))
+        self.current().map_or_else(|| self.base_as_told().clone(), |current| current.inside(Context::current))
     }
 
     /// The same for a loop that is polled inside another context each time.

@@ -29,14 +29,18 @@ const RENAMED_TRACEPARENT: &str = "xraceparent";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Propagation {
-    /// By the propagator that is installed globally; not at all while none is.
+    /// By the propagator that is installed globally. While none is, or one that names no header, and there is a real tracer:
+    /// as with [`W3c`](Self::W3c), baggage included, and a note through OpenTelemetry's internal logs says so, once for each
+    /// client. One that is installed later takes over at the next message. Without a tracer and without a propagator contexts
+    /// do not travel.
     #[default]
     Global,
     /// By W3C trace context and baggage, written here: the same headers as those of the SDK's propagators, for a fraction
     /// of the cost, and independent of what is installed globally. Where the SDK is laxer than W3C, W3C is followed: a
     /// `traceparent` with capital letters, signs or a dash too many is none, and `%` in baggage is encoded.
     W3c,
-    /// Not at all: nothing is written and nothing is read. Sends are CLIENT spans then.
+    /// Not at all: nothing is written and nothing is read. Sends are CLIENT spans then. To be chosen where traces or baggage
+    /// must not leave the service.
     Off,
 }
 
@@ -64,7 +68,7 @@ impl Propagator {
         match self {
             Self::W3c => true,
             Self::Off => false,
-            Self::Global | Self::Explicit(_) => self.with(|_| ()).is_some(),
+            Self::Global | Self::Explicit(_) => self.with(|_| ()).is_ok(),
         }
     }
 
@@ -80,17 +84,18 @@ impl Propagator {
     }
 
     /// Writes the context of a span, and what else its parent's carries. `replace`: one that is there goes whole, so that a
-    /// tracestate does not outlive its traceparent.
+    /// tracestate does not outlive its traceparent. `or_w3c`: W3C's headers stand in for a global propagator that names none.
     #[inline]
-    pub(crate) fn inject(&self, span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
+    pub(crate) fn inject(
+        &self,
+        span: &SpanContext,
+        parent: &Context,
+        headers: &mut dyn Injector,
+        replace: bool,
+        or_w3c: bool,
+    ) {
         match self {
-            Self::W3c => {
-                if replace {
-                    w3c::FIELDS.into_iter().for_each(|field| headers.set(field, String::new()));
-                }
-                w3c::inject_span(span, headers);
-                w3c::inject_baggage(parent.baggage(), headers);
-            }
+            Self::W3c => inject_w3c(span, parent, headers, replace),
             Self::Off => (),
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
@@ -104,45 +109,34 @@ impl Propagator {
                 }
                 let context =
                     if span.is_valid() { parent.with_remote_span_context(span.clone()) } else { parent.clone() };
-                self.with(|propagator| {
+                let asked = self.with(|propagator| {
                     if replace {
                         propagator.fields().for_each(|field| headers.set(field, String::new()));
                     }
                     propagator.inject_context(&context, headers);
                 });
+                if or_w3c && asked == Err(Silent::NamesNoHeader) {
+                    inject_w3c(span, parent, headers, replace);
+                }
             }
         }
     }
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them
-    /// that W3C has. `malformed` is called for a `traceparent` that says nothing.
+    /// that W3C has; `or_w3c`: they stand in for a global propagator that names none. `malformed` is called for a
+    /// `traceparent` that says nothing.
     #[inline]
     pub(crate) fn extract(
         &self,
         context: Context,
         headers: &dyn Extractor,
         w3c: &ContextHeaders<'_>,
+        or_w3c: bool,
         malformed: impl FnOnce(),
     ) -> Context {
         let [traceparent, _, baggage] = w3c;
         match self {
-            Self::W3c => {
-                // Read first, since what is moved the moment it was written is waited for.
-                let creation = w3c::span_context(w3c);
-                let context = match w3c::baggage(w3c) {
-                    Some(baggage) => context.with_baggage(baggage),
-                    None => context,
-                };
-                match creation {
-                    Some(creation) => context.with_remote_span_context(creation),
-                    None => {
-                        if traceparent.is_some() {
-                            malformed();
-                        }
-                        context
-                    }
-                }
-            }
+            Self::W3c => extract_w3c(context, w3c, malformed),
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
                 if let Some(known) = self.recognized()
@@ -158,7 +152,11 @@ impl Propagator {
                         && propagator.fields().any(|field| field == w3c::TRACEPARENT);
                     (extracted, ignored)
                 });
-                let (context, ignored) = extracted.unwrap_or((context, false));
+                let (context, ignored) = match extracted {
+                    Ok(extracted) => extracted,
+                    Err(Silent::NamesNoHeader) if or_w3c => return extract_w3c(context, w3c, malformed),
+                    Err(_) => (context, false),
+                };
                 // Not under the lock that the global propagator is asked under.
                 if ignored {
                     malformed();
@@ -173,21 +171,59 @@ impl Propagator {
         matches!(self, Self::Global).then(recognized).flatten()
     }
 
-    /// Runs `with` on a propagator of others; `None` where none is installed, or where it panicked.
-    fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Option<T> {
+    /// Runs `with` on a propagator of others.
+    fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Result<T, Silent> {
         match self {
-            Self::Explicit(propagator) => shield(|| with(&**propagator)),
+            Self::Explicit(propagator) => shield(|| with(&**propagator)).ok_or(Silent::Panicked),
             Self::Global => {
                 // The global takes an FnMut, and calls it once.
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
                     // The no-op propagator extracts the *current* context: it must not be asked.
-                    shield(|| propagator.fields().next()).flatten()?;
+                    let named = shield(|| propagator.fields().next()).ok_or(Silent::Panicked)?;
+                    named.ok_or(Silent::NamesNoHeader)?;
                     // Caught under the global's lock, so that a panic does not poison it for everybody else.
-                    with.take().and_then(|with| shield(|| with(propagator)))
+                    with.take().and_then(|with| shield(|| with(propagator))).ok_or(Silent::Panicked)
                 })
             }
-            Self::W3c | Self::Off => None,
+            Self::W3c | Self::Off => Err(Silent::NamesNoHeader),
+        }
+    }
+}
+
+/// Why a propagator of others says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silent {
+    /// None is installed, or one that names no header.
+    NamesNoHeader,
+    Panicked,
+}
+
+#[inline]
+fn inject_w3c(span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
+    if replace {
+        w3c::FIELDS.into_iter().for_each(|field| headers.set(field, String::new()));
+    }
+    w3c::inject_span(span, headers);
+    w3c::inject_baggage(parent.baggage(), headers);
+}
+
+#[inline]
+fn extract_w3c(context: Context, w3c: &ContextHeaders<'_>, malformed: impl FnOnce()) -> Context {
+    let [traceparent, ..] = w3c;
+    // Read first, since what is moved the moment it was written is waited for.
+    let creation = w3c::span_context(w3c);
+    let context = match w3c::baggage(w3c) {
+        Some(baggage) => context.with_baggage(baggage),
+        None => context,
+    };
+    match creation {
+        Some(creation) => context.with_remote_span_context(creation),
+        None => {
+            if traceparent.is_some() {
+                malformed();
+            }
+            context
         }
     }
 }

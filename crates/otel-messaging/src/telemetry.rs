@@ -24,7 +24,6 @@ use crate::{
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
-    propagation::Propagator,
     room::{Collected, Room},
     semconv::attribute,
     shield::shield,
@@ -242,11 +241,7 @@ impl Telemetry {
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
-        let propagates = live.propagates();
-        if headers.is_some() && !propagates {
-            live.sends_without_propagator();
-        }
-        let writes = headers.is_some() && propagates && self.fits(&call, room);
+        let writes = headers.is_some() && live.writes(call.may_look) && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let carried = carried.as_ref().map(|(context, _)| context);
         let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
@@ -255,8 +250,11 @@ impl Telemetry {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
+        if headers.is_some() {
+            live.note_stand_in();
+        }
         if let (true, Some(headers)) = (writes, headers) {
-            inject(&call, &span, &settings.propagator, (headers, room), carried.is_some());
+            inject(&call, &span, live, (headers, room), carried.is_some());
         }
         span.release_unrecorded();
         span
@@ -274,8 +272,9 @@ impl Telemetry {
         let live = &operation.live;
         let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
-        if live.propagates() {
-            inject(&call, &span, &live.settings().propagator, (&mut Kept(headers), Room::UNLIMITED), false);
+        live.note_stand_in();
+        if live.writes(call.may_look) {
+            inject(&call, &span, live, (&mut Kept(headers), Room::UNLIMITED), false);
         }
         span.succeed();
     }
@@ -283,7 +282,7 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
         let live = self.live();
-        let carried = live.linked(headers, &context_headers(headers));
+        let carried = live.linked(headers, &context_headers(headers), call.may_look);
         if !carried.is_valid() {
             return None;
         }
@@ -308,8 +307,9 @@ impl Telemetry {
             let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
             let flags = parent.span_context().trace_flags();
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
-            let mut headers = Collected::default();
-            self.live().settings().propagator.inject(&span, &call.parent, &mut headers, false);
+            let (mut headers, live) = (Collected::default(), self.live());
+            let or_w3c = live.may_start(call.may_look);
+            live.settings().propagator.inject(&span, &call.parent, &mut headers, false, or_w3c);
             room.takes(&headers)
         }
     }
@@ -366,7 +366,7 @@ impl Telemetry {
         if !span.is_recording() {
             return;
         }
-        let reply = self.live().linked(headers, &context_headers(headers));
+        let reply = self.live().linked(headers, &context_headers(headers), MayLook::NO);
         if reply.is_valid() {
             span.link(reply);
         }
@@ -384,6 +384,7 @@ impl Telemetry {
     ) -> Arc<ProcessSpan> {
         let span = Arc::new(ProcessSpan::new(call, operation, arrival, attributes));
         span.consumed(&arrival);
+        span.operation().live.note_stand_in();
         if let Some(hand) = &span.hand {
             hand.take(&span, arrival.source);
         }
@@ -527,25 +528,20 @@ fn begin_together(
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
 /// stays where there is neither.
 #[inline]
-fn inject(
-    call: &Call,
-    span: &ClientSpan,
-    propagator: &Propagator,
-    (headers, room): (&mut dyn Injector, Room),
-    replace: bool,
-) {
+fn inject(call: &Call, span: &ClientSpan, live: &Live, (headers, room): (&mut dyn Injector, Room), replace: bool) {
+    let (propagator, or_w3c) = (&live.settings().propagator, live.has_tracer());
     let parent = call.parent.span();
     let span = span.span_context().unwrap_or(parent.span_context());
     if replace && !span.is_valid() {
         return;
     }
     if room.is_ample() {
-        propagator.inject(span, &call.parent, headers, replace);
+        propagator.inject(span, &call.parent, headers, replace, or_w3c);
         return;
     }
     // A sampler may have added to the tracestate that was measured.
     let mut collected = Collected::default();
-    propagator.inject(span, &call.parent, &mut collected, replace);
+    propagator.inject(span, &call.parent, &mut collected, replace, or_w3c);
     if room.takes(&collected) {
         collected.write(headers);
     } else {

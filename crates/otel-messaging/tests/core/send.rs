@@ -14,7 +14,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 use otel_messaging::{
-    Instrumentation,
+    Propagation,
     adapter::{Arrival, Destination, Headers, Room},
     semconv::{attribute, ours},
 };
@@ -84,8 +84,7 @@ fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     queue.telemetry.send(call, &operation, None, |_| ()).succeed();
 
-    let no_propagator = Instrumentation::builder().tracer_provider(sdk.provider()).build();
-    let mut queue = Queue::new(no_propagator);
+    let mut queue = Queue::new(sdk.instrumentation_builder().propagation(Propagation::Off).build());
     queue.push("1").unwrap();
     assert_eq!(queue.messages[0].0, HeaderMap::default());
 
