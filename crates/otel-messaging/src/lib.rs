@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arrival;
+mod baggage;
 mod batch;
 mod capture;
 mod client_span;

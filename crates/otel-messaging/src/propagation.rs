@@ -18,6 +18,7 @@ use opentelemetry::{
 };
 
 use crate::{
+    baggage,
     shield::shield,
     w3c::{self, ContextHeaders},
 };
@@ -205,7 +206,7 @@ fn inject_w3c(span: &SpanContext, parent: &Context, headers: &mut dyn Injector, 
         w3c::FIELDS.into_iter().for_each(|field| headers.set(field, String::new()));
     }
     w3c::inject_span(span, headers);
-    w3c::inject_baggage(parent.baggage(), headers);
+    baggage::inject(parent.baggage(), headers);
 }
 
 #[inline]
@@ -213,7 +214,7 @@ fn extract_w3c(context: Context, w3c: &ContextHeaders<'_>, malformed: impl FnOnc
     let [traceparent, ..] = w3c;
     // Read first, since what is moved the moment it was written is waited for.
     let creation = w3c::span_context(w3c);
-    let context = match w3c::baggage(w3c) {
+    let context = match baggage::read(w3c) {
         Some(baggage) => context.with_baggage(baggage),
         None => context,
     };

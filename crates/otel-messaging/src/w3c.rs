@@ -1,17 +1,16 @@
-//! W3C trace context and baggage, as text.
+//! W3C trace context, as text; baggage: `baggage.rs`.
 
 use std::str::FromStr;
 
 use opentelemetry::{
     SpanId, TraceFlags, TraceId,
-    baggage::{Baggage, KeyValueMetadata},
     propagation::{Extractor, Injector},
     trace::{SpanContext, TraceState},
 };
 
 pub(crate) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-const BAGGAGE: &str = "baggage";
+pub(crate) const BAGGAGE: &str = "baggage";
 pub(crate) const TRACE_CONTEXT: [&str; 2] = [TRACEPARENT, TRACESTATE];
 pub(crate) const FIELDS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
@@ -42,14 +41,6 @@ pub(crate) fn inject_span(span: &SpanContext, headers: &mut dyn Injector) {
         // First, because it is mostly empty, and least is looked for in a message that has no headers yet.
         headers.set(TRACESTATE, span.trace_state().header());
         headers.set(TRACEPARENT, traceparent(span));
-    }
-}
-
-/// Writes `baggage`, if there is any.
-#[inline]
-pub(crate) fn inject_baggage(baggage: &Baggage, headers: &mut dyn Injector) {
-    if !baggage.is_empty() {
-        headers.set(BAGGAGE, baggage_header(baggage));
     }
 }
 
@@ -129,72 +120,6 @@ fn digits(number: u32) -> [u8; 8] {
     let values = (values | values << 4) & (0x0f * EACH);
     let letters = (values + 6 * EACH) >> 4 & EACH;
     (values + u64::from(b'0') * EACH + u64::from(b'a' - b'0' - 10) * letters).to_be_bytes()
-}
-
-/// What W3C baggage allows: bytes in a header, and entries.
-const MAX_BAGGAGE_BYTES: usize = 8_192;
-const MAX_BAGGAGE_ENTRIES: usize = 64;
-
-pub(crate) fn baggage([.., baggage]: &ContextHeaders<'_>) -> Option<Baggage> {
-    let text = str::from_utf8(baggage.filter(|text| text.len() <= MAX_BAGGAGE_BYTES)?).ok()?;
-    let entry = |entry: &str| {
-        let (pair, metadata) = entry.split_once(';').unwrap_or((entry, ""));
-        let (name, value) = pair.split_once('=')?;
-        let (name, value) = (decoded(name)?, decoded(value.trim())?);
-        let metadata: Vec<_> = metadata.split(';').filter_map(|one| Some(decoded(one)?.trim().to_owned())).collect();
-        Some(KeyValueMetadata::new(name.trim().to_owned(), value, metadata.join(";")))
-    };
-    Some(text.split(',').take(MAX_BAGGAGE_ENTRIES).filter_map(entry).collect())
-}
-
-fn baggage_header(baggage: &Baggage) -> String {
-    let mut text = String::new();
-    for (name, (value, metadata)) in baggage {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        encode(name.as_str().trim(), b"", &mut text);
-        text.push('=');
-        encode(value.as_str().trim(), b"", &mut text);
-        let metadata = metadata.as_str().trim();
-        if !metadata.is_empty() {
-            text.push(';');
-            // Several properties, with space around them.
-            encode(metadata, b" ;=", &mut text);
-        }
-    }
-    text
-}
-
-/// Percent-encoded, but for `plain`. The SDK leaves `%` and `\` as they are, and all of the metadata: another value would
-/// arrive than was sent, and a comma in the metadata would begin an entry.
-fn encode(text: &str, plain: &[u8], to: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        let special = matches!(byte, b'"' | b'%' | b',' | b';' | b'=' | b'\\') || !byte.is_ascii_graphic();
-        if special && !plain.contains(&byte) {
-            to.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
-        } else {
-            to.push(char::from(byte));
-        }
-    }
-}
-
-/// Percent-decoded; `None` for what is not UTF-8 then. A `%` that begins no such code stays.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let code = match (first, after) {
-            (b'%', [high, low, after @ ..]) => hex(high).zip(hex(low)).map(|(high, low)| (high << 4 | low, after)),
-            _ => None,
-        };
-        let (byte, after) = code.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
