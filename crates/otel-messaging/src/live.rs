@@ -12,17 +12,18 @@ use std::{
 use opentelemetry::{
     Context, InstrumentationScope,
     global::{self, BoxedSpan, BoxedTracer},
-    otel_debug, otel_info,
-    propagation::Extractor,
+    otel_debug, otel_info, otel_warn,
+    propagation::{Extractor, Injector},
     trace::{Span, SpanBuilder, SpanContext, TraceContextExt, TraceState, Tracer, TracerProvider},
 };
 
 use crate::{
+    baggage::LeftOut,
     exceptions::Exceptions,
     instrumentation::{Instrumentation, Meters, Settings, Tracers},
     loops::Loops,
     metrics::Instruments,
-    propagation::{Propagator, named},
+    propagation::{Ignored, Propagator, named},
     shield::shield,
     w3c::ContextHeaders,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Live {
     propagates: AtomicBool,
     /// It was said that W3C's headers stand in for a propagator.
     noted: AtomicBool,
+    /// It was said that baggage is too long.
+    noted_baggage: AtomicBool,
     /// Milliseconds since 1970.
     looked: AtomicU64,
 }
@@ -77,6 +80,7 @@ impl Live {
             loops: Loops::default(),
             propagates: AtomicBool::new(false),
             noted: AtomicBool::new(false),
+            noted_baggage: AtomicBool::new(false),
             looked: AtomicU64::new(0),
         }
     }
@@ -288,12 +292,38 @@ impl Live {
         w3c: &ContextHeaders<'_>,
         may_look: MayLook,
     ) -> Context {
-        self.settings.propagator.extract(context, headers, w3c, self.may_start(may_look), || {
-            shield(|| {
-                otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
-            });
-        })
+        self.settings.propagator.extract(context, headers, w3c, self.may_start(may_look), note_ignored)
     }
+
+    /// Writes the context of a span into headers, and what else its parent's carries.
+    #[inline]
+    pub(crate) fn inject(&self, span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
+        let left_out = self.settings.propagator.inject(span, parent, headers, replace, self.has_tracer());
+        if left_out == LeftOut(true) && !self.noted_baggage.swap(true, Ordering::Relaxed) {
+            shield(|| {
+                otel_warn!(
+                    name: "messaging.baggage.left_out",
+                    message = "baggage is longer than readers have to read by W3C, 8,192 bytes or 64 entries: what is too \
+                        much is left out of messages, the longest entries first. This is said once."
+                );
+            });
+        }
+    }
+}
+
+#[cold]
+fn note_ignored(ignored: Ignored) {
+    shield(|| match ignored {
+        Ignored::Traceparent => {
+            otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
+        }
+        Ignored::Baggage => {
+            otel_debug!(
+                name: "messaging.extract.ignored",
+                message = "a message carries baggage that cannot be read, or not all of it"
+            );
+        }
+    });
 }
 
 /// Ends a span, now unless it is told when.

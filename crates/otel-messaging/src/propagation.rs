@@ -18,7 +18,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    baggage,
+    baggage::{self, Bounded, LeftOut},
     shield::shield,
     w3c::{self, ContextHeaders},
 };
@@ -86,6 +86,8 @@ impl Propagator {
 
     /// Writes the context of a span, and what else its parent's carries. `replace`: one that is there goes whole, so that a
     /// tracestate does not outlive its traceparent. `or_w3c`: W3C's headers stand in for a global propagator that names none.
+    ///
+    /// Baggage is written as far as W3C's limits let everybody read it.
     #[inline]
     pub(crate) fn inject(
         &self,
@@ -94,10 +96,10 @@ impl Propagator {
         headers: &mut dyn Injector,
         replace: bool,
         or_w3c: bool,
-    ) {
+    ) -> LeftOut {
         match self {
             Self::W3c => inject_w3c(span, parent, headers, replace),
-            Self::Off => (),
+            Self::Off => LeftOut(false),
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
                     && (!baggage || parent.baggage().is_empty())
@@ -106,26 +108,29 @@ impl Propagator {
                         let fields = if baggage { &w3c::FIELDS[..] } else { &w3c::TRACE_CONTEXT };
                         fields.iter().for_each(|field| headers.set(field, String::new()));
                     }
-                    return w3c::inject_span(span, headers);
+                    w3c::inject_span(span, headers);
+                    return LeftOut(false);
                 }
                 let context =
                     if span.is_valid() { parent.with_remote_span_context(span.clone()) } else { parent.clone() };
+                let mut bounded = Bounded::new(headers);
                 let asked = self.with(|propagator| {
                     if replace {
-                        propagator.fields().for_each(|field| headers.set(field, String::new()));
+                        propagator.fields().for_each(|field| bounded.set(field, String::new()));
                     }
-                    propagator.inject_context(&context, headers);
+                    propagator.inject_context(&context, &mut bounded);
                 });
-                if or_w3c && asked == Err(Silent::NamesNoHeader) {
-                    inject_w3c(span, parent, headers, replace);
+                match asked {
+                    Err(Silent::NamesNoHeader) if or_w3c => inject_w3c(span, parent, headers, replace),
+                    _ => bounded.left_out,
                 }
             }
         }
     }
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them
-    /// that W3C has; `or_w3c`: they stand in for a global propagator that names none. `malformed` is called for a
-    /// `traceparent` that says nothing.
+    /// that W3C has; `or_w3c`: they stand in for a global propagator that names none. `note` is called for what cannot be
+    /// read.
     #[inline]
     pub(crate) fn extract(
         &self,
@@ -133,11 +138,11 @@ impl Propagator {
         headers: &dyn Extractor,
         w3c: &ContextHeaders<'_>,
         or_w3c: bool,
-        malformed: impl FnOnce(),
+        note: impl Fn(Ignored),
     ) -> Context {
         let [traceparent, _, baggage] = w3c;
         match self {
-            Self::W3c => extract_w3c(context, w3c, malformed),
+            Self::W3c => extract_w3c(context, w3c, note),
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
                 if let Some(known) = self.recognized()
@@ -148,19 +153,22 @@ impl Propagator {
                 }
                 let extracted = self.with(|propagator| {
                     let extracted = propagator.extract_with_context(&context, headers);
-                    let ignored = traceparent.is_some()
-                        && named(&extracted).is_none()
-                        && propagator.fields().any(|field| field == w3c::TRACEPARENT);
-                    (extracted, ignored)
+                    let names = |header: &str| propagator.fields().any(|field| field == header);
+                    let no_context = traceparent.is_some() && named(&extracted).is_none() && names(w3c::TRACEPARENT);
+                    let no_baggage = baggage.is_some_and(|header| !baggage::is_readable(header)) && names(w3c::BAGGAGE);
+                    (extracted, no_context, no_baggage)
                 });
-                let (context, ignored) = match extracted {
+                let (context, no_context, no_baggage) = match extracted {
                     Ok(extracted) => extracted,
-                    Err(Silent::NamesNoHeader) if or_w3c => return extract_w3c(context, w3c, malformed),
-                    Err(_) => (context, false),
+                    Err(Silent::NamesNoHeader) if or_w3c => return extract_w3c(context, w3c, note),
+                    Err(_) => (context, false, false),
                 };
                 // Not under the lock that the global propagator is asked under.
-                if ignored {
-                    malformed();
+                if no_context {
+                    note(Ignored::Traceparent);
+                }
+                if no_baggage {
+                    note(Ignored::Baggage);
                 }
                 context
             }
@@ -200,29 +208,41 @@ enum Silent {
     Panicked,
 }
 
+/// A header that arrived and cannot be read, or not all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ignored {
+    Traceparent,
+    Baggage,
+}
+
 #[inline]
-fn inject_w3c(span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
+fn inject_w3c(span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) -> LeftOut {
     if replace {
         w3c::FIELDS.into_iter().for_each(|field| headers.set(field, String::new()));
     }
     w3c::inject_span(span, headers);
-    baggage::inject(parent.baggage(), headers);
+    baggage::inject(parent.baggage(), headers)
 }
 
 #[inline]
-fn extract_w3c(context: Context, w3c: &ContextHeaders<'_>, malformed: impl FnOnce()) -> Context {
-    let [traceparent, ..] = w3c;
+fn extract_w3c(mut context: Context, w3c: &ContextHeaders<'_>, note: impl Fn(Ignored)) -> Context {
+    let [traceparent, _, baggage] = w3c;
     // Read first, since what is moved the moment it was written is waited for.
     let creation = w3c::span_context(w3c);
-    let context = match baggage::read(w3c) {
-        Some(baggage) => context.with_baggage(baggage),
-        None => context,
-    };
+    if let Some(header) = baggage {
+        let read = baggage::read(header);
+        if !matches!(read, Some((_, true))) {
+            note(Ignored::Baggage);
+        }
+        if let Some((baggage, _)) = read {
+            context = context.with_baggage(baggage);
+        }
+    }
     match creation {
         Some(creation) => context.with_remote_span_context(creation),
         None => {
             if traceparent.is_some() {
-                malformed();
+                note(Ignored::Traceparent);
             }
             context
         }

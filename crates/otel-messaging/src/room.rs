@@ -22,7 +22,7 @@ impl Room {
     }
 
     /// Whether there is no need to measure: W3C's headers are never as long. `tracestate` has at most 32 members of 513
-    /// bytes; baggage is bounded at 8,192 bytes, each of which may take three when it is percent-encoded.
+    /// bytes; baggage is written within 8,192 bytes, whatever propagator writes it.
     #[inline]
     pub(crate) fn is_ample(self) -> bool {
         self.bytes >= 65_536

@@ -309,7 +309,7 @@ impl Telemetry {
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
             let (mut headers, live) = (Collected::default(), self.live());
             let or_w3c = live.may_start(call.may_look);
-            live.settings().propagator.inject(&span, &call.parent, &mut headers, false, or_w3c);
+            let _ = live.settings().propagator.inject(&span, &call.parent, &mut headers, false, or_w3c);
             room.takes(&headers)
         }
     }
@@ -529,19 +529,18 @@ fn begin_together(
 /// stays where there is neither.
 #[inline]
 fn inject(call: &Call, span: &ClientSpan, live: &Live, (headers, room): (&mut dyn Injector, Room), replace: bool) {
-    let (propagator, or_w3c) = (&live.settings().propagator, live.has_tracer());
     let parent = call.parent.span();
     let span = span.span_context().unwrap_or(parent.span_context());
     if replace && !span.is_valid() {
         return;
     }
     if room.is_ample() {
-        propagator.inject(span, &call.parent, headers, replace, or_w3c);
+        live.inject(span, &call.parent, headers, replace);
         return;
     }
     // A sampler may have added to the tracestate that was measured.
     let mut collected = Collected::default();
-    propagator.inject(span, &call.parent, &mut collected, replace, or_w3c);
+    live.inject(span, &call.parent, &mut collected, replace);
     if room.takes(&collected) {
         collected.write(headers);
     } else {

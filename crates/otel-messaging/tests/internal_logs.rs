@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use opentelemetry::{Context, global};
+use opentelemetry::{Context, KeyValue, baggage::BaggageExt, global};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, Propagation, process_batch};
 use support::Sdk;
@@ -128,6 +128,62 @@ fn p11_a_context_that_is_none_is_noted_and_the_message_arrives() {
         assert_eq!(notes(("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), way), 0);
         assert_eq!(notes(("tracestate", "a=1"), way), 0, "none is there");
     }
+}
+
+#[test]
+fn baggage_that_cannot_be_read_is_noted_and_the_message_arrives() {
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    let notes = |baggage: &str, configure: fn(InstrumentationBuilder) -> InstrumentationBuilder| {
+        let take_one = |_: &Sdk, queue: &mut Queue| {
+            queue.messages.push_back((HeaderMap::default().with("baggage", baggage), "1".to_owned()));
+            assert!(queue.pop().is_some());
+        };
+        said("messaging.extract.ignored", configure, take_one)
+    };
+    let many = |count: usize| (0..count).map(|number| format!("{number}=1")).collect::<Vec<_>>().join(",");
+    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] =
+        [|b| b.propagation(Propagation::W3c), |given| given];
+    for way in ways {
+        for cannot in [many(65), format!("a={}", "x".repeat(8_191))] {
+            let noted = notes(&cannot, way);
+            assert!(matches!(&noted[..], [note] if note.contains("DEBUG") && note.contains("baggage")), "{noted:?}");
+        }
+        for can in [many(64), format!("a={}", "x".repeat(8_190)), "a=1, b=2;c".to_owned()] {
+            assert_eq!(notes(&can, way), [""; 0]);
+        }
+    }
+    // What one entry says, ours notes; others note theirs.
+    for cannot in ["a=1,b", "a=%ff", "b\"=1", "a=1;%ff"] {
+        assert_eq!(notes(cannot, ways[0]).len(), 1, "{cannot}");
+    }
+    assert_eq!(notes("a=1,,b=2,", ways[0]), [""; 0]);
+    let long = many(65);
+    assert_eq!(notes(&long, |builder| builder.propagation(Propagation::Global)), [""; 0], "it reads no baggage");
+    assert_eq!(notes(&long, |builder| builder.propagation(Propagation::Off)), [""; 0]);
+}
+
+#[test]
+fn baggage_that_is_left_out_is_noted_once() {
+    let send = |_: &Sdk, queue: &mut Queue| {
+        let entries = ["one", "other"].map(|name| KeyValue::new(name, ",".repeat(1_500)));
+        for (baggage, left) in [(&entries[..], 1), (&entries[..1], 1), (&entries, 1)] {
+            let _current = Context::new().with_baggage(baggage.to_vec()).attach();
+            queue.push("1").unwrap();
+            let written = &queue.messages.pop_front().unwrap().0.0["baggage"];
+            assert_eq!(written.split(',').count(), left);
+        }
+    };
+    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] =
+        [|b| b.propagation(Propagation::W3c), |given| given];
+    for way in ways {
+        let noted = said("messaging.baggage.left_out", way, send);
+        assert!(matches!(&noted[..], [note] if note.contains("WARN otel-messaging:")), "{noted:?}");
+    }
+    let short = |_: &Sdk, queue: &mut Queue| {
+        let _current = Context::new().with_baggage([KeyValue::new("one", "1")]).attach();
+        queue.push("1").unwrap();
+    };
+    assert_eq!(said("messaging.baggage.left_out", ways[0], short), [""; 0]);
 }
 
 /// Where the logs go is full, and says so in the worst way.

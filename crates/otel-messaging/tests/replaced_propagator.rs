@@ -68,6 +68,17 @@ fn what_is_installed_does_the_work_also_when_it_replaces_another() {
         assert_eq!(names(&headers), ["baggage", "traceparent"]);
         assert_eq!(headers.0["baggage"], "tenant=7");
     }
+    {
+        // What everybody can read of it, whichever propagator writes it.
+        let entries = [("long", ",".repeat(2_700)), ("short", ",".repeat(30)), ("other", ",".repeat(60))];
+        let entries = entries.map(|(name, value)| opentelemetry::KeyValue::new(name, value));
+        let _baggage = Context::new().with_baggage(entries).attach();
+        let headers = sent();
+        assert_eq!(names(&headers), ["baggage", "traceparent"]);
+        let mut entries: Vec<_> = headers.0["baggage"].split(',').collect();
+        entries.sort_unstable();
+        assert_eq!(entries, [format!("other={}", "%2C".repeat(60)), format!("short={}", "%2C".repeat(30))]);
+    }
     global::set_text_map_propagator(Own(["x-own".to_owned()]));
     assert_eq!(names(&sent()), ["x-own"]);
     global::set_text_map_propagator(w3c());

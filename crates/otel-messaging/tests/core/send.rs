@@ -9,7 +9,7 @@ use std::{
 use opentelemetry::{
     Context, KeyValue, TraceId,
     baggage::BaggageExt,
-    propagation::{Extractor, Injector},
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
     trace::{Link, SpanKind, Status, TraceContextExt, TraceState},
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
@@ -145,6 +145,47 @@ fn a_context_is_written_where_there_is_room_to_the_byte() {
     assert_eq!(sent_with_room(&sdk, needed - 1), [""; 0]);
     let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
     assert_eq!(kinds, [SpanKind::Producer, SpanKind::Client]);
+}
+
+#[test]
+fn baggage_that_is_cut_is_measured_as_it_is_written() {
+    let sdk = Sdk::new();
+    let entries = [("long", ",".repeat(2_729)), ("short", "1".to_owned())];
+    let baggage = entries.map(|(name, value)| opentelemetry::KeyValue::new(name, value));
+    let _current = Context::new().with_baggage(baggage).attach();
+    let needed = "traceparent".len() + 55 + 5 + "baggage".len() + "short=1".len() + 5;
+    assert_eq!(sent_with_room(&sdk, needed), ["baggage", "traceparent"]);
+    assert_eq!(sent_with_room(&sdk, needed - 1), [""; 0]);
+    let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
+    assert_eq!(kinds, [SpanKind::Producer, SpanKind::Client]);
+}
+
+#[test]
+fn baggage_of_any_propagator_is_cut_also_in_a_message_that_is_sent_later() {
+    /// Writes what it likes, by a name that it writes otherwise.
+    #[derive(Debug)]
+    struct Lavish;
+
+    impl TextMapPropagator for Lavish {
+        fn inject_context(&self, _: &Context, headers: &mut dyn Injector) {
+            headers.set("Baggage", format!("a={},b=2", "x".repeat(9_000)));
+            headers.set("x-own", "x".repeat(9_000));
+        }
+
+        fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
+            context.clone()
+        }
+
+        fn fields(&self) -> FieldIter<'_> {
+            FieldIter::new(&[])
+        }
+    }
+
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().propagator(Lavish).build());
+    queue.push("1").unwrap();
+    let expected = HeaderMap::default().with("Baggage", "b=2").with("x-own", &"x".repeat(9_000));
+    assert_eq!([&queue.messages[0].0, &queue.create()], [&expected; 2]);
 }
 
 /// A sampler that writes into the tracestate, as those do that sample by probability.

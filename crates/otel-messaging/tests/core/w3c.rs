@@ -1,6 +1,6 @@
 //! `Propagation::W3c` against the SDK's propagators, on anything; where the SDK is laxer than W3C, W3C decides.
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::{cmp::Reverse, collections::BTreeSet, str::FromStr};
 
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
@@ -9,7 +9,7 @@ use opentelemetry::{
     trace::{SpanContext, TraceContextExt, TraceState},
 };
 use otel_messaging::{
-    Instrumentation, MessageExt, Propagation,
+    Instrumentation, InstrumentationBuilder, MessageExt, Propagation,
     adapter::{Arrival, Destination},
 };
 use proptest::prelude::*;
@@ -23,8 +23,12 @@ fn ours() -> Queue {
 }
 
 fn written(context: Context) -> HeaderMap {
+    sent_by(Instrumentation::builder().propagation(Propagation::W3c), context)
+}
+
+fn sent_by(builder: InstrumentationBuilder, context: Context) -> HeaderMap {
     let _current = context.attach();
-    let mut queue = ours();
+    let mut queue = Queue::new(builder.without_spans().without_metrics().build());
     queue.push("1").unwrap();
     queue.messages.pop_front().unwrap().0
 }
@@ -73,6 +77,35 @@ fn context(value: &'static str, metadata: &'static str) -> impl Strategy<Value =
         );
         span.map_or(context.clone(), |span| context.with_remote_span_context(span))
     })
+}
+
+/// Name, value and metadata.
+type Entry = (String, String, String);
+
+/// Values are such a text, several times.
+fn long_baggage(value: &'static str, metadata: &'static str) -> impl Strategy<Value = Vec<Entry>> {
+    let value = (value, 0..20_usize).prop_map(|(part, times)| part.repeat(times));
+    prop::collection::vec(("[!#$&'*+.^_`|~0-9A-Za-z-]{1,8}", value, metadata), 0..80)
+}
+
+fn context_of(entries: &[Entry]) -> Context {
+    let entries = entries.iter().cloned();
+    Context::new().with_baggage(entries.map(|(name, value, metadata)| KeyValueMetadata::new(name, value, &*metadata)))
+}
+
+/// As many of them as OpenTelemetry takes.
+fn baggage_entries(entries: &[Entry]) -> BTreeSet<Entry> {
+    told(&context_of(entries)).1
+}
+
+/// Without the space that says nothing.
+fn trimmed((name, value, metadata): Entry) -> Entry {
+    let metadata: Vec<_> = metadata.split(';').map(|one| one.trim().to_owned()).collect();
+    (name, value.trim().to_owned(), metadata.join(";"))
+}
+
+fn is_within_limits(header: Option<&str>) -> bool {
+    header.is_none_or(|header| header.len() <= 8_192 && header.split(',').count() <= 64)
 }
 
 /// A traceparent of which any part may be off.
@@ -166,6 +199,51 @@ proptest! {
             entries.map(|(name, value, properties)| (name, value.trim().to_owned(), properties)).collect::<BTreeSet<_>>()
         };
         prop_assert_eq!(trimmed(&read(&HeaderMap::default().with("baggage", &header))), trimmed(&sdk));
+    }
+
+    #[test]
+    fn baggage_of_any_length_is_written_within_the_limits_and_the_sdk_reads_exactly_that(baggage in long_baggage("[ -~é]{0,20}", "([a-z,%\"é]{1,20})?")) {
+        let header = written(context_of(&baggage)).0.remove("baggage");
+        prop_assert!(is_within_limits(header.as_deref()));
+        // By the rule as it is said, of what each entry is by itself.
+        let alone = |entry: &Entry| written(context_of(std::slice::from_ref(entry))).0.remove("baggage").unwrap();
+        let mut kept: Vec<_> = baggage_entries(&baggage).into_iter().map(|entry| (alone(&entry), entry)).collect();
+        kept.sort_by_key(|(text, (name, ..))| (Reverse(text.len()), name.clone()));
+        while kept.iter().map(|(text, _)| text.len() + 1).sum::<usize>() > 8_192 + 1 {
+            kept.remove(0);
+        }
+        let headers = HeaderMap(header.into_iter().map(|header| ("baggage".to_owned(), header)).collect());
+        let expected: BTreeSet<_> = kept.into_iter().map(|(_, entry)| trimmed(entry)).collect();
+        let sdk = told(&w3c().extract_with_context(&Context::new(), &headers)).1;
+        prop_assert_eq!(&sdk.into_iter().map(trimmed).collect::<BTreeSet<_>>(), &expected);
+        prop_assert_eq!(&told(&read(&headers)).1.into_iter().map(trimmed).collect::<BTreeSet<_>>(), &expected);
+    }
+
+    #[test]
+    fn baggage_that_the_sdk_s_propagator_writes_is_cut_to_the_limits_and_the_sdk_reads_exactly_that(baggage in long_baggage("[!#-$&-+.-:<>-\\[\\]-~é ]{0,20}", "([a-z]{1,20})?")) {
+        let context = context_of(&baggage);
+        let whole = written_by_the_sdk(&context).0.remove("baggage");
+        let header = sent_by(Instrumentation::builder().propagator(w3c()), context).0.remove("baggage");
+        prop_assert!(is_within_limits(header.as_deref()));
+        let (whole, kept) = (entries(whole.as_ref()), entries(header.as_ref()));
+        prop_assert!(kept.is_subset(&whole));
+        if whole.iter().map(|entry| entry.len() + 1).sum::<usize>() <= 8_192 + 1 {
+            prop_assert_eq!(&kept, &whole);
+        } else {
+            let shortest = whole.difference(&kept).map(|entry| entry.len()).min();
+            prop_assert!(kept.iter().map(|entry| entry.len()).max() <= shortest);
+        }
+        let written: BTreeSet<_> = kept.iter().map(|entry| entry.split_once('=').unwrap().0.to_owned()).collect();
+        let expected = baggage_entries(&baggage).into_iter().filter(|(name, ..)| written.contains(name)).map(trimmed);
+        let headers = HeaderMap(header.into_iter().map(|header| ("baggage".to_owned(), header)).collect());
+        let sdk = told(&w3c().extract_with_context(&Context::new(), &headers)).1;
+        prop_assert_eq!(sdk, expected.collect::<BTreeSet<_>>());
+    }
+
+    #[test]
+    fn baggage_of_any_length_that_the_sdk_wrote_is_read_as_the_sdk_reads_it(baggage in long_baggage("[a-z,\"é;]{0,20}", "([a-z]{1,20})?")) {
+        let headers = written_by_the_sdk(&context_of(&baggage));
+        prop_assert_eq!(told(&read(&headers)).1, told(&w3c().extract_with_context(&Context::new(), &headers)).1);
     }
 
     #[test]
