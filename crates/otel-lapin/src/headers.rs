@@ -11,6 +11,9 @@ use otel_messaging::adapter::{ContextHeaders, Headers, Room, context_header};
 
 type Entries = BTreeMap<ShortString, AMQPValue>;
 
+/// Where baggage is among [`CONTEXT_HEADERS`](otel_messaging::adapter::CONTEXT_HEADERS).
+const BAGGAGE: usize = 2;
+
 /// Writes a context into a header table.
 ///
 /// Values are long strings, which every client reads (a short string in a table makes RabbitMQ close the connection). A
@@ -120,14 +123,16 @@ impl Extractor for HeaderExtractor<'_> {
 #[inline]
 pub(crate) fn context_headers(headers: &FieldTable) -> ContextHeaders<'_> {
     // Nearly all text is of letters that are told at a glance.
-    let is_text = |bytes: &&[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
+    let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
     let mut found = ContextHeaders::default();
     for (name, value) in headers.inner() {
         // The last one counts: that is the exact name, since small letters come after capitals.
         if let Some(at) = context_header(name.as_str().as_bytes())
-            && let Some(text) = bytes(value).filter(is_text)
+            && let Some(bytes) = bytes(value)
+            // Baggage that is no text is noted where it is read.
+            && (is_text(bytes) || at == BAGGAGE && found[at].is_none())
         {
-            found[at] = Some(text);
+            found[at] = Some(bytes);
         }
     }
     found
@@ -454,7 +459,7 @@ mod tests {
             }
             // Looked through once or each time.
             extractor.get(&key);
-            let found = context_headers(&headers);
+            let found = context_headers(&headers).map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
             prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name).map(str::as_bytes)));
         }
     }
@@ -475,6 +480,20 @@ mod tests {
                 table([("Traceparent", long("other")), ("traceparent", exact), ("TRACEPARENT", long("first"))]);
             assert_eq!(context_headers(&headers), [Some(read.as_bytes()), None, None]);
             assert_eq!(HeaderExtractor::new(&headers).get("traceparent"), Some(read));
+        }
+    }
+
+    #[test]
+    fn baggage_that_is_no_text_is_there_to_be_noted_where_none_is() {
+        assert_eq!(CONTEXT_HEADERS[BAGGAGE], "baggage");
+        let no_text = || AMQPValue::LongString(vec![0x80].into());
+        for (first, last, read) in [
+            (no_text(), AMQPValue::Void, &b"\x80"[..]),
+            (no_text(), long("a=1"), b"a=1"),
+            (long("a=1"), no_text(), b"a=1"),
+        ] {
+            let headers = table([("Baggage", first), ("baggage", last)]);
+            assert_eq!(context_headers(&headers), [None, None, Some(read)]);
         }
     }
 

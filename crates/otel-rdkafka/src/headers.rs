@@ -11,6 +11,9 @@ use crate::{lineage::Lineage, native};
 /// Longer values are nobody's context: W3C baggage, the longest of them, may have 8,192 bytes.
 const MAX_VALUE: usize = 8_192;
 
+/// Where baggage is among [`CONTEXT_HEADERS`].
+const BAGGAGE: usize = 2;
+
 /// Writes a context into a record's headers, for those who make their spans themselves.
 ///
 /// A header of the name is replaced, in any letter case and however often it is there; an empty value only removes it.
@@ -121,7 +124,8 @@ impl<'a> Arrived<'a> {
             if let Some(at) = context_header(name)
                 && !mem::replace(&mut seen[at], true)
             {
-                self.contexts[at] = short(value);
+                // Baggage that is too long is noted where it is read.
+                self.contexts[at] = value.filter(|value| value.len() <= MAX_VALUE || at == BAGGAGE);
             }
         }
     }
@@ -327,14 +331,17 @@ mod tests {
     }
 
     #[test]
-    fn a_value_too_long_for_a_context_is_none() {
-        for (length, found) in [(MAX_VALUE, true), (MAX_VALUE + 1, false)] {
-            let value = "x".repeat(length);
-            let headers = OwnedHeaders::new().insert(Header { key: "baggage", value: Some(&value) });
-            assert_eq!(HeaderExtractor(headers.as_borrowed()).get("baggage").is_some(), found);
-            let mut arrived = Arrived::default();
-            arrived.look_through(headers.as_borrowed());
-            assert_eq!(arrived.contexts[2].is_some(), found);
+    fn a_value_too_long_for_a_context_is_none_and_baggage_is_there_to_be_noted() {
+        assert_eq!(CONTEXT_HEADERS[BAGGAGE], "baggage");
+        for (at, key) in CONTEXT_HEADERS.into_iter().enumerate() {
+            for (length, found) in [(MAX_VALUE, true), (MAX_VALUE + 1, false)] {
+                let value = "x".repeat(length);
+                let headers = OwnedHeaders::new().insert(Header { key, value: Some(&value) });
+                assert_eq!(HeaderExtractor(headers.as_borrowed()).get(key).is_some(), found);
+                let mut arrived = Arrived::default();
+                arrived.look_through(headers.as_borrowed());
+                assert_eq!(arrived.contexts[at].is_some(), found || at == BAGGAGE);
+            }
         }
     }
 
