@@ -7,6 +7,7 @@ mod capture;
 mod client_span;
 mod current;
 mod exceptions;
+mod forward;
 mod handing_out;
 mod instrumentation;
 mod live;

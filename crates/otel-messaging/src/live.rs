@@ -20,12 +20,13 @@ use opentelemetry::{
 use crate::{
     baggage::LeftOut,
     exceptions::Exceptions,
+    forward::Forward,
     instrumentation::{Instrumentation, Meters, Settings, Tracers},
     loops::Loops,
     metrics::Instruments,
     propagation::{Ignored, Propagator, named},
     shield::shield,
-    w3c::ContextHeaders,
+    w3c::{ContextHeaders, context_headers},
 };
 
 /// While something real is missing, the globals are looked at once in so many milliseconds.
@@ -269,17 +270,25 @@ impl Live {
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
     /// span is which one it is.
     pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, may_look: MayLook) -> SpanContext {
-        let named = self.named(headers, w3c, may_look).unwrap_or(SpanContext::NONE);
+        self.link(&self.extract(Context::new(), headers, w3c, may_look))
+    }
+
+    /// The same of a message that is about to be sent, and may be forwarded.
+    pub(crate) fn carried(&self, headers: &dyn Extractor, may_look: MayLook) -> (SpanContext, Forward) {
+        let (mut forward, or_w3c) = (Forward::default(), self.may_start(may_look));
+        let headers = (headers, &context_headers(headers));
+        let extracted =
+            self.settings.propagator.extract(Context::new(), headers, Some(&mut forward), or_w3c, note_ignored);
+        (self.link(&extracted), forward)
+    }
+
+    fn link(&self, extracted: &Context) -> SpanContext {
+        let named = named(extracted).unwrap_or(SpanContext::NONE);
         if !self.settings.untrusted {
             return named;
         }
         let (trace, span) = (named.trace_id(), named.span_id());
         SpanContext::new(trace, span, named.trace_flags(), named.is_remote(), TraceState::NONE)
-    }
-
-    /// The span that headers name, if they name a valid one.
-    fn named(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, may_look: MayLook) -> Option<SpanContext> {
-        named(&self.extract(Context::new(), headers, w3c, may_look))
     }
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them that W3C
@@ -292,13 +301,19 @@ impl Live {
         w3c: &ContextHeaders<'_>,
         may_look: MayLook,
     ) -> Context {
-        self.settings.propagator.extract(context, headers, w3c, self.may_start(may_look), note_ignored)
+        self.settings.propagator.extract(context, (headers, w3c), None, self.may_start(may_look), note_ignored)
     }
 
     /// Writes the context of a span into headers, and what else its parent's carries.
     #[inline]
-    pub(crate) fn inject(&self, span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) {
-        let left_out = self.settings.propagator.inject(span, parent, headers, replace, self.has_tracer());
+    pub(crate) fn inject(
+        &self,
+        span: &SpanContext,
+        parent: &Context,
+        headers: &mut dyn Injector,
+        replaces: Option<&mut Forward>,
+    ) {
+        let left_out = self.settings.propagator.inject(span, parent, headers, replaces, self.has_tracer());
         if left_out == LeftOut(true) && !self.noted_baggage.swap(true, Ordering::Relaxed) {
             shield(|| {
                 otel_warn!(

@@ -125,6 +125,7 @@ pub enum CarriedContext {
     Auto,
     /// Always kept and linked.
     Keep,
-    /// Always replaced and linked.
+    /// Always replaced and linked. The headers that the propagator names are replaced, and others that it read go where the
+    /// next reader would read the old context by them.
     Replace,
 }

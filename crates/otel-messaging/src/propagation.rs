@@ -19,6 +19,7 @@ use opentelemetry::{
 
 use crate::{
     baggage::{self, Bounded, LeftOut},
+    forward::Forward,
     shield::shield,
     w3c::{self, ContextHeaders},
 };
@@ -84,7 +85,7 @@ impl Propagator {
             || matches!(self, Self::Explicit(_)) && field_of(self).unwrap_or(true)
     }
 
-    /// Writes the context of a span, and what else its parent's carries. `replace`: one that is there goes whole, so that a
+    /// Writes the context of a span, and what else its parent's carries. `replaces`: one that is there goes whole, so that a
     /// tracestate does not outlive its traceparent. `or_w3c`: W3C's headers stand in for a global propagator that names none.
     ///
     /// Baggage is written as far as W3C's limits let everybody read it.
@@ -94,17 +95,17 @@ impl Propagator {
         span: &SpanContext,
         parent: &Context,
         headers: &mut dyn Injector,
-        replace: bool,
+        replaces: Option<&mut Forward>,
         or_w3c: bool,
     ) -> LeftOut {
         match self {
-            Self::W3c => inject_w3c(span, parent, headers, replace),
+            Self::W3c => inject_w3c(span, parent, headers, replaces.is_some()),
             Self::Off => LeftOut(false),
             Self::Global | Self::Explicit(_) => {
                 if let Some(Recognized { baggage }) = self.recognized()
                     && (!baggage || parent.baggage().is_empty())
                 {
-                    if replace {
+                    if replaces.is_some() {
                         let fields = if baggage { &w3c::FIELDS[..] } else { &w3c::TRACE_CONTEXT };
                         fields.iter().for_each(|field| headers.set(field, String::new()));
                     }
@@ -114,11 +115,10 @@ impl Propagator {
                 let context =
                     if span.is_valid() { parent.with_remote_span_context(span.clone()) } else { parent.clone() };
                 let mut bounded = Bounded::new(headers);
-                let asked = self.with(|propagator| {
-                    if replace {
-                        propagator.fields().for_each(|field| bounded.set(field, String::new()));
-                    }
-                    propagator.inject_context(&context, &mut bounded);
+                let replace = replaces.is_some();
+                let asked = self.with(|propagator| match replaces {
+                    Some(forward) => forward.inject(propagator, &context, &mut bounded),
+                    None => propagator.inject_context(&context, &mut bounded),
                 });
                 match asked {
                     Err(Silent::NamesNoHeader) if or_w3c => inject_w3c(span, parent, headers, replace),
@@ -130,13 +130,13 @@ impl Propagator {
 
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them
     /// that W3C has; `or_w3c`: they stand in for a global propagator that names none. `note` is called for what cannot be
-    /// read.
+    /// read. `forward`: those of a message that may be forwarded.
     #[inline]
     pub(crate) fn extract(
         &self,
         context: Context,
-        headers: &dyn Extractor,
-        w3c: &ContextHeaders<'_>,
+        (headers, w3c): (&dyn Extractor, &ContextHeaders<'_>),
+        forward: Option<&mut Forward>,
         or_w3c: bool,
         note: impl Fn(Ignored),
     ) -> Context {
@@ -152,7 +152,10 @@ impl Propagator {
                     return context.with_remote_span_context(creation);
                 }
                 let extracted = self.with(|propagator| {
-                    let extracted = propagator.extract_with_context(&context, headers);
+                    let extracted = match forward {
+                        Some(forward) => forward.extract(propagator, &context, headers),
+                        None => propagator.extract_with_context(&context, headers),
+                    };
                     let names = |header: &str| propagator.fields().any(|field| field == header);
                     let no_context = traceparent.is_some() && named(&extracted).is_none() && names(w3c::TRACEPARENT);
                     let no_baggage = baggage.is_some_and(|header| !baggage::is_readable(header)) && names(w3c::BAGGAGE);
@@ -173,6 +176,11 @@ impl Propagator {
                 context
             }
         }
+    }
+
+    /// Which headers of a message that was forwarded have to go: see [`Forward::stale`].
+    pub(crate) fn stale(&self, forward: &Forward, written: &SpanContext, headers: &dyn Extractor) -> Vec<String> {
+        self.with(|propagator| forward.stale(propagator, written, headers)).unwrap_or_default()
     }
 
     /// What the SDK's own propagators do for a span is done here, for a fraction of the cost.

@@ -17,6 +17,7 @@ use crate::{
     arrival::Arrival,
     batch::{Batch, Together},
     client_span::{ClientSpan, Settlement},
+    forward::Forward,
     instrumentation::Instrumentation,
     live::{Live, MayLook},
     marks::{Identity, Marks, processed_here},
@@ -230,22 +231,22 @@ impl Telemetry {
         let live = &operation.live;
         let settings = live.settings();
         let present = headers.as_deref().filter(|headers| !headers.is_empty());
-        let carried = present.and_then(|headers| self.carried(&call, headers));
+        let mut carried = present.and_then(|headers| self.carried(&call, headers));
         let captured = present.map(|headers| {
             let mut captured = Attributes::default();
             settings.capture.capture(headers, &settings.propagator, &mut captured);
             captured
         });
-        if let Some((_, Keep(true))) = carried {
+        if carried.as_ref().is_some_and(|carried| carried.stays) {
             headers = None;
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
         let writes = headers.is_some() && live.writes(call.may_look) && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
-        let carried = carried.as_ref().map(|(context, _)| context);
-        let same = |other: &SpanContext| carried.is_some_and(|carried| Identity::of(carried) == Identity::of(other));
-        let links = carried.into_iter().chain(call.again().iter().filter(|again| !same(again)));
+        let link = carried.as_ref().map(|carried| &carried.context);
+        let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
+        let links = link.into_iter().chain(call.again().iter().filter(|again| !same(again)));
         let mut span = begin(&call, &call.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
@@ -254,7 +255,13 @@ impl Telemetry {
             live.note_stand_in();
         }
         if let (true, Some(headers)) = (writes, headers) {
-            inject(&call, &span, live, (headers, room), carried.is_some());
+            match &mut carried {
+                None => inject(&call, &span, live, (headers, room), None),
+                Some(Carried { forward, .. }) => {
+                    inject(&call, &span, live, (&mut *headers, room), Some(forward));
+                    forget_stale(&call, &span, live, headers, forward);
+                }
+            }
         }
         span.release_unrecorded();
         span
@@ -274,29 +281,29 @@ impl Telemetry {
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         live.note_stand_in();
         if live.writes(call.may_look) {
-            inject(&call, &span, live, (&mut Kept(headers), Room::UNLIMITED), false);
+            inject(&call, &span, live, (&mut Kept(headers), Room::UNLIMITED), None);
         }
         span.succeed();
     }
 
     /// The context that a message already carries, and whether it stays.
-    fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<(SpanContext, Keep)> {
+    fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<Carried> {
         let live = self.live();
-        let carried = live.linked(headers, &context_headers(headers), call.may_look);
-        if !carried.is_valid() {
+        let (context, forward) = live.carried(headers, call.may_look);
+        if !context.is_valid() {
             return None;
         }
-        let keep = match live.settings().carried_context {
+        let stays = match live.settings().carried_context {
             // What was copied from the message that is sent again is that message's.
             _ if !call.again().is_empty() => false,
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
             CarriedContext::Auto => {
-                let carried = Identity::of(&carried);
+                let carried = Identity::of(&context);
                 carried != Identity::of(call.parent.span().span_context()) && Some(carried) != call.processed
             }
         };
-        Some((carried, Keep(keep)))
+        Some(Carried { context, stays, forward })
     }
 
     /// Whether a context can be written into a message, before there is a span to write: its kind says whether it was.
@@ -309,7 +316,7 @@ impl Telemetry {
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
             let (mut headers, live) = (Collected::default(), self.live());
             let or_w3c = live.may_start(call.may_look);
-            let _ = live.settings().propagator.inject(&span, &call.parent, &mut headers, false, or_w3c);
+            let _ = live.settings().propagator.inject(&span, &call.parent, &mut headers, None, or_w3c);
             room.takes(&headers)
         }
     }
@@ -471,9 +478,13 @@ impl Injector for Kept<'_> {
     }
 }
 
-/// Whether a carried context stays in the message.
-#[derive(Debug, Clone, Copy)]
-struct Keep(bool);
+/// The context that a message carries when it is sent.
+struct Carried {
+    context: SpanContext,
+    /// Otherwise it is replaced.
+    stays: bool,
+    forward: Forward,
+}
 
 /// Starts a span with what is known at the call.
 #[inline]
@@ -528,19 +539,25 @@ fn begin_together(
 /// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
 /// stays where there is neither.
 #[inline]
-fn inject(call: &Call, span: &ClientSpan, live: &Live, (headers, room): (&mut dyn Injector, Room), replace: bool) {
+fn inject(
+    call: &Call,
+    span: &ClientSpan,
+    live: &Live,
+    (headers, room): (&mut dyn Injector, Room),
+    replaces: Option<&mut Forward>,
+) {
     let parent = call.parent.span();
     let span = span.span_context().unwrap_or(parent.span_context());
-    if replace && !span.is_valid() {
+    if replaces.is_some() && !span.is_valid() {
         return;
     }
     if room.is_ample() {
-        live.inject(span, &call.parent, headers, replace);
+        live.inject(span, &call.parent, headers, replaces);
         return;
     }
     // A sampler may have added to the tracestate that was measured.
     let mut collected = Collected::default();
-    live.inject(span, &call.parent, &mut collected, replace);
+    live.inject(span, &call.parent, &mut collected, replaces);
     if room.takes(&collected) {
         collected.write(headers);
     } else {
@@ -548,6 +565,20 @@ fn inject(call: &Call, span: &ClientSpan, live: &Live, (headers, room): (&mut dy
             otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
         });
     }
+}
+
+/// Takes out of a message that is forwarded what would be read in place of the context that was written.
+fn forget_stale(call: &Call, span: &ClientSpan, live: &Live, headers: &mut dyn Headers, forward: &Forward) {
+    if !forward.keeps_any() {
+        return;
+    }
+    let parent = call.parent.span();
+    let written = span.span_context().unwrap_or(parent.span_context());
+    if !written.is_valid() {
+        return;
+    }
+    let stale = live.settings().propagator.stale(forward, written, headers);
+    stale.into_iter().for_each(|name| headers.set(&name, String::new()));
 }
 
 impl fmt::Debug for Telemetry {

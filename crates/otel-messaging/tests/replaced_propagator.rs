@@ -1,7 +1,11 @@
 //! The propagator that is installed globally does the work, whichever it is at the time: one test, in a process of its own.
 
+#![allow(deprecated, reason = "zipkin's exporter is, of which this is the propagator")]
+
 #[allow(dead_code, reason = "another test binary uses the rest of it")]
 mod queue;
+
+use std::cell::RefCell;
 
 use opentelemetry::{
     Context,
@@ -10,7 +14,8 @@ use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
     trace::TraceContextExt,
 };
-use otel_messaging::Instrumentation;
+use opentelemetry_zipkin::Propagator as Zipkin;
+use otel_messaging::{CarriedContext, Instrumentation};
 use support::{Sdk, w3c};
 
 use crate::queue::{HeaderMap, Queue};
@@ -53,11 +58,14 @@ impl TextMapPropagator for Nameless {
 #[test]
 fn what_is_installed_does_the_work_also_when_it_replaces_another() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(Instrumentation::builder().tracer_provider(sdk.provider()).build());
-    let mut sent = || -> HeaderMap {
-        queue.push("1").unwrap();
+    let builder = Instrumentation::builder().tracer_provider(sdk.provider()).carried_context(CarriedContext::Replace);
+    let queue = RefCell::new(Queue::new(builder.build()));
+    let sent_with = |headers: HeaderMap| -> HeaderMap {
+        let mut queue = queue.borrow_mut();
+        queue.push_with(headers, "1").unwrap();
         queue.messages.pop_front().unwrap().0
     };
+    let sent = || sent_with(HeaderMap::default());
     let names = |headers: &HeaderMap| headers.0.keys().cloned().collect::<Vec<_>>();
 
     global::set_text_map_propagator(w3c());
@@ -83,6 +91,10 @@ fn what_is_installed_does_the_work_also_when_it_replaces_another() {
     assert_eq!(names(&sent()), ["x-own"]);
     global::set_text_map_propagator(w3c());
     assert_eq!(names(&sent()), ["traceparent"]);
+    // One that reads a header which it does not name.
+    global::set_text_map_propagator(Zipkin::new());
+    let b3 = HeaderMap::default().with("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1");
+    assert_eq!(names(&sent_with(b3)), ["x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
     // One that cannot even name its headers costs the message its context, and nothing else.
     global::set_text_map_propagator(Nameless);
     assert_eq!(names(&sent()), [""; 0]);

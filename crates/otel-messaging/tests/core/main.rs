@@ -13,6 +13,7 @@ mod carried;
 mod correlation;
 mod destinations;
 mod events;
+mod forward;
 mod hooks;
 mod hostile_sdk;
 mod metrics;
