@@ -283,7 +283,7 @@ impl Written {
 mod tests {
     use otel_messaging::{
         Instrumentation, Propagation,
-        adapter::{Arrival, Destination, OperationName, Telemetry, scope},
+        adapter::{Arrival, Destination, OperationName, SourceId, Telemetry, scope},
     };
     use proptest::{collection::vec, option, prelude::*};
     use rdkafka::message::Header;
@@ -356,7 +356,7 @@ mod tests {
             arrived.look_through(headers.as_borrowed());
             assert_eq!(all.get("traceparent").is_some(), is_one, "{more:?}");
             let operation = telemetry.operation(OperationName::process("process"), &["t"], || Destination::named("t"));
-            let arrival = Arrival::new(Some(&all)).context_headers(&arrived.contexts);
+            let arrival = Arrival::new(SourceId::new(), Some(&all)).context_headers(&arrived.contexts);
             let process = telemetry.hand_out(telemetry.call().unwrap(), operation, arrival, |_| ());
             assert_eq!(process.creation().is_some(), is_one, "{more:?}");
         }
