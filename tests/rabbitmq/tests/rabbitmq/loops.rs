@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     ops::ControlFlow,
+    time::Duration,
 };
 
 use futures::{
@@ -24,8 +25,8 @@ use support::attribute as value_of;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    task::{block_in_place, yield_now},
-    time::timeout,
+    task::block_in_place,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -39,7 +40,7 @@ const LIMIT: usize = 2;
 async fn until(condition: impl Fn() -> bool) {
     let all = async {
         while !condition() {
-            yield_now().await;
+            sleep(Duration::from_millis(1)).await;
         }
     };
     timeout(support::DEADLINE, all).await.expect("in time");
