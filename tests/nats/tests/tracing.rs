@@ -22,8 +22,10 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::sources::{ALL, Opened, take};
 
+type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
+
 /// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
     (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
     (false, InstrumentationBuilder::without_spans),

@@ -121,8 +121,10 @@ async fn a_delegate_is_called_inside_nobodys_span_but_its_messages() {
     assert_senders_children(&sdk, &suppressed);
 }
 
+type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
+
 /// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
     (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
     (false, InstrumentationBuilder::without_spans),

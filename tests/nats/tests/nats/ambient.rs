@@ -23,8 +23,10 @@ use crate::{
     stream_of, unique,
 };
 
+type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
+
 /// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
     (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
     (false, InstrumentationBuilder::without_spans),
@@ -102,7 +104,7 @@ async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
     each(3, async |sdk, source, _, open| {
         let Opened { mut messages, .. } = open.await;
         let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = call(sdk, async { process_batch(&both, async { yield_now().await }) }).await;
+        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, async { yield_now().await }));
         assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
         batch.await;
         sequential(async {

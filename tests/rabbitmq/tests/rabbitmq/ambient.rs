@@ -21,8 +21,10 @@ use crate::{
     sources::{ALL, ASKED, Opened, Source, filled, take},
 };
 
+type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
+
 /// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, fn(InstrumentationBuilder) -> InstrumentationBuilder); 3] = [
+const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
     (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
     (false, InstrumentationBuilder::without_spans),
@@ -95,7 +97,7 @@ async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
         let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 3).await);
         let Opened { mut messages, .. } = source.open(rabbit, &queue).await;
         let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = call(sdk, async { process_batch(&both, async { yield_now().await }) }).await;
+        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, async { yield_now().await }));
         assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
         batch.await;
         sequential(async {
