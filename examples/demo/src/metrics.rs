@@ -23,10 +23,11 @@ const CONSUMED: &str = "messaging.client.consumed.messages";
 const PROCESS: &str = "messaging.process.duration";
 const OPERATION: &str = "messaging.client.operation.duration";
 const QUEUE_TIME: &str = "otel_messaging.queue_time";
+const WAIT_TIME: &str = "otel_messaging.wait_time";
 const DELIVERIES: &str = "otel_messaging.deliveries";
 
 /// The metrics shown, in this order.
-const METRICS: [&str; 6] = [SENT, CONSUMED, PROCESS, OPERATION, QUEUE_TIME, DELIVERIES];
+const METRICS: [&str; 7] = [SENT, CONSUMED, PROCESS, OPERATION, QUEUE_TIME, WAIT_TIME, DELIVERIES];
 
 /// What tells one line of a metric from the next, besides system and destination.
 const PARTICULARS: [&str; 6] = [
@@ -253,6 +254,8 @@ impl Tally {
             }
             (SpanKind::Consumer, _) => {
                 self.add(CONSUMED, it.service, destination, it.messages);
+                // All services handle by `process` or `process_batch`, before anything else needs the span.
+                self.add(WAIT_TIME, it.service, destination, it.messages);
                 if TIMED.contains(&destination) {
                     self.add(QUEUE_TIME, it.service, destination, it.messages);
                 }
@@ -294,7 +297,7 @@ impl Tally {
             let Some(&metric) = METRICS.iter().find(|metric| **metric == one.metric) else { continue };
             let what = match metric {
                 SENT => one.span_name(),
-                CONSUMED | QUEUE_TIME => one.destination().to_owned(),
+                CONSUMED | QUEUE_TIME | WAIT_TIME => one.destination().to_owned(),
                 DELIVERIES => format!("{}, {}", one.span_name(), one.attribute(OUTCOME)),
                 // There is no span of a poll, as long as it is well.
                 _ if one.attribute("messaging.operation.type") == "receive" && !failed => continue,
@@ -338,7 +341,8 @@ fn outcome(verb: &str) -> Option<&'static str> {
 /// Where the metrics count something else than the orders make, and than the spans say where all were sampled.
 pub(crate) fn problems(series: &[Series], spans: &Spans<'_>, orders: &[Ordered], all_sampled: bool) -> Vec<String> {
     let counted = Tally::of_metrics(series);
-    let by_batch = |(metric, service, _): &Key| service == BATCHES && ![CONSUMED, QUEUE_TIME].contains(metric);
+    let by_batch =
+        |(metric, service, _): &Key| service == BATCHES && ![CONSUMED, QUEUE_TIME, WAIT_TIME].contains(metric);
     let mut problems = counted.differs(&Tally::of_orders(orders), "the orders make", by_batch);
     if all_sampled {
         problems.extend(counted.differs(&Tally::of_spans(spans.all), "the spans say", |_| false));
@@ -377,6 +381,7 @@ mod tests {
             let (what, outcome) = what.split_once(", ").unwrap_or((what, ""));
             let (operation, destination) = match *metric {
                 CONSUMED | QUEUE_TIME => ("poll", what),
+                WAIT_TIME => ("process", what),
                 _ => what.split_once(' ').unwrap_or((what, "")),
             };
             let attributes = [
@@ -421,6 +426,7 @@ mod tests {
         assert_eq!(expected.0[&key(PROCESS, "payment", "process orders, failed")], 1);
         assert_eq!(expected.0[&key(DELIVERIES, "payment", "nack orders.review, requeue")], 1);
         assert_eq!(expected.0[&key(QUEUE_TIME, "payment", "orders.retry")], 2);
+        assert_eq!(expected.0[&key(WAIT_TIME, "analytics", "orders")], 4);
         assert!(!expected.0.contains_key(&key(PROCESS, "analytics", "process orders")));
 
         let all = measured(&expected);
@@ -468,6 +474,7 @@ mod tests {
                 (PROCESS, "process orders", 1),
                 (DELIVERIES, "commit orders, commit", 1),
                 (QUEUE_TIME, "orders", 5),
+                (WAIT_TIME, "orders", 5),
             ]
         );
         let said = problems(&measured(&tally), &Spans::new(&[batch]), &[], true).join("\n");
