@@ -63,6 +63,13 @@ pub(crate) async fn next<S: futures::Stream + Unpin>(stream: &mut S) -> S::Item 
     timeout(support::DEADLINE, stream.next()).await.expect("in time").expect("one more")
 }
 
+/// Returns when the server has handled what this client has asked for so far, and knows its subscriptions: `flush` waits for
+/// the socket alone.
+pub(crate) async fn round_trip(client: &Client) {
+    let error = client.get_ref().request(unique("nobody"), "".into()).await.unwrap_err();
+    assert_eq!(error.kind(), async_nats::RequestErrorKind::NoResponders);
+}
+
 /// The value of a header as it arrived, whatever the case of its name.
 pub(crate) fn header(headers: &Option<async_nats::HeaderMap>, name: &str) -> Option<String> {
     let headers = headers.as_ref()?;

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use otel_async_nats::{jetstream, otel::MessageExt};
 use support::Sdk;
 
-use crate::{connect, durable, next, raw_tcp::Publisher, stream_of, unique};
+use crate::{connect, durable, next, raw_tcp::Publisher, round_trip, stream_of, unique};
 
 const FIRST: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const LAST: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b8-03";
@@ -44,16 +44,12 @@ async fn p11_every_message_arrives_with_the_headers_it_was_sent_with() {
     let subject = unique("orders");
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
     let mut raw = client.get_ref().subscribe(subject.clone()).await.unwrap();
-    client.flush().await.unwrap();
+    // The messages come by another connection.
+    round_trip(&client).await;
     let mut publisher = Publisher::connect().await;
     for (number, (lines, parent)) in cases().into_iter().enumerate() {
-        // The subscription may still be on its way when the first message comes by another connection.
-        let message = loop {
-            publisher.publish(&subject, lines.as_bytes(), b"four apples").await;
-            if let Ok(message) = tokio::time::timeout(Duration::from_secs(1), subscriber.next()).await {
-                break message.unwrap();
-            }
-        };
+        publisher.publish(&subject, lines.as_bytes(), b"four apples").await;
+        let message = next(&mut subscriber).await;
         let same = next(&mut raw).await;
         let shown = &lines[..lines.len().min(80)];
         assert_eq!((&message.payload, &message.headers), (&same.payload, &same.headers), "{shown}");
@@ -105,7 +101,7 @@ async fn what_the_client_cannot_read_costs_the_connection_and_no_more() {
     for lines in [b"traceparent: \xff\xfe\r\n".as_slice(), b"trace\xffparent: x\r\n", later] {
         let subject = unique("orders");
         let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
-        client.flush().await.unwrap();
+        round_trip(&client).await;
         publisher.publish(&subject, lines, b"lost").await;
         let deadline = Instant::now() + support::DEADLINE;
         let message = loop {
