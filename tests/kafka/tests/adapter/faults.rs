@@ -1,6 +1,7 @@
 //! What goes wrong: the client's own error comes back unchanged, and the span tells it.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -244,13 +245,24 @@ async fn a_queue_without_room_in_time_is_one_span_and_gives_the_message_back() {
 #[tokio::test]
 async fn a_queue_with_room_in_time_is_one_span() {
     let test = Test::new();
-    let config = test.config().set("queue.buffering.max.messages", "1").set("linger.ms", "400").clone();
+    let config = test.config().set("queue.buffering.max.messages", "1").set("linger.ms", "60000").clone();
     let producer = future_producer(&test, &config);
     let record = || FutureRecord::<(), str>::to(&test.topic).payload("x");
     let first = producer.send_result(record()).unwrap();
-    let second = producer.send(record(), PATIENCE).await.unwrap();
-    assert_eq!(second.offset, 1);
+    let mut second = pin!(producer.send(record(), PATIENCE));
+    // The first one stays until somebody flushes.
+    assert!(poll!(&mut second).is_pending());
+    let flushing = producer.clone();
+    tokio::task::spawn_blocking(move || flushing.flush(PATIENCE)).await.unwrap().unwrap();
     first.await.unwrap().unwrap();
+    // Now there is room; the second one is in the queue after its next try, and stays there likewise.
+    while producer.in_flight_count() == 0 {
+        assert!(poll!(&mut second).is_pending());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let flushing = producer.clone();
+    tokio::task::spawn_blocking(move || flushing.flush(PATIENCE)).await.unwrap().unwrap();
+    assert_eq!(second.await.unwrap().offset, 1);
     let spans = test.sdk.wait_for(2);
     assert_eq!(spans.len(), 2);
     // It waited for the first, and says so.
