@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use crate::live::end;
 use opentelemetry::{
     Context,
     baggage::{Baggage, BaggageExt, KeyValueMetadata},
     global::BoxedSpan,
     trace::{Span, SpanContext, SpanRef, TraceContextExt},
 };
+
+use crate::live::end;
 
 /// What is current for a handler, and whose the span in it is.
 pub(crate) struct Current {
@@ -66,7 +67,8 @@ impl Current {
             Whose::Own | Whose::Unrecorded | Whose::Batch => self.context.clone(),
             Whose::Nobodys => {
                 let outer = outer();
-                let is_same = outer.span().span_context() == self.context.span().span_context();
+                let named = self.context.span();
+                let is_same = named.span_context().is_valid() && outer.span().span_context() == named.span_context();
                 if is_same { with_baggage(&outer, self.context.baggage()) } else { self.context.clone() }
             }
         }

@@ -124,6 +124,17 @@ fn a_handler_without_a_span_of_its_own_works_in_the_very_span_that_is_still_acti
 }
 
 #[test]
+fn a_handler_without_any_span_has_what_was_in_the_context_at_the_hand_out() {
+    let sdk = Sdk::new();
+    let mut queue = Queue::new(sdk.instrumentation_builder().without_spans().build());
+    queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
+    let outer = Context::new().with_value("request 17").attach();
+    let message = queue.pop().unwrap();
+    drop(outer);
+    message.in_scope(|| assert_eq!(Context::current().get::<&str>(), Some(&"request 17")));
+}
+
+#[test]
 fn a_batch_does_not_hold_the_span_that_it_was_claimed_in() {
     let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
         [|builder| builder, off, |builder| builder.without_spans()];
