@@ -179,6 +179,7 @@ impl<M: MessageExt> MessageExt for &M {
     }
 }
 
+#[inline]
 fn in_scope<T>(span: Option<&Arc<ProcessSpan>>, work: impl FnOnce() -> T, mut error: impl FindError<T>) -> T {
     let Some(span) = span else { return work() };
     span.handler_starts();

@@ -22,12 +22,14 @@ pub trait Outcome {
 }
 
 impl Outcome for () {
+    #[inline]
     fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
         None
     }
 }
 
 impl Outcome for bool {
+    #[inline]
     fn error(&self) -> Option<(&'static str, &dyn fmt::Display)> {
         None
     }
@@ -62,6 +64,7 @@ pub trait FindError<T> {
 pub struct ReturnedError;
 
 impl<T: Outcome> FindError<T> for ReturnedError {
+    #[inline]
     fn end(&mut self, span: &ProcessSpan, output: &T) {
         match output.error() {
             Some((type_name, error)) => span.fail_by(type_name, error),
