@@ -93,17 +93,17 @@ async fn a_topic_that_is_created_late_is_worked_on_and_was_warned_of() {
     assert_eq!(heard.text().lines().filter(|line| line.contains("WARN") && line.contains(WARNED)).count(), 1);
 }
 
-/// Only the mock cluster forbids a topic without an authorizer, users and their certificates.
+/// Only the mock cluster forbids a topic without an authorizer, users and their certificates. It stays forbidden to the end of
+/// the test: whether librdkafka's group notices that a topic is allowed again is a matter of chance, for the raw client too.
 #[tokio::test]
 async fn a_topic_that_stays_forbidden_is_not_swallowed_and_no_end_unless_the_application_says_so() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("orders", 1, 1).unwrap();
-    let forbid = |error| cluster.topic_error("orders", error).unwrap();
+    cluster.topic_error("orders", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", cluster.bootstrap_servers()).set("auto.offset.reset", "earliest");
     let forbidden = KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed);
 
-    forbid(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     let sdk = Sdk::new();
     let asked = consumer(config.clone().set("group.id", "asked"), "orders", &sdk);
     let met = RefCell::new(Vec::new());
@@ -118,17 +118,15 @@ async fn a_topic_that_stays_forbidden_is_not_swallowed_and_no_end_unless_the_app
     );
 
     let sdk = Sdk::new();
-    let goes_on = consumer(config.clone().set("group.id", "goes-on"), "orders", &sdk);
-    let (handled, stop) = (Cell::new(0), oneshot::channel::<()>());
+    let goes_on = consumer(config.set("group.id", "goes-on"), "orders", &sdk);
+    let stop = oneshot::channel::<()>();
     let heard = Heard::default();
     let _listening = heard.listen();
-    let each = goes_on.stream().take_until(stop.1).process_each(2, async |_| handled.set(handled.get() + 1));
+    let each = goes_on.stream().take_until(stop.1).process_each(2, async |_| ());
     let story = async {
         until("the topic is forbidden", || !failed_polls(&sdk).is_empty()).await;
         until("somebody is warned", || heard.text().contains(WARNED)).await;
-        forbid(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
-        send(&config, "orders", 1);
-        until("the message is handled", || handled.get() == 1).await;
+        // A loop that had ended with the error would have it for its output.
         stop.0.send(()).unwrap();
     };
     assert_eq!(join(each, story).await.0, Ok(()));
