@@ -13,7 +13,6 @@ use std::{
 use brokers::Nats;
 use futures::{Stream, StreamExt, TryStreamExt, future::join, poll, stream::poll_fn};
 use opentelemetry::{Context, trace::TraceContextExt};
-use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::{
     Client, ConnectOptions,
     jetstream::{
@@ -34,7 +33,7 @@ use tokio::{
 
 use crate::{
     connect_with, durable,
-    sources::{ALL, Opened, Source, take},
+    sources::{ALL, Opened, opened, process, take},
     stream_of, unique,
 };
 
@@ -52,24 +51,10 @@ async fn until(condition: impl Fn() -> bool) {
     timeout(DEADLINE, all).await.expect("in time");
 }
 
-/// A source with messages, which tells of them to an SDK of its own.
-async fn opened(source: Source) -> (Sdk, Opened) {
-    let sdk = Sdk::new();
-    let instrumentation = sdk.all_signals_builder().build();
-    let client = connect_with(instrumentation.clone()).await;
-    let opened = source.open(&client, MESSAGES, &instrumentation).await;
-    (sdk, opened)
-}
-
-fn process(sdk: &Sdk, subject: &str) -> Vec<SpanData> {
-    let name = format!("process {subject}");
-    sdk.spans().into_iter().filter(|span| span.name == name).collect()
-}
-
 #[tokio::test]
 async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
     for source in ALL {
-        let (sdk, Opened { mut messages, subject, .. }) = opened(source).await;
+        let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
         let (stop, stopped) = oneshot::channel::<()>();
         let (finish, finished) = watch::channel(false);
         let (started, handled) = (Cell::new(0), Cell::new(0));
@@ -104,7 +89,7 @@ async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
 #[tokio::test]
 async fn a_loop_that_is_dropped_drops_what_it_has_in_hand_and_no_other_message() {
     for source in ALL {
-        let (sdk, Opened { mut messages, subject, .. }) = opened(source).await;
+        let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
         let started = Cell::new(0);
         let each = messages.by_ref().process_each(LIMIT, async |message| {
             started.set(started.get() + 1);
@@ -127,7 +112,7 @@ async fn a_loop_that_is_dropped_drops_what_it_has_in_hand_and_no_other_message()
 #[tokio::test]
 async fn a_handler_s_outcome_is_seen_inside_its_span() {
     for source in ALL {
-        let (sdk, Opened { messages, subject, .. }) = opened(source).await;
+        let (sdk, Opened { messages, subject, .. }) = opened(source, MESSAGES).await;
         let (handled, seen) = (Cell::new(0), RefCell::new(Vec::new()));
         let each = messages.take(MESSAGES).process_each(LIMIT, async |message| {
             let number = handled.replace(handled.get() + 1);

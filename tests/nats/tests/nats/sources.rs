@@ -8,6 +8,7 @@ use futures::{
     future::{BoxFuture, ready},
     stream::{self, BoxStream},
 };
+use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::{
     Client, Message,
     jetstream::{
@@ -18,8 +19,9 @@ use otel_async_nats::{
     service::{Request, ServiceExt},
 };
 use otel_messaging::adapter::ProcessSpan;
+use support::Sdk;
 
-use crate::{durable, next, stream_of, unique};
+use crate::{connect_with, durable, next, stream_of, unique};
 
 /// The payload of every message, the name of a header of its and that header's value.
 pub(crate) const SECRET: &str = "card-4711";
@@ -296,4 +298,19 @@ fn headers() -> HeaderMap {
 /// The next message, which has to come.
 pub(crate) async fn take(messages: &mut Messages) -> Taken {
     next(messages).await
+}
+
+/// A source with messages, and an SDK of its own that records them.
+pub(crate) async fn opened(source: Source, messages: usize) -> (Sdk, Opened) {
+    let sdk = Sdk::new();
+    let instrumentation = sdk.all_signals_builder().build();
+    let client = connect_with(instrumentation.clone()).await;
+    let opened = source.open(&client, messages, &instrumentation).await;
+    (sdk, opened)
+}
+
+/// The process spans of this subject.
+pub(crate) fn process(sdk: &Sdk, subject: &str) -> Vec<SpanData> {
+    let name = format!("process {subject}");
+    sdk.spans().into_iter().filter(|span| span.name == name).collect()
 }

@@ -13,10 +13,7 @@ use otel_messaging::semconv::{metric, ours};
 use support::{Sdk, attribute as value_of, describe};
 use tokio::{sync::mpsc, time::sleep};
 
-use crate::{
-    connect_with,
-    sources::{ALL, Opened, Source, take},
-};
+use crate::sources::{ALL, Opened, Source, opened, process, take};
 
 const MESSAGES: usize = 3;
 /// How long a handler takes.
@@ -33,24 +30,10 @@ fn seconds(from: SystemTime, to: SystemTime) -> f64 {
     to.duration_since(from).unwrap().as_secs_f64()
 }
 
-/// A source with messages, which tells of them to an SDK of its own.
-async fn opened(source: Source) -> (Sdk, Opened) {
-    let sdk = Sdk::new();
-    let instrumentation = sdk.all_signals_builder().build();
-    let client = connect_with(instrumentation.clone()).await;
-    let opened = source.open(&client, MESSAGES, &instrumentation).await;
-    (sdk, opened)
-}
-
-fn process(sdk: &Sdk, subject: &str) -> Vec<SpanData> {
-    let name = format!("process {subject}");
-    sdk.spans().into_iter().filter(|span| span.name == name).collect()
-}
-
 #[tokio::test]
 async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_waited() {
     for source in ALL {
-        let (sdk, Opened { mut messages, subject, .. }) = opened(source).await;
+        let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
         let (give, mut work) = mpsc::unbounded_channel();
         for _ in 0..MESSAGES {
             give.send(take(&mut messages).await).unwrap();
@@ -91,7 +74,7 @@ fn assert_no_wait(sdk: &Sdk, subject: &str, source: Source) {
 #[tokio::test]
 async fn a_message_that_is_settled_before_its_handler_begins_with_its_hand_out() {
     for source in ALL.into_iter().filter(|source| source.settles()) {
-        let (sdk, Opened { mut messages, subject, .. }) = opened(source).await;
+        let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
         for _ in 0..MESSAGES {
             let message = take(&mut messages).await;
             let handed_out = SystemTime::now();
@@ -107,7 +90,7 @@ async fn a_message_that_is_settled_before_its_handler_begins_with_its_hand_out()
 #[tokio::test]
 async fn what_calls_the_handler_itself_has_no_wait() {
     for source in ALL {
-        let (sdk, Opened { messages, subject, .. }) = opened(source).await;
+        let (sdk, Opened { messages, subject, .. }) = opened(source, MESSAGES).await;
         let each = messages.take(MESSAGES).process_each(2, async |message| {
             sleep(WORK).await;
             message.settle().await;
