@@ -53,11 +53,11 @@ pub trait MessageExt {
 
     /// Runs a handler inside the message's process span and ends the span with it: an `Err` is recorded as its error.
     ///
-    /// The span begins at the first poll, unless something needed it before: `otel_messaging.wait_time` says how long the
-    /// message waited for that, from the time it was handed out. The span is current whenever the handler is polled, on whatever task or thread. A second call attaches the same
-    /// span and makes no other. A span of yours is its child when it is made inside the handler, as
-    /// `#[tracing::instrument]` does, and not when it is made for it: not
-    /// `message.process(handle().instrument(info_span!("handle")))`.
+    /// The span begins at the first poll, unless something needed it before: `otel_messaging.wait_time` says how long
+    /// the message waited for that after the client gave it to the application. The span is current whenever the
+    /// handler is polled, on whatever task or thread. A second call attaches the same span and makes no other. A span
+    /// of yours is its child when it is made inside the handler, as `#[tracing::instrument]` does, and not when it is
+    /// made for it: not `message.process(handle().instrument(info_span!("handle")))`.
     ///
     /// # Cancel safety
     ///

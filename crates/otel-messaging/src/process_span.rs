@@ -191,7 +191,7 @@ impl ProcessSpan {
     pub(crate) fn claim(&self, batch: &Self, now: SystemTime) {
         let (Some(batch), Some(_making)) = (batch.context.get(), Making::begin()) else { return };
         let wait = between(self.handed_out, now);
-        let context = with_baggage(&batch.context, self.base_as_told().baggage());
+        let context = with_baggage(&batch.context, self.handler_base().baggage());
         let span = if batch.span == Whose::Nobodys { Whose::Nobodys } else { Whose::Batch };
         if self.context.set(Current { context, span, began: now }).is_ok() {
             self.ended.store(true, Ordering::Release);
@@ -240,7 +240,7 @@ impl ProcessSpan {
     /// The context to work in: the message's baggage and its process span, which is made now if there was none.
     #[inline]
     pub fn context(&self) -> &Context {
-        self.current().map_or_else(|| self.base_as_told(), |current| &current.context)
+        self.current().map_or_else(|| self.handler_base(), |current| &current.context)
     }
 
     #[inline]
@@ -308,23 +308,23 @@ impl ProcessSpan {
     /// would have been its parent stays current, or else the sender's context is handed on.
     fn without_span(&self) -> Context {
         match &self.ambient {
-            Some(ambient) if self.hoped_in_vain().is_some() || !self.continues_creation() => {
-                with_baggage(ambient, self.base_as_told().baggage())
+            Some(ambient) if self.unread_without_tracer().is_some() || !self.continues_creation() => {
+                with_baggage(ambient, self.handler_base().baggage())
             }
-            _ => self.base_as_told().clone(),
+            _ => self.handler_base().clone(),
         }
     }
 
     /// The base as it was before the headers were read in the hope of a tracer, as long as there is none.
     #[inline]
-    fn hoped_in_vain(&self) -> Option<&Context> {
+    fn unread_without_tracer(&self) -> Option<&Context> {
         self.unread.as_deref().filter(|_| !self.operation.live.has_tracer())
     }
 
     /// The base for a handler, which sees nothing of what was read in vain.
     #[inline]
-    fn base_as_told(&self) -> &Context {
-        self.hoped_in_vain().unwrap_or(&self.base)
+    fn handler_base(&self) -> &Context {
+        self.unread_without_tracer().unwrap_or(&self.base)
     }
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
@@ -346,7 +346,7 @@ impl ProcessSpan {
         let processed = marks.processed.or_else(processed_here);
         if processed.is_none() || processed != self.identity() {
             // Outside the handler its baggage is not current, and goes with the message all the same.
-            current = with_baggage(&current, self.base_as_told().baggage());
+            current = with_baggage(&current, self.handler_base().baggage());
         }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
         let marks = Marks { processed: self.identity(), again, ..marks };
@@ -361,7 +361,7 @@ impl ProcessSpan {
     /// The context to attach for the handler, here and now.
     #[inline]
     fn handler_context(&self) -> Context {
-        self.current().map_or_else(|| self.base_as_told().clone(), |current| current.inside(Context::current))
+        self.current().map_or_else(|| self.handler_base().clone(), |current| current.inside(Context::current))
     }
 
     /// The same for a loop that is polled inside another context each time.
