@@ -28,6 +28,10 @@ if [ "${1-}" = --no-run ]; then
     exit
 fi
 
+# Most tests wait for a broker most of the time: more of them are under way than there are processors.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
+export RUST_TEST_THREADS
+
 # shellcheck disable=SC2086
 brokers run -- $cargo test --workspace --no-fail-fast $excludes
 status=$?
