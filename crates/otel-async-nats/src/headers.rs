@@ -15,7 +15,8 @@ const TRACEPARENT: &str = "traceparent";
 /// A message's id, as [`NATS_MESSAGE_ID`](async_nats::header::NATS_MESSAGE_ID) has it.
 const ID: &str = "Nats-Msg-Id";
 
-/// What servers before 2.14 make of `traceparent` when they trace a message that was not sampled.
+/// What servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent` when they trace a message that is not to be traced
+/// again.
 const DISABLED_TRACEPARENT: &str = "Xraceparent";
 
 /// How the names of the headers are written that carry a context.
@@ -37,7 +38,8 @@ pub enum HeaderCase {
 
 /// Writes a context into a [`HeaderMap`].
 ///
-/// A header of the same name, in any case, is replaced; an empty value removes it. What NATS cannot carry (a name that
+/// A header of the same name, in any case, is replaced; an empty value removes it. With `traceparent` goes an `Xraceparent`,
+/// which is an older one renamed by a server: renamed too, the two could not be told apart. What NATS cannot carry (a name that
 /// is not printable ASCII, a value with a line break) is left out. It never panics.
 ///
 /// With async-nats itself and a span of your own:
@@ -145,7 +147,7 @@ impl fmt::Debug for HeaderInjector<'_> {
 /// Reads a context from a [`HeaderMap`].
 ///
 /// Names are found in any case; the exact one wins. Of several values the last one counts. Where there is no
-/// `traceparent`, the `Xraceparent` is read that servers before 2.14 make of it.
+/// `traceparent`, the `Xraceparent` is read that servers of 2.11, and of 2.12 up to 2.12.8, make of it.
 ///
 /// With async-nats itself and a span of your own:
 ///
@@ -273,7 +275,7 @@ fn names(headers: &HeaderMap) -> Vec<&str> {
 }
 
 /// By a walk and not by a look-up, which would allocate for the key, and panic for one that NATS does not allow.
-fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
+pub(crate) fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
     let in_any_case = |key: &str| {
         let same = headers.iter().filter(|(name, _)| name_of(name).eq_ignore_ascii_case(key));
         // The map has no order, and which one is read must not depend on chance.
@@ -297,11 +299,16 @@ fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
 /// `HeaderMap` cannot remove: it is made anew without the name, if that is there at all.
 #[inline]
 fn remove(headers: &mut HeaderMap, key: &str) {
-    if !headers.iter().any(|(name, _)| name_of(name).eq_ignore_ascii_case(key)) {
+    let is_traceparent = key.eq_ignore_ascii_case(TRACEPARENT);
+    let goes = |name: &HeaderName| {
+        let name = name_of(name);
+        name.eq_ignore_ascii_case(key) || is_traceparent && name.eq_ignore_ascii_case(DISABLED_TRACEPARENT)
+    };
+    if !headers.iter().any(|(name, _)| goes(name)) {
         return;
     }
     let mut others = HeaderMap::new();
-    for (name, values) in headers.iter().filter(|(name, _)| !name_of(name).eq_ignore_ascii_case(key)) {
+    for (name, values) in headers.iter().filter(|(name, _)| !goes(name)) {
         for value in values {
             others.append(name.clone(), value.clone());
         }

@@ -24,7 +24,7 @@ use crate::{
     w3c::{self, ContextHeaders},
 };
 
-/// What NATS servers before 2.14 make of `traceparent`; it carries the same.
+/// What NATS servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent`; it carries the same.
 const RENAMED_TRACEPARENT: &str = "xraceparent";
 
 /// How contexts travel in message headers, where no propagator is given.

@@ -22,6 +22,31 @@ fn p07_injecting_replaces_whatever_the_case() {
     assert_eq!(headers, expected);
 }
 
+/// A server that renames `traceparent` would make two of them, and which is read is chance.
+#[test]
+fn whoever_writes_or_removes_traceparent_removes_xraceparent_in_every_spelling() {
+    for spelling in ["Xraceparent", "xraceparent", "XRACEPARENT"] {
+        for (value, left) in [("new", vec!["Colour", "traceparent"]), ("", vec!["Colour"])] {
+            let mut headers = HeaderMap::new();
+            headers.append("Colour", "green");
+            headers.append(spelling, "old");
+            headers.append(spelling, "older");
+            HeaderInjector::new(&mut headers).set("tracestate", "a=1".to_owned());
+            assert_eq!(
+                HeaderExtractor::new(&headers).get("traceparent"),
+                Some("older"),
+                "another name changes nothing"
+            );
+            let mut injector = HeaderInjector::new(&mut headers);
+            injector.set("tracestate", String::new());
+            injector.set("traceparent", value.to_owned());
+            let mut names: Vec<_> = headers.iter().map(|(name, _)| name.to_string()).collect();
+            names.sort();
+            assert_eq!(names, left, "{spelling}");
+        }
+    }
+}
+
 #[test]
 fn an_empty_value_removes() {
     let mut headers = HeaderMap::new();

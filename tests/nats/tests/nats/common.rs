@@ -77,6 +77,13 @@ pub(crate) fn header(headers: &Option<async_nats::HeaderMap>, name: &str) -> Opt
     Some(value.to_string())
 }
 
+/// Headers with these names and values.
+pub(crate) fn headers(pairs: &[(&str, &str)]) -> async_nats::HeaderMap {
+    let mut headers = async_nats::HeaderMap::new();
+    pairs.iter().for_each(|(name, value)| headers.insert(*name, *value));
+    headers
+}
+
 /// What a `traceparent` says that is a copy of this span's context.
 pub(crate) fn traceparent(context: &opentelemetry::trace::SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())

@@ -3,12 +3,12 @@
 use async_nats::HeaderMap;
 use opentelemetry::{
     SpanId,
-    trace::{SpanKind, Status},
+    trace::{SpanContext, SpanKind, Status, TraceContextExt},
 };
 use otel_async_nats::{jetstream, otel::MessageExt};
 use support::Sdk;
 
-use crate::{connect, durable, header, next, stream_of, traceparent};
+use crate::{connect, durable, header, headers, next, stream_of, traceparent, unique};
 
 const ROUNDS: usize = 100;
 
@@ -50,4 +50,38 @@ async fn p07_p08_a_hundred_retries_add_no_header_and_each_links_what_failed() {
     }
     let last = next(&mut messages).await.unwrap();
     assert_eq!(header(&last.headers, "traceparent").unwrap(), traceparent(&publishes[ROUNDS].span_context));
+}
+
+/// What a server has renamed is read by the next reader as if it were the context that is written now.
+#[tokio::test]
+async fn a_forward_removes_what_a_server_made_of_the_context_and_a_context_that_is_kept_keeps_both() {
+    const OTHER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let forms: [fn(&SpanContext) -> HeaderMap; 2] = [
+        |context| headers(&[("Xraceparent", &traceparent(context))]),
+        |context| headers(&[("Xraceparent", OTHER), ("traceparent", &traceparent(context))]),
+    ];
+    for form in forms {
+        let sdk = Sdk::new();
+        let client = connect(&sdk).await;
+        let (from, to) = (unique("from"), unique("to"));
+        let mut source = client.subscribe(from.clone()).await.unwrap();
+        let mut arrived = client.subscribe(to.clone()).await.unwrap();
+        let app = sdk.app_span("app");
+        let original = form(app.span().span_context());
+        client.get_ref().publish_with_headers(from, original.clone(), "1".into()).await.unwrap();
+        let message = next(&mut source).await;
+        let forward = || client.publish_with_headers(to.clone(), message.headers.clone().unwrap(), "1".into());
+        message.process(async { forward().await }).await.unwrap();
+        message.republish(forward).await.unwrap();
+        for _ in 0..2 {
+            let forwarded = next(&mut arrived).await;
+            assert_eq!(header(&forwarded.headers, "Xraceparent"), None);
+            let written = header(&forwarded.headers, "traceparent").unwrap();
+            assert!(sdk.spans().iter().any(|span| traceparent(&span.span_context) == written));
+        }
+
+        // Nothing says that this is a forward: an outbox, for example.
+        client.publish_with_headers(to.clone(), original.clone(), "1".into()).await.unwrap();
+        assert_eq!(next(&mut arrived).await.headers.unwrap(), original);
+    }
 }
