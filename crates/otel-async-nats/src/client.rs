@@ -18,7 +18,7 @@ use otel_messaging::{
 
 use crate::{
     Message, Subscriber,
-    error::ErrorType,
+    error::{ErrorType, service_error},
     headers::HeaderCase,
     message::OutboundMessage,
     subject::{Subject, ToSubject},
@@ -239,7 +239,8 @@ impl Client {
     }
 
     /// Sends a request and waits for its reply. The span `request {subject}` ends with the reply; no reply in time and no
-    /// responders are failures. A context in the reply is linked and changes no parent.
+    /// responders are failures. So is a reply by which a service says that it failed, though the caller gets it as `Ok`:
+    /// `error.type` is the service's code then, if it has one to five digits, else `_OTHER`. A context in the reply is linked and changes no parent.
     ///
     /// # Errors
     ///
@@ -285,10 +286,15 @@ impl Client {
             let result = send(subject, request).await;
             match &result {
                 Ok(reply) => {
+                    let mut error = None;
                     if let Some(headers) = &reply.headers {
                         self.telemetry.link_reply(&mut span, headers);
+                        error = service_error(headers);
                     }
-                    span.succeed();
+                    match error {
+                        Some((error_type, text)) => span.fail(error_type, text),
+                        None => span.succeed(),
+                    }
                 }
                 Err(error) => span.fail(error.error_type(), error),
             }

@@ -1,10 +1,38 @@
 //! The client's errors, which pass through untouched, and what spans call them.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 pub use async_nats::error::*;
 
-use async_nats::client::{PublishErrorKind, RequestErrorKind, SubscribeErrorKind};
+use async_nats::{
+    HeaderMap,
+    client::{PublishErrorKind, RequestErrorKind, SubscribeErrorKind},
+};
+
+use crate::headers::find;
+
+/// What the convention calls an error that has no name of its own.
+const OTHER: &str = "_OTHER";
+
+/// The headers of a service's answer that is an error.
+///
+/// Source: "NATS Services API", ADR-32 of NATS.
+const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+const SERVICE_ERROR: &str = "Nats-Service-Error";
+
+/// `error.type` and the text of the error that a service answered with, if these are the headers of one.
+pub(crate) fn service_error(headers: &HeaderMap) -> Option<(Cow<'static, str>, &str)> {
+    let (code, text) = (find(headers, SERVICE_ERROR_CODE), find(headers, SERVICE_ERROR));
+    code.or(text)?;
+    Some((service_error_type(code.unwrap_or_default()), text.unwrap_or_default()))
+}
+
+/// The code of a service's error as an `error.type`. Whoever wrote the service chose it: what is longer than any code would
+/// have no bound.
+pub(crate) fn service_error_type(code: &str) -> Cow<'static, str> {
+    let is_code = matches!(code.len(), 1..=5) && code.bytes().all(|byte| byte.is_ascii_digit());
+    if is_code { code.to_owned().into() } else { OTHER.into() }
+}
 
 /// `error.type`: the kind of error in snake case.
 pub(crate) trait ErrorType {
@@ -28,7 +56,7 @@ impl ErrorType for Error<RequestErrorKind> {
             RequestErrorKind::NoResponders => "no_responders",
             RequestErrorKind::InvalidSubject => "invalid_subject",
             RequestErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
-            RequestErrorKind::Other => "other",
+            RequestErrorKind::Other => OTHER,
         }
     }
 }
@@ -38,7 +66,7 @@ impl ErrorType for Error<SubscribeErrorKind> {
         match self.kind() {
             SubscribeErrorKind::InvalidSubject => "invalid_subject",
             SubscribeErrorKind::InvalidQueueName => "invalid_queue_name",
-            SubscribeErrorKind::Other => "other",
+            SubscribeErrorKind::Other => OTHER,
         }
     }
 }
@@ -54,7 +82,7 @@ impl ErrorType for async_nats::Error {
         }
         match self.downcast_ref::<io::Error>().map(io::Error::kind) {
             Some(io::ErrorKind::TimedOut) => "timed_out",
-            _ => "other",
+            _ => OTHER,
         }
     }
 }
@@ -74,7 +102,7 @@ mod jetstream {
         context::PublishErrorKind,
     };
 
-    use super::{Error, ErrorType};
+    use super::{Error, ErrorType, OTHER};
 
     /// The `error.type` of an error of any of the client's streams of messages; `None` for one of other code.
     pub(crate) fn stream_error_type(error: &dyn Any) -> Option<&'static str> {
@@ -98,7 +126,7 @@ mod jetstream {
                 PublishErrorKind::BrokenPipe => "broken_pipe",
                 PublishErrorKind::MaxAckPending => "max_ack_pending",
                 PublishErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
-                PublishErrorKind::Other => "other",
+                PublishErrorKind::Other => OTHER,
             }
         }
     }
@@ -126,7 +154,7 @@ mod jetstream {
                 MessagesErrorKind::PushBasedConsumer => "push_based_consumer",
                 MessagesErrorKind::NoResponders => "no_responders",
                 MessagesErrorKind::RequestLimitExceeded => "request_limit_exceeded",
-                MessagesErrorKind::Other => "other",
+                MessagesErrorKind::Other => OTHER,
             }
         }
     }
@@ -141,7 +169,7 @@ mod jetstream {
                 OrderedErrorKind::Recreate => "recreate",
                 OrderedErrorKind::NoResponders => "no_responders",
                 OrderedErrorKind::RequestLimitExceeded => "request_limit_exceeded",
-                OrderedErrorKind::Other => "other",
+                OrderedErrorKind::Other => OTHER,
             }
         }
     }
@@ -152,7 +180,7 @@ mod jetstream {
                 push::MessagesErrorKind::MissingHeartbeat => "missing_heartbeat",
                 push::MessagesErrorKind::ConsumerDeleted => "consumer_deleted",
                 push::MessagesErrorKind::PullBasedConsumer => "pull_based_consumer",
-                push::MessagesErrorKind::Other => "other",
+                push::MessagesErrorKind::Other => OTHER,
             }
         }
     }
@@ -164,7 +192,7 @@ mod jetstream {
                 push::OrderedErrorKind::ConsumerDeleted => "consumer_deleted",
                 push::OrderedErrorKind::PullBasedConsumer => "pull_based_consumer",
                 push::OrderedErrorKind::Recreate => "recreate",
-                push::OrderedErrorKind::Other => "other",
+                push::OrderedErrorKind::Other => OTHER,
             }
         }
     }

@@ -79,9 +79,14 @@ pub struct ProcessSpan {
     starts_anew: bool,
     /// Where its metrics tell it; most do not.
     partition: Option<Box<KeyValue>>,
+    /// The error that the message was answered with. The span fails with it, unless the handler fails with one of its own.
+    answer: OnceLock<Box<Answered>>,
     /// The loop that has the message in hand.
     pub(crate) hand: Option<Arc<Hand>>,
 }
+
+/// The type of an error in an answer, and its text.
+type Answered = (Cow<'static, str>, String);
 
 impl ProcessSpan {
     #[inline]
@@ -141,6 +146,7 @@ impl ProcessSpan {
             awaits_settlement: AtomicBool::new(arrival.awaits_settlement),
             starts_anew,
             partition,
+            answer: OnceLock::new(),
             hand: sequential::here(),
             operation,
         }
@@ -183,6 +189,7 @@ impl ProcessSpan {
             awaits_settlement: AtomicBool::new(false),
             starts_anew: false,
             partition: partition.map(Box::new),
+            answer: OnceLock::new(),
             hand: None,
         }
     }
@@ -394,6 +401,15 @@ impl ProcessSpan {
         self.finish(Some((error_type.into(), &description)));
     }
 
+    /// The message is answered with an error. The span fails with it when it ends, unless the handler fails with an error of its
+    /// own. The first answer counts; one after the end changes nothing.
+    pub fn answered_with_error(&self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
+        // The description may panic, as any `Display` of others.
+        if let Some(description) = shield(|| description.to_string()) {
+            self.answer.get_or_init(|| Box::new((error_type.into(), description)));
+        }
+    }
+
     /// The same with a handler's error, named as the user's instrumentation says, else by its type.
     pub(crate) fn fail_by(&self, type_name: &'static str, error: &dyn fmt::Display) {
         let named = self.operation.live.settings().error_type.as_ref();
@@ -433,6 +449,7 @@ impl ProcessSpan {
             return;
         }
         let span = current.recorded();
+        let error = error.or_else(|| self.failed_answer());
         if let Some(failure) = &error {
             let recording = span.as_ref().is_some_and(SpanRef::is_recording);
             let message = self.failed(failure, recording, current.which().as_ref());
@@ -449,6 +466,11 @@ impl ProcessSpan {
             });
         }
         self.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
+    }
+
+    #[inline]
+    fn failed_answer(&self) -> Option<Failure<'_>> {
+        self.answer.get().map(|answer| (answer.0.clone(), &answer.1 as &dyn fmt::Display))
     }
 
     /// Whether it ended before; from now on it has. Of two threads that end a span at once the span itself takes the first;
@@ -643,21 +665,24 @@ impl Drop for ProcessSpan {
             attributes.set(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str());
         }
         self.dropped();
-        let panicked = thread::panicking().then_some(ERROR_TYPE_PANIC);
+        let panicked =
+            thread::panicking().then_some((Cow::Borrowed(ERROR_TYPE_PANIC), &"panicked" as &dyn fmt::Display));
         let ended_at = self.measured_at();
         let mut span = self.start_span(self.handed_out, attributes);
-        let message = panicked.and_then(|panic| {
+        let failure = panicked.or_else(|| self.failed_answer());
+        let message = failure.as_ref().and_then(|failure| {
             let recording = span.as_ref().is_some_and(Span::is_recording);
-            self.failed(&(panic.into(), &"panicked"), recording, span.as_ref().map(Span::span_context))
+            self.failed(failure, recording, span.as_ref().map(Span::span_context))
         });
+        let error_type = failure.map(|(error_type, _)| error_type);
         if let Some(span) = &mut span {
-            if let Some(message) = message {
-                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, ERROR_TYPE_PANIC));
+            if let (Some(message), Some(error_type)) = (message, &error_type) {
+                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()));
                 span.set_status(Status::error(message));
             }
             end(span, ended_at);
         }
-        self.measure(ended_at, panicked);
+        self.measure(ended_at, error_type.as_deref());
     }
 }
 

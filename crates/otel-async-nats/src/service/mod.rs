@@ -14,6 +14,7 @@ use otel_messaging::{
 
 use crate::{
     Client, Message,
+    error::service_error_type,
     service::endpoint::Endpoint,
     subscriber::subscription,
     telemetry::{Length, RESPOND, report},
@@ -352,7 +353,9 @@ impl Request {
         inner
     }
 
-    /// Answers the request.
+    /// Answers the request. An answer that is an error is the error of the request's process span, unless the handler returns
+    /// one of its own; `error.type` is its code if that has one to five digits, else `_OTHER`. The span `respond` says whether
+    /// the answer was sent.
     ///
     /// # Errors
     ///
@@ -373,6 +376,9 @@ impl Request {
     ) -> impl Future<Output = Result<(), PublishError>> {
         let call = self.call();
         async move {
+            if let (Err(error), Some(process)) = (&response, self.process_span()) {
+                process.answered_with_error(service_error_type(&error.code.to_string()), &error.status);
+            }
             let Some(call) = call else { return self.inner.respond_with_headers(response, headers).await };
             let reply = self.inner.message.reply.as_deref();
             let (telemetry, client) = (self.client.telemetry(), self.client.get_ref());

@@ -20,6 +20,7 @@ mod republish;
 mod send;
 mod sequential;
 mod servers;
+mod service;
 mod settle;
 mod sources;
 mod user_code;

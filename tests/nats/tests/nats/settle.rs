@@ -235,7 +235,7 @@ async fn what_cannot_be_acknowledged_is_the_clients_error_and_a_failed_span() {
 
     let spans = sdk.spans();
     let [process, ack] = &spans[..] else { panic!("{}", describe(&spans)) };
-    assert_eq!(attribute(ack, "error.type").unwrap().to_string(), "other");
+    assert_eq!(attribute(ack, "error.type").unwrap().to_string(), "_OTHER");
     assert_eq!(attribute(ack, "otel_messaging.settlement.outcome"), None);
     assert_eq!(attribute(process, "otel_messaging.settlement.outcome"), None);
     assert_eq!(ack.status, opentelemetry::trace::Status::error("No reply subject, not a JetStream message"));
