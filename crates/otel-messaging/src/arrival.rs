@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::propagation::Extractor;
 
-use crate::{operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
+use crate::{marks::ReplyAddress, operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
 
 /// A message that arrives, as its adapter describes it to [`hand_out`](crate::adapter::Telemetry::hand_out).
 ///
@@ -18,6 +18,7 @@ pub struct Arrival<'a> {
     pub(crate) source: SourceId,
     pub(crate) headers: Option<&'a dyn Extractor>,
     pub(crate) w3c: Option<&'a ContextHeaders<'a>>,
+    pub(crate) reply_to: Option<ReplyAddress>,
     sent: Option<(SystemTime, Clock)>,
     attempt: Option<u64>,
     redelivered: bool,
@@ -58,6 +59,7 @@ impl<'a> Arrival<'a> {
             source,
             headers,
             w3c: None,
+            reply_to: None,
             sent: None,
             attempt: None,
             redelivered: false,
@@ -71,6 +73,13 @@ impl<'a> Arrival<'a> {
     /// walk over all: W3C contexts are read from here then, and `headers` serve other propagators.
     pub fn context_headers(mut self, found: &'a ContextHeaders<'a>) -> Self {
         self.w3c = Some(found);
+        self
+    }
+
+    /// Where the sender wants answers to it, in the words of a destination: [`Call::answers`](crate::adapter::Call::answers)
+    /// knows it while the message is processed. Nothing of it is kept but a hash. An empty one is none.
+    pub fn reply_to(mut self, address: &str) -> Self {
+        self.reply_to = ReplyAddress::of(address);
         self
     }
 

@@ -84,7 +84,10 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     }
     attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
 
-    let batch = Arc::new(ProcessSpan::of_batch(first, operation, now, attributes, links));
+    let mut reply_to: Vec<_> = spans.iter().filter_map(|span| span.processed().reply_to).collect();
+    reply_to.sort_unstable();
+    reply_to.dedup();
+    let batch = Arc::new(ProcessSpan::of_batch(first, operation, now, attributes, links, reply_to));
     for span in &spans {
         span.claim(&batch, now);
     }

@@ -9,7 +9,10 @@ use opentelemetry::{
     trace::{Span, SpanContext, SpanRef, TraceContextExt},
 };
 
-use crate::live::end;
+use crate::{
+    live::end,
+    marks::{Marks, with_reply_to},
+};
 
 /// What is current for a handler, and whose the span in it is.
 pub(crate) struct Current {
@@ -69,7 +72,14 @@ impl Current {
                 let outer = outer();
                 let named = self.context.span();
                 let is_same = named.span_context().is_valid() && outer.span().span_context() == named.span_context();
-                if is_same { with_baggage(&outer, self.context.baggage()) } else { self.context.clone() }
+                if !is_same {
+                    return self.context.clone();
+                }
+                let inside = with_baggage(&outer, self.context.baggage());
+                match self.context.get::<Marks>().filter(|marks| !marks.reply_to.is_empty()) {
+                    Some(marks) => with_reply_to(&inside, marks.reply_to.clone()),
+                    None => inside,
+                }
             }
         }
     }

@@ -264,7 +264,8 @@ impl InstrumentationBuilder {
     /// `request`, `ack` and `nack`), `error types` those of the broker and of the handlers, `servers` the brokers whose address
     /// is known, `groups` the consumer groups or subscriptions. `otel_messaging.deliveries` has a series for each outcome
     /// instead of each error type, `otel_messaging.queue_time` one for each clock. One producer that cannot fail, of 100,000
-    /// names: 1,001 series. A name with a template takes no place, its template does. The SDK has a limit of its own behind
+    /// names: 1,001 series. A name with a template takes no place, its template does; nor does a temporary destination, as the
+    /// address that answers to the message being processed go to. The SDK has a limit of its own behind
     /// this: 2,000 series for each instrument unless a view says otherwise.
     pub fn destination_limit(mut self, limit: usize) -> Self {
         self.settings.bound = Arc::new(Bound::new(limit));

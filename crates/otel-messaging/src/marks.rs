@@ -5,7 +5,7 @@
 //! allocations a message, and only a message that is sent with a context already in it asks. A context that is given away
 //! carries it all the same.
 
-use std::{cell::Cell, num::NonZeroU64};
+use std::{cell::Cell, num::NonZeroU64, sync::Arc};
 
 use opentelemetry::{Context, ContextGuard, trace::SpanContext};
 
@@ -17,16 +17,47 @@ pub(crate) struct Identity(NonZeroU64);
 impl Identity {
     #[inline]
     pub(crate) fn of(context: &SpanContext) -> Self {
-        /// Odd, so that to multiply by it loses nothing: the fraction of the golden ratio.
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let trace = u128::from_be_bytes(context.trace_id().to_bytes());
         let span = u64::from_be_bytes(context.span_id().to_bytes());
-        let mixed = [(trace >> 64) as u64, trace as u64].into_iter().fold(span, |mixed, word| {
-            let mixed = (mixed ^ word).wrapping_mul(SPREAD);
-            mixed ^ mixed >> 32
-        });
-        Self(NonZeroU64::new(mixed).unwrap_or(NonZeroU64::MAX))
+        Self(mixed(span, [(trace >> 64) as u64, trace as u64]))
     }
+}
+
+/// The address that answers to a message go to, in one word: to note it costs no allocation. Two addresses share it by a
+/// chance of one in 2⁶⁴.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ReplyAddress(NonZeroU64);
+
+impl ReplyAddress {
+    /// `None` for an empty one.
+    pub(crate) fn of(address: &str) -> Option<Self> {
+        let words = address.as_bytes().chunks(size_of::<u64>()).map(|bytes| {
+            let mut word = [0; size_of::<u64>()];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        });
+        (!address.is_empty()).then(|| Self(mixed(address.len() as u64, words)))
+    }
+}
+
+#[inline]
+fn mixed(first: u64, words: impl IntoIterator<Item = u64>) -> NonZeroU64 {
+    /// Odd, so that to multiply by it loses nothing: the fraction of the golden ratio.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = words.into_iter().fold(first, |mixed, word| {
+        let mixed = (mixed ^ word).wrapping_mul(SPREAD);
+        mixed ^ mixed >> 32
+    });
+    NonZeroU64::new(mixed).unwrap_or(NonZeroU64::MAX)
+}
+
+/// What is asked of the message that is being processed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Processed {
+    /// Its creation context.
+    pub(crate) creation: Option<Identity>,
+    /// Where answers to it go.
+    pub(crate) reply_to: Option<ReplyAddress>,
 }
 
 /// What a context carries for the core.
@@ -34,10 +65,23 @@ impl Identity {
 pub(crate) struct Marks {
     /// The creation context of the message that is being processed.
     pub(crate) processed: Option<Identity>,
+    /// Where answers go to that message, or to those of the batch that is being processed: sorted.
+    pub(crate) reply_to: Arc<[ReplyAddress]>,
     /// The message that is sent again: what its next send links.
     pub(crate) again: Vec<SpanContext>,
     /// Somebody else tells of what is done in this context.
     pub(crate) suppressed: bool,
+}
+
+/// The same context, in which messages are processed whose answers go to these addresses.
+pub(crate) fn with_reply_to(context: &Context, reply_to: Arc<[ReplyAddress]>) -> Context {
+    let marks = context.get::<Marks>().cloned().unwrap_or_default();
+    context.with_value(Marks { reply_to, ..marks })
+}
+
+/// Whether answers go there to a message that is processed in this context.
+pub(crate) fn answers_go_to(context: &Context, address: ReplyAddress) -> bool {
+    context.get::<Marks>().is_some_and(|marks| marks.reply_to.binary_search(&address).is_ok())
 }
 
 /// A context in which messaging operations are left alone: no span, no metric, nothing in their headers. For frameworks
@@ -55,35 +99,35 @@ pub fn suppressed(context: &Context) -> Context {
 }
 
 thread_local! {
-    static PROCESSED: Cell<Option<Identity>> = const { Cell::new(None) };
+    static PROCESSED: Cell<Processed> = const { Cell::new(Processed { creation: None, reply_to: None }) };
 }
 
-/// The creation context of the message that this thread is at work on.
+/// The message that this thread is at work on.
 #[inline]
-pub(crate) fn processed_here() -> Option<Identity> {
-    PROCESSED.try_with(Cell::get).ok().flatten()
+pub(crate) fn processed_here() -> Processed {
+    PROCESSED.try_with(Cell::get).unwrap_or_default()
 }
 
 #[inline]
-pub(crate) fn process_here(creation: Option<Identity>) {
+pub(crate) fn process_here(message: Processed) {
     // There is nothing to say on a thread that ends.
-    let _ = PROCESSED.try_with(|processed| processed.set(creation));
+    let _ = PROCESSED.try_with(|processed| processed.set(message));
 }
 
-/// While this lives, a message with this creation context is the one that this thread is at work on.
-pub(crate) struct Processed {
-    own: Option<Identity>,
-    outer: Option<Identity>,
+/// While this lives, this thread is at work on that message.
+pub(crate) struct AtWork {
+    own: Processed,
+    outer: Processed,
 }
 
-impl Processed {
+impl AtWork {
     #[inline]
-    pub(crate) fn here(own: Option<Identity>) -> Self {
+    pub(crate) fn on(own: Processed) -> Self {
         Self { own, outer: PROCESSED.replace(own) }
     }
 }
 
-impl Drop for Processed {
+impl Drop for AtWork {
     #[inline]
     fn drop(&mut self) {
         // Another that came later may still be there.
@@ -95,13 +139,13 @@ impl Drop for Processed {
 
 /// A message's context, current on this thread until it is dropped.
 pub(crate) struct Attached {
-    _processed: Processed,
+    _at_work: AtWork,
     _context: ContextGuard,
 }
 
 impl Attached {
-    pub(crate) fn new(context: Context, creation: Option<Identity>) -> Self {
-        Self { _context: context.attach(), _processed: Processed::here(creation) }
+    pub(crate) fn new(context: Context, message: Processed) -> Self {
+        Self { _context: context.attach(), _at_work: AtWork::on(message) }
     }
 }
 
@@ -113,7 +157,7 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    use super::Identity;
+    use super::{Identity, ReplyAddress};
 
     fn identity(trace: u128, span: u64) -> Identity {
         let (trace, span) = (TraceId::from(trace), SpanId::from(span));
@@ -131,6 +175,13 @@ mod tests {
             };
             prop_assert_ne!(identity(trace, span), other);
             prop_assert_eq!(identity(trace, span), identity(trace, span));
+        }
+
+        #[test]
+        fn a_reply_address_is_told_from_any_other(one in "[a-b\0]{0,18}", other in "[a-b\0]{0,18}") {
+            let [is_one, is_other] = [&one, &other].map(|address| ReplyAddress::of(address));
+            prop_assert_eq!(is_one == is_other, one == other);
+            prop_assert_eq!(is_one.is_none(), one.is_empty());
         }
     }
 }

@@ -171,6 +171,7 @@ pub struct Destination {
     template: Option<Arc<str>>,
     temporary: bool,
     anonymous: bool,
+    reply_address: bool,
     server: Option<(Arc<str>, u16)>,
     together: Option<Together>,
     attributes: Vec<(&'static str, Value)>,
@@ -216,6 +217,15 @@ impl Destination {
     /// The destination was named by the broker: its name stays out of span names.
     pub fn anonymous(mut self) -> Self {
         self.anonymous = true;
+        self
+    }
+
+    /// The destination is where a message that is being processed is [answered](crate::adapter::Call::answers): it is
+    /// [`temporary`](Self::temporary), unless the user's
+    /// [`destination_template`](crate::InstrumentationBuilder::destination_template) names it. Its
+    /// [operation](crate::adapter::Telemetry::operation) has another key than one on the same place that answers nothing.
+    pub fn reply_address(mut self) -> Self {
+        self.reply_address = true;
         self
     }
 
@@ -314,8 +324,16 @@ impl Operation {
         destination: Destination,
         Admitted { bounded, kept }: Admitted,
     ) -> Self {
-        let Destination { name: destination, template, temporary, anonymous, server, together, attributes: mut own } =
-            destination;
+        let Destination {
+            name: destination,
+            template,
+            temporary,
+            anonymous,
+            reply_address: _,
+            server,
+            together,
+            attributes: mut own,
+        } = destination;
         let span_name = match span_name(name, template.as_ref().or(destination.as_ref()), bounded, server.as_ref()) {
             Some(span_name) if kept => intern(&span_name),
             Some(span_name) => span_name.into(),
@@ -690,6 +708,7 @@ impl Operations {
         if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
             destination.template = shield(|| template_of(name)).flatten().map(Arc::from);
         }
+        destination.temporary |= destination.reply_address && destination.template.is_none();
         let admitted = settings.bound.admits(&destination);
         let operation = Arc::new(Operation::new(live.clone(), system, name, key, destination, admitted));
         if admitted.kept {

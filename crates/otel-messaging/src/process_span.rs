@@ -25,7 +25,7 @@ use crate::{
     current::{Current, Whose, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
     live::{MayLook, end},
-    marks::{Attached, Identity, Marks, Processed, processed_here},
+    marks::{AtWork, Attached, Identity, Marks, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
     policy::Correlation,
@@ -63,6 +63,8 @@ pub struct ProcessSpan {
     ambient: Option<Context>,
     /// What an untrusted sender named, which nothing continues.
     untrusted: Option<Box<SpanContext>>,
+    /// Where answers to the message go.
+    reply_to: Option<ReplyAddress>,
     /// What the span will start with.
     attributes: Mutex<Attributes>,
     /// How many of them are the operation's and the message's; the others are there because somebody asked for them.
@@ -138,6 +140,7 @@ impl ProcessSpan {
             unread,
             ambient,
             untrusted,
+            reply_to: arrival.reply_to,
             attributes: Mutex::new(told),
             own,
             context: OnceLock::new(),
@@ -159,8 +162,12 @@ impl ProcessSpan {
         now: SystemTime,
         attributes: Attributes,
         links: Vec<Link>,
+        reply_to: Vec<ReplyAddress>,
     ) -> Self {
-        let parent = Context::current();
+        let mut parent = Context::current();
+        if !reply_to.is_empty() {
+            parent = with_reply_to(&parent, reply_to.into());
+        }
         let partition = metrics::partition(operation.live.settings(), &attributes.0);
         let span = (!operation.off)
             .then(|| {
@@ -181,6 +188,8 @@ impl ProcessSpan {
             unread: None,
             ambient: None,
             untrusted: None,
+            // Those of its messages are in its context.
+            reply_to: None,
             attributes: Mutex::default(),
             own: 0,
             context: OnceLock::from(current),
@@ -336,13 +345,16 @@ impl ProcessSpan {
 
     /// The context to give away: a forward of the message is known in it, wherever it is attached.
     pub(crate) fn context_to_go(&self) -> Context {
-        match self.identity() {
-            Some(creation) => {
-                let context = self.context();
-                let marks = context.get::<Marks>().cloned().unwrap_or_default();
-                context.with_value(Marks { processed: Some(creation), ..marks })
-            }
-            None => self.context().clone(),
+        let Processed { creation, reply_to } = self.processed();
+        let mut context = self.context().clone();
+        if let Some(creation) = creation {
+            let marks = context.get::<Marks>().cloned().unwrap_or_default();
+            context = context.with_value(Marks { processed: Some(creation), ..marks });
+        }
+        match reply_to {
+            // A batch has named it among those of its messages.
+            Some(address) if !answers_go_to(&context, address) => with_reply_to(&context, [address].into()),
+            _ => context,
         }
     }
 
@@ -350,19 +362,24 @@ impl ProcessSpan {
     pub(crate) fn again(&self) -> Attached {
         let mut current = Context::current();
         let marks = current.get::<Marks>().cloned().unwrap_or_default();
-        let processed = marks.processed.or_else(processed_here);
+        let processed = marks.processed.or_else(|| processed_here().creation);
         if processed.is_none() || processed != self.identity() {
             // Outside the handler its baggage is not current, and goes with the message all the same.
             current = with_baggage(&current, self.handler_base().baggage());
         }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
         let marks = Marks { processed: self.identity(), again, ..marks };
-        Attached::new(current.with_value(marks), self.identity())
+        Attached::new(current.with_value(marks), self.processed())
     }
 
     #[inline]
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.of_creation(Identity::of)
+    }
+
+    #[inline]
+    pub(crate) fn processed(&self) -> Processed {
+        Processed { creation: self.identity(), reply_to: self.reply_to }
     }
 
     /// The context to attach for the handler, here and now.
@@ -383,7 +400,7 @@ impl ProcessSpan {
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         // In reverse order: the span fails while it is current still.
         let _attached = self.handler_context().attach();
-        let _processed = Processed::here(self.identity());
+        let _at_work = AtWork::on(self.processed());
         let _panicked = FailOnPanic(self);
         work()
     }

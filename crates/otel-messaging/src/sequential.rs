@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     current::Current,
-    marks::{Attached, Identity, process_here, processed_here},
+    marks::{Attached, Processed, process_here, processed_here},
     process_span::ProcessSpan,
     source::SourceId,
 };
@@ -100,7 +100,7 @@ struct Message {
     /// Its source was not asked for another one since.
     in_hand: bool,
     current: Current,
-    creation: Option<Identity>,
+    processed: Processed,
 }
 
 impl Alive {
@@ -126,8 +126,8 @@ impl Hand {
     pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>, source: SourceId) {
         // Makes the span, which is not ours to do while others may wait.
         let Some(current) = message.share_current() else { return };
-        let (id, creation) = (Arc::as_ptr(message).addr(), message.identity());
-        self.lock().0.push(Message { id, source, in_hand: true, current, creation });
+        let (id, processed) = (Arc::as_ptr(message).addr(), message.processed());
+        self.lock().0.push(Message { id, source, in_hand: true, current, processed });
         attach(self);
     }
 
@@ -174,9 +174,9 @@ fn attach(hand: &Arc<Hand>) {
     };
     // Let go of before the next is attached, and outside the borrow: a context may be the last owner of a span.
     drop(put(None));
-    let in_hand = hand.lock().in_hand().map(|message| (message.current.inside(|| outer), message.creation));
-    if let Some((context, creation)) = in_hand {
-        drop(put(Some(Attached::new(context, creation))));
+    let in_hand = hand.lock().in_hand().map(|message| (message.current.inside(|| outer), message.processed));
+    if let Some((context, processed)) = in_hand {
+        drop(put(Some(Attached::new(context, processed))));
     }
 }
 
@@ -192,7 +192,7 @@ impl Here {
 
 struct Entered {
     outer: Option<Here>,
-    processed: Option<Identity>,
+    processed: Processed,
 }
 
 impl Drop for Entered {

@@ -20,7 +20,7 @@ use crate::{
     forward::Forward,
     instrumentation::Instrumentation,
     live::{Live, MayLook},
-    marks::{Identity, Marks, processed_here},
+    marks::{Identity, Marks, ReplyAddress, answers_go_to, processed_here},
     metrics,
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     policy::{CarriedContext, Correlation},
@@ -89,6 +89,24 @@ impl Call {
             self.parent = self.parent.with_remote_span_context(current);
         }
         self
+    }
+
+    /// Whether a message that is sent to this address answers the message that is being processed, or one of the batch: its
+    /// [`reply_to`](Arrival::reply_to) says so. Such a place is a [`reply_address`](Destination::reply_address), whoever
+    /// chose its name.
+    ///
+    /// Asked where the call was made, before anything is awaited. Without a message, or with one that names no such address,
+    /// it costs two loads.
+    #[inline]
+    #[must_use]
+    pub fn answers(&self, address: &str) -> bool {
+        let here = processed_here().reply_to;
+        (here.is_some() || self.marked) && self.answers_one(here, address)
+    }
+
+    fn answers_one(&self, here: Option<ReplyAddress>, address: &str) -> bool {
+        ReplyAddress::of(address)
+            .is_some_and(|address| here == Some(address) || self.marked && answers_go_to(&self.parent, address))
     }
 
     /// The message that is sent again: what the send of it links.
@@ -161,9 +179,9 @@ impl Telemetry {
         let at = SystemTime::now();
         let may_look = self.live().enter(at)?;
         let (processed, marked) = match parent.get::<Marks>() {
-            None => (processed_here(), false),
+            None => (processed_here().creation, false),
             Some(marks) if marks.suppressed => return None,
-            Some(marks) => (marks.processed.or_else(processed_here), true),
+            Some(marks) => (marks.processed.or_else(|| processed_here().creation), true),
         };
         Some(Call { at, parent, may_look, processed, marked })
     }

@@ -20,6 +20,7 @@ mod metrics;
 mod outcome;
 mod process;
 mod process_each;
+mod reply;
 mod republish;
 mod send;
 mod sequential;

@@ -106,7 +106,12 @@ impl Queue {
         attributes: impl FnOnce(&mut Attributes),
     ) -> Result<(), &'static str> {
         let span = self.telemetry.call().map(|call| {
-            let operation = self.telemetry.operation(PUSH, &[destination], || Destination::named(destination));
+            let named = || Destination::named(destination);
+            let operation = if call.answers(destination) {
+                self.telemetry.operation(PUSH, &[destination, "reply"], || named().reply_address())
+            } else {
+                self.telemetry.operation(PUSH, &[destination], named)
+            };
             self.telemetry.send(call, &operation, Some(&mut headers), attributes)
         });
         if self.messages.len() == self.capacity {
