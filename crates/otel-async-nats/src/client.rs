@@ -89,8 +89,8 @@ impl Client {
     ///
     /// For limits that the client is not told of: the `max_message_size` of a stream that is published to, or a payload
     /// limit of the account or the user. What is below such a limit by less than the length of a context would be refused
-    /// with one. Nothing is refused by this setting: a longer message is sent as it is. Below 64 KiB every context is measured
-    /// before it is written.
+    /// with one. Nothing is refused by this setting: a longer message is sent as it is. Where less than
+    /// 28 KiB are left, each context is measured before it is written.
     #[must_use]
     pub fn with_message_limit(self, bytes: usize) -> Self {
         Self { telemetry: Arc::new(self.telemetry.with_message_limit(bytes)), ..self }

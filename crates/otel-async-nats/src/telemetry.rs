@@ -52,9 +52,6 @@ const SYSTEM: &str = "nats";
 /// A stream takes no longer headers.
 const MAX_HEADERS: usize = 65_535;
 
-/// Longer ones leave less room below [`MAX_HEADERS`] than the longest context takes: 41 KiB, by W3C's limits, written once.
-const LONG_HEADERS: usize = 16 * 1024;
-
 /// All that the wrappers of one client share. It holds no client: a message in hand must not keep a connection open.
 pub(crate) struct ClientTelemetry {
     // OpenTelemetry's types are not `UnwindSafe` and the client's are; the core leaves nothing half done.
@@ -200,9 +197,7 @@ impl ClientTelemetry {
     #[inline]
     fn room(&self, client: &async_nats::Client, length: Length, headers: usize) -> usize {
         let limit = client.max_payload().min(self.message_limit.unwrap_or(usize::MAX));
-        let room = limit.saturating_sub(length.body + length.added + headers);
-        // Others do not reach it with a context, and what has room enough is not measured.
-        if headers > LONG_HEADERS { room.min(MAX_HEADERS.saturating_sub(headers)) } else { room }
+        limit.saturating_sub(length.body + length.added).min(MAX_HEADERS).saturating_sub(headers)
     }
 
     /// Starts the span of a send whose message is not touched.

@@ -21,11 +21,10 @@ impl Room {
         Self { bytes, per_header }
     }
 
-    /// Whether there is no need to measure: W3C's headers are never as long. `tracestate` has at most 32 members of 513
-    /// bytes; baggage is written within 8,192 bytes, whatever propagator writes it.
+    /// Whether there is no need to measure.
     #[inline]
     pub(crate) fn is_ample(self) -> bool {
-        self.bytes >= 65_536
+        self.bytes >= LONGEST_CONTEXT
     }
 
     /// Whether the headers that are written here fit.
@@ -33,6 +32,10 @@ impl Room {
         headers.size(self.per_header) <= self.bytes
     }
 }
+
+/// No context takes more bytes: 16,447 of `tracestate`, as many as the API keeps, 8,192 of baggage, as many as are written
+/// whatever propagator does it, their names, `traceparent`, and 3 KiB for the headers of other propagators beside them.
+const LONGEST_CONTEXT: usize = 28 * 1024;
 
 /// Headers that are written elsewhere first, to see how long they are.
 #[derive(Debug, Default)]
