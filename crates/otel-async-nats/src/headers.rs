@@ -15,6 +15,14 @@ const TRACEPARENT: &str = "traceparent";
 /// A message's id, as [`NATS_MESSAGE_ID`](async_nats::header::NATS_MESSAGE_ID) has it.
 const ID: &str = "Nats-Msg-Id";
 
+/// On messages that a schedule of the server's sent: the schedule's subject.
+///
+/// Source: "Message Scheduling", ADR-51 of NATS.
+const SCHEDULER: &str = "Nats-Scheduler";
+
+/// On messages of a consumer that gets headers only: how long the body is.
+const SIZE: &str = "Nats-Msg-Size";
+
 /// What servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent` when they trace a message that is not to be traced
 /// again.
 const DISABLED_TRACEPARENT: &str = "Xraceparent";
@@ -205,10 +213,14 @@ impl fmt::Debug for HeaderExtractor<'_> {
     }
 }
 
-/// What the headers of a message that arrives say: its id, and those that carry contexts.
+/// What the headers of a message that arrives say.
 #[derive(Default)]
 pub(crate) struct Arrived<'a> {
     pub(crate) id: Option<&'a HeaderValue>,
+    /// A schedule of the server's sent it.
+    pub(crate) scheduled: bool,
+    /// How long the body is that was left out.
+    pub(crate) size: Option<usize>,
     pub(crate) contexts: ContextHeaders<'a>,
 }
 
@@ -225,6 +237,10 @@ impl<'a> Arrived<'a> {
             let (name, value) = (name_of(name), values.last());
             if name == ID {
                 self.id = value;
+            } else if name == SCHEDULER {
+                self.scheduled = true;
+            } else if name == SIZE {
+                self.size = value.and_then(|size| size.as_str().parse().ok());
             } else if let Some(at) = context_header(name.as_bytes()) {
                 prefer(&mut contexts[at], (name, value), CONTEXT_HEADERS[at]);
             } else if name.eq_ignore_ascii_case(DISABLED_TRACEPARENT) {

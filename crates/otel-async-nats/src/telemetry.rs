@@ -217,8 +217,8 @@ impl ClientTelemetry {
 
     /// What a message says of itself, as far as somebody wants to know.
     #[inline]
-    fn told_of(&self, id: Option<&HeaderValue>, body: usize) -> Told {
-        let size = self.core.captures_sizes().then(|| i64::try_from(body).ok()).flatten();
+    fn told_of(&self, id: Option<&HeaderValue>, body: impl Into<Option<usize>>) -> Told {
+        let size = body.into().filter(|_| self.core.captures_sizes()).and_then(|body| i64::try_from(body).ok());
         Told { id: id.map(|id| id.as_str().into()), size }
     }
 
@@ -393,6 +393,8 @@ pub(crate) struct Past<'a> {
     /// When the stream stored the message.
     pub(crate) stored: Option<SystemTime>,
     pub(crate) replayed: bool,
+    /// The server left its body out.
+    pub(crate) headers_only: bool,
     pub(crate) awaits_settlement: bool,
 }
 
@@ -537,11 +539,12 @@ impl Source {
         }
         let past = past();
         let domain: Option<Arc<str>> = past.domain.map(Arc::from);
-        let told = self.telemetry.told_of(arrived.id, message.payload.len());
+        let size = if past.headers_only { arrived.size } else { Some(message.payload.len()) };
+        let told = self.telemetry.told_of(arrived.id, size);
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
             Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
-        let arrival = past.of_arrival(arrival);
+        let arrival = past.of_arrival(arrival).scheduled(arrived.scheduled);
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);

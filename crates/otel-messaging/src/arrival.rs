@@ -24,6 +24,7 @@ pub struct Arrival<'a> {
     redelivered: bool,
     dead_lettered: bool,
     replayed: bool,
+    scheduled: bool,
     pub(crate) awaits_settlement: bool,
 }
 
@@ -65,6 +66,7 @@ impl<'a> Arrival<'a> {
             redelivered: false,
             dead_lettered: false,
             replayed: false,
+            scheduled: false,
             awaits_settlement: false,
         }
     }
@@ -113,6 +115,13 @@ impl<'a> Arrival<'a> {
         self
     }
 
+    /// Whether a schedule of the broker's sent it: how long ago its sender did is not known then, whatever
+    /// [`sent`](Self::sent) says.
+    pub fn scheduled(mut self, scheduled: bool) -> Self {
+        self.scheduled = scheduled;
+        self
+    }
+
     /// Whether the application has to settle the message: one that is let go of without counts as dropped.
     pub fn awaits_settlement(mut self, awaits: bool) -> Self {
         self.awaits_settlement = awaits;
@@ -131,7 +140,7 @@ impl<'a> Arrival<'a> {
 
     /// How long it was under way, and by which clock.
     pub(crate) fn queue_time(&self, now: SystemTime) -> Option<(Duration, Clock)> {
-        let (sent, clock) = self.sent?;
+        let (sent, clock) = self.sent.filter(|_| !self.scheduled)?;
         Some((age(sent, now)?, clock))
     }
 
@@ -142,6 +151,7 @@ impl<'a> Arrival<'a> {
             redelivered: self.redelivered,
             dead_lettered: self.dead_lettered,
             replayed: self.replayed,
+            scheduled: self.scheduled,
         }
     }
 }
@@ -170,6 +180,7 @@ pub(crate) struct Past {
     redelivered: bool,
     pub(crate) dead_lettered: bool,
     pub(crate) replayed: bool,
+    pub(crate) scheduled: bool,
 }
 
 impl Past {

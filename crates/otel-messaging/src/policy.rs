@@ -39,12 +39,12 @@ impl Correlation {
 ///
 /// A reason is what the broker tells, or a header that its libraries agree on. What nobody tells is none:
 ///
-/// | | old | comes again | dead letter | replayed |
-/// |---|---|---|---|---|
-/// | Kafka | by its timestamp | `retry_topic-attempts`, `delayed-retry-count` | headers of Spring, Kafka Connect and SmallRye | no: an offset that is read again looks as it did the first time |
-/// | RabbitMQ | by its `timestamp` property | redelivered flag, `x-delivery-count`, `x-death` | `x-death` | no: a stream does not tell what was read from it before |
-/// | JetStream | by the time it was stored at | count of its deliveries | no: it has no queue for dead letters | stored before the consumer was created |
-/// | core NATS | no: it keeps no message, so none has a past | no | no | no |
+/// | | old | comes again | dead letter | replayed | sent by a schedule |
+/// |---|---|---|---|---|---|
+/// | Kafka | by its timestamp | `retry_topic-attempts`, `delayed-retry-count` | headers of Spring, Kafka Connect and SmallRye | no: an offset that is read again looks as it did the first time | no: it has none |
+/// | RabbitMQ | by its `timestamp` property | redelivered flag, `x-delivery-count`, `x-death` | `x-death` | no: a stream does not tell what was read from it before | no: a delayed message has its sender's time |
+/// | JetStream | by the time it was stored at | count of its deliveries | no: it has no queue for dead letters | stored before the consumer was created | `Nats-Scheduler` |
+/// | core NATS | no: it keeps no message, so none has a past | no | no | no | `Nats-Scheduler` |
 ///
 /// ```
 /// use std::time::Duration;
@@ -103,6 +103,7 @@ impl Auto {
             || past.attempt() > self.max_attempts
             || past.dead_lettered && !self.dead_letters
             || past.replayed && !self.replays
+            || past.scheduled
     }
 }
 

@@ -107,6 +107,8 @@ pub mod ours {
     pub const NATS_MESSAGE_CONSUMER_SEQUENCE: &str = "messaging.nats.message.consumer_sequence";
     /// How often JetStream has delivered the message.
     pub const NATS_MESSAGE_DELIVERY_COUNT: &str = "messaging.nats.message.delivery_count";
+    /// True on a publish of a message that the stream had already.
+    pub const NATS_PUBLISH_DUPLICATE: &str = "messaging.nats.publish.duplicate";
     /// The JetStream domain.
     pub const NATS_DOMAIN: &str = "messaging.nats.domain";
 }

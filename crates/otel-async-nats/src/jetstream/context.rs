@@ -599,6 +599,9 @@ impl IntoFuture for PublishAckFuture {
                         if let Ok(sequence) = i64::try_from(ack.sequence) {
                             span.set(ours::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
                         }
+                        if ack.duplicate {
+                            span.set(ours::NATS_PUBLISH_DUPLICATE, true);
+                        }
                         if !ack.domain.is_empty() {
                             span.set(ours::NATS_DOMAIN, ack.domain.clone());
                         }

@@ -26,7 +26,7 @@ use crate::{
 /// Every policy, ambient span or none, context in the message, past of the message; single and batch.
 ///
 /// `some` is a context, sampled or unsampled, `none` is no header or a malformed one. `late` is an hour and more under way,
-/// the second attempt, a redelivery, dead-lettered or replayed.
+/// the second attempt, a redelivery, dead-lettered, replayed or sent by a schedule.
 const TABLE: &str = "
     shape  | policy             | ambient | context | past  | parent   | links
     single | Link               | no      | none    | any   | root     |
@@ -70,13 +70,14 @@ const CONTEXTS: [(&str, &str, Option<&str>); 4] = [
     ("some", "sampled", Some(SAMPLED)),
     ("some", "unsampled", Some(UNSAMPLED)),
 ];
-const PASTS: [(&str, &str); 6] = [
+const PASTS: [(&str, &str); 7] = [
     ("usual", "first delivery, just sent"),
     ("late", "old"),
     ("late", "second attempt"),
     ("late", "redelivered"),
     ("late", "dead-lettered"),
     ("late", "replayed"),
+    ("late", "scheduled"),
 ];
 
 fn arrival<'a>(past: &str, arrival: Arrival<'a>) -> Arrival<'a> {
@@ -87,6 +88,7 @@ fn arrival<'a>(past: &str, arrival: Arrival<'a>) -> Arrival<'a> {
         "redelivered" => arrival.redelivered(true),
         "dead-lettered" => arrival.dead_lettered(true),
         "replayed" => arrival.replayed(true),
+        "scheduled" => arrival.scheduled(true),
         _ => arrival.sent(now - Duration::from_secs(3_000), Clock::LogAppendTime).attempt(1),
     }
 }

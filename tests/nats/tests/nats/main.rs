@@ -9,6 +9,7 @@ mod correlation;
 mod create;
 mod faults;
 mod hostile_headers;
+mod jetstream;
 mod limits;
 mod loops;
 mod metrics;

@@ -136,6 +136,8 @@ pub(crate) struct Feed {
     pulled: bool,
     /// Each message has to be settled by itself.
     awaits_settlement: bool,
+    /// Its messages come without their bodies.
+    headers_only: bool,
     /// What was stored before is a replay.
     began: Option<DateTime>,
 }
@@ -157,6 +159,7 @@ impl Feed {
             pulled,
             // Of all up to one that is acknowledged, the earlier ones are settled without a word.
             awaits_settlement: config.ack_policy == AckPolicy::Explicit,
+            headers_only: config.headers_only,
             began: (config.deliver_policy != DeliverPolicy::New).then_some(*created),
         }
     }
@@ -179,7 +182,8 @@ impl Feed {
             let (past, stored) = info::past(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
-            Past { replayed, awaits_settlement: self.awaits_settlement && stored.is_some(), ..past }
+            let awaits_settlement = self.awaits_settlement && stored.is_some();
+            Past { replayed, headers_only: self.headers_only, awaits_settlement, ..past }
         });
         Message {
             message: crate::Message::new(message, delivery.map(|delivery| delivery.of(&self.source))),
