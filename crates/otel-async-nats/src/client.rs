@@ -11,19 +11,17 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Sink;
-use otel_messaging::{
-    Instrumentation,
-    adapter::{Call, ClientSpan},
-};
+use otel_messaging::Instrumentation;
 
 use crate::{
     Message, Subscriber,
     error::{ErrorType, service_error},
     headers::HeaderCase,
     message::OutboundMessage,
+    settle::{Answer, Settling, is_acknowledgement},
     subject::{Subject, ToSubject},
     subscriber::subscription,
-    telemetry::{Built, ClientTelemetry, PUBLISH, REQUEST, report},
+    telemetry::{Built, ClientTelemetry, PUBLISH, Publishing, REQUEST, SendCall, report},
     wrap::deref,
 };
 
@@ -203,12 +201,17 @@ impl Client {
     #[inline]
     pub(crate) fn start_publish(
         &self,
-        call: Option<Call>,
-        subject: &str,
+        call: Option<SendCall>,
+        subject: &Subject,
         headers: &mut Option<crate::HeaderMap>,
         payload: &[u8],
-    ) -> Option<ClientSpan> {
-        Some(self.telemetry.send(&self.inner, call?, PUBLISH, Some(subject), headers, payload.len()))
+    ) -> Option<Publishing> {
+        if is_acknowledgement(subject) {
+            let call = call.map(SendCall::into_call);
+            let settling = Settling::by_hand(self, call, subject, payload, Answer::None)?;
+            return Some(Publishing::Settlement(Box::new(settling)));
+        }
+        Some(Publishing::Send(self.telemetry.send(&self.inner, call?, PUBLISH, Some(subject), headers, payload.len())))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -279,6 +282,16 @@ impl Client {
     {
         let call = self.telemetry.call(&subject);
         async move {
+            if is_acknowledgement(&subject) {
+                let payload = request.payload.as_deref().unwrap_or_default();
+                let call = call.map(SendCall::into_call);
+                let settling = Settling::by_hand(self, call, &subject, payload, Answer::Awaited);
+                let result = send(subject, request).await;
+                if let Some(settling) = settling {
+                    settling.end(&result);
+                }
+                return result;
+            }
             let Some(call) = call else { return send(subject, request).await };
             let payload = request.payload.as_ref().map_or(0, Bytes::len);
             let headers = &mut request.headers;

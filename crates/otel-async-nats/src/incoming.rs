@@ -67,7 +67,7 @@ impl Incoming {
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
         let delivery = self.source.hand_out(self.client.get_ref(), &message, Past::default);
-        Message::new(message, delivery)
+        Message::new(message, delivery.map(Into::into))
     }
 
     /// Hands the messages of a subscription out, as they are asked for.

@@ -4,7 +4,12 @@
 mod creator;
 mod headers;
 mod incoming;
+// Without JetStream's types there are still acknowledgements that are published by hand.
+#[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
+mod ledger;
 mod options;
+#[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
+mod settle;
 mod subscriber;
 mod telemetry;
 mod wrap;

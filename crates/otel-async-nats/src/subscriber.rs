@@ -65,7 +65,7 @@ impl Stream for Subscriber {
         next.map(|message| {
             message.map(|message| {
                 let delivery = self.source.hand_out(&self.client, &message, Past::default);
-                Message::new(message, delivery)
+                Message::new(message, delivery.map(Into::into))
             })
         })
     }

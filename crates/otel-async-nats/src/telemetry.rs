@@ -10,17 +10,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use async_nats::{HeaderMap, HeaderValue, Statistics, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderValue, Statistics, Subject, header::NATS_MESSAGE_ID};
 #[cfg(feature = "jetstream")]
-use otel_messaging::adapter::{Batch, Settles};
+use otel_messaging::adapter::Batch;
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, SourceId,
-        Telemetry, scope,
+        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Settles,
+        SourceId, Telemetry, scope,
     },
     semconv::{attribute, ours},
 };
@@ -28,6 +28,8 @@ use otel_messaging::{
 use crate::{
     error::ErrorType,
     headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
+    ledger::Ledger,
+    settle::{Handed, Known, Settling, What},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -40,12 +42,6 @@ const FETCH: OperationName = OperationName::receive("fetch");
 /// Of a consumer that fails whose messages the server pushes: nothing else is received.
 #[cfg(feature = "jetstream")]
 const CONSUME: OperationName = OperationName::receive("consume");
-#[cfg(feature = "jetstream")]
-pub(crate) const ACK: OperationName = OperationName::settle("ack");
-#[cfg(feature = "jetstream")]
-pub(crate) const NAK: OperationName = OperationName::settle("nak");
-#[cfg(feature = "jetstream")]
-pub(crate) const TERM: OperationName = OperationName::settle("term");
 
 const SYSTEM: &str = "nats";
 
@@ -65,6 +61,8 @@ pub(crate) struct ClientTelemetry {
     statistics: Arc<Statistics>,
     /// Its consumers are sources of messages.
     source: SourceId,
+    /// What those have handed out and nobody has settled yet.
+    ledger: Arc<Ledger>,
     greeting: AtomicU64,
     /// Of which connection it is.
     told: AtomicU64,
@@ -116,6 +114,7 @@ impl ClientTelemetry {
             inbox_prefix: inbox_prefix.into(),
             statistics: client.statistics(),
             source: SourceId::new(),
+            ledger: Arc::default(),
             greeting: AtomicU64::new(0),
             told: AtomicU64::new(0),
             other_servers: Arc::default(),
@@ -148,23 +147,31 @@ impl ClientTelemetry {
             inbox_prefix: self.inbox_prefix.clone(),
             statistics: self.statistics.clone(),
             source: self.source,
+            ledger: self.ledger.clone(),
             greeting: AtomicU64::new(0),
             told: AtomicU64::new(0),
             other_servers: self.other_servers.clone(),
         }
     }
 
-    /// The moment of an operation on this subject; `None` where nothing is to be told. JetStream's API is the client's own
-    /// business.
+    /// The moment of a send to this subject; `None` where nothing is to be told. JetStream's API is the client's own business.
     #[inline]
-    pub(crate) fn call(&self, subject: &str) -> Option<Call> {
-        self.core.call().filter(|_| !is_api(subject))
+    pub(crate) fn call(&self, subject: &str) -> Option<SendCall> {
+        let call = self.call_on_message().filter(|_| !is_api(subject))?;
+        Some(SendCall { answers: call.answers(subject), call })
     }
 
     /// The moment of an operation on a message that was received.
     #[inline]
     pub(crate) fn call_on_message(&self) -> Option<Call> {
-        self.core.call()
+        let call = self.core.call()?;
+        self.ledger.expire(call.at());
+        Some(call)
+    }
+
+    /// The messages of its connection that can be settled.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// Starts the span of a send, and writes its context into the headers where the message may carry it.
@@ -172,7 +179,7 @@ impl ClientTelemetry {
     pub(crate) fn send(
         &self,
         client: &async_nats::Client,
-        call: Call,
+        call: SendCall,
         name: OperationName,
         subject: Option<&str>,
         headers: &mut Option<HeaderMap>,
@@ -182,7 +189,8 @@ impl ClientTelemetry {
         if !self.server_reads_headers(client) {
             return self.send_bare(client, call, name, subject, headers.as_ref(), length.body);
         }
-        let operation = self.operation(client, name, subject);
+        let SendCall { call, answers } = call;
+        let operation = self.operation(client, name, subject, answers);
         let told = self.told_of(message_id(headers.as_ref()), length.body);
         let room = self.room(client, length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
@@ -204,13 +212,13 @@ impl ClientTelemetry {
     pub(crate) fn send_bare(
         &self,
         client: &async_nats::Client,
-        call: Call,
+        SendCall { call, answers }: SendCall,
         name: OperationName,
         subject: Option<&str>,
         headers: Option<&HeaderMap>,
         body: usize,
     ) -> ClientSpan {
-        let operation = self.operation(client, name, subject);
+        let operation = self.operation(client, name, subject, answers);
         let told = self.told_of(message_id(headers), body);
         self.core.send(call, &operation, None, |message| told.set(message))
     }
@@ -228,34 +236,60 @@ impl ClientTelemetry {
         self.core.tells_polls()
     }
 
-    /// Starts the span of a message's settlement. `delivery` is what the message carries, if that is known.
-    #[cfg(feature = "jetstream")]
+    /// Starts the span of a message's settlement.
     pub(crate) fn settle(
         &self,
         client: &async_nats::Client,
         call: Call,
         name: OperationName,
-        subject: Option<&str>,
-        delivery: Option<&Delivery>,
+        known: &Known,
     ) -> ClientSpan {
-        let Some(Delivery { process, source, id, domain }) = delivery else {
-            return self.core.settle(call, &self.operation(client, name, subject), Settles::Unknown, |_| ());
+        let of = |what: &What| self.operation_at(client, name, &what.place, Some(&what.subject));
+        let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);
+        let (operation, settles, what) = match known {
+            Known::Message(handed) => (of(&handed.what), Settles::Message(&handed.span), Some(&handed.what)),
+            Known::Remains(remains) => (of(&remains.1), Settles::Context(&remains.0), Some(&remains.1)),
+            Known::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
+            Known::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
+            Known::Nothing => (on(None), Settles::Unknown, None),
         };
-        let operation = match source {
-            Some(source) => source.operation(client, name, subject),
-            None => self.operation(client, name, subject),
-        };
-        self.core.settle(call, &operation, Settles::Message(process), |attributes| {
-            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
-            set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
+        self.core.settle(call, &operation, settles, |attributes| {
+            if let Some(What { id, domain, .. }) = what {
+                set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
+                set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
+            }
         })
     }
 
-    /// An operation on a subject, as a sender knows it.
+    /// An operation on a subject, as a sender knows it, which may answer a message by it.
     #[inline]
-    fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
+    fn operation(
+        &self,
+        client: &async_nats::Client,
+        name: OperationName,
+        subject: Option<&str>,
+        answers: bool,
+    ) -> Arc<Operation> {
         let server = self.server(client);
-        self.core.operation(name, &[subject.unwrap_or_default(), at(server)], || self.describe(subject, server))
+        let key = [subject.unwrap_or_default(), at(server), if answers { "answer" } else { "" }];
+        self.core.operation(name, &key, || {
+            let destination = self.describe(subject, server);
+            if answers { destination.reply_address() } else { destination }
+        })
+    }
+
+    /// An operation on a message with this subject that came from there, or, without a subject, on the place itself.
+    #[inline]
+    fn operation_at(
+        &self,
+        client: &async_nats::Client,
+        name: OperationName,
+        place: &Place,
+        subject: Option<&str>,
+    ) -> Arc<Operation> {
+        let server = self.server(client);
+        let key = [subject.unwrap_or_default(), &place.key, at(server)];
+        self.core.operation(name, &key, || place.describe(self, subject, server))
     }
 
     fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
@@ -362,6 +396,12 @@ impl fmt::Debug for ClientTelemetry {
 pub(crate) struct Source {
     telemetry: Arc<ClientTelemetry>,
     id: SourceId,
+    place: Arc<Place>,
+}
+
+/// What a source is, without its connection.
+#[derive(Debug)]
+pub(crate) struct Place {
     description: Description,
     /// The parts of the description that tell two sources apart.
     key: Box<str>,
@@ -380,6 +420,31 @@ pub(crate) struct Description {
     pub(crate) stream: Option<Arc<str>>,
     /// Messages come because they were asked for.
     pub(crate) pulled: bool,
+}
+
+impl Place {
+    fn describe(&self, telemetry: &ClientTelemetry, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+        let Description { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
+        let (template, exact) = match subscribed {
+            Some(pattern) if has_wildcards(pattern) => (Some(pattern), None),
+            exact => (None, exact.as_deref()),
+        };
+        let mut destination = telemetry.describe(subject.or(exact), server);
+        if let Some(template) = template {
+            destination = destination.template(template.clone());
+        }
+        let told = [
+            (attribute::MESSAGING_CONSUMER_GROUP_NAME, group),
+            (attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, durable),
+            (ours::NATS_STREAM_NAME, stream),
+        ];
+        for (key, value) in told {
+            if let Some(value) = value {
+                destination = destination.with(key, value.clone());
+            }
+        }
+        destination
+    }
 }
 
 /// What is known of a message's way to the application beyond the message itself.
@@ -463,7 +528,7 @@ impl Source {
         let Description { subject, group, durable, stream, pulled: _ } = &description;
         // NATS allows no spaces in any of them.
         let key = [subject, group, durable, stream].map(|part| part.as_deref().unwrap_or_default()).join(" ").into();
-        Self { telemetry, id, description, key }
+        Self { telemetry, id, place: Arc::new(Place { description, key }) }
     }
 
     pub(crate) fn id(&self) -> SourceId {
@@ -477,45 +542,12 @@ impl Source {
 
     /// The same source, reported by this.
     pub(crate) fn reported_by(&self, telemetry: Arc<ClientTelemetry>) -> Self {
-        Self { telemetry, id: self.id, description: self.description.clone(), key: self.key.clone() }
+        Self { telemetry, id: self.id, place: self.place.clone() }
     }
 
-    /// The pattern that subjects match, if it is one.
-    fn template(&self) -> Option<&Arc<str>> {
-        self.description.subject.as_ref().filter(|subject| has_wildcards(subject))
-    }
-
-    /// An operation on a message with this subject, or, without one, on the source itself.
     #[inline]
-    pub(crate) fn operation(
-        &self,
-        client: &async_nats::Client,
-        name: OperationName,
-        subject: Option<&str>,
-    ) -> Arc<Operation> {
-        let server = self.telemetry.server(client);
-        let key = [subject.unwrap_or_default(), &self.key, at(server)];
-        self.telemetry.core.operation(name, &key, || self.describe(subject, server))
-    }
-
-    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
-        let Description { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
-        let exact = subscribed.as_deref().filter(|subscribed| !has_wildcards(subscribed));
-        let mut destination = self.telemetry.describe(subject.or(exact), server);
-        if let Some(template) = self.template() {
-            destination = destination.template(template.clone());
-        }
-        let told = [
-            (attribute::MESSAGING_CONSUMER_GROUP_NAME, group),
-            (attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, durable),
-            (ours::NATS_STREAM_NAME, stream),
-        ];
-        for (key, value) in told {
-            if let Some(value) = value {
-                destination = destination.with(key, value.clone());
-            }
-        }
-        destination
+    fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
+        self.telemetry.operation_at(client, name, &self.place, subject)
     }
 
     /// Notes that a message is handed to the application. `past` is asked for what only its kind has.
@@ -525,13 +557,13 @@ impl Source {
         client: &async_nats::Client,
         message: &'a async_nats::Message,
         past: impl FnOnce() -> Past<'a>,
-    ) -> Option<Delivery> {
+    ) -> Option<HandedOut> {
         // The client's own signals: no responders, heartbeats.
         if message.status.is_some() {
             return None;
         }
         let call = self.telemetry.call_on_message()?;
-        let name = if self.description.pulled { PROCESS_FETCHED } else { PROCESS };
+        let name = if self.place.description.pulled { PROCESS_FETCHED } else { PROCESS };
         let operation = self.operation(client, name, Some(&message.subject));
         let mut arrived = Arrived::default();
         if let Some(headers) = &message.headers {
@@ -544,13 +576,16 @@ impl Source {
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
             Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
-        let arrival = past.of_arrival(arrival).scheduled(arrived.scheduled);
+        let mut arrival = past.of_arrival(arrival).scheduled(arrived.scheduled);
+        if let (Some(reply), None) = (&message.reply, past.stored) {
+            arrival = arrival.reply_to(reply);
+        }
         let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);
             set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
         });
-        Some(Delivery { process: AssertUnwindSafe(process), source: None, id: told.id, domain })
+        Some(HandedOut { process, id: told.id, domain })
     }
 
     /// Starts the span of a receive operation that has brought these messages.
@@ -563,7 +598,7 @@ impl Source {
     /// Starts the span of a wait for a message that brought none.
     #[cfg(feature = "jetstream")]
     pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, call: Call) -> ClientSpan {
-        let name = if self.description.pulled { FETCH } else { CONSUME };
+        let name = if self.place.description.pulled { FETCH } else { CONSUME };
         let operation = self.operation(client, name, None);
         self.telemetry.core.receive(call, &operation, iter::empty(), |_| ())
     }
@@ -572,42 +607,82 @@ impl Source {
     #[cfg(feature = "jetstream")]
     pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, subject: &str, message: &Delivery) {
         let operation = self.operation(client, FETCH, Some(subject));
-        self.telemetry.core.polled(call, &operation, &message.process, |attributes| {
-            message.process.own_attributes(attributes);
+        self.telemetry.core.polled(call, &operation, message.process(), |attributes| {
+            message.process().own_attributes(attributes);
         });
+    }
+}
+
+/// A message that was handed to the application just now.
+#[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
+pub(crate) struct HandedOut {
+    process: Arc<ProcessSpan>,
+    id: Option<Arc<str>>,
+    domain: Option<Arc<str>>,
+}
+
+#[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
+impl HandedOut {
+    /// It can be settled by this subject, for as long as the server waits for that.
+    pub(crate) fn settled_by(self, reply: Subject, ack_wait: Duration, subject: &Subject, source: &Source) -> Delivery {
+        let Self { process: span, id, domain } = self;
+        let what = What { place: source.place.clone(), subject: subject.clone(), id, domain };
+        let ledger = source.telemetry.ledger.clone();
+        let handed = Arc::new(Handed { span, what, reply, ack_wait, ledger });
+        handed.ledger.enter(&handed);
+        Delivery::Stored(AssertUnwindSafe(handed))
+    }
+}
+
+impl From<HandedOut> for Delivery {
+    fn from(HandedOut { process, .. }: HandedOut) -> Self {
+        Self::Received(AssertUnwindSafe(process))
     }
 }
 
 /// What a received message carries.
 #[derive(Debug)]
-pub(crate) struct Delivery {
-    process: AssertUnwindSafe<Arc<ProcessSpan>>,
-    /// What its settlement tells, if it can have one: where it came from, its id, and its stream's domain.
-    source: Option<Arc<Source>>,
-    id: Option<Arc<str>>,
-    domain: Option<Arc<str>>,
+pub(crate) enum Delivery {
+    Received(AssertUnwindSafe<Arc<ProcessSpan>>),
+    /// It can be settled.
+    Stored(AssertUnwindSafe<Arc<Handed>>),
 }
 
 impl Delivery {
+    #[inline]
     pub(crate) fn process(&self) -> &Arc<ProcessSpan> {
-        &self.process
-    }
-
-    /// A message of this source can be settled.
-    #[cfg(feature = "jetstream")]
-    pub(crate) fn of(self, source: &Arc<Source>) -> Self {
-        Self { source: Some(source.clone()), ..self }
+        match self {
+            Self::Received(process) => process,
+            Self::Stored(handed) => &handed.span,
+        }
     }
 }
 
 impl Clone for Delivery {
     fn clone(&self) -> Self {
-        Self {
-            process: AssertUnwindSafe(self.process.0.clone()),
-            source: self.source.clone(),
-            id: self.id.clone(),
-            domain: self.domain.clone(),
+        match self {
+            Self::Received(process) => Self::Received(AssertUnwindSafe(process.0.clone())),
+            Self::Stored(handed) => Self::Stored(AssertUnwindSafe(handed.0.clone())),
         }
+    }
+}
+
+/// The moment of a send, and whether it answers the message that was being processed then.
+#[derive(Debug)]
+pub(crate) struct SendCall {
+    call: Call,
+    answers: bool,
+}
+
+impl SendCall {
+    /// That of an answer.
+    #[cfg(feature = "service")]
+    pub(crate) fn answer(call: Call) -> Self {
+        Self { call, answers: true }
+    }
+
+    pub(crate) fn into_call(self) -> Call {
+        self.call
     }
 }
 
@@ -629,16 +704,27 @@ fn is_api(subject: &str) -> bool {
     })
 }
 
-/// Inboxes go away with their client, and the subjects of acknowledgements with their message.
+/// Inboxes go away with their client, the subjects of acknowledgements with their message, and those that end in an id, as
+/// libraries make the subjects of their replies, with what they were made for.
 pub(crate) fn is_temporary(subject: &str, inbox_prefix: &str) -> bool {
     let is_own = || !inbox_prefix.is_empty() && subject.strip_prefix(inbox_prefix).is_some_and(begins_with_id);
-    subject.starts_with("_INBOX.") || subject.starts_with("$JS.ACK.") || is_own()
+    subject.starts_with("_INBOX.") || subject.starts_with("$JS.ACK.") || is_own() || ends_with_id(subject)
 }
 
 /// As an inbox goes on after its prefix: a prefix of the user's may be that of other subjects too.
 fn begins_with_id(rest: &str) -> bool {
-    let id = rest.split('.').next().unwrap_or_default();
-    id.len() == 22 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    rest.split('.').next().is_some_and(is_id)
+}
+
+/// A word of 22 letters may be one that means something; with a digit it is an id.
+fn ends_with_id(subject: &str) -> bool {
+    let last = subject.rsplit('.').next();
+    last.is_some_and(|last| is_id(last) && last.bytes().any(|byte| byte.is_ascii_digit()))
+}
+
+/// As NUID makes them.
+fn is_id(token: &str) -> bool {
+    token.len() == 22 && token.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[inline]
@@ -662,12 +748,19 @@ pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
     Arc::new(telemetry)
 }
 
-/// Reports what became of an operation whose success says no more than that.
+/// What a publish is: a send, or the settlement of a message.
+pub(crate) enum Publishing {
+    Send(ClientSpan),
+    Settlement(Box<Settling>),
+}
+
+/// Reports what became of a publish whose success says no more than that.
 #[inline]
-pub(crate) fn report<T, E: ErrorType + fmt::Display>(span: Option<ClientSpan>, result: &Result<T, E>) {
-    match (span, result) {
+pub(crate) fn report<T, E: ErrorType + fmt::Display>(publishing: Option<Publishing>, result: &Result<T, E>) {
+    match (publishing, result) {
         (None, _) => (),
-        (Some(span), Ok(_)) => span.succeed(),
-        (Some(span), Err(error)) => span.fail(error.error_type(), error),
+        (Some(Publishing::Settlement(settling)), _) => settling.end(result),
+        (Some(Publishing::Send(span)), Ok(_)) => span.succeed(),
+        (Some(Publishing::Send(span)), Err(error)) => span.fail(error.error_type(), error),
     }
 }

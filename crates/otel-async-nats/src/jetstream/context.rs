@@ -25,6 +25,7 @@ use crate::{
     Client,
     error::ErrorType,
     jetstream::{consumer::Consumer, stream::Stream},
+    telemetry::{Publishing, report},
     wrap::deref,
 };
 
@@ -173,12 +174,16 @@ impl Context {
                 Some(headers) => publish.headers(headers),
                 None => publish,
             };
-            match self.inner.send_publish(subject, publish).await {
-                Ok(inner) => Ok(PublishAckFuture { inner, span }),
+            let result = self.inner.send_publish(subject, publish).await;
+            let Some(Publishing::Send(span)) = span else {
+                // What the server answers to an acknowledgement is nothing that the future reads: this is all there is to know.
+                report(span, &result);
+                return result.map(PublishAckFuture::from);
+            };
+            match result {
+                Ok(inner) => Ok(PublishAckFuture { inner, span: Some(span) }),
                 Err(error) => {
-                    if let Some(span) = span {
-                        span.fail(error.error_type(), &error);
-                    }
+                    span.fail(error.error_type(), &error);
                     Err(error)
                 }
             }

@@ -6,15 +6,16 @@ use async_nats::{Error, Subject};
 use bytes::Bytes;
 use otel_messaging::{
     MessageExt,
-    adapter::{AtStreamError, Call, OperationName, ProcessSpan, Settlement},
+    adapter::{AtStreamError, ProcessSpan},
 };
 
 use crate::{
     Client,
-    error::{ErrorType, stream_error_type},
+    error::stream_error_type,
     jetstream::{context::Context, info},
     message::leave,
-    telemetry::{ACK, Delivery, NAK, TERM},
+    settle::{Answer, Known, Settling},
+    telemetry::Delivery,
 };
 
 pub use async_nats::jetstream::message::*;
@@ -48,7 +49,7 @@ impl Message {
     ///
     /// The client's.
     pub fn ack(&self) -> impl Future<Output = Result<(), Error>> {
-        self.settling(AckKind::Ack).around(self.acknowledge(Bytes::new()))
+        self.settle(Bytes::new(), self.acknowledge(Bytes::new()), Answer::None)
     }
 
     /// Acknowledges in one of the ways there are. The span is `ack`, `nak` or `term {subject}`; there is none for
@@ -58,7 +59,8 @@ impl Message {
     ///
     /// The client's.
     pub fn ack_with(&self, kind: AckKind) -> impl Future<Output = Result<(), Error>> {
-        self.settling(kind).around(self.acknowledge(kind.into()))
+        let payload = Bytes::from(kind);
+        self.settle(payload.clone(), self.acknowledge(payload), Answer::None)
     }
 
     /// Acknowledges and waits for the server's answer, with which the span ends.
@@ -76,11 +78,12 @@ impl Message {
     ///
     /// The client's.
     pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
-        self.settling(ack_kind).asking(async move {
+        let acknowledge = async move {
             // The client's own way to wait, which takes a context by value.
             let context = self.context.get_ref().clone();
             async_nats::jetstream::message::Acker::new(context, self.reply.clone()).double_ack_with(ack_kind).await
-        })
+        };
+        self.settle(ack_kind.into(), acknowledge, Answer::Awaited)
     }
 
     /// What the reply subject says of this delivery.
@@ -103,8 +106,44 @@ impl Message {
         Ok(async_nats::client::traits::Publisher::publish_message(context, answer).await?)
     }
 
-    fn settling(&self, kind: AckKind) -> Settling<'_> {
-        Settling::new(self.context.traced_client(), kind, self.message.delivery(), Some(&self.message.subject))
+    fn settle(
+        &self,
+        payload: Bytes,
+        acknowledge: impl Future<Output = Result<(), Error>>,
+        answer: Answer,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let (delivery, subject) = (self.message.delivery(), Some(&self.message.subject));
+        settle(self.context.traced_client(), payload, self.reply.as_ref(), (delivery, subject), acknowledge, answer)
+    }
+}
+
+/// Acknowledges, with the span of the settlement that it is.
+fn settle(
+    client: &Client,
+    payload: Bytes,
+    reply: Option<&Subject>,
+    (delivery, subject): (Option<&Delivery>, Option<&Subject>),
+    acknowledge: impl Future<Output = Result<(), Error>>,
+    answer: Answer,
+) -> impl Future<Output = Result<(), Error>> {
+    let call = client.telemetry().call_on_message();
+    async move {
+        let known = match (delivery, reply, subject) {
+            (Some(Delivery::Stored(handed)), ..) => Known::Message(handed.0.clone()),
+            (Some(Delivery::Received(process)), _, Some(subject)) => {
+                Known::Received(process.0.clone(), subject.clone())
+            }
+            (_, reply, subject) => match (reply.map(|reply| client.telemetry().ledger().find(reply)), subject) {
+                (None | Some(Known::Nothing), Some(subject)) => Known::Named(subject.clone()),
+                (known, _) => known.unwrap_or(Known::Nothing),
+            },
+        };
+        let settling = Settling::begin(client, call, (reply, &payload), known, answer);
+        let result = acknowledge.await;
+        if let Some(settling) = settling {
+            settling.end(&result);
+        }
+        result
     }
 }
 
@@ -159,16 +198,18 @@ impl TryFrom<crate::Message> for StreamMessage {
 pub struct Acker {
     inner: async_nats::jetstream::message::Acker,
     client: Arc<Client>,
+    reply: Option<Subject>,
     subject: Option<Subject>,
     delivery: Option<Delivery>,
 }
 
 impl Acker {
-    /// Acknowledges by this reply subject. The message that it belongs to is not known, nor is its process span.
+    /// Acknowledges by this reply subject. The message that it belongs to is known as long as it is not settled, and one of the
+    /// last 4,096 of its connection.
     pub fn new(context: Context, reply: Option<Subject>) -> Self {
         let (context, client) = context.into_parts();
-        let inner = async_nats::jetstream::message::Acker::new(context, reply);
-        Self { inner, client, subject: None, delivery: None }
+        let inner = async_nats::jetstream::message::Acker::new(context, reply.clone());
+        Self { inner, client, reply, subject: None, delivery: None }
     }
 
     /// The acker inside.
@@ -189,7 +230,7 @@ impl Acker {
     ///
     /// The client's.
     pub fn ack(&self) -> impl Future<Output = Result<(), Error>> {
-        self.settling(AckKind::Ack).around(self.inner.ack())
+        self.settle(AckKind::Ack, self.inner.ack(), Answer::None)
     }
 
     /// As [`Message::ack_with`].
@@ -198,7 +239,7 @@ impl Acker {
     ///
     /// The client's.
     pub fn ack_with(&self, kind: AckKind) -> impl Future<Output = Result<(), Error>> {
-        self.settling(kind).around(self.inner.ack_with(kind))
+        self.settle(kind, self.inner.ack_with(kind), Answer::None)
     }
 
     /// As [`Message::double_ack`].
@@ -216,63 +257,22 @@ impl Acker {
     ///
     /// The client's.
     pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
-        self.settling(ack_kind).asking(self.inner.double_ack_with(ack_kind))
+        self.settle(ack_kind, self.inner.double_ack_with(ack_kind), Answer::Awaited)
     }
 
-    fn settling(&self, kind: AckKind) -> Settling<'_> {
-        Settling::new(&self.client, kind, self.delivery.as_ref(), self.subject.as_deref())
+    fn settle(
+        &self,
+        kind: AckKind,
+        acknowledge: impl Future<Output = Result<(), Error>>,
+        answer: Answer,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let known = (self.delivery.as_ref(), self.subject.as_ref());
+        settle(&self.client, kind.into(), self.reply.as_ref(), known, acknowledge, answer)
     }
 }
 
 impl fmt::Debug for Acker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acker").field("subject", &self.subject).finish_non_exhaustive()
-    }
-}
-
-/// An acknowledgement about to be made.
-struct Settling<'a> {
-    client: &'a Client,
-    /// What it is; without a call where telemetry is suppressed, and none where it settles nothing.
-    operation: Option<(Option<Call>, OperationName, Settlement)>,
-    delivery: Option<&'a Delivery>,
-    subject: Option<&'a str>,
-}
-
-impl<'a> Settling<'a> {
-    fn new(client: &'a Client, kind: AckKind, delivery: Option<&'a Delivery>, subject: Option<&'a str>) -> Self {
-        let means = match kind {
-            AckKind::Ack | AckKind::Next => Some((ACK, Settlement::Ack)),
-            AckKind::Nak(_) => Some((NAK, Settlement::Nack)),
-            AckKind::Term => Some((TERM, Settlement::Term)),
-            AckKind::Progress => None,
-        };
-        let operation = means.map(|(name, outcome)| (client.telemetry().call_on_message(), name, outcome));
-        Self { client, operation, delivery, subject }
-    }
-
-    async fn around(self, acknowledge: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-        let Self { client, operation, delivery, subject } = self;
-        let Some((call, name, outcome)) = operation else { return acknowledge.await };
-        let Some(call) = call else {
-            // Nothing is told of the settlement, and nothing else of the message either.
-            leave(delivery);
-            return acknowledge.await;
-        };
-        let span = client.telemetry().settle(client.get_ref(), call, name, subject, delivery);
-        let result = acknowledge.await;
-        match &result {
-            Ok(()) => span.settled(outcome),
-            Err(error) => span.fail(error.error_type(), error),
-        }
-        result
-    }
-
-    /// The same where the server answers: until then, and for ever where it does not, the message may be settled.
-    async fn asking(self, acknowledge: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-        if self.operation.is_some() {
-            leave(self.delivery);
-        }
-        self.around(acknowledge).await
     }
 }

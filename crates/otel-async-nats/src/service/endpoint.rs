@@ -70,7 +70,7 @@ impl Stream for Endpoint {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
                     let delivery = self.source.hand_out(self.client.get_ref(), &message, Past::default);
-                    Message::new(message, delivery)
+                    Message::new(message, delivery.map(Into::into))
                 })
             })
         })

@@ -7,17 +7,14 @@ use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc};
 use async_nats::{Error, HeaderMap, PublishError, Subject};
 use bytes::Bytes;
 use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{
-    Instrumentation, MessageExt,
-    adapter::{Call, ProcessSpan},
-};
+use otel_messaging::{Instrumentation, MessageExt, adapter::ProcessSpan};
 
 use crate::{
     Client, Message,
     error::service_error_type,
     service::endpoint::Endpoint,
     subscriber::subscription,
-    telemetry::{Length, RESPOND, report},
+    telemetry::{Length, Publishing, RESPOND, SendCall, report},
     wrap::deref,
 };
 
@@ -389,20 +386,20 @@ impl Request {
                 telemetry.send_bare(client, call, RESPOND, reply, None, length(&response).body)
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
-            report(Some(span), &result);
+            report(Some(Publishing::Send(span)), &result);
             result
         }
     }
 
     /// An answer belongs to its request, also where nothing has made the process span current.
-    fn call(&self) -> Option<Call> {
+    fn call(&self) -> Option<SendCall> {
         let telemetry = self.client.telemetry();
         let call = telemetry.call_on_message()?;
         if Context::current().has_active_span() {
-            return Some(call);
+            return Some(SendCall::answer(call));
         }
         let _attached = self.message.otel_context().attach();
-        telemetry.call_on_message()
+        telemetry.call_on_message().map(SendCall::answer)
     }
 }
 

@@ -84,6 +84,15 @@ pub(crate) fn headers(pairs: &[(&str, &str)]) -> async_nats::HeaderMap {
     headers
 }
 
+/// How many messages were settled with this outcome, by the metric.
+pub(crate) fn counted(sdk: &Sdk, outcome: &str) -> u64 {
+    let outcome = format!("otel_messaging.settlement.outcome = {outcome:?}");
+    let measured = sdk.measured();
+    let lines =
+        measured.lines().filter(|line| line.starts_with("otel_messaging.deliveries ") && line.contains(&outcome));
+    lines.map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).expect("a count")).sum()
+}
+
 /// What a `traceparent` says that is a copy of this span's context.
 pub(crate) fn traceparent(context: &opentelemetry::trace::SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())

@@ -371,7 +371,7 @@ async fn a_fetch_fails() {
     drop(batch);
     let spans = sdk.spans();
     assert_eq!(spans.len(), 1);
-    assert_eq!(attribute(&spans[0], "error.type").unwrap().to_string(), "other");
+    assert_eq!(attribute(&spans[0], "error.type").unwrap().to_string(), "_OTHER");
     assert_eq!(attribute(&spans[0], "messaging.batch.message_count").unwrap().to_string(), "0");
     assert_eq!(spans[0].status, Status::error(error.to_string()));
 }

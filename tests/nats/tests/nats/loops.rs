@@ -293,7 +293,7 @@ async fn a_raw_stream_and_a_batch_end_the_loop_with_their_last_error() {
     let delete = async { stream.delete_consumer("shipping").await.unwrap() };
     let ended = run(batch, Decides::No, &Met::default(), delete);
     assert!(ended.result.unwrap_err().to_string().contains("Consumer Deleted"));
-    assert_eq!((ended.warned, failed(&sdk, "fetch", "other")), (vec!["other".to_owned()], 1));
+    assert_eq!((ended.warned, failed(&sdk, "fetch", "_OTHER")), (vec!["_OTHER".to_owned()], 1));
 
     // Each batch of a sequence fails anew: the application ends it.
     let consumer = durable(&stream, "billing").await;
@@ -302,7 +302,7 @@ async fn a_raw_stream_and_a_batch_end_the_loop_with_their_last_error() {
     let met = Met::default();
     let ended = run(sequence, Decides::Ends, &met, delete);
     assert_eq!((ended.result.unwrap_err().to_string(), ended.warned), (met.borrow()[0].clone(), Vec::new()));
-    assert_eq!((met.borrow().len(), failed(&sdk, "fetch", "other")), (1, 2));
+    assert_eq!((met.borrow().len(), failed(&sdk, "fetch", "_OTHER")), (1, 2));
 }
 
 /// The client makes the consumer anew.

@@ -1,5 +1,6 @@
 //! What otel-async-nats promises, on a real nats-server.
 
+mod acknowledgements;
 mod ambient;
 mod arbitrary;
 mod cancellation;

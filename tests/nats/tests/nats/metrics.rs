@@ -1,6 +1,9 @@
 //! What is measured.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use otel_async_nats::{
@@ -79,6 +82,8 @@ async fn p19_p28_each_delivery_is_counted_once_and_its_time_in_the_stream_is_mea
     acker.ack_with(AckKind::Term).await.unwrap();
     dropped.in_scope(|| ());
     drop((acked, refused, _message, acker, dropped));
+    // What can be settled by hand still, until the connection is gone.
+    drop((batch, consumer, stream, context));
 
     let to = format!("name = \"{subject}\"");
     let by = "subscription.name = \"shipping\"";
@@ -196,16 +201,70 @@ async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for(
 async fn p17_inboxes_and_acknowledgements_make_no_series() {
     let sdk = Sdk::new();
     let client = connect_with(sdk.all_signals_builder().build()).await;
+    let mut inboxes = client.subscribe("_INBOX.>").await.unwrap();
     for _ in 0..3 {
         client.publish(client.new_inbox(), "1".into()).await.unwrap();
         client.publish(format!("$JS.ACK.S.C.1.1.1.{}.0", unique("1")), "".into()).await.unwrap();
+        // As libraries make the subjects of their replies.
+        let id = client.new_inbox().rsplit('.').next().map(str::to_owned).unwrap();
+        client.publish(format!("replies.{id}"), "1".into()).await.unwrap();
     }
+    drop(next(&mut inboxes).await);
     let expected = [
+        "messaging.client.consumed.messages [{message}] {\"process\"} 1",
+        "messaging.client.operation.duration [s] {\"ack\", messaging.operation.type = \"settle\"} 3",
         "messaging.client.operation.duration [s] {\"publish\", messaging.operation.type = \"send\"} 6",
         "messaging.client.sent.messages [{message}] {\"publish\"} 6",
+        "messaging.process.duration [s] {\"process\"} 1",
+        "otel_messaging.deliveries [{message}] {\"ack\", outcome = \"ack\"} 3",
     ];
     assert_eq!(measured(&sdk), expected);
-    assert!(sdk.spans().iter().all(|span| span.name == "publish"));
+    let names: BTreeSet<_> = sdk.spans().into_iter().map(|span| span.name.into_owned()).collect();
+    let ack = format!("ack {}", server().url.trim_start_matches("nats://"));
+    assert_eq!(names, BTreeSet::from([ack, "process".to_owned(), "publish".to_owned()]));
+}
+
+/// Whoever chose its name: a library, or a service that names the subject of its answers by its process.
+#[tokio::test]
+async fn what_answers_the_message_being_processed_makes_no_series_unless_a_template_names_it() {
+    for template in [None, Some("answers.*")] {
+        let sdk = Sdk::new();
+        // What is asked, a template, and what comes last.
+        let builder = sdk.all_signals_builder().destination_limit(2 + usize::from(template.is_some()));
+        let builder = match template {
+            Some(template) => {
+                builder.destination_template(move |name| name.starts_with("answers.").then(|| template.to_owned()))
+            }
+            None => builder,
+        };
+        let client = connect_with(builder.build()).await;
+        let (asked, later) = (unique("asked"), unique("later"));
+        let mut asked_for = client.subscribe(asked.clone()).await.unwrap();
+        for number in 0..5 {
+            let reply = format!("answers.of-{number}");
+            client.get_ref().publish_with_reply(asked.clone(), reply.clone(), "1".into()).await.unwrap();
+            let message = next(&mut asked_for).await;
+            message.process(async { client.publish(reply.clone(), "1".into()).await }).await.unwrap();
+            message.in_scope(|| ());
+        }
+        client.publish(later.clone(), "1".into()).await.unwrap();
+        let spans = sdk.spans();
+        let answers: Vec<_> = spans.iter().filter(|span| span.name.starts_with("publish")).take(5).collect();
+        for (number, answer) in answers.iter().enumerate() {
+            assert_eq!(answer.name, template.map_or("publish".to_owned(), |template| format!("publish {template}")));
+            let text = |key| attribute(answer, key).map(ToString::to_string);
+            assert_eq!(text("messaging.destination.name"), Some(format!("answers.of-{number}")));
+            assert_eq!(text("messaging.destination.temporary").is_some(), template.is_none());
+        }
+        let sent: Vec<_> = measured(&sdk).into_iter().filter(|line| line.contains("sent.messages")).collect();
+        let of_answers =
+            template.map_or_else(|| "\"publish\"".to_owned(), |name| format!("template = {name:?}, \"publish\""));
+        let expected = [
+            format!("messaging.client.sent.messages [{{message}}] {{{of_answers}}} 5"),
+            format!("messaging.client.sent.messages [{{message}}] {{name = {later:?}, \"publish\"}} 1"),
+        ];
+        assert_eq!(BTreeSet::from_iter(sent), BTreeSet::from(expected));
+    }
 }
 
 #[tokio::test]
@@ -321,16 +380,16 @@ fn documented() -> BTreeMap<String, usize> {
     let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
-        (cells[1].trim_matches('`').to_owned(), product(cells[4]))
+        (cells[1].trim_matches('`').to_owned(), value(cells[4]))
     })
     .collect()
 }
 
-/// `2·(D+1)·(1+4G)`: factors are numbers with letters, and sums of them.
-fn product(formula: &str) -> usize {
+/// `2·(D+1)·(1+4G) + 2·E`: factors are numbers with letters, and sums of them.
+fn value(formula: &str) -> usize {
     let number = |term: &str| term.trim_end_matches(char::is_alphabetic).parse().unwrap_or(1);
     let sum = |factor: &str| factor.trim_matches(['(', ')']).split('+').map(number).sum::<usize>();
-    formula.split('·').map(sum).product()
+    formula.split(" + ").map(|term| term.split('·').map(sum).product::<usize>()).sum()
 }
 
 /// A stream that listens to a subject within the bound and to one beyond it.
@@ -437,6 +496,8 @@ async fn p17_p28_there_are_as_many_series_as_the_page_on_operation_says() {
         counted.everything(subject).await;
     }
 
+    // What nobody has settled counts as dropped with the connection.
+    drop((counted, service));
     let mut series = BTreeMap::<String, usize>::new();
     for line in sdk.measured().lines() {
         *series.entry(line.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;

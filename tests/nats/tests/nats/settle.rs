@@ -16,7 +16,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, attribute, describe};
 
-use crate::{at_peer, at_server, connect, durable, next, stream_of, unique};
+use crate::{at_peer, at_server, connect_with, counted, durable, next, stream_of, unique};
 
 struct Consumed {
     context: jetstream::Context,
@@ -28,7 +28,7 @@ struct Consumed {
 
 /// A stream with so many messages, and a durable consumer's view of it. Its spans of sending are not in `sdk`.
 async fn consume(sdk: &Sdk, count: usize) -> Consumed {
-    let context = jetstream::new(connect(sdk).await);
+    let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
     let (stream, name) = stream_of(&context).await;
     let subject = format!("{name}.paid");
     for _ in 0..count {
@@ -321,26 +321,29 @@ async fn a_message_whose_double_ack_is_dropped_midway_is_not_called_dropped() {
 
     let message = next(&mut consumed.messages).await.unwrap();
     assert!(poll!(pin!(message.double_ack_with(AckKind::Progress))).is_pending());
-    drop(message);
-    assert_eq!(outcomes()[3].as_deref(), Some("dropped"), "progress settles nothing");
+    drop((message, consumed));
+    assert_eq!(outcomes()[3], None);
+    assert_eq!(counted(&sdk, "dropped"), 1, "progress settles nothing");
 }
 
 #[tokio::test]
 async fn only_what_has_to_be_settled_one_by_one_can_be_dropped() {
     let outcome_of = async |ack_policy| {
         let sdk = Sdk::new();
-        let context = jetstream::new(connect(&sdk).await);
+        let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
         let (stream, name) = stream_of(&context).await;
         let config = pull::Config { ack_policy, ..Default::default() };
         let mut messages = stream.create_consumer(config).await.unwrap().messages().await.unwrap();
         context.get_ref().publish(format!("{name}.paid"), "".into()).await.unwrap().await.unwrap();
         drop(next(&mut messages).await.unwrap());
         let process = sdk.spans().pop().unwrap();
-        attribute(&process, "otel_messaging.settlement.outcome").map(ToString::to_string)
+        assert_eq!(attribute(&process, "otel_messaging.settlement.outcome"), None, "it ended before");
+        drop((messages, stream, context));
+        counted(&sdk, "dropped")
     };
-    assert_eq!(outcome_of(AckPolicy::Explicit).await.as_deref(), Some("dropped"));
-    assert_eq!(outcome_of(AckPolicy::All).await, None, "a later one may settle it");
-    assert_eq!(outcome_of(AckPolicy::None).await, None);
+    assert_eq!(outcome_of(AckPolicy::Explicit).await, 1);
+    assert_eq!(outcome_of(AckPolicy::All).await, 0, "a later one may settle it");
+    assert_eq!(outcome_of(AckPolicy::None).await, 0);
 }
 
 #[tokio::test]
@@ -355,9 +358,11 @@ async fn what_is_settled_by_raw_types_is_not_called_dropped() {
     let (message, acker) = next(&mut consumed.messages).await.unwrap().split();
     drop(message);
     acker.into_inner().ack().await.unwrap();
+    drop(consumed);
     let spans = sdk.spans();
     assert_eq!(spans.len(), 3, "{}", describe(&spans));
     assert!(spans.iter().all(|process| attribute(process, "otel_messaging.settlement.outcome").is_none()));
+    assert_eq!(counted(&sdk, "dropped"), 0);
 }
 
 #[tokio::test]

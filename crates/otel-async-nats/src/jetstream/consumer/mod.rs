@@ -7,7 +7,7 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_nats::datetime::DateTime;
@@ -134,6 +134,10 @@ pub(crate) struct Feed {
     source: Arc<Source>,
     client: Arc<Client>,
     pulled: bool,
+    /// Its messages can be settled.
+    acknowledges: bool,
+    /// The longest that the server waits for that before it delivers a message anew.
+    ack_wait: Duration,
     /// Each message has to be settled by itself.
     awaits_settlement: bool,
     /// Its messages come without their bodies.
@@ -157,6 +161,8 @@ impl Feed {
             source: Arc::new(Source::of_consumer(client.telemetry().clone(), name, description)),
             client,
             pulled,
+            acknowledges: config.ack_policy != AckPolicy::None,
+            ack_wait: config.backoff.iter().copied().chain([config.ack_wait]).max().unwrap_or_default(),
             // Of all up to one that is acknowledged, the earlier ones are settled without a word.
             awaits_settlement: config.ack_policy == AckPolicy::Explicit,
             headers_only: config.headers_only,
@@ -185,8 +191,12 @@ impl Feed {
             let awaits_settlement = self.awaits_settlement && stored.is_some();
             Past { replayed, headers_only: self.headers_only, awaits_settlement, ..past }
         });
+        let delivery = delivery.map(|handed_out| match message.reply.clone().filter(|_| self.acknowledges) {
+            Some(reply) => handed_out.settled_by(reply, self.ack_wait, &message.subject, &self.source),
+            None => handed_out.into(),
+        });
         Message {
-            message: crate::Message::new(message, delivery.map(|delivery| delivery.of(&self.source))),
+            message: crate::Message::new(message, delivery),
             context: Context::with_shared(context, self.client.clone()),
         }
     }

@@ -1,0 +1,189 @@
+//! Which messages of a connection are not settled yet: for acknowledgements that are published by hand.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use async_nats::Subject;
+
+use crate::settle::{Handed, Known, Remains};
+
+/// How many messages one connection remembers; the oldest are forgotten first.
+const LIMIT: usize = 4_096;
+
+/// The messages of one connection that were handed out and not settled yet, by the subject that they are acknowledged on.
+pub(crate) struct Ledger {
+    state: Mutex<State>,
+    /// When the first message that is gone counts as dropped, in nanoseconds since 1970.
+    due: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    numbers: BTreeMap<Subject, u64>,
+    /// In the order in which the messages were handed out.
+    entries: BTreeMap<u64, Entry>,
+    /// Those of messages that are gone.
+    due: BTreeSet<(SystemTime, u64)>,
+    next: u64,
+}
+
+/// One message, which may be gone before it is settled.
+struct Entry {
+    reply: Subject,
+    message: Weak<Handed>,
+    remains: Option<(Remains, SystemTime)>,
+}
+
+impl State {
+    fn entry(&mut self, reply: &Subject) -> Option<&mut Entry> {
+        self.entries.get_mut(self.numbers.get(reply)?)
+    }
+
+    /// What is dropped is counted: not while the lock is held.
+    #[must_use]
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.numbers.remove(&entry.reply);
+        if let Some((_, due)) = entry.remains {
+            self.due.remove(&(due, number));
+        }
+        Some(entry)
+    }
+}
+
+impl Ledger {
+    /// Remembers a message that is handed out.
+    pub(crate) fn enter(&self, message: &Arc<Handed>) {
+        let entry = Entry { reply: message.reply.clone(), message: Arc::downgrade(message), remains: None };
+        let _forgotten = {
+            let mut state = self.state();
+            let number = state.next;
+            state.next += 1;
+            let before = state.numbers.insert(entry.reply.clone(), number);
+            let before = before.and_then(|before| state.entries.remove(&before));
+            state.entries.insert(number, entry);
+            let first = state.entries.first_key_value().map(|(first, _)| *first);
+            let oldest = first.filter(|_| state.entries.len() > LIMIT).and_then(|first| state.remove(first));
+            (before, oldest)
+        };
+    }
+
+    /// What is known of the message that is acknowledged on this subject.
+    pub(crate) fn find(&self, reply: &Subject) -> Known {
+        let mut state = self.state();
+        let Some(Entry { message, remains, .. }) = state.entry(reply) else { return Known::Nothing };
+        match (message.upgrade(), remains) {
+            (Some(message), _) => Known::Message(message),
+            (None, Some((remains, _))) => Known::Remains(remains.what.clone()),
+            (None, None) => Known::Nothing,
+        }
+    }
+
+    /// The message is settled.
+    pub(crate) fn settled(&self, reply: &Subject) {
+        let entry = {
+            let mut state = self.state();
+            let number = state.numbers.get(reply).copied();
+            number.and_then(|number| state.remove(number))
+        };
+        if let Some((remains, _)) = entry.and_then(|entry| entry.remains) {
+            remains.discharge();
+        }
+    }
+
+    /// The message may be settled, or be on its way to that: letting go of it says nothing.
+    pub(crate) fn may_be_settled(&self, reply: &Subject) {
+        if let Some((remains, _)) = self.state().entry(reply).and_then(|entry| entry.remains.as_ref()) {
+            remains.discharge();
+        }
+    }
+
+    /// The server is told that the message is worked on.
+    pub(crate) fn in_progress(&self, reply: &Subject, now: SystemTime) {
+        let mut state = self.state();
+        let Some(number) = state.numbers.get(reply).copied() else { return };
+        let Some((remains, due)) = state.entries.get_mut(&number).and_then(|entry| entry.remains.as_mut()) else {
+            return;
+        };
+        let (before, later) = (*due, now + remains.ack_wait);
+        *due = later;
+        state.due.remove(&(before, number));
+        state.due.insert((later, number));
+        self.note_due(&state);
+    }
+
+    /// A message goes before it is settled, and can be settled still. `remains` is asked only then, and outside the lock.
+    pub(crate) fn outlive(&self, reply: &Subject, remains: impl FnOnce() -> Remains) {
+        if self.state().entry(reply).is_none() {
+            return;
+        }
+        let remains = remains();
+        let due = SystemTime::now() + remains.ack_wait;
+        let mut state = self.state();
+        match state.numbers.get(reply).copied() {
+            Some(number) => {
+                if let Some(entry) = state.entries.get_mut(&number) {
+                    entry.remains = Some((remains, due));
+                    state.due.insert((due, number));
+                    self.note_due(&state);
+                }
+            }
+            // Settled since.
+            None => remains.discharge(),
+        }
+    }
+
+    /// The server delivers anew what nobody has settled until now: it counts as dropped.
+    #[inline]
+    pub(crate) fn expire(&self, now: SystemTime) {
+        if nanoseconds(now) >= self.due.load(Ordering::Relaxed) {
+            self.expire_until(now);
+        }
+    }
+
+    fn expire_until(&self, now: SystemTime) {
+        let mut expired = Vec::new();
+        let mut state = self.state();
+        while let Some((_, number)) = state.due.first().copied().filter(|(due, _)| *due <= now) {
+            expired.extend(state.remove(number));
+        }
+        self.note_due(&state);
+        drop(state);
+        // Counts them.
+        drop(expired);
+    }
+
+    fn note_due(&self, state: &State) {
+        let first = state.due.first().map_or(u64::MAX, |(due, _)| nanoseconds(*due));
+        self.due.store(first, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { state: Mutex::default(), due: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("unsettled", &self.state().entries.len()).finish()
+    }
+}
+
+/// Before 1970, 0.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    since.as_nanos().try_into().unwrap_or(u64::MAX)
+}

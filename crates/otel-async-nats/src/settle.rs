@@ -1,0 +1,183 @@
+//! Messages that can be settled, and their settlement: by their own methods, or by a publish to the subject that they are
+//! acknowledged on.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_nats::Subject;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use otel_messaging::adapter::{Call, ClientSpan, OperationName, ProcessSpan, Settlement, Unsettled};
+
+use crate::{Client, error::ErrorType, ledger::Ledger, telemetry::Place};
+
+pub(crate) const ACK: OperationName = OperationName::settle("ack");
+pub(crate) const NAK: OperationName = OperationName::settle("nak");
+pub(crate) const TERM: OperationName = OperationName::settle("term");
+
+/// What a message carries that was handed to the application and can be settled.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) span: Arc<ProcessSpan>,
+    pub(crate) what: What,
+    /// The subject that it is acknowledged on.
+    pub(crate) reply: Subject,
+    /// For how long the server waits for that.
+    pub(crate) ack_wait: Duration,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+/// What its settlement tells of a message.
+#[derive(Debug, Clone)]
+pub(crate) struct What {
+    pub(crate) place: Arc<Place>,
+    pub(crate) subject: Subject,
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) domain: Option<Arc<str>>,
+}
+
+/// What a message leaves that is gone before it is settled.
+pub(crate) struct Remains {
+    pub(crate) what: Arc<(SpanContext, What)>,
+    /// Counts as dropped, unless it is discharged.
+    unsettled: Option<Unsettled>,
+    pub(crate) ack_wait: Duration,
+}
+
+impl Remains {
+    /// The message counts as dropped no more.
+    pub(crate) fn discharge(&self) {
+        self.unsettled.iter().for_each(Unsettled::discharge);
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.ledger.outlive(&self.reply, || Remains {
+            what: Arc::new((self.span.context().span().span_context().clone(), self.what.clone())),
+            unsettled: self.span.unsettled(),
+            ack_wait: self.ack_wait,
+        });
+    }
+}
+
+/// What is known of the message that a settlement is about.
+#[derive(Debug)]
+pub(crate) enum Known {
+    Message(Arc<Handed>),
+    /// One that is gone: the context of its process span, and what it was.
+    Remains(Arc<(SpanContext, What)>),
+    /// One that came by no consumer of a stream, with its subject.
+    Received(Arc<ProcessSpan>, Subject),
+    /// No more than its subject, where that is known.
+    Named(Subject),
+    Nothing,
+}
+
+impl Known {
+    /// Its message may be settled where nobody here sees it.
+    fn may_settle_elsewhere(&self) {
+        match self {
+            Self::Message(message) => message.span.may_settle_elsewhere(),
+            Self::Received(span, _) => span.may_settle_elsewhere(),
+            _ => (),
+        }
+    }
+}
+
+/// Whether a publish to this subject settles a message.
+#[inline]
+pub(crate) fn is_acknowledgement(subject: &str) -> bool {
+    subject.starts_with("$JS.ACK.")
+}
+
+/// How an acknowledgement with this payload is called, and what it does to its message. `None` for one that settles
+/// nothing.
+///
+/// Source: `processAck` of nats-server, in `consumer.go`.
+fn settles(payload: &[u8]) -> Option<(OperationName, Settlement)> {
+    match payload {
+        b"" | b"+ACK" | b"+OK" => Some((ACK, Settlement::Ack)),
+        _ if payload.starts_with(b"+NXT") => Some((ACK, Settlement::Ack)),
+        _ if payload.starts_with(b"-NAK") => Some((NAK, Settlement::Nack)),
+        _ if payload.starts_with(b"+TERM") => Some((TERM, Settlement::Term)),
+        _ => None,
+    }
+}
+
+/// The payload that asks the server to wait for longer.
+const IN_PROGRESS: &[u8] = b"+WPI";
+
+/// Whether the server is asked for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    None,
+    /// Until it comes, and for ever where it does not, the message may be settled.
+    Awaited,
+}
+
+/// A settlement that has begun. Dropped midway nobody knows whether the server has it.
+pub(crate) struct Settling {
+    /// None once it is told.
+    span: Option<ClientSpan>,
+    outcome: Settlement,
+    reply: Option<Subject>,
+    ledger: Arc<Ledger>,
+}
+
+impl Settling {
+    /// Begins the settlement that an acknowledgement on this subject and with this payload is. `None` where it settles
+    /// nothing, or nothing is to be told.
+    pub(crate) fn begin(
+        client: &Client,
+        call: Option<Call>,
+        (reply, payload): (Option<&Subject>, &[u8]),
+        known: Known,
+        answer: Answer,
+    ) -> Option<Self> {
+        let ledger = client.telemetry().ledger();
+        let Some((name, outcome)) = settles(payload) else {
+            if let (Some(call), Some(reply), IN_PROGRESS) = (&call, reply, payload) {
+                ledger.in_progress(reply, call.at());
+            }
+            return None;
+        };
+        // Without a call nothing is told of the settlement, and nothing else of the message either.
+        if call.is_none() || answer == Answer::Awaited {
+            known.may_settle_elsewhere();
+            reply.iter().for_each(|reply| ledger.may_be_settled(reply));
+        }
+        let span = client.telemetry().settle(client.get_ref(), call?, name, &known);
+        Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
+    }
+
+    /// The same for an acknowledgement that is published by hand.
+    pub(crate) fn by_hand(
+        client: &Client,
+        call: Option<Call>,
+        reply: &Subject,
+        payload: &[u8],
+        answer: Answer,
+    ) -> Option<Self> {
+        let known = client.telemetry().ledger().find(reply);
+        Self::begin(client, call, (Some(reply), payload), known, answer)
+    }
+
+    /// Reports whether the acknowledgement was taken over, or answered.
+    pub(crate) fn end<T, E: ErrorType + fmt::Display>(mut self, result: &Result<T, E>) {
+        let Some(span) = self.span.take() else { return };
+        match result {
+            Ok(_) => {
+                span.settled(self.outcome);
+                self.reply.iter().for_each(|reply| self.ledger.settled(reply));
+            }
+            Err(error) => span.fail(error.error_type(), error),
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if self.span.is_some() {
+            self.reply.iter().for_each(|reply| self.ledger.may_be_settled(reply));
+        }
+    }
+}
