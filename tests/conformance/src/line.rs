@@ -35,7 +35,7 @@ How to read a line:
 
 /// Attributes that are told on the line, without their namespace: those that say what became of the message, and those
 /// that only some scenarios have.
-const TELLING: [&str; 17] = [
+const TELLING: [&str; 18] = [
     "messaging.batch.message_count",
     "messaging.destination.anonymous",
     "messaging.destination.template",
@@ -46,6 +46,7 @@ const TELLING: [&str; 17] = [
     "messaging.message.conversation_id",
     "messaging.message.id",
     "messaging.nats.domain",
+    "messaging.nats.publish.duplicate",
     "otel_messaging.clock",
     "otel_messaging.delivery.attempt",
     "otel_messaging.delivery.outcome_unknown",

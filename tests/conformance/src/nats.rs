@@ -3,16 +3,16 @@
 use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
 
 use futures::{Stream, StreamExt, poll};
-use opentelemetry::trace::FutureExt;
+use opentelemetry::trace::{FutureExt, TraceContextExt};
 use otel_async_nats::{
     Client, ConnectOptions, HeaderMap,
     jetstream::{
         self, AckKind, Message,
-        consumer::{pull, push},
+        consumer::{AckPolicy, pull, push},
         stream,
     },
     otel::{Creator, MessageExt, MessageStreamExt, process_batch},
-    service::ServiceExt,
+    service::{self, ServiceExt},
 };
 use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 
@@ -34,11 +34,11 @@ pub(crate) static NATS: Broker = Broker {
             always: SEND,
             sometimes: "messaging.message.id messaging.destination.temporary messaging.destination.anonymous \
                         messaging.nats.stream.name messaging.nats.message.stream_sequence messaging.nats.domain \
-                        otel_messaging.delivery.outcome_unknown",
+                        messaging.nats.publish.duplicate otel_messaging.delivery.outcome_unknown",
             together: &["messaging.nats.stream.name messaging.nats.message.stream_sequence"],
             asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "messaging.nats.stream.name messaging.nats.message.stream_sequence messaging.nats.domain \
-                   otel_messaging.delivery.outcome_unknown",
+                   messaging.nats.publish.duplicate otel_messaging.delivery.outcome_unknown",
             ..Operation::NONE
         },
         Operation {
@@ -118,7 +118,7 @@ pub(crate) static NATS: Broker = Broker {
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
         },
-        settle("ack", "from the call to the publish, or to the answer of a double acknowledgement"),
+        settle("ack", "from the call to the publish, also by hand, or to the answer of a double acknowledgement or a request"),
         settle("nak", "as ack"),
         settle("term", "as ack"),
     ],
@@ -213,6 +213,7 @@ pub(crate) static NATS: Broker = Broker {
         },
         LeftOut { attribute: "messaging.nats.stream.name", of: "request respond", why: "nothing is stored" },
         LeftOut { attribute: "messaging.nats.domain", of: "request respond", why: "nothing is stored" },
+        LeftOut { attribute: "messaging.nats.publish.duplicate", of: "request respond", why: "nothing is stored" },
         LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "respond", why: "nothing is waited for" },
         LeftOut { attribute: "otel_messaging.delivery.outcome_unknown", of: "fetch", why: "it ends with its batch" },
         LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
@@ -337,6 +338,22 @@ pub(crate) static NATS: Broker = Broker {
              CLIENT respond < process stock ! max_payload_exceeded [destination.temporary=true]"
         ),
         scenario!(
+            service_error,
+            "a service's endpoint responds with an error, and so does a service that is not ours, with a code that is none",
+            "
+             PRODUCER request prices ! _OTHER
+             PRODUCER request stock ! 404
+             CONSUMER process stock < request stock ~ request stock ! 404 [consumer.group.name=q]
+             CLIENT respond < process stock [destination.temporary=true]"
+        ),
+        scenario!(
+            answered,
+            "who asks chooses the subject of the answer",
+            "
+             PRODUCER publish < process stock [destination.temporary=true]
+             CONSUMER process stock"
+        ),
+        scenario!(
             captured_response,
             "a service's endpoint responds with headers: they, ids and sizes are told",
             "
@@ -394,6 +411,38 @@ pub(crate) static NATS: Broker = Broker {
              PRODUCER publish S.paid"
         ),
         scenario!(
+            duplicate,
+            "a stream has a message with this id already",
+            "
+             PRODUCER publish S.paid [message.id=17]
+             PRODUCER publish S.paid [message.id=17 nats.publish.duplicate=true]"
+        ),
+        scenario!(
+            scheduled,
+            "a schedule of the server sends a message, and the policy is `Auto`",
+            "
+             PRODUCER publish S.later
+             CONSUMER process S.due ~ publish S.later [delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.due < process S.due [settlement.outcome=ack]
+             CLIENT fetch S.due ~ publish S.later [batch.message_count=1 delivery.attempt=1]
+             metric messaging.client.consumed.messages fetch x1
+             metric messaging.client.operation.duration ack x1
+             metric messaging.client.operation.duration fetch x1
+             metric messaging.client.operation.duration publish x1
+             metric messaging.client.sent.messages publish x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
+             metric otel_messaging.wait_time process x1"
+        ),
+        scenario!(
+            headers_only,
+            "a consumer that gets no bodies: the size is that of the body",
+            "
+             CONSUMER process S.paid [message.body.size=11 delivery.attempt=1 settlement.outcome=ack]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid [batch.message_count=1 message.body.size=11 delivery.attempt=1]"
+        ),
+        scenario!(
             jetstream_publish_fails,
             "no stream listens, and a sequence is expected that is not",
             "
@@ -432,10 +481,10 @@ pub(crate) static NATS: Broker = Broker {
             "
              2 x PRODUCER publish S.paid
              PRODUCER publish S.sent
-             2 x CONSUMER process S.* < publish S.paid ~ publish S.paid [destination.template=S.* delivery.attempt=1 settlement.outcome=dropped]
-             CONSUMER process S.* < publish S.sent ~ publish S.sent [destination.template=S.* delivery.attempt=1 settlement.outcome=dropped]
-             2 x CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1 settlement.outcome=dropped]
-             CONSUMER process S.sent < publish S.sent ~ publish S.sent [delivery.attempt=1 settlement.outcome=dropped]
+             2 x CONSUMER process S.* < publish S.paid ~ publish S.paid [destination.template=S.* delivery.attempt=1]
+             CONSUMER process S.* < publish S.sent ~ publish S.sent [destination.template=S.* delivery.attempt=1]
+             2 x CONSUMER process S.paid < publish S.paid ~ publish S.paid [delivery.attempt=1]
+             CONSUMER process S.sent < publish S.sent ~ publish S.sent [delivery.attempt=1]
              CLIENT fetch S.* ~ publish S.paid {destination.name nats.message.stream_sequence nats.message.consumer_sequence}, publish S.sent {destination.name nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 destination.template=S.* delivery.attempt=1]
              CLIENT fetch SERVER ~ publish S.paid {destination.name nats.message.stream_sequence nats.message.consumer_sequence}, publish S.sent {destination.name nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]"
         ),
@@ -456,7 +505,7 @@ pub(crate) static NATS: Broker = Broker {
             fetch_fails,
             "the consumer is gone",
             "
-             CLIENT fetch SERVER ! other [batch.message_count=0]"
+             CLIENT fetch SERVER ! _OTHER [batch.message_count=0]"
         ),
         scenario!(
             consumer_deleted,
@@ -521,11 +570,19 @@ pub(crate) static NATS: Broker = Broker {
             settle_fails,
             "the connection is closed",
             "
-             3 x CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]
+             3 x CONSUMER process S.paid [delivery.attempt=1]
              CLIENT ack S.paid < process S.paid ! send
              CLIENT fetch S.paid [batch.message_count=3 delivery.attempt=1]
              CLIENT nak S.paid < process S.paid ! send
-             CLIENT term S.paid < process S.paid ! send"
+             CLIENT term S.paid < process S.paid ! send
+             metric messaging.client.consumed.messages fetch x3
+             metric messaging.client.operation.duration ack ! send x1
+             metric messaging.client.operation.duration fetch x1
+             metric messaging.client.operation.duration nak ! send x1
+             metric messaging.client.operation.duration term ! send x1
+             metric messaging.process.duration process x3
+             metric otel_messaging.deliveries fetch [settlement.outcome=dropped] x3
+             metric otel_messaging.queue_time fetch [clock=broker] x3"
         ),
         scenario!(
             redelivered,
@@ -540,8 +597,41 @@ pub(crate) static NATS: Broker = Broker {
             dropped,
             "a message is let go of unsettled: one that was asked for, one that was pushed",
             "
-             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped consumer.group.name=payment]
-             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=dropped]"
+             CONSUMER process S.paid [delivery.attempt=1 consumer.group.name=payment]
+             CONSUMER process S.paid [delivery.attempt=1]
+             metric messaging.client.consumed.messages fetch x1
+             metric messaging.client.consumed.messages process [consumer.group.name=payment] x1
+             metric messaging.client.operation.duration fetch x1
+             metric messaging.process.duration process [consumer.group.name=payment] x1
+             metric messaging.process.duration process x1
+             metric otel_messaging.deliveries fetch [settlement.outcome=dropped] x1
+             metric otel_messaging.deliveries process [settlement.outcome=dropped consumer.group.name=payment] x1
+             metric otel_messaging.queue_time fetch [clock=broker] x1
+             metric otel_messaging.queue_time process [clock=broker consumer.group.name=payment] x1"
+        ),
+        scenario!(
+            settled_by_hand,
+            "acknowledgements are published, and requested, by the subject that a message wants them on: in its handler, after it, \
+             and when the message is gone; one that only asks for time settles nothing",
+            "
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=ack]
+             CONSUMER process S.paid [delivery.attempt=1 settlement.outcome=nack]
+             CONSUMER process S.paid [delivery.attempt=1]
+             CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
+             CLIENT fetch S.paid [batch.message_count=3 delivery.attempt=1]
+             CLIENT nak S.paid < process S.paid [settlement.outcome=nack]
+             CLIENT term S.paid < process S.paid [settlement.outcome=term]
+             metric messaging.client.consumed.messages fetch x3
+             metric messaging.client.operation.duration ack x1
+             metric messaging.client.operation.duration fetch x1
+             metric messaging.client.operation.duration nak x1
+             metric messaging.client.operation.duration term x1
+             metric messaging.process.duration process x3
+             metric otel_messaging.deliveries ack [settlement.outcome=ack] x1
+             metric otel_messaging.deliveries nak [settlement.outcome=nack] x1
+             metric otel_messaging.deliveries term [settlement.outcome=term] x1
+             metric otel_messaging.queue_time fetch [clock=broker] x3
+             metric otel_messaging.wait_time process x1"
         ),
         scenario!(
             batch,
@@ -584,6 +674,14 @@ pub(crate) static NATS: Broker = Broker {
              PRODUCER publish orders
              PRODUCER publish shipping < process orders ~ publish orders
              CONSUMER process orders < publish orders ~ publish orders"
+        ),
+        scenario!(
+            renamed_forwarded,
+            "a message whose context was renamed by a server is published onwards with its headers",
+            "
+             PRODUCER publish shipping < process orders ~ sender
+             CONSUMER process orders < sender ~ sender
+             CONSUMER process shipping < publish shipping ~ publish shipping"
         ),
         scenario!(
             republished,
@@ -983,6 +1081,42 @@ async fn respond(stage: Stage, response: Vec<u8>) {
     empty.transpose().expect("published");
 }
 
+async fn service_error(stage: Stage) {
+    let client = client(&stage).await;
+    let subject = stage.name("stock");
+    let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
+    let mut endpoint = service.endpoint(&subject).await.expect("added");
+    let answer = async {
+        let request = next(&mut endpoint).await;
+        let error = service::error::Error { code: 404, status: "no such order".to_owned() };
+        request.process(async { request.respond(Err(error)).await }).await.expect("sent");
+    };
+    let (reply, ()) = tokio::join!(client.request(subject, "apples?".into()), answer);
+    reply.expect("a reply");
+
+    let (raw, subject) = (client.get_ref(), stage.name("prices"));
+    let mut prices = raw.subscribe(subject.clone()).await.expect("subscribed");
+    let answer = async {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Service-Error-Code", "order 4711 is gone");
+        headers.insert("Nats-Service-Error", "gone");
+        let reply = next(&mut prices).await.reply.expect("a request");
+        raw.publish_with_headers(reply, headers, "".into()).await.expect("published");
+    };
+    let (reply, ()) = tokio::join!(client.request(subject, "apples?".into()), answer);
+    reply.expect("a reply");
+}
+
+async fn answered(stage: Stage) {
+    let client = client(&stage).await;
+    let (subject, answers) = (stage.name("stock"), stage.name("answers"));
+    let mut stock = client.subscribe(subject.clone()).await.expect("subscribed");
+    client.get_ref().publish_with_reply(subject, answers, "apples?".into()).await.expect("published");
+    let question = next(&mut stock).await;
+    let answers = question.reply.clone().expect("a subject for answers");
+    question.process(async { client.publish(answers, "four".into()).await }).await.expect("published");
+}
+
 async fn captured_response(stage: Stage) {
     let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
     let subject = stage.name("stock");
@@ -1063,6 +1197,53 @@ async fn jetstream_publish(stage: Stage) {
     context.publish(subject, "".into()).await.expect("published").await.expect("acknowledged");
 }
 
+async fn duplicate(stage: Stage) {
+    let Stored { context, subject, .. } = Stored::of(&stage).await;
+    for _ in 0..2 {
+        let publish = context.publish_with_headers(subject.clone(), identified("17"), "".into());
+        publish.await.expect("published").await.expect("acknowledged");
+    }
+}
+
+async fn scheduled(stage: Stage) {
+    let client = connect(&stage, stage.builder().correlation(Correlation::Auto(Auto::default())).build()).await;
+    let context = jetstream::new(client);
+    let name = stage.name("S");
+    let config = serde_json::json!({ "name": name, "subjects": [format!("{name}.>")], "allow_msg_schedules": true });
+    let _: serde_json::Value = context.request(format!("STREAM.CREATE.{name}"), &config).await.expect("created");
+    let due = format!("{name}.due");
+    let mut headers = HeaderMap::new();
+    // What is due already is sent at once.
+    headers.insert("Nats-Schedule", "@at 2026-01-01T00:00:00Z");
+    headers.insert("Nats-Schedule-Target", &*due);
+    let publish = context.publish_with_headers(format!("{name}.later"), headers, "pay".into());
+    publish.await.expect("published").await.expect("acknowledged");
+    let stream = context.get_stream(&name).await.expect("the stream");
+    let config = pull::Config { durable_name: Some("shipping".to_owned()), filter_subject: due, ..Default::default() };
+    let consumer = stream.create_consumer(config).await.expect("created");
+    let mut batch = consumer.batch().max_messages(1).messages().await.expect("a batch");
+    let message = next(&mut batch).await.expect("a message");
+    message.process(async { message.ack().await }).await.expect("settled");
+    assert_eq!(batch.count().await, 0);
+}
+
+async fn headers_only(stage: Stage) {
+    let stored = Stored::new(&stage, stage.builder().capture_sizes(true).build()).await;
+    stored
+        .context
+        .get_ref()
+        .publish(stored.subject.clone(), "four apples".into())
+        .await
+        .expect("published")
+        .await
+        .expect("acknowledged");
+    let config = pull::Config { durable_name: Some("sizes".to_owned()), headers_only: true, ..Default::default() };
+    let consumer = stored.stream.create_consumer(config).await.expect("created");
+    let mut batch = consumer.batch().max_messages(1).messages().await.expect("a batch");
+    next(&mut batch).await.expect("a message").ack().await.expect("settled");
+    assert_eq!(batch.count().await, 0);
+}
+
 async fn jetstream_publish_fails(stage: Stage) {
     let Stored { context, subject, .. } = Stored::of(&stage).await;
     let nowhere = context.publish(stage.name("nowhere"), "".into()).await.expect("published");
@@ -1110,13 +1291,15 @@ async fn fetch_of_several(stage: Stage) {
         let subject = stored.subject.replace("paid", subject);
         stored.context.publish(subject, "".into()).await.expect("published").await.expect("acknowledged");
     }
-    let config = pull::Config {
-        durable_name: Some("first".to_owned()),
-        filter_subject: stored.subject.replace("paid", "*"),
-        ..Default::default()
-    };
-    let filtered = stored.stream.create_consumer(config).await.expect("created");
-    for consumer in [&stored.consumer, &filtered] {
+    for filter in ["", &stored.subject.replace("paid", "*")] {
+        let config = pull::Config {
+            durable_name: Some(format!("of-{}", filter.len())),
+            filter_subject: filter.to_owned(),
+            // There is nothing to settle.
+            ack_policy: AckPolicy::None,
+            ..Default::default()
+        };
+        let consumer = stored.stream.create_consumer(config).await.expect("created");
         let batch = consumer.batch().max_messages(3).messages().await.expect("a batch");
         assert_eq!(batch.count().await, 3);
     }
@@ -1266,6 +1449,22 @@ async fn dropped(stage: Stage) {
     drop(stored.pushed(&stage).await);
 }
 
+async fn settled_by_hand(stage: Stage) {
+    let stored = Stored::of(&stage).await.with(3).await;
+    let reply = |message: &Message| message.reply.clone().expect("a subject for acknowledgements");
+    let mut messages = stored.fetch(3).await.into_iter();
+    let mut message = || messages.next().expect("three");
+    let handled = message();
+    let ack = async { stored.context.publish(reply(&handled), "+ACK".into()).await.map(drop) };
+    handled.process(ack).await.expect("published");
+    let kept = message();
+    stored.client.publish(reply(&kept), "+WPI".into()).await.expect("published");
+    stored.client.request(reply(&kept), "-NAK {\"delay\": 60000000000}".into()).await.expect("settled");
+    drop(kept);
+    let gone = reply(&message());
+    stored.client.publish(gone, "+TERM sour".into()).await.expect("published");
+}
+
 async fn batch(stage: Stage) {
     batch_of_three(&stage, stage.instrumentation()).await;
 }
@@ -1328,6 +1527,25 @@ async fn forwarded(stage: Stage) {
     let order = next(&mut orders).await;
     let headers = order.headers.clone().expect("a context");
     order.process(async { client.publish_with_headers(onwards, headers, "".into()).await }).await.expect("published");
+}
+
+async fn renamed_forwarded(stage: Stage) {
+    let client = client(&stage).await;
+    let (subject, onwards) = (stage.name("orders"), stage.name("shipping"));
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    let mut shipping = client.subscribe(onwards.clone()).await.expect("subscribed");
+    let sender = stage.app("sender");
+    let span = sender.0.span().span_context().clone();
+    let mut headers = HeaderMap::new();
+    headers.insert("Xraceparent", format!("00-{}-{}-01", span.trace_id(), span.span_id()));
+    client.get_ref().publish_with_headers(subject, headers, "".into()).await.expect("published");
+    let order = next(&mut orders).await;
+    let headers = order.headers.clone().expect("a context");
+    order.process(async { client.publish_with_headers(onwards, headers, "".into()).await }).await.expect("published");
+    let arrived = next(&mut shipping).await;
+    let names = arrived.headers.as_ref().expect("a context").iter().map(|(name, _)| name.to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["traceparent"]);
+    arrived.end();
 }
 
 async fn republished(stage: Stage) {
