@@ -19,7 +19,7 @@ use otel_messaging::{
     semconv::attribute,
 };
 use rdkafka::{
-    TopicPartitionList,
+    Offset, TopicPartitionList,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, OwnedMessage, Timestamp},
     topic_partition_list::TopicPartitionListElem,
@@ -281,37 +281,42 @@ impl Kafka {
         committed(span, commit())
     }
 
-    /// Commits offsets that name no message; `None` are those of the whole assignment.
+    /// Commits offsets that name no message; `None` are those of the whole assignment. A commit that finds no offset has
+    /// committed nothing and failed at nothing: that is known afterwards.
     pub(crate) fn commit_offsets(
         &self,
         offsets: Option<&TopicPartitionList>,
         commit: impl FnOnce() -> KafkaResult<()>,
     ) -> KafkaResult<()> {
-        let span = self.call().map(|call| self.offsets_span(call, offsets));
-        committed(span, commit())
+        let call = self.call();
+        let result = commit();
+        let Some(call) = call.filter(|_| !is_no_offset(&result)) else { return result };
+        let elements = offsets.map(TopicPartitionList::elements);
+        // Of a list without an offset librdkafka says so only where its answer is awaited.
+        if elements.as_ref().is_some_and(|elements| result.is_ok() && !elements.iter().any(has_offset)) {
+            return result;
+        }
+        committed(Some(self.offsets_span(call, &elements.unwrap_or_default())), result)
     }
 
     /// Tells of an automatic commit. librdkafka says nothing of when it began, nor of those with nothing to commit that
     /// they are none.
     pub(crate) fn auto_committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
-        let nothing =
-            result.as_ref().is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset));
-        let Some(call) = self.call().filter(|_| !nothing) else { return };
+        let Some(call) = self.call().filter(|_| !is_no_offset(result)) else { return };
+        let elements = offsets.elements();
         if result.is_err() || self.telemetry.spans_auto_commits() {
-            let span = self.offsets_span(call, Some(offsets)).untimed();
+            let span = self.offsets_span(call, &elements).untimed();
             // The user gets it.
             let _ = committed(Some(span), result.clone());
         } else {
-            let operation = self.commit_operation(&offsets.elements());
-            self.telemetry.settled(&operation, Settlement::Commit, 1);
+            self.telemetry.settled(&self.commit_operation(&elements), Settlement::Commit, 1);
         }
     }
 
-    fn offsets_span(&self, call: Call, offsets: Option<&TopicPartitionList>) -> ClientSpan {
-        let elements = offsets.map(TopicPartitionList::elements).unwrap_or_default();
-        let operation = self.commit_operation(&elements);
+    fn offsets_span(&self, call: Call, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
+        let operation = self.commit_operation(elements);
         self.telemetry.settle(call, &operation, Settles::Unknown, |attributes| {
-            if let [element] = &elements[..] {
+            if let [element] = elements {
                 about(attributes, element.partition(), None);
             }
             of_cluster(attributes, self.known_cluster());
@@ -323,6 +328,15 @@ impl Kafka {
         let topic = elements.first().map(TopicPartitionListElem::topic);
         self.operation(COMMIT, topic.filter(|topic| elements.iter().all(|element| element.topic() == *topic)))
     }
+}
+
+/// What librdkafka says where no offset is stored, or given: there was nothing to commit.
+fn is_no_offset(result: &KafkaResult<()>) -> bool {
+    result.as_ref().is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset))
+}
+
+fn has_offset(element: &TopicPartitionListElem<'_>) -> bool {
+    matches!(element.offset(), Offset::Offset(0..))
 }
 
 fn committed(span: Option<ClientSpan>, result: KafkaResult<()>) -> KafkaResult<()> {

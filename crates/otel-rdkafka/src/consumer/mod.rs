@@ -118,11 +118,13 @@ where
     ) -> KafkaResult<TopicPartitionList>;
 
     /// Commits offsets. They name no message, so the `commit` span has no process span for a parent and no links, and it
-    /// counts as one delivery.
+    /// counts as one delivery. A list without an offset commits nothing: it has no span, no measurement and no event.
     fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()>;
 
     /// Commits the consumer's state. It names no message, so the `commit` span has no process span for a parent and no
-    /// links, and it counts as one delivery.
+    /// links, and it counts as one delivery. Where no offset is stored there is nothing to commit: the error is
+    /// [`NoOffset`](crate::error::RDKafkaErrorCode::NoOffset), and there is no span, no measurement and no event. With
+    /// [`CommitMode::Async`] rdkafka does not say so, and the commit is told like any other.
     fn commit_consumer_state(&self, mode: CommitMode) -> KafkaResult<()>;
 
     /// Commits the offset of a message. The `commit` span is a child of the message's process span and ends with the

@@ -5,10 +5,10 @@ use std::time::Duration;
 use opentelemetry::{Context, trace::TraceContextExt};
 use otel_rdkafka::{
     Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
-    otel::MessageExt,
+    otel::{InstrumentationBuilder, MessageExt, Traced},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use support::eventually;
@@ -27,9 +27,13 @@ fn test_with_messages(count: usize) -> Test {
 }
 
 fn consumer(test: &Test) -> BaseConsumer {
+    consumer_with(test, test.sdk.instrumentation_builder())
+}
+
+fn consumer_with(test: &Test, builder: InstrumentationBuilder) -> BaseConsumer {
     let consumer: BaseConsumer = test.consumer_config().set("enable.auto.offset.store", "false").create().unwrap();
     consumer.subscribe(&[&test.topic]).unwrap();
-    consumer.with_instrumentation(test.sdk.instrumentation())
+    consumer.with_instrumentation(builder.build())
 }
 
 fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
@@ -48,6 +52,8 @@ fn committed(test: &Test) -> Offset {
     let list = rdkafka::consumer::Consumer::committed_offsets(&consumer, list, Duration::from_secs(10)).unwrap();
     list.elements()[0].offset()
 }
+
+const COMMIT_OUTCOME: &str = "  otel_messaging.settlement.outcome = \"commit\"\n";
 
 const COMMITTED: &str = r#"process orders
   kind CONSUMER
@@ -113,7 +119,7 @@ async fn p22_a_stream_consumer_commits_after_the_handler() {
     message.process(async {}).await;
     consumer.commit_message(&message, CommitMode::Sync).unwrap();
     // A child of the ended span, which says no more of it.
-    let expected = COMMITTED.replacen("  otel_messaging.settlement.outcome = \"commit\"\n", "", 1);
+    let expected = COMMITTED.replacen(COMMIT_OUTCOME, "", 1);
     assert_eq!(test.described(2), expected);
 }
 
@@ -223,6 +229,43 @@ fn the_state_is_committed(mode: CommitMode) {
     eventually("the commit", || committed(&test) == Offset::Offset(1));
 }
 
+#[tokio::test]
+async fn a_commit_that_finds_no_offset_is_told_to_its_caller_alone() {
+    let test = test_with_messages(1);
+    let base = consumer_with(&test, test.sdk.all_signals_builder());
+    no_offset_is_committed(&test, &base);
+    // Assigned, and nothing is stored.
+    let message = next(&base);
+    no_offset_is_committed(&test, &base);
+    drop(message);
+    drop(base);
+    let stream: StreamConsumer = test.consumer_config().create().unwrap();
+    no_offset_is_committed(&test, &stream.with_instrumentation(test.sdk.all_signals_builder().build()));
+    let process = &COMMITTED[..COMMITTED.find("commit orders").unwrap()];
+    assert_eq!(test.described(1), process.replace(COMMIT_OUTCOME, ""));
+    assert_eq!(test.sdk.events(), "");
+    assert!(!test.measured().contains("commit"), "{}", test.measured());
+}
+
+/// By both traits, and every way that names offsets or none.
+fn no_offset_is_committed<C>(test: &Test, consumer: &C)
+where
+    C: Consumer + rdkafka::consumer::Consumer<Traced<DefaultConsumerContext>>,
+{
+    use rdkafka::consumer::Consumer as Raw;
+    const NOTHING: Result<(), KafkaError> = Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset));
+    let mut without_offset = TopicPartitionList::new();
+    without_offset.add_partition(&test.topic, 0);
+    for list in [&TopicPartitionList::new(), &without_offset] {
+        assert_eq!(Consumer::commit(consumer, list, CommitMode::Sync), NOTHING);
+        assert_eq!(Raw::commit(consumer, list, CommitMode::Sync), NOTHING);
+        assert_eq!(Consumer::commit(consumer, list, CommitMode::Async), Ok(()));
+        assert_eq!(Raw::commit(consumer, list, CommitMode::Async), Ok(()));
+    }
+    assert_eq!(Consumer::commit_consumer_state(consumer, CommitMode::Sync), NOTHING);
+    assert_eq!(Raw::commit_consumer_state(consumer, CommitMode::Sync), NOTHING);
+}
+
 #[test]
 fn offsets_are_committed_with_a_transaction_and_have_no_span() {
     let test = test_with_messages(1);
@@ -252,7 +295,7 @@ fn a_commit_that_fails_says_why_and_settles_nothing() {
     let error = stranger.commit_message(&message, CommitMode::Sync).unwrap_err();
     assert_eq!(error, KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
     drop(message);
-    let expected = COMMITTED.replace("  otel_messaging.settlement.outcome = \"commit\"\n", "").replace(
+    let expected = COMMITTED.replace(COMMIT_OUTCOME, "").replace(
         "  parent process orders\n  status unset\n",
         "  parent process orders\n  status error: Consumer commit error: UnknownMemberId (Broker: Unknown member)\n  \
          error.type = \"UNKNOWN_MEMBER_ID\"\n",
