@@ -15,6 +15,8 @@ pub(crate) struct Brokers(OnceLock<RwLock<HashMap<i32, Address>>>);
 /// The host and port that a broker gives out for itself, which is where librdkafka connects to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
+    /// Both, as one text.
+    pub(crate) node: Arc<str>,
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
 }
@@ -42,7 +44,12 @@ impl Brokers {
         self.0.get_or_init(RwLock::default).write().unwrap_or_else(PoisonError::into_inner).extend(known);
     }
 
+    /// Whether any report told of brokers.
     #[inline]
+    pub(crate) fn are_known(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     pub(crate) fn find(&self, id: i32) -> Option<Address> {
         self.0.get()?.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
@@ -52,7 +59,7 @@ impl Address {
     fn of(node: &str) -> Option<Self> {
         let (host, port) = node.rsplit_once(':')?;
         let port = port.parse().ok().filter(|&port| port > 0)?;
-        (!host.is_empty()).then(|| Self { host: host.into(), port })
+        (!host.is_empty()).then(|| Self { node: node.into(), host: host.into(), port })
     }
 
     /// Whether it is the peer's own: behind a name may be any host.
@@ -82,14 +89,14 @@ mod tests {
         for nothing in [&b""[..], b"{}", b"{\"brokers\": 1}", b"\xff"] {
             brokers.learn(nothing);
         }
-        let at = |host: &str, port| Some(Address { host: host.into(), port });
-        assert_eq!([-1, 7, 8, 9].map(|id| brokers.find(id)), [None, at("a", 2), None, at("::1", 3)]);
+        assert_eq!([-1, 7, 8, 9].map(|id| brokers.find(id)), [None, Address::of("a:2"), None, Address::of("::1:3")]);
     }
 
     #[test]
     fn an_ip_address_is_the_peers() {
-        let is_peer = |host: &str| Address { host: host.into(), port: 9_092 }.is_peer();
-        assert_eq!(["10.0.0.7", "::1", "localhost", "10.0.0.7.example"].map(is_peer), [true, true, false, false]);
+        let is_peer = |host: &str| Address::of(&format!("{host}:9092")).map(|address| address.is_peer());
+        let expected = [true, true, false, false].map(Some);
+        assert_eq!(["10.0.0.7", "::1", "localhost", "10.0.0.7.example"].map(is_peer), expected);
     }
 
     proptest! {
@@ -119,11 +126,13 @@ mod tests {
                     let mut parts: Vec<_> = name.split(':').collect();
                     let port = parts.pop().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
                     let host = parts.join(":");
-                    port.filter(|_| !host.is_empty()).map(|port| Address { host: host.into(), port })
+                    port.filter(|_| !host.is_empty()).map(|port: u16| (name.clone(), host, port))
                 });
                 let said: Vec<_> = said.collect();
                 match brokers.find(id) {
-                    Some(address) => prop_assert!(said.contains(&address)),
+                    Some(Address { node, host, port }) => {
+                        prop_assert!(said.contains(&(node.to_string(), host.to_string(), port)));
+                    }
                     None => prop_assert_eq!(said, []),
                 }
             }
@@ -131,7 +140,7 @@ mod tests {
 
         #[test]
         fn any_host_and_any_port_are_an_address(host in ".+", port in 1..=u16::MAX) {
-            let address = Address::of(&format!("{host}:{port}")).map(|Address { host, port }| (host.to_string(), port));
+            let address = Address::of(&format!("{host}:{port}")).map(|Address { host, port, .. }| (host.to_string(), port));
             prop_assert_eq!(address, Some((host, port)));
         }
     }

@@ -161,7 +161,8 @@ pub(crate) fn cluster_id(client: *mut RDKafka) -> Option<String> {
     }
 }
 
-/// The id of the broker that a message in a delivery report was last sent to; negative for none.
+/// The id of the broker that a message was fetched from, or that a message in a delivery report was last sent to; negative for
+/// none.
 pub(crate) fn broker_id(message: &BorrowedMessage<'_>) -> i32 {
     // SAFETY: the message is alive as long as the reference to it.
     unsafe { bindings::rd_kafka_message_broker_id(message.ptr()) }

@@ -27,7 +27,7 @@ use rdkafka::{
 };
 
 use crate::{
-    brokers::Brokers,
+    brokers::{Address, Brokers},
     error::error_type,
     headers::{Arrived, HeaderExtractor},
     native,
@@ -135,17 +135,33 @@ impl Kafka {
         self.telemetry.call()
     }
 
+    /// Where the broker is that a message was fetched from, or sent to: if statistics have told.
+    #[inline]
+    pub(crate) fn broker(&self, message: &BorrowedMessage<'_>) -> Option<Address> {
+        self.brokers.are_known().then(|| self.brokers.find(native::broker_id(message))).flatten()
+    }
+
     #[inline]
     fn operation(&self, name: OperationName, topic: Option<&str>) -> Arc<Operation> {
-        let key: &[&str] = match &topic {
-            Some(topic) => &[topic],
-            None => &[],
+        self.operation_at(name, topic, None)
+    }
+
+    /// The same with a broker of which it is certain.
+    #[inline]
+    fn operation_at(&self, name: OperationName, topic: Option<&str>, broker: Option<&Address>) -> Arc<Operation> {
+        let key: &[&str] = match (&topic, broker) {
+            (Some(topic), None) => &[topic],
+            (Some(topic), Some(broker)) => &[topic, &broker.node],
+            (None, _) => &[],
         };
         self.telemetry.operation(name, key, || {
             let mut destination = match topic {
                 Some(topic) => Destination::named(topic),
                 None => Destination::server(None),
             };
+            if let Some(Address { host, port, .. }) = broker {
+                destination = destination.at(host.clone(), *port);
+            }
             if let Some(configured) = self.configured.get() {
                 if let Some(client_id) = &configured.client_id {
                     destination = destination.with(attribute::MESSAGING_CLIENT_ID, client_id.clone());
@@ -186,10 +202,11 @@ impl Kafka {
         since: Option<SystemTime>,
     ) -> Arc<ProcessSpan> {
         let cluster = self.cluster(message);
+        let broker = self.broker(message);
         let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
-        let process = self.hand_out_any(call, source, message, message.headers());
+        let process = self.hand_out_any(call, source, message, message.headers(), broker.as_ref());
         if let Some(poll) = poll {
-            let operation = self.operation(POLL, Some(message.topic()));
+            let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
             self.telemetry.polled(poll, &operation, &process, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, cluster);
@@ -201,7 +218,7 @@ impl Kafka {
 
     /// Notes that a message which owns its data is handed to the application.
     pub(crate) fn hand_out_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.hand_out_any(call, self.source, message, message.headers().map(OwnedHeaders::as_borrowed))
+        self.hand_out_any(call, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
     }
 
     #[inline]
@@ -211,8 +228,9 @@ impl Kafka {
         source: SourceId,
         message: &impl Message,
         headers: Option<&BorrowedHeaders>,
+        broker: Option<&Address>,
     ) -> Arc<ProcessSpan> {
-        let operation = self.operation(PROCESS, Some(message.topic()));
+        let operation = self.operation_at(PROCESS, Some(message.topic()), broker);
         let mut arrived = Arrived::default();
         if let Some(headers) = headers {
             arrived.look_through(headers);

@@ -1,8 +1,11 @@
 //! Kafka.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, pin::pin, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{Either, select},
+};
 use opentelemetry::trace::FutureExt;
 use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 use otel_rdkafka::{
@@ -63,7 +66,9 @@ pub(crate) static KAFKA: Broker = Broker {
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.consumer.group.name",
             answered: "messaging.destination.name messaging.destination.partition.id messaging.kafka.offset",
-            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous",
+            sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous \
+                        server.address server.port network.peer.address network.peer.port",
+            together: &["server.address server.port", "network.peer.address network.peer.port"],
             asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size",
             ..Operation::NONE
         },
@@ -76,7 +81,8 @@ pub(crate) static KAFKA: Broker = Broker {
                      messaging.kafka.offset",
             sometimes: "messaging.kafka.cluster.id messaging.kafka.message.tombstone messaging.destination.anonymous \
                         messaging.batch.message_count otel_messaging.delivery.attempt \
-                        otel_messaging.settlement.outcome otel_messaging.wait_time",
+                        otel_messaging.settlement.outcome otel_messaging.wait_time server.address server.port",
+            together: &["server.address server.port"],
             asked: "messaging.destination.template messaging.kafka.message.key messaging.message.body.size \
                     otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
@@ -116,28 +122,28 @@ pub(crate) static KAFKA: Broker = Broker {
             metric: "messaging.client.consumed.messages",
             operations: "poll",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name",
-            sometimes: "messaging.destination.name",
+            sometimes: "messaging.destination.name server.address server.port",
             asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
             metric: "messaging.process.duration",
             operations: "process",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name",
-            sometimes: "messaging.destination.name error.type",
+            sometimes: "messaging.destination.name server.address server.port error.type",
             asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
             metric: "otel_messaging.queue_time",
             operations: "poll",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name otel_messaging.clock",
-            sometimes: "messaging.destination.name",
+            sometimes: "messaging.destination.name server.address server.port",
             asked: "messaging.destination.template",
         },
         Measure {
             metric: "otel_messaging.wait_time",
             operations: "process",
             always: "messaging.system messaging.operation.name messaging.consumer.group.name",
-            sometimes: "messaging.destination.name",
+            sometimes: "messaging.destination.name server.address server.port",
             asked: "messaging.destination.template messaging.destination.partition.id",
         },
         Measure {
@@ -177,23 +183,17 @@ pub(crate) static KAFKA: Broker = Broker {
         LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the value" },
         LeftOut {
             attribute: "server.address",
-            of: "create poll process commit messaging.client.consumed.messages messaging.process.duration \
-                 otel_messaging.queue_time otel_messaging.wait_time otel_messaging.deliveries",
-            why: "the client does not tell which broker it was; of sends it does where `statistics.interval.ms` is \
-                  set",
+            of: "create commit otel_messaging.deliveries",
+            why: "`create` asks no broker. A commit asks the group's coordinator, which may have moved since \
+                  the last report of librdkafka's statistics",
         },
         LeftOut {
             attribute: "server.port",
-            of: "create poll process commit messaging.client.consumed.messages messaging.process.duration \
-                 otel_messaging.queue_time otel_messaging.wait_time otel_messaging.deliveries",
+            of: "create commit otel_messaging.deliveries",
             why: "as `server.address`",
         },
-        LeftOut {
-            attribute: "network.peer.address",
-            of: "poll commit",
-            why: "as `server.address`, and only where that is an IP address",
-        },
-        LeftOut { attribute: "network.peer.port", of: "poll commit", why: "as `network.peer.address`" },
+        LeftOut { attribute: "network.peer.address", of: "commit", why: "as `server.address`" },
+        LeftOut { attribute: "network.peer.port", of: "commit", why: "as `server.address`" },
         LeftOut {
             attribute: "error.type",
             of: "messaging.client.consumed.messages",
@@ -237,9 +237,11 @@ pub(crate) static KAFKA: Broker = Broker {
         ),
         scenario!(
             statistics,
-            "statistics tell where brokers are",
+            "statistics tell where brokers are: that of a send and, with receive spans, that of a poll",
             "
-             PRODUCER send orders"
+             PRODUCER send orders
+             CLIENT poll orders ~ send orders
+             CONSUMER process orders < send orders ~ send orders"
         ),
         scenario!(
             tombstone,
@@ -801,13 +803,28 @@ impl ClientContext for Reports {
     }
 }
 
+impl ConsumerContext for Reports {}
+
 async fn statistics(stage: Stage) {
     let topic = topic(&stage, "orders").await;
+    let instrumentation = stage.builder().receive_spans(true).build();
     let (told, mut reports) = unbounded_channel();
-    let mut config = config(&stage);
+    let mut config = consumer_config(&stage);
+    config.set("statistics.interval.ms", "50");
+    let consumer: StreamConsumer<Reports> = config.create_with_context(Reports(told)).expect("a consumer");
+    assign(&consumer, &topic, Offset::Beginning);
+    let consumer = consumer.with_instrumentation(instrumentation.clone());
+    // Reports are served by who polls the consumer, and it has nothing to receive yet.
+    match select(pin!(consumer.recv()), pin!(reports.recv())).await {
+        Either::Left((polled, _)) => panic!("{polled:?} before anything was sent"),
+        Either::Right((report, _)) => report.expect("a report"),
+    }
+
+    let (told, mut reports) = unbounded_channel();
+    let mut config = self::config(&stage);
     config.set("statistics.interval.ms", "50");
     let producer: FutureProducer<Reports> = config.create_with_context(Reports(told)).expect("a producer");
-    let producer = producer.with_instrumentation(stage.instrumentation());
+    let producer = producer.with_instrumentation(instrumentation);
     // Until somebody asks, it may know no broker by its id.
     let asked = producer.clone();
     let ask = tokio::task::spawn_blocking(move || asked.client().fetch_metadata(None, WAIT).map(drop));
@@ -816,6 +833,7 @@ async fn statistics(stage: Stage) {
         reports.recv().await.expect("a report");
     }
     producer.send(record(&topic), WAIT).await.expect("delivered");
+    consumer.recv().await.expect("a message").process(async {}).await;
 }
 
 async fn tombstone(stage: Stage) {

@@ -198,9 +198,9 @@ fn tell_answer(span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'
     if offset >= 0 {
         span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
     }
-    let Some(address) = kafka.brokers.find(native::broker_id(message)) else { return };
+    let Some(address) = kafka.broker(message) else { return };
     let is_peer = address.is_peer();
-    let Address { host, port } = address;
+    let Address { host, port, .. } = address;
     if is_peer {
         span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
         span.set(attribute::NETWORK_PEER_PORT, i64::from(port));

@@ -16,6 +16,7 @@ mod receive;
 mod send;
 mod sequential;
 mod series;
+mod server;
 mod settle;
 mod users_code;
 mod wait;

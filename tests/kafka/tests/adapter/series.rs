@@ -29,6 +29,14 @@ fn from(test: &Test, offset: Offset) -> TopicPartitionList {
     list
 }
 
+async fn stamped_by(test: &Test, clock: &str) {
+    let admin: AdminClient<_> = test.config().create().unwrap();
+    let topic = AlterConfig::new(ResourceSpecifier::Topic(&test.topic)).set("message.timestamp.type", clock);
+    for altered in admin.alter_configs([&topic], &AdminOptions::new()).await.unwrap() {
+        altered.unwrap();
+    }
+}
+
 /// Each operation on the topic with each of its outcomes, and a message by each clock.
 async fn everything(test: &Test, group: &str, instrumentation: &Instrumentation) {
     let producer: BaseProducer = test.config().set("message.max.bytes", "2000").create().unwrap();
@@ -52,36 +60,46 @@ async fn everything(test: &Test, group: &str, instrumentation: &Instrumentation)
         config.set("group.id", group);
         config
     };
+    let send = || {
+        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
+        producer.flush(Duration::from_secs(10)).unwrap();
+    };
+    for interval in ["0", "50"] {
+        let consumer: BaseConsumer = config().set("statistics.interval.ms", interval).create().unwrap();
+        let consumer = consumer.with_instrumentation(instrumentation.clone());
+        consumer.subscribe(&[&test.topic]).unwrap();
+        // A message by this clock, of a broker that is told where there are reports.
+        let received = |clock, handle: &dyn Fn(&BorrowedMessage<'_>)| {
+            eventually("a message by the clock", || {
+                send();
+                let message = poll(&consumer);
+                handle(&message);
+                let last = test.sdk.spans().into_iter().rfind(|span| span.name.starts_with("process")).unwrap();
+                let told = support::attribute(&last, "server.address").is_some();
+                let by = match message.timestamp() {
+                    Timestamp::LogAppendTime(_) => "LogAppendTime",
+                    _ => "CreateTime",
+                };
+                by == clock && told == (interval != "0")
+            });
+        };
+        stamped_by(test, "CreateTime").await;
+        received("CreateTime", &|message| message.in_scope(|| ()));
+        stamped_by(test, "LogAppendTime").await;
+        received("LogAppendTime", &|message| _ = message.in_scope(|| Err::<(), _>("sour")));
+    }
+
     let consumer: BaseConsumer = config().create().unwrap();
     let consumer = consumer.with_instrumentation(instrumentation.clone());
     consumer.subscribe(&[&test.topic]).unwrap();
     // Of the same group, but not a member of it.
     let stranger: BaseConsumer = config().create().unwrap();
     let stranger = stranger.with_instrumentation(instrumentation.clone());
-
-    let send = || {
-        producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
-        producer.flush(Duration::from_secs(10)).unwrap();
-    };
     send();
     let message = poll(&consumer);
-    message.process(async {}).await;
     stranger.commit_message(&message, CommitMode::Sync).unwrap_err();
     consumer.commit_message(&message, CommitMode::Sync).unwrap();
     drop(message);
-
-    let admin: AdminClient<_> = test.config().create().unwrap();
-    let appended =
-        AlterConfig::new(ResourceSpecifier::Topic(&test.topic)).set("message.timestamp.type", "LogAppendTime");
-    for altered in admin.alter_configs([&appended], &AdminOptions::new()).await.unwrap() {
-        altered.unwrap();
-    }
-    eventually("the broker's clock", || {
-        send();
-        let message = poll(&consumer);
-        message.in_scope(|| Err::<(), _>("sour")).unwrap_err();
-        matches!(message.timestamp(), Timestamp::LogAppendTime(_))
-    });
 
     let nowhere: BaseConsumer = config().set("auto.offset.reset", "error").create().unwrap();
     let nowhere = nowhere.with_instrumentation(instrumentation.clone());
@@ -103,12 +121,15 @@ async fn there_are_as_many_as_the_table_says() {
     // One destination within the bound, one group, one kind of error for each operation that can fail, one broker.
     let (d, g, e, b) = (1, 1, 1, 1);
     for (metric, expected) in [
-        ("messaging.client.operation.duration", (d + 1) * (1 + b + e) + (d + 1 + e) * g + (d + 1) * g * (1 + e)),
+        (
+            "messaging.client.operation.duration",
+            (d + 1) * (1 + b + e) + ((d + 1) * (1 + b) + e) * g + (d + 1) * g * (1 + e),
+        ),
         ("messaging.client.sent.messages", (d + 1) * (1 + b + e)),
-        ("messaging.client.consumed.messages", (d + 1) * g),
-        ("messaging.process.duration", (d + 1) * g * (1 + e)),
-        ("otel_messaging.queue_time", (d + 1) * 2 * g),
-        ("otel_messaging.wait_time", (d + 1) * g),
+        ("messaging.client.consumed.messages", (d + 1) * g * (1 + b)),
+        ("messaging.process.duration", (d + 1) * g * (1 + b) * (1 + e)),
+        ("otel_messaging.queue_time", (d + 1) * 2 * g * (1 + b)),
+        ("otel_messaging.wait_time", (d + 1) * g * (1 + b)),
         ("otel_messaging.deliveries", (d + 1) * g),
     ] {
         assert_eq!(count(metric), expected, "{metric} in\n{measured}");
