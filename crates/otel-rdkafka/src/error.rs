@@ -1,7 +1,8 @@
 //! Errors: `rdkafka::error`, unchanged.
 //!
 //! `error.type` of a span is the protocol's name for what the broker says, `UNKNOWN_TOPIC_OR_PARTITION`, and librdkafka's
-//! for what it says itself, `_MSG_TIMED_OUT`.
+//! for what it says itself, `_MSG_TIMED_OUT`. One name is neither's: a send that the application itself purged, by `purge` or
+//! `abort_transaction`, has `_PURGE_REQUESTED`, because librdkafka's names are also those of what a dropped producer purges.
 
 use crate::native;
 

@@ -31,6 +31,7 @@ use crate::{
     error::error_type,
     headers::{Arrived, HeaderExtractor},
     native,
+    producer::Purges,
 };
 
 const CREATE: OperationName = OperationName::create("create");
@@ -50,6 +51,7 @@ pub(crate) struct Kafka {
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
+    pub(crate) purges: Purges,
 }
 
 /// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
@@ -70,6 +72,7 @@ impl Kafka {
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
             brokers: Brokers::default(),
+            purges: Purges::default(),
         }
     }
 

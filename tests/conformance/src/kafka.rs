@@ -20,7 +20,7 @@ use otel_rdkafka::{
             admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
         },
     },
-    producer::{FutureProducer, FutureRecord, Producer},
+    producer::{FutureProducer, FutureRecord, Producer, PurgeConfig},
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -38,7 +38,8 @@ pub(crate) static KAFKA: Broker = Broker {
         Operation {
             name: "send",
             kind: "send",
-            span: "from the call to the delivery report, also that of a purge or of the producer's end",
+            span: "from the call to the delivery report, also that of a purge or of the producer's end; what the application \
+                   purged itself has the `error.type` `_PURGE_REQUESTED`",
             always: "messaging.system messaging.operation.name messaging.operation.type messaging.client.id \
                      messaging.destination.name",
             answered: "messaging.destination.partition.id messaging.kafka.offset",
@@ -234,6 +235,14 @@ pub(crate) static KAFKA: Broker = Broker {
             "no broker is there",
             "
              PRODUCER send orders ! _MSG_TIMED_OUT"
+        ),
+        scenario!(
+            purged,
+            "the application purges a message, and aborts the transaction of another; a third is purged because its producer is \
+             dropped",
+            "
+             2 x PRODUCER send orders ! _PURGE_REQUESTED
+             PRODUCER send orders ! _PURGE_QUEUE"
         ),
         scenario!(
             statistics,
@@ -790,6 +799,36 @@ async fn times_out(stage: &Stage, instrumentation: Instrumentation) {
     let producer: FutureProducer = config.create().expect("a producer");
     let producer = producer.with_instrumentation(instrumentation);
     producer.send(record(&stage.name("orders")), WAIT).await.expect_err("nobody is there");
+}
+
+async fn purged(stage: Stage) {
+    let topic = topic(&stage, "orders").await;
+    let producer = |transaction: bool| {
+        let mut config = config(&stage);
+        config.set("linger.ms", "20000");
+        if transaction {
+            config.set("transactional.id", &topic);
+        }
+        let producer: FutureProducer = config.create().expect("a producer");
+        producer.with_instrumentation(stage.instrumentation())
+    };
+    let (asked, dropped, aborted) = (producer(false), producer(false), producer(true));
+    let queue = |producer: &FutureProducer| producer.send_result(record(&topic)).map_err(|(error, _)| error);
+
+    let queued = queue(&asked).expect("queued");
+    asked.purge(PurgeConfig::default().queue());
+    queued.await.expect("a report").expect_err("purged");
+
+    let queued = queue(&dropped).expect("queued");
+    let blocking = move || {
+        drop(dropped);
+        aborted.init_transactions(WAIT)?;
+        aborted.begin_transaction()?;
+        queue(&aborted)?;
+        aborted.abort_transaction(WAIT)
+    };
+    tokio::task::block_in_place(blocking).expect("aborted");
+    queued.await.expect("a report").expect_err("purged");
 }
 
 /// Tells of reports in which brokers have ids.

@@ -9,6 +9,7 @@ use crate::{client::Client, consumer::ConsumerGroupMetadata};
 pub mod base_producer;
 pub mod future_producer;
 mod pending;
+mod purges;
 
 pub use rdkafka::producer::{DefaultProducerContext, NoCustomPartitioner, PARTITION_UA, Partitioner, PurgeConfig};
 
@@ -20,6 +21,7 @@ pub use self::{
 pub(crate) use self::{
     future_producer::OwnedDeliveryResult,
     pending::{Pending, Reply, Sent},
+    purges::Purges,
 };
 
 /// Producer-specific context; see `rdkafka::producer::ProducerContext`, which has the same items.
@@ -80,8 +82,9 @@ where
     /// rdkafka's, when the time is over first.
     fn flush<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 
-    /// Drops messages that are queued or in flight. Their spans fail with `_PURGE_QUEUE` or `_PURGE_INFLIGHT` when the
-    /// producer is polled or flushed after it.
+    /// Drops messages that are queued or in flight. Their spans fail when the producer is polled or flushed after it, with the
+    /// `error.type` `_PURGE_REQUESTED`. Messages that are purged because the producer is dropped have `_PURGE_QUEUE` or
+    /// `_PURGE_INFLIGHT`.
     fn purge(&self, flags: PurgeConfig);
 
     /// Enables transactions with this producer.
@@ -117,8 +120,8 @@ where
     /// rdkafka's.
     fn commit_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 
-    /// Aborts the transaction. Messages that were not delivered yet fail; those that were keep their successful spans,
-    /// because delivered does not mean committed.
+    /// Aborts the transaction. Messages that were not sent yet are purged, and their spans fail with the `error.type`
+    /// `_PURGE_REQUESTED`; those that were delivered keep their successful spans, because delivered does not mean committed.
     ///
     /// # Errors
     ///
@@ -152,9 +155,18 @@ pub(crate) use producer;
 /// The methods of both producer traits that name no type of ours.
 macro_rules! forward {
     () => {
+        fn purge(&self, flags: PurgeConfig) {
+            self.kafka().purges.requested(flags);
+            self.raw.purge(flags);
+        }
+
+        fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()> {
+            self.kafka().purges.abort_requested();
+            self.raw.abort_transaction(timeout)
+        }
+
         $crate::producer::forward! {
             in_flight_count() -> i32;
-            purge(flags: PurgeConfig) -> ();
             begin_transaction() -> KafkaResult<()>;
         }
 
@@ -163,7 +175,6 @@ macro_rules! forward {
             init_transactions() -> KafkaResult<()>;
             send_offsets_to_transaction(offsets: &TopicPartitionList, cgm: &ConsumerGroupMetadata) -> KafkaResult<()>;
             commit_transaction() -> KafkaResult<()>;
-            abort_transaction() -> KafkaResult<()>;
         }
     };
     ($($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(

@@ -38,6 +38,8 @@ pub(crate) struct Sent {
     /// None where nobody is told.
     span: Option<ClientSpan>,
     written: Written,
+    /// How often the application had purged when the send began.
+    purges: u32,
     /// The span says the partition already.
     partition_told: bool,
     /// And the cluster.
@@ -98,6 +100,7 @@ impl Kafka {
         is_something.then_some(Sent {
             span,
             written,
+            purges: self.purges.before(),
             partition_told: partition.is_some(),
             cluster_told: cluster.is_some(),
             seen: true,
@@ -145,7 +148,7 @@ impl Sent {
     /// Of a message of which nobody is told, and which had no headers before: all that is to be known of it then is whether
     /// the user sees it in a successful report.
     pub(crate) fn silent(seen: bool) -> Self {
-        Self { span: None, written: Written::All, partition_told: false, cluster_told: false, seen }
+        Self { span: None, written: Written::All, purges: 0, partition_told: false, cluster_told: false, seen }
     }
 
     /// Whether it is [`silent`](Self::silent), and `seen`.
@@ -165,7 +168,7 @@ impl Sent {
                     }
                     span.succeed();
                 }
-                Err((error, _)) => span.fail(error_type(error), error),
+                Err((error, _)) => span.fail(kafka.purges.error_type(self.purges, error), error),
             }
         }
         if self.seen || result.is_err() {

@@ -2,22 +2,18 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use futures::poll;
 use opentelemetry::trace::SpanKind;
 use otel_rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     mocking::MockCluster,
-    producer::{
-        BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, FutureProducer, FutureRecord, Producer,
-        ProducerContext, PurgeConfig, ThreadedProducer,
-    },
+    producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer},
 };
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use support::{Sdk, attribute, eventually};
@@ -31,7 +27,7 @@ fn future_producer(test: &Test, config: &ClientConfig) -> FutureProducer {
     producer.with_instrumentation(test.sdk.instrumentation())
 }
 
-fn failed(kind: &str, status: &str, error_type: &str, more: &str) -> String {
+pub(crate) fn failed(kind: &str, status: &str, error_type: &str, more: &str) -> String {
     format!(
         r#"send orders
   kind {kind}
@@ -270,93 +266,6 @@ async fn a_queue_with_room_in_time_is_one_span() {
     assert!(took > Duration::from_millis(100), "{took:?}");
     let wire = test.on_the_wire(2);
     assert_eq!(headers(&wire[1]).len(), 1, "one header after several tries");
-}
-
-/// Keeps what the reports said.
-#[derive(Clone, Default)]
-struct Errors(Arc<Mutex<Vec<Option<KafkaError>>>>);
-
-impl ClientContext for Errors {}
-
-impl ProducerContext for Errors {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        self.0.lock().unwrap().push(result.as_ref().err().map(|(error, _)| error.clone()));
-    }
-}
-
-fn queued(test: &Test) -> (BaseProducer<Errors>, Errors) {
-    let errors = Errors::default();
-    let producer: BaseProducer<_> =
-        test.config().set("linger.ms", "60000").create_with_context(errors.clone()).unwrap();
-    let producer = producer.with_instrumentation(test.sdk.instrumentation());
-    for _ in 0..2 {
-        producer.send(BaseRecord::<(), str, _>::with_opaque_to(&test.topic, ()).payload("x")).unwrap();
-    }
-    (producer, errors)
-}
-
-fn purged() -> String {
-    failed("PRODUCER", "Message production error: PurgeQueue (Local: Purged in queue)", "_PURGE_QUEUE", "").repeat(2)
-}
-
-/// Purged messages may have been assigned to a partition by then.
-fn without_partition(text: &str) -> String {
-    text.replace("  messaging.destination.partition.id = \"0\"\n", "")
-}
-
-#[test]
-fn a_purged_queue() {
-    let test = Test::new();
-    let (producer, errors) = queued(&test);
-    producer.purge(PurgeConfig::default().queue().inflight());
-    assert_eq!(test.sdk.spans().len(), 0, "told when the producer is polled");
-    producer.flush(PATIENCE).unwrap();
-    assert_eq!(without_partition(&test.described(2)), purged());
-    let purged = Some(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
-    assert_eq!(*errors.0.lock().unwrap(), [purged.clone(), purged]);
-}
-
-#[test]
-fn a_dropped_producer() {
-    let test = Test::new();
-    let (producer, errors) = queued(&test);
-    drop(producer);
-    assert_eq!(without_partition(&test.described(2)), purged());
-    assert_eq!(errors.0.lock().unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn a_dropped_future_producer() {
-    let test = Test::new();
-    let producer = future_producer(&test, test.config().set("linger.ms", "60000"));
-    let record = || FutureRecord::<(), str>::to(&test.topic).payload("x");
-    let futures = [producer.send_result(record()).unwrap(), producer.send_result(record()).unwrap()];
-    drop(producer);
-    for future in futures {
-        let (error, message) = future.await.unwrap().unwrap_err();
-        assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
-        assert!(message.headers().is_none());
-    }
-    assert_eq!(without_partition(&test.described(2)), purged());
-}
-
-#[test]
-fn an_aborted_transaction_fails_what_was_not_delivered() {
-    let test = Test::new();
-    let producer: ThreadedProducer<_> = test
-        .config()
-        .set("transactional.id", &test.topic)
-        .set("linger.ms", "20000")
-        .create_with_context(DefaultProducerContext)
-        .unwrap();
-    let producer = producer.with_instrumentation(test.sdk.instrumentation());
-    producer.init_transactions(PATIENCE).unwrap();
-    producer.begin_transaction().unwrap();
-    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
-    producer.abort_transaction(PATIENCE).unwrap();
-    assert_eq!(without_partition(&test.described(1)), &purged()[..purged().len() / 2]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod loops;
 mod measured;
 mod outcome;
 mod policy;
+mod purge;
 mod receive;
 mod send;
 mod sequential;

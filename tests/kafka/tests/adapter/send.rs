@@ -552,7 +552,7 @@ fn a_refused_record_comes_back_as_it_was_given() {
     let spans = test.sdk.wait_for(5);
     let types: Vec<_> =
         spans.iter().map(|span| support::attribute(span, "error.type").map(ToString::to_string).unwrap()).collect();
-    assert_eq!(types, ["_PURGE_QUEUE", "_QUEUE_FULL", "_QUEUE_FULL", "_QUEUE_FULL", "_QUEUE_FULL"]);
+    assert_eq!(types, ["_PURGE_REQUESTED", "_QUEUE_FULL", "_QUEUE_FULL", "_QUEUE_FULL", "_QUEUE_FULL"]);
 }
 
 fn owned(headers: &OwnedHeaders) -> Vec<(String, String)> {
