@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, ClientSpan, OperationName, Settlement, SourceId, waiting},
+    adapter::{Call, ClientSpan, Operation, OperationName, Settlement, SourceId, waiting},
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     publisher_confirm::PublisherConfirm,
     publishes::{Publish, Publishes},
     settle::{Handed, Origin, Settling},
-    telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, delivery_attributes, message_attributes},
+    telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, answers, delivery_attributes, message_attributes},
 };
 
 /// [`lapin::Channel`], whose messages are traced.
@@ -117,10 +117,14 @@ impl Channel {
         mut properties: BasicProperties,
     ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
         let call = self.state.broker.telemetry.call();
+        let answers = call.as_ref().is_some_and(|call| answers(call, exchange.as_str(), routing_key.as_str()));
         async move {
             // Put together in place: what is moved here is large, and held for as long as the publish takes.
             let begun = match call {
-                Some(call) => self.begin(call, &exchange, &routing_key, options, payload, &mut properties),
+                Some(call) => {
+                    let operation = self.state.broker.publish(exchange.as_str(), routing_key.as_str(), answers);
+                    self.begin(call, &operation, options, payload, &mut properties)
+                }
                 None => Begun::Untold,
             };
             begun.end(self.inner.basic_publish(exchange, routing_key, options, payload, properties).await)
@@ -130,8 +134,7 @@ impl Channel {
     fn begin(
         &self,
         call: Call,
-        exchange: &ShortString,
-        routing_key: &ShortString,
+        operation: &Arc<Operation>,
         options: BasicPublishOptions,
         payload: &[u8],
         properties: &mut BasicProperties,
@@ -139,10 +142,9 @@ impl Channel {
         let Shared { broker, publishes, .. } = &self.state;
         publishes.collect();
         let confirms = self.inner.status().confirm();
-        let operation = broker.publish(exchange.as_str(), routing_key.as_str());
         let may_come_back = confirms && (options.mandatory || options.immediate);
         let mut outgoing = Outgoing::new(properties, broker.frame_max(), may_come_back);
-        let span = broker.telemetry.send(call, &operation, Some(&mut outgoing), |attributes| {
+        let span = broker.telemetry.send(call, operation, Some(&mut outgoing), |attributes| {
             message_attributes(attributes, properties, payload, broker);
         });
         let (headers, injected) = outgoing.finish();

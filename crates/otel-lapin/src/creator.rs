@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry::propagation::Injector;
 use otel_messaging::Instrumentation;
 
-use crate::telemetry::Broker;
+use crate::telemetry::{Broker, answers};
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
@@ -40,7 +40,8 @@ impl Creator {
     /// span. Writes its context into the headers to store; they replace what is there by those names.
     pub fn create(&self, exchange: &str, routing_key: &str, headers: &mut dyn Injector) {
         if let Some(call) = self.broker.telemetry.call() {
-            let operation = self.broker.create(exchange, routing_key);
+            let answers = answers(&call, exchange, routing_key);
+            let operation = self.broker.create(exchange, routing_key, answers);
             self.broker.telemetry.create(call, &operation, headers, |_| ());
         }
     }

@@ -70,7 +70,10 @@ impl Handed {
         let contexts = headers.map(context_headers).unwrap_or_default();
         let headers = headers.map(HeaderExtractor::new);
         let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&contexts);
-        let arrival = lineage::tell(arrival, delivery).awaits_settlement(ledger.is_some());
+        let mut arrival = lineage::tell(arrival, delivery).awaits_settlement(ledger.is_some());
+        if let Some(address) = properties.reply_to() {
+            arrival = arrival.reply_to(address.as_str());
+        }
         let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
         });

@@ -13,7 +13,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{self, Attributes, Destination, Operation, OperationName, Telemetry, is_uuid},
+    adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
     semconv::attribute,
 };
 
@@ -131,19 +131,33 @@ impl Broker {
         }
     }
 
-    /// A publish to this exchange with this routing key.
+    /// A publish to this exchange with this routing key, which may answer a message.
     #[inline]
-    pub(crate) fn publish(&self, exchange: &str, routing_key: &str) -> Arc<Operation> {
-        self.telemetry.operation(PUBLISH, &[exchange, routing_key], || {
+    pub(crate) fn publish(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
+        self.send(PUBLISH, exchange, routing_key, answers, || {
             self.with_routing_key(self.exchange(exchange, routing_key), routing_key)
         })
     }
 
     /// The making of a message that is to be published there later.
-    pub(crate) fn create(&self, exchange: &str, routing_key: &str) -> Arc<Operation> {
+    pub(crate) fn create(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
         // The convention has no routing key on create spans.
-        self.telemetry
-            .operation(CREATE, &[exchange, routing_key], || self.with_server(self.exchange(exchange, routing_key)))
+        self.send(CREATE, exchange, routing_key, answers, || self.with_server(self.exchange(exchange, routing_key)))
+    }
+
+    #[inline]
+    fn send(
+        &self,
+        name: OperationName,
+        exchange: &str,
+        routing_key: &str,
+        answers: bool,
+        describe: impl FnOnce() -> Destination,
+    ) -> Arc<Operation> {
+        if answers {
+            return self.telemetry.operation(name, &[exchange, routing_key, "answer"], || describe().reply_address());
+        }
+        self.telemetry.operation(name, &[exchange, routing_key], describe)
     }
 
     fn exchange(&self, exchange: &str, routing_key: &str) -> Destination {
@@ -204,6 +218,13 @@ impl Broker {
     pub(crate) fn frame_max(&self) -> usize {
         usize::try_from(self.server.frame_max).ok().filter(|&max| max > 0).unwrap_or(usize::MAX)
     }
+}
+
+/// Whether what is published there answers the message that is being processed, whose `reply_to` names a queue.
+#[inline]
+pub(crate) fn answers(call: &Call, exchange: &str, routing_key: &str) -> bool {
+    // The default exchange routes to the queue of that name.
+    exchange.is_empty() && call.answers(routing_key)
 }
 
 /// Of an exchange, a routing key and a queue.
@@ -321,7 +342,7 @@ mod tests {
     fn an_exclusive_queue_of_one_raw_handle_says_nothing_of_anothers() {
         let (here, elsewhere) = (Broker::unknown(), Broker::unknown());
         here.exclusive_queue(&"jobs".into());
-        assert_eq!(span_name(&elsewhere.publish("", "jobs")), r#""publish jobs""#);
+        assert_eq!(span_name(&elsewhere.publish("", "jobs", false)), r#""publish jobs""#);
     }
 
     proptest! {
@@ -341,8 +362,8 @@ mod tests {
             // The default exchange routes to the queue of that name.
             let passes = is_uuid(&named) || exchange.as_str().is_empty() && passes(routing_key.as_str(), exclusive);
             for operation in [
-                broker.publish(exchange.as_str(), routing_key.as_str()),
-                broker.create(exchange.as_str(), routing_key.as_str()),
+                broker.publish(exchange.as_str(), routing_key.as_str(), false),
+                broker.create(exchange.as_str(), routing_key.as_str(), false),
             ] {
                 prop_assert_eq!(operation.destination(), Some(&*named));
                 let name = operation.name();

@@ -337,6 +337,16 @@ pub(crate) static RABBITMQ: Broker = Broker {
              CLIENT publish ~ create [destination.anonymous=true destination.temporary=true]"
         ),
         scenario!(
+            answered,
+            "a handler answers where the message asks, at once and by a message that is made for later",
+            "
+             PRODUCER create < process orders [destination.temporary=true]
+             PRODUCER publish < process orders [destination.temporary=true]
+             PRODUCER publish orders
+             CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
+             CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
             delegate,
             "a delegate handles the message",
             "
@@ -985,6 +995,22 @@ async fn exclusive_queue_got(stage: Stage) {
     creator.create("", &rabbit.queue, &mut stored);
     rabbit.publish_with(&rabbit.queue, with_context(stored)).await;
     rabbit.get().await.ack(ACK).await.expect("acknowledged");
+}
+
+async fn answered(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let replies = stage.name("replies");
+    rabbit.declare(&replies, FieldTable::default()).await;
+    let asking = BasicProperties::default().with_reply_to(replies.as_str().into());
+    rabbit.publish_with(&rabbit.queue, asking).await;
+    let delivery = next(&mut rabbit.consume().await).await;
+    let answer = async {
+        rabbit.publish_with(&replies, BasicProperties::default()).await;
+        let creator = Creator::new(stage.instrumentation());
+        creator.create("", &replies, &mut HashMap::<String, String>::new());
+        delivery.ack(ACK).await.expect("acknowledged");
+    };
+    delivery.process(answer).await;
 }
 
 async fn delegate(stage: Stage) {

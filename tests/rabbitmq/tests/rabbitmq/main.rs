@@ -15,6 +15,7 @@ mod outcome;
 mod policies;
 mod raw_settlements;
 mod receive;
+mod reply;
 mod republish;
 mod send;
 mod sequential;
