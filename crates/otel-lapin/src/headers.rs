@@ -119,20 +119,32 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-/// What the headers of a message that arrives have in those that carry contexts, looked through once.
+/// Where a message of a stream is in it.
+const STREAM_OFFSET: &str = "x-stream-offset";
+
+/// What is found in the headers of a message that arrives, looked through once.
+#[derive(Debug, Default)]
+pub(crate) struct Found<'a> {
+    /// What those have that carry contexts.
+    pub(crate) contexts: ContextHeaders<'a>,
+    pub(crate) stream_offset: Option<u64>,
+}
+
 #[inline]
-pub(crate) fn context_headers(headers: &FieldTable) -> ContextHeaders<'_> {
+pub(crate) fn found(headers: &FieldTable) -> Found<'_> {
     // Nearly all text is of letters that are told at a glance.
     let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
-    let mut found = ContextHeaders::default();
+    let mut found = Found::default();
     for (name, value) in headers.inner() {
         // The last one counts: that is the exact name, since small letters come after capitals.
         if let Some(at) = context_header(name.as_str().as_bytes())
             && let Some(bytes) = bytes(value)
             // Baggage that is no text is noted where it is read.
-            && (is_text(bytes) || at == BAGGAGE && found[at].is_none())
+            && (is_text(bytes) || at == BAGGAGE && found.contexts[at].is_none())
         {
-            found[at] = Some(bytes);
+            found.contexts[at] = Some(bytes);
+        } else if name.as_str() == STREAM_OFFSET {
+            found.stream_offset = integer(value);
         }
     }
     found
@@ -156,6 +168,20 @@ fn bytes(value: &AMQPValue) -> Option<&[u8]> {
         AMQPValue::LongString(text) => Some(text.as_bytes()),
         AMQPValue::ByteArray(bytes) => Some(bytes.as_slice()),
         AMQPValue::ShortString(text) => Some(text.as_str().as_bytes()),
+        _ => None,
+    }
+}
+
+/// In any of AMQP's integer encodings; `None` for a negative one.
+pub(crate) fn integer(value: &AMQPValue) -> Option<u64> {
+    match *value {
+        AMQPValue::ShortShortInt(integer) => integer.try_into().ok(),
+        AMQPValue::ShortShortUInt(integer) => Some(integer.into()),
+        AMQPValue::ShortInt(integer) => integer.try_into().ok(),
+        AMQPValue::ShortUInt(integer) => Some(integer.into()),
+        AMQPValue::LongInt(integer) => integer.try_into().ok(),
+        AMQPValue::LongUInt(integer) => Some(integer.into()),
+        AMQPValue::LongLongInt(integer) => integer.try_into().ok(),
         _ => None,
     }
 }
@@ -414,6 +440,7 @@ pub(crate) mod arbitrary {
 
 #[cfg(test)]
 mod tests {
+    use lapin::types::DecimalValue;
     use otel_messaging::adapter::CONTEXT_HEADERS;
     use proptest::prelude::*;
 
@@ -459,7 +486,7 @@ mod tests {
             }
             // Looked through once or each time.
             extractor.get(&key);
-            let found = context_headers(&headers).map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
+            let found = found(&headers).contexts.map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
             prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name).map(str::as_bytes)));
         }
     }
@@ -478,8 +505,40 @@ mod tests {
         for (exact, read) in [(long("exact"), "exact"), (no_text, "other"), (AMQPValue::Void, "other")] {
             let headers =
                 table([("Traceparent", long("other")), ("traceparent", exact), ("TRACEPARENT", long("first"))]);
-            assert_eq!(context_headers(&headers), [Some(read.as_bytes()), None, None]);
+            assert_eq!(found(&headers).contexts, [Some(read.as_bytes()), None, None]);
             assert_eq!(HeaderExtractor::new(&headers).get("traceparent"), Some(read));
+        }
+    }
+
+    #[test]
+    fn every_integer_is_one_and_nothing_else() {
+        let integers = [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+        ];
+        for value in integers {
+            assert_eq!(integer(&value), Some(7), "{value:?}");
+        }
+        let others = [
+            AMQPValue::ShortShortInt(-1),
+            AMQPValue::ShortInt(-1),
+            AMQPValue::LongInt(-1),
+            AMQPValue::LongLongInt(i64::MIN),
+            AMQPValue::Boolean(true),
+            AMQPValue::Float(7.0),
+            AMQPValue::Double(7.0),
+            AMQPValue::DecimalValue(DecimalValue { scale: 0, value: 7 }),
+            AMQPValue::Timestamp(7),
+            AMQPValue::LongString("7".into()),
+            AMQPValue::Void,
+        ];
+        for value in others {
+            assert_eq!(integer(&value), None, "{value:?}");
         }
     }
 
@@ -493,7 +552,7 @@ mod tests {
             (long("a=1"), no_text(), b"a=1"),
         ] {
             let headers = table([("Baggage", first), ("baggage", last)]);
-            assert_eq!(context_headers(&headers), [None, None, Some(read)]);
+            assert_eq!(found(&headers).contexts, [None, None, Some(read)]);
         }
     }
 
@@ -502,7 +561,7 @@ mod tests {
         for (more, is_one) in [(&b""[..], true), (b"-later", true), (b"-\xff", false), (b"-later\xc3", false)] {
             let value = [b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", more].concat();
             let headers = table([("traceparent", AMQPValue::LongString(value.into()))]);
-            assert_eq!(context_headers(&headers)[0].is_some(), is_one, "{more:?}");
+            assert_eq!(found(&headers).contexts[0].is_some(), is_one, "{more:?}");
             assert_eq!(HeaderExtractor::new(&headers).get("traceparent").is_some(), is_one, "{more:?}");
         }
     }

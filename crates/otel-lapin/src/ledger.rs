@@ -6,11 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use lapin::types::{DeliveryTag, ShortString};
+use lapin::types::DeliveryTag;
 use opentelemetry::trace::SpanContext;
 use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
-use crate::{settle::Handed, telemetry::Place};
+use crate::{
+    settle::Handed,
+    telemetry::{Ids, Place},
+};
 
 /// How many messages one channel remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
@@ -59,8 +62,7 @@ pub(crate) struct Entry {
 pub(crate) struct Remains {
     /// The context of its process span.
     pub(crate) context: SpanContext,
-    pub(crate) message_id: Option<ShortString>,
-    pub(crate) conversation_id: Option<ShortString>,
+    pub(crate) ids: Ids,
     /// Counts as dropped, unless somebody settles it by its tag.
     pub(crate) unsettled: Option<Unsettled>,
 }

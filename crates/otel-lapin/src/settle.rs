@@ -16,10 +16,10 @@ use otel_messaging::{
 
 use crate::{
     error::{CHANNEL_GONE, error_type},
-    headers::{HeaderExtractor, context_headers},
+    headers::{Found, HeaderExtractor, found},
     ledger::{Entry, Known, Ledger, Remains},
     lineage,
-    telemetry::{Broker, Place, delivery_attributes, delivery_tag, ids},
+    telemetry::{Broker, Ids, Place, delivery_attributes, delivery_tag, stream_offset},
 };
 
 /// What a message carries that was handed to the application: its process span, and what its settlement tells.
@@ -28,8 +28,7 @@ pub(crate) struct Handed {
     pub(crate) span: Arc<ProcessSpan>,
     pub(crate) origin: Arc<Origin>,
     pub(crate) tag: DeliveryTag,
-    message_id: Option<ShortString>,
-    conversation_id: Option<ShortString>,
+    ids: Ids,
 }
 
 /// What messages have in common that came by the same way.
@@ -67,7 +66,7 @@ impl Handed {
         let Origin { broker, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref();
-        let contexts = headers.map(context_headers).unwrap_or_default();
+        let Found { contexts, stream_offset: offset } = headers.map(found).unwrap_or_default();
         let headers = headers.map(HeaderExtractor::new);
         let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&contexts);
         let mut arrival = lineage::tell(arrival, delivery).awaits_settlement(ledger.is_some());
@@ -76,14 +75,9 @@ impl Handed {
         }
         let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
+            stream_offset(attributes, offset);
         });
-        let handed = Arc::new(Self {
-            span,
-            tag: delivery.delivery_tag,
-            message_id: properties.message_id().clone(),
-            conversation_id: properties.correlation_id().clone(),
-            origin,
-        });
+        let handed = Arc::new(Self { span, tag: delivery.delivery_tag, ids: Ids::of(properties, offset), origin });
         if let Some(ledger) = &handed.origin.ledger {
             ledger.enter(&handed, &delivery.acker);
         }
@@ -121,8 +115,7 @@ impl Drop for Handed {
         if let Some(ledger) = &self.origin.ledger {
             ledger.outlive(self.tag, self, || Remains {
                 context: self.span_context(),
-                message_id: self.message_id.clone(),
-                conversation_id: self.conversation_id.clone(),
+                ids: self.ids.clone(),
                 unsettled: self.span.unsettled(),
             });
         }
@@ -179,7 +172,7 @@ impl<'a> Settling<'a> {
                 broker.telemetry.settle(call, &broker.at(name, place), settles, |attributes| {
                     delivery_tag(attributes, tag);
                     if let Some(remains) = remains {
-                        ids(attributes, remains.message_id.as_ref(), remains.conversation_id.as_ref());
+                        remains.ids.set(attributes);
                     }
                 })
             }
@@ -270,7 +263,7 @@ fn of_message(call: Call, name: OperationName, message: &Handed) -> ClientSpan {
     let settles = Settles::Message(&message.span);
     broker.telemetry.settle(call, &operation, settles, |attributes| {
         delivery_tag(attributes, message.tag);
-        ids(attributes, message.message_id.as_ref(), message.conversation_id.as_ref());
+        message.ids.set(attributes);
     })
 }
 
@@ -278,17 +271,15 @@ fn of_message(call: Call, name: OperationName, message: &Handed) -> ClientSpan {
 fn linked(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
     let mut own = Attributes::default();
     let message = entry.message.upgrade();
-    let (context, message_id, conversation_id) = match (&message, &entry.remains) {
-        (Some(message), _) => {
-            (Some(message.span_context()), message.message_id.as_ref(), message.conversation_id.as_ref())
-        }
-        (None, Some(remains)) => {
-            (Some(remains.context.clone()), remains.message_id.as_ref(), remains.conversation_id.as_ref())
-        }
-        (None, None) => (None, None, None),
+    let (context, ids) = match (&message, &entry.remains) {
+        (Some(message), _) => (Some(message.span_context()), Some(&message.ids)),
+        (None, Some(remains)) => (Some(remains.context.clone()), Some(&remains.ids)),
+        (None, None) => (None, None),
     };
     delivery_tag(&mut own, tag);
-    ids(&mut own, message_id, conversation_id);
+    if let Some(ids) = ids {
+        ids.set(&mut own);
+    }
     let destination = entry.place.name();
     if operation.destination() != Some(&*destination) {
         own.set(attribute::MESSAGING_DESTINATION_NAME, destination);

@@ -14,7 +14,7 @@ use lapin::{
 use otel_messaging::{
     Instrumentation,
     adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
-    semconv::attribute,
+    semconv::{attribute, ours},
 };
 
 pub(crate) const CREATE: OperationName = OperationName::create("create");
@@ -256,19 +256,48 @@ pub(crate) fn message_attributes(
     payload: &[u8],
     broker: &Broker,
 ) {
-    ids(attributes, properties.message_id().as_ref(), properties.correlation_id().as_ref());
+    set_text(attributes, attribute::MESSAGING_MESSAGE_ID, properties.message_id().as_ref());
+    set_text(attributes, attribute::MESSAGING_MESSAGE_CONVERSATION_ID, properties.correlation_id().as_ref());
     if broker.telemetry.captures_sizes() {
         attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
     }
 }
 
 #[inline]
-pub(crate) fn ids(attributes: &mut Attributes, message: Option<&ShortString>, conversation: Option<&ShortString>) {
-    if let Some(id) = message {
-        attributes.set(attribute::MESSAGING_MESSAGE_ID, id.as_str().to_owned());
+fn set_text(attributes: &mut Attributes, key: &'static str, text: Option<&ShortString>) {
+    if let Some(text) = text {
+        attributes.set(key, text.as_str().to_owned());
     }
-    if let Some(id) = conversation {
-        attributes.set(attribute::MESSAGING_MESSAGE_CONVERSATION_ID, id.as_str().to_owned());
+}
+
+/// Where the message is in its stream, if it came from one.
+#[inline]
+pub(crate) fn stream_offset(attributes: &mut Attributes, offset: Option<u64>) {
+    if let Some(offset) = offset {
+        attributes.set_number(ours::STREAM_OFFSET, offset);
+    }
+}
+
+/// What a message leaves to its settlement.
+#[derive(Debug, Clone)]
+pub(crate) struct Ids {
+    message: Option<ShortString>,
+    conversation: Option<ShortString>,
+    stream_offset: Option<u64>,
+}
+
+impl Ids {
+    #[inline]
+    pub(crate) fn of(properties: &BasicProperties, stream_offset: Option<u64>) -> Self {
+        let (message, conversation) = (properties.message_id().clone(), properties.correlation_id().clone());
+        Self { message, conversation, stream_offset }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, attributes: &mut Attributes) {
+        set_text(attributes, attribute::MESSAGING_MESSAGE_ID, self.message.as_ref());
+        set_text(attributes, attribute::MESSAGING_MESSAGE_CONVERSATION_ID, self.conversation.as_ref());
+        stream_offset(attributes, self.stream_offset);
     }
 }
 

@@ -86,6 +86,8 @@ pub mod ours {
     pub const DELIVERY_ATTEMPT: &str = "otel_messaging.delivery.attempt";
     /// Whether the broker says that it delivered the message before.
     pub const DELIVERY_REDELIVERED: &str = "otel_messaging.delivery.redelivered";
+    /// Where the message is in the RabbitMQ stream that it comes from, counted from 0.
+    pub const STREAM_OFFSET: &str = "otel_messaging.stream.offset";
     /// True on a send whose answer nobody could wait for.
     pub const DELIVERY_OUTCOME_UNKNOWN: &str = "otel_messaging.delivery.outcome_unknown";
     /// The prefix of captured headers.

@@ -53,6 +53,7 @@ const TELLING: [&str; 18] = [
     "otel_messaging.delivery.redelivered",
     "otel_messaging.header.x-tenant",
     "otel_messaging.settlement.outcome",
+    "otel_messaging.stream.offset",
     "messaging.consumer.group.name",
 ];
 

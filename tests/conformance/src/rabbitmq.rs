@@ -11,8 +11,9 @@ use otel_lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind,
     message::{Delivery, DeliveryResult},
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
         BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
     },
     otel::{Creator, HeaderInjector, MessageExt, MessageStreamExt, process_batch},
     types::{AMQPValue, FieldTable, LongString, ShortString},
@@ -84,7 +85,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.destination.anonymous \
                         messaging.destination.temporary messaging.batch.message_count \
                         otel_messaging.delivery.attempt otel_messaging.delivery.redelivered \
-                        otel_messaging.settlement.outcome otel_messaging.wait_time",
+                        otel_messaging.settlement.outcome otel_messaging.stream.offset otel_messaging.wait_time",
             asked: "messaging.destination.template messaging.message.body.size otel_messaging.header",
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
@@ -96,7 +97,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: TAGGED,
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
-                        network.peer.address network.peer.port",
+                        otel_messaging.stream.offset network.peer.address network.peer.port",
             together: PEER,
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
@@ -108,7 +109,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: TAGGED,
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
-                        network.peer.address network.peer.port",
+                        otel_messaging.stream.offset network.peer.address network.peer.port",
             together: PEER,
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
@@ -120,7 +121,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
             always: TAGGED,
             answered: "otel_messaging.settlement.outcome",
             sometimes: "messaging.message.id messaging.message.conversation_id \
-                        network.peer.address network.peer.port",
+                        otel_messaging.stream.offset network.peer.address network.peer.port",
             together: PEER,
             late: "otel_messaging.settlement.outcome",
             asked: "messaging.destination.template",
@@ -179,7 +180,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
         },
     ],
     left_out: &[
-        LeftOut { attribute: "messaging.client.id", of: "*", why: "AMQP connections have none" },
+        LeftOut { attribute: "messaging.client.id", of: "*", why: "it is a connection's `connection_name`, which lapin takes and does not tell" },
         LeftOut { attribute: "messaging.consumer.group.name", of: "*", why: "queues have no groups" },
         LeftOut {
             attribute: "messaging.destination.subscription.name",
@@ -531,6 +532,22 @@ pub(crate) static RABBITMQ: Broker = Broker {
              CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=requeue]
              CLIENT ack orders < process orders [settlement.outcome=ack]
              CLIENT nack orders < process orders [settlement.outcome=requeue]"
+        ),
+        scenario!(
+            stream,
+            "messages of a stream are acknowledged, one alone and two together; the first one is refused by others, for which \
+             the broker closes their connections",
+            "
+             3 x PRODUCER publish events
+             CONSUMER process events < publish events ~ publish events [settlement.outcome=ack stream.offset=0]
+             CONSUMER process events < publish events ~ publish events [settlement.outcome=ack stream.offset=1]
+             CONSUMER process events < publish events ~ publish events [settlement.outcome=ack stream.offset=2]
+             CONSUMER process events < publish events ~ publish events [settlement.outcome=nack stream.offset=0]
+             CONSUMER process events < publish events ~ publish events [settlement.outcome=reject stream.offset=0]
+             CLIENT ack events < process events [settlement.outcome=ack stream.offset=0]
+             CLIENT ack events ~ process events {rabbitmq.message.delivery_tag stream.offset}, process events {rabbitmq.message.delivery_tag stream.offset} [batch.message_count=2 settlement.outcome=ack]
+             CLIENT nack events < process events [settlement.outcome=nack stream.offset=0]
+             CLIENT reject events < process events [settlement.outcome=reject stream.offset=0]"
         ),
         scenario!(
             dropped,
@@ -1218,6 +1235,37 @@ async fn quorum(stage: Stage) {
     let mut counts = FieldTable::default();
     counts.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     twice(&Rabbit::with_queue(&stage, stage.instrumentation(), counts).await).await;
+}
+
+/// A stream does not go away by itself.
+async fn stream(stage: Stage) {
+    let rabbit = Rabbit::of(&stage).await;
+    let stream = stage.name("events");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    let declared = rabbit.channel.queue_declare(stream.as_str().into(), QueueDeclareOptions::durable(), arguments);
+    declared.await.expect("declared");
+    for _ in 0..3 {
+        rabbit.publish_with(&stream, BasicProperties::default()).await;
+    }
+    let first = async |channel: &Channel| {
+        channel.basic_qos(3, BasicQosOptions::default()).await.expect("a bound");
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(stream.as_str().into(), "".into(), options, arguments).await.expect("a consumer")
+    };
+    let mut consumer = first(&rabbit.channel).await;
+    next(&mut consumer).await.ack(ACK).await.expect("acknowledged");
+    let _together = next(&mut consumer).await;
+    next(&mut consumer).await.ack(BasicAckOptions { multiple: true }).await.expect("acknowledged");
+    // The broker closes the connection of whoever refuses one.
+    let nacking = Rabbit::of(&stage).await;
+    next(&mut first(&nacking.channel).await).await.nack(BasicNackOptions::default()).await.expect("refused");
+    let rejecting = Rabbit::of(&stage).await;
+    next(&mut first(&rejecting.channel).await).await.reject(BasicRejectOptions::default()).await.expect("refused");
+    let deleted = rabbit.channel.queue_delete(stream.as_str().into(), QueueDeleteOptions::default()).await;
+    deleted.expect("deleted");
 }
 
 async fn dropped(stage: Stage) {

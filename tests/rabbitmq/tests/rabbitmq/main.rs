@@ -21,6 +21,7 @@ mod send;
 mod sequential;
 mod settle;
 mod sources;
+mod stream;
 mod types;
 mod wait;
 mod ways;
