@@ -35,7 +35,7 @@ How to read a line:
 
 /// Attributes that are told on the line, without their namespace: those that say what became of the message, and those
 /// that only some scenarios have.
-const TELLING: [&str; 18] = [
+const TELLING: [&str; 19] = [
     "messaging.batch.message_count",
     "messaging.destination.anonymous",
     "messaging.destination.template",

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use otel_async_nats::{
-    Client, HeaderMap, Message, Subscriber,
+    Client, HeaderMap, Message, Subject, Subscriber,
     jetstream::{
         Context,
         consumer::{Consumer, IntoConsumerConfig},
@@ -36,6 +36,10 @@ fn what_is_sent_belongs_to_the_message(message: &Message, client: &Client, subje
 /// It compiles: the publish is called before the message's span is current, and has another parent.
 fn wrong_at_run_time(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
     let _ = message.process(client.publish(subject, payload));
+}
+
+fn acknowledged_by_hand(context: &Context, reply: Subject) {
+    let _ = context.publish(reply, "+ACK".into());
 }
 
 fn raw_client(raw: raw::Client) {
