@@ -122,12 +122,20 @@ impl Extractor for HeaderExtractor<'_> {
 /// Where a message of a stream is in it.
 const STREAM_OFFSET: &str = "x-stream-offset";
 
+/// A quorum queue's count of the deliveries that came back.
+pub(crate) const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// Where the message was dead-lettered, how often and why: a table for each queue and reason.
+pub(crate) const DEATH: &str = "x-death";
+
 /// What is found in the headers of a message that arrives, looked through once.
 #[derive(Debug, Default)]
 pub(crate) struct Found<'a> {
     /// What those have that carry contexts.
     pub(crate) contexts: ContextHeaders<'a>,
     pub(crate) stream_offset: Option<u64>,
+    pub(crate) delivery_count: Option<u64>,
+    pub(crate) deaths: &'a [AMQPValue],
 }
 
 #[inline]
@@ -143,8 +151,13 @@ pub(crate) fn found(headers: &FieldTable) -> Found<'_> {
             && (is_text(bytes) || at == BAGGAGE && found.contexts[at].is_none())
         {
             found.contexts[at] = Some(bytes);
-        } else if name.as_str() == STREAM_OFFSET {
-            found.stream_offset = integer(value);
+        } else if name.as_str().starts_with("x-") {
+            match (name.as_str(), value) {
+                (STREAM_OFFSET, offset) => found.stream_offset = integer(offset),
+                (DELIVERY_COUNT, count) => found.delivery_count = integer(count),
+                (DEATH, AMQPValue::FieldArray(deaths)) => found.deaths = deaths.as_slice(),
+                _ => (),
+            }
         }
     }
     found

@@ -2,19 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use lapin::{
-    message::Delivery,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::{message::Delivery, types::AMQPValue};
 use otel_messaging::adapter::{Arrival, Clock};
 
-use crate::headers::integer;
-
-/// A quorum queue's count of the deliveries that came back.
-const DELIVERY_COUNT: &str = "x-delivery-count";
-
-/// Where the message was dead-lettered, how often and why: a table for each queue and reason.
-const DEATH: &str = "x-death";
+use crate::headers::{Found, integer};
 
 /// Reasons of a dead letter that mean that it was delivered, unlike `expired` and `maxlen`.
 const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
@@ -25,13 +16,12 @@ const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
 /// after a delivery that `x-death` counts, and two more where it was redelivered since. Without any of them nobody knows
 /// more than whether it was redelivered. Whatever is of another shape than the broker's is as if it were not there.
 #[inline]
-pub(crate) fn tell<'a>(arrival: Arrival<'a>, delivery: &Delivery) -> Arrival<'a> {
+pub(crate) fn tell<'a>(arrival: Arrival<'a>, delivery: &Delivery, found: &Found<'_>) -> Arrival<'a> {
     let mut arrival = arrival.redelivered(delivery.redelivered);
     if let Some(sent) = delivery.properties.timestamp().and_then(time) {
         arrival = arrival.sent(sent, Clock::Header);
     }
-    let Some(headers) = delivery.properties.headers() else { return arrival };
-    let past = Past::of(headers);
+    let past = Past::of(found);
     if let Some(attempt) = past.attempt(delivery.redelivered) {
         arrival = arrival.attempt(attempt);
     }
@@ -54,11 +44,10 @@ struct Past {
 }
 
 impl Past {
-    fn of(headers: &FieldTable) -> Self {
-        let headers = headers.inner();
-        let mut past = Self { came_back: headers.get(DELIVERY_COUNT).and_then(integer), ..Self::default() };
-        let Some(AMQPValue::FieldArray(deaths)) = headers.get(DEATH) else { return past };
-        for death in deaths.as_slice() {
+    #[inline]
+    fn of(found: &Found<'_>) -> Self {
+        let mut past = Self { came_back: found.delivery_count, ..Self::default() };
+        for death in found.deaths {
             let AMQPValue::FieldTable(death) = death else { continue };
             past.dead_lettered = true;
             let after_delivery = death
@@ -95,11 +84,11 @@ fn text(value: &AMQPValue) -> Option<&[u8]> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lapin::types::ShortString;
+    use lapin::types::{FieldTable, ShortString};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::headers::arbitrary;
+    use crate::headers::{DEATH, DELIVERY_COUNT, arbitrary, found};
 
     fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
         BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
@@ -135,7 +124,7 @@ mod tests {
             (table([(DELIVERY_COUNT, two()), deaths([death(long("rejected"), two())])]), false, Some(3), true),
         ];
         for (headers, redelivered, attempt, dead_lettered) in cases {
-            let past = Past::of(&headers);
+            let past = Past::of(&found(&headers));
             assert_eq!((past.attempt(redelivered), past.dead_lettered), (attempt, dead_lettered), "{headers:?}");
         }
     }
@@ -150,11 +139,11 @@ mod tests {
             table([(DELIVERY_COUNT, AMQPValue::LongLongInt(-1))]),
         ];
         for headers in shapes {
-            assert_eq!(Past::of(&headers), Past::default(), "{headers:?}");
+            assert_eq!(Past::of(&found(&headers)), Past::default(), "{headers:?}");
         }
         // A dead letter without a count, or with one that cannot be, is one all the same.
         for count in [AMQPValue::Void, AMQPValue::LongLongInt(-5)] {
-            let past = Past::of(&table([deaths([death(long("rejected"), count)])]));
+            let past = Past::of(&found(&table([deaths([death(long("rejected"), count)])])));
             assert_eq!((past.attempt(false), past.dead_lettered), (None, true));
         }
         assert_eq!(time(u64::MAX), None);
@@ -173,7 +162,7 @@ mod tests {
             headers.insert(DELIVERY_COUNT.into(), came_back);
             let deaths: Vec<_> = deaths.into_iter().map(|(reason, count)| death(reason, count)).collect();
             headers.insert(DEATH.into(), AMQPValue::FieldArray(deaths.clone().into()));
-            let past = Past::of(&headers);
+            let past = Past::of(&found(&headers));
             prop_assert!(past.attempt(redelivered).is_none_or(|attempt| attempt >= 1));
             prop_assert_eq!(past.dead_lettered, !deaths.is_empty());
             let _ = time(sent);

@@ -66,18 +66,20 @@ impl Handed {
         let Origin { broker, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref();
-        let Found { contexts, stream_offset: offset } = headers.map(found).unwrap_or_default();
+        let found = headers.map(found).unwrap_or_default();
         let headers = headers.map(HeaderExtractor::new);
-        let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&contexts);
-        let mut arrival = lineage::tell(arrival, delivery).awaits_settlement(ledger.is_some());
+        let arrival =
+            Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
+        let mut arrival = lineage::tell(arrival, delivery, &found).awaits_settlement(ledger.is_some());
         if let Some(address) = properties.reply_to() {
             arrival = arrival.reply_to(address.as_str());
         }
         let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
-            stream_offset(attributes, offset);
+            stream_offset(attributes, found.stream_offset);
         });
-        let handed = Arc::new(Self { span, tag: delivery.delivery_tag, ids: Ids::of(properties, offset), origin });
+        let handed =
+            Arc::new(Self { span, tag: delivery.delivery_tag, ids: Ids::of(properties, found.stream_offset), origin });
         if let Some(ledger) = &handed.origin.ledger {
             ledger.enter(&handed, &delivery.acker);
         }
