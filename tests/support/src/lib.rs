@@ -24,6 +24,7 @@ use otel_messaging::{Instrumentation, InstrumentationBuilder, semconv::ours};
 
 use crate::signals::Signals;
 
+pub mod contexts;
 pub mod correlation;
 
 mod cargo;

@@ -8,6 +8,7 @@ mod cancellation;
 mod correlation;
 mod faults;
 mod hostile_headers;
+mod limits;
 mod loops;
 mod measured;
 mod outcome;

@@ -8,6 +8,7 @@ mod correlation;
 mod create;
 mod faults;
 mod hostile_headers;
+mod limits;
 mod lineage;
 mod loops;
 mod metrics;
