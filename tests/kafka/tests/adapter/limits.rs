@@ -37,7 +37,7 @@ fn length() -> impl Strategy<Value = Length> {
     prop_oneof![
         3 => (-60..=3_i64).prop_map(Length::BelowTheLimit),
         1 => (0..30_000_i64).prop_map(Length::BelowTheLimit),
-        4 => (-3..=3_i64).prop_map(Length::BelowTheLimitWithOurs),
+        4 => (-40..=3_i64).prop_map(Length::BelowTheLimitWithOurs),
     ]
 }
 
