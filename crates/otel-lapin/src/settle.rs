@@ -16,7 +16,7 @@ use otel_messaging::{
 
 use crate::{
     error::{CHANNEL_GONE, error_type},
-    headers::{Found, HeaderExtractor, found},
+    headers::{HeaderExtractor, found},
     ledger::{Entry, Known, Ledger, Remains},
     lineage,
     telemetry::{Broker, Ids, Place, delivery_attributes, delivery_tag, stream_offset},
