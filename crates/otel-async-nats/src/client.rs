@@ -299,12 +299,8 @@ impl Client {
             let result = send(subject, request).await;
             match &result {
                 Ok(reply) => {
-                    let mut error = None;
-                    if let Some(headers) = &reply.headers {
-                        self.telemetry.link_reply(&mut span, headers);
-                        error = service_error(headers);
-                    }
-                    match error {
+                    self.telemetry.link_reply(&mut span, reply);
+                    match reply.headers.as_ref().and_then(service_error) {
                         Some((error_type, text)) => span.fail(error_type, text),
                         None => span.succeed(),
                     }

@@ -319,8 +319,9 @@ impl ClientTelemetry {
     }
 
     /// Links a request's span to the context in its reply.
-    pub(crate) fn link_reply(&self, span: &mut ClientSpan, reply: &HeaderMap) {
-        self.core.link_reply(span, &HeaderExtractor::new(reply));
+    pub(crate) fn link_reply(&self, span: &mut ClientSpan, reply: &async_nats::Message) {
+        let headers = reply.headers.as_ref().map(HeaderExtractor::new);
+        self.core.link_reply(span, headers.as_ref().map(|headers| headers as _), &reply.payload);
     }
 
     /// Somebody told the client about other servers.
@@ -576,7 +577,7 @@ impl Source {
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
             Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
-        let mut arrival = past.of_arrival(arrival).scheduled(arrived.scheduled);
+        let mut arrival = past.of_arrival(arrival.payload(&message.payload)).scheduled(arrived.scheduled);
         if let (Some(reply), None) = (&message.reply, past.stored) {
             arrival = arrival.reply_to(reply);
         }

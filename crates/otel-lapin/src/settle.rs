@@ -70,7 +70,8 @@ impl Handed {
         let headers = headers.map(HeaderExtractor::new);
         let arrival =
             Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
-        let mut arrival = lineage::tell(arrival, delivery, &found).awaits_settlement(ledger.is_some());
+        let arrival = lineage::tell(arrival.payload(&delivery.data), delivery, &found);
+        let mut arrival = arrival.awaits_settlement(ledger.is_some());
         if let Some(address) = properties.reply_to() {
             arrival = arrival.reply_to(address.as_str());
         }

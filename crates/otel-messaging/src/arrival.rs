@@ -19,6 +19,7 @@ pub struct Arrival<'a> {
     pub(crate) headers: Option<&'a dyn Extractor>,
     pub(crate) w3c: Option<&'a ContextHeaders<'a>>,
     pub(crate) reply_to: Option<ReplyAddress>,
+    pub(crate) payload: &'a [u8],
     sent: Option<(SystemTime, Clock)>,
     attempt: Option<u64>,
     redelivered: bool,
@@ -61,6 +62,7 @@ impl<'a> Arrival<'a> {
             headers,
             w3c: None,
             reply_to: None,
+            payload: &[],
             sent: None,
             attempt: None,
             redelivered: false,
@@ -82,6 +84,13 @@ impl<'a> Arrival<'a> {
     /// knows it while the message is processed. Nothing of it is kept but a hash. An empty one is none.
     pub fn reply_to(mut self, address: &str) -> Self {
         self.reply_to = ReplyAddress::of(address);
+        self
+    }
+
+    /// Its payload, for the function of
+    /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader); nobody else sees it.
+    pub fn payload(mut self, payload: &'a [u8]) -> Self {
+        self.payload = payload;
         self
     }
 

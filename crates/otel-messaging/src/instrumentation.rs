@@ -11,8 +11,8 @@ use opentelemetry::{
     global::{BoxedTracer, ObjectSafeTracer},
     logs::{Logger, LoggerProvider},
     metrics::MeterProvider,
-    propagation::TextMapPropagator,
-    trace::{Span, Tracer, TracerProvider},
+    propagation::{Extractor, TextMapPropagator},
+    trace::{Span, SpanContext, Tracer, TracerProvider},
 };
 
 use crate::{
@@ -53,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) propagator: Propagator,
     pub(crate) correlation: Correlation,
     pub(crate) untrusted: bool,
+    pub(crate) context_reader: Option<ContextReader>,
     pub(crate) carried_context: CarriedContext,
     pub(crate) max_links: usize,
     pub(crate) template: Option<TemplateOf>,
@@ -70,6 +71,7 @@ pub(crate) struct Settings {
 
 type MakeTracer = Arc<dyn Fn(InstrumentationScope) -> BoxedTracer + Send + Sync>;
 type MakeExceptions = Arc<dyn Fn(InstrumentationScope) -> Box<dyn Exceptions> + Send + Sync>;
+pub(crate) type ContextReader = Arc<dyn Fn(&dyn Extractor, &[u8]) -> Option<SpanContext> + Send + Sync>;
 type TemplateOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 type Filter = Arc<dyn Fn(&Operation) -> bool + Send + Sync>;
 type Hook = Arc<dyn Fn(&Operation, &mut Attributes) + Send + Sync>;
@@ -100,6 +102,7 @@ impl Instrumentation {
                 propagator: Propagator::Global,
                 correlation: Correlation::default(),
                 untrusted: false,
+                context_reader: None,
                 carried_context: CarriedContext::default(),
                 max_links: 128,
                 template: None,
@@ -226,6 +229,39 @@ impl InstrumentationBuilder {
     /// without `tracestate`, and their baggage is dropped. Default: no.
     pub fn untrusted_source(mut self, untrusted: bool) -> Self {
         self.settings.untrusted = untrusted;
+        self
+    }
+
+    /// Finds the context of a message that is received where the propagator finds none: given the message's headers and its
+    /// payload, for senders that have a form of their own. `None` says that there is none. Default: nobody is asked.
+    ///
+    /// It is the context of the sender then, as one that the propagator has found:
+    /// [`correlation`](Self::correlation) and [`untrusted_source`](Self::untrusted_source) hold for it. It brings no baggage. A
+    /// header that it reads is one of the application's: a message that is sent on keeps it, and the context of that message is
+    /// the one that the propagator wrote. The reply to a NATS request is read too, and linked.
+    ///
+    /// Headers are found by name, the last of several, in any letter case where the broker's names have no fixed one; the
+    /// payload is empty where there is none. Both are lent to the function, and nothing of them is told. It runs where the
+    /// client hands the message out, for each message without a context: it must not block. What it panics at has no context.
+    ///
+    /// A `traceparent` that Kafka Connect has quoted, and one of a CloudEvent:
+    ///
+    /// ```
+    /// use otel_messaging::{Instrumentation, parse_traceparent};
+    ///
+    /// let instrumentation = Instrumentation::builder()
+    ///     .with_context_reader(|headers, _payload| {
+    ///         let traceparent = headers.get("traceparent").or_else(|| headers.get("ce_traceparent"))?;
+    ///         parse_traceparent(traceparent.trim_matches('"'))
+    ///     })
+    ///     .build();
+    /// # let _ = instrumentation;
+    /// ```
+    pub fn with_context_reader(
+        mut self,
+        read: impl Fn(&dyn Extractor, &[u8]) -> Option<SpanContext> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.context_reader = Some(Arc::new(read));
         self
     }
 

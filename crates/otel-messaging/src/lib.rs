@@ -44,6 +44,7 @@ pub use crate::{
     propagation::Propagation,
     received::Received,
     sequential::{Sequential, sequential, sequential_blocking},
+    w3c::parse_traceparent,
 };
 
 /// What the futures of [`process`](MessageExt::process) and [`process_each`](MessageStreamExt::process_each) are made of: to

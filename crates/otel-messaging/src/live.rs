@@ -21,7 +21,7 @@ use crate::{
     baggage::LeftOut,
     exceptions::Exceptions,
     forward::Forward,
-    instrumentation::{Instrumentation, Meters, Settings, Tracers},
+    instrumentation::{ContextReader, Instrumentation, Meters, Settings, Tracers},
     loops::Loops,
     metrics::Instruments,
     propagation::{Ignored, Propagator, named},
@@ -291,6 +291,23 @@ impl Live {
         SpanContext::new(trace, span, named.trace_flags(), named.is_remote(), TraceState::NONE)
     }
 
+    /// The context that the application's function finds in a message, as the propagator would have found it. Without a tracer
+    /// it is asked only where contexts travel.
+    #[cold]
+    pub(crate) fn read(
+        &self,
+        reader: &ContextReader,
+        (headers, payload): (Option<&dyn Extractor>, &[u8]),
+        may_look: MayLook,
+    ) -> Option<SpanContext> {
+        if !self.may_start(may_look) && !self.settings.propagator.is_real() {
+            return None;
+        }
+        let read = shield(|| reader(headers.unwrap_or(&NoHeaders), payload)).flatten().filter(SpanContext::is_valid)?;
+        let state = if self.settings.untrusted { TraceState::NONE } else { read.trace_state().clone() };
+        Some(SpanContext::new(read.trace_id(), read.span_id(), read.trace_flags(), true, state))
+    }
+
     /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them that W3C
     /// has.
     #[inline]
@@ -323,6 +340,19 @@ impl Live {
                 );
             });
         }
+    }
+}
+
+/// Those of a message that has none.
+struct NoHeaders;
+
+impl Extractor for NoHeaders {
+    fn get(&self, _: &str) -> Option<&str> {
+        None
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        Vec::new()
     }
 }
 

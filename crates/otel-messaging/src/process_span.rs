@@ -24,7 +24,8 @@ use crate::{
     client_span::Settlement,
     current::{Current, Whose, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
-    live::{MayLook, end},
+    instrumentation::ContextReader,
+    live::{Live, MayLook, end},
     marks::{AtWork, Attached, Identity, Marks, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
@@ -113,13 +114,16 @@ impl ProcessSpan {
             (headers, w3c)
         });
         let unread = operation.live.hopes(may_look).then(|| Box::new(base.clone()));
-        let (base, untrusted) = match headers {
+        let (mut base, mut untrusted) = match headers {
             Some((headers, w3c)) if settings.untrusted => {
                 (base, Some(Box::new(operation.live.linked(headers, &w3c, may_look))))
             }
             Some((headers, w3c)) => (operation.live.extract(base, headers, &w3c, may_look), None),
             None => (base, None),
         };
+        if let Some(reader) = &settings.context_reader {
+            read_by(reader, &operation.live, &arrival, may_look, (&mut base, &mut untrusted));
+        }
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(handed_out));
         let (mut told, mut own) = (Attributes::default(), 0);
         if !operation.off {
@@ -597,6 +601,25 @@ impl ProcessSpan {
             self.operation.live.loops.started_in(ambient, &self.operation);
         }
         Some(span)
+    }
+}
+
+/// Has the application's function look for the context that the propagator has not found.
+#[cold]
+fn read_by(
+    reader: &ContextReader,
+    live: &Live,
+    arrival: &Arrival<'_>,
+    may_look: MayLook,
+    (base, untrusted): (&mut Context, &mut Option<Box<SpanContext>>),
+) {
+    if of_named(base, |_| ()).is_some() || untrusted.as_ref().is_some_and(|found| found.is_valid()) {
+        return;
+    }
+    match live.read(reader, (arrival.headers, arrival.payload), may_look) {
+        Some(read) if live.settings().untrusted => *untrusted = Some(Box::new(read)),
+        Some(read) => *base = base.with_remote_span_context(read),
+        None => (),
     }
 }
 

@@ -386,13 +386,18 @@ impl Telemetry {
     }
 
     /// Links a span to the context that the answer to its message carries, if it carries one: a reply never moves the
-    /// caller to another trace.
-    pub fn link_reply(&self, span: &mut ClientSpan, headers: &dyn Extractor) {
+    /// caller to another trace. `headers` are `None` for an answer without any.
+    pub fn link_reply(&self, span: &mut ClientSpan, headers: Option<&dyn Extractor>, payload: &[u8]) {
         if !span.is_recording() {
             return;
         }
-        let reply = self.live().linked(headers, &context_headers(headers), MayLook::NO);
-        if reply.is_valid() {
+        let live = self.live();
+        let found = headers.map(|headers| live.linked(headers, &context_headers(headers), MayLook::NO));
+        let read = || {
+            let reader = live.settings().context_reader.as_ref()?;
+            live.read(reader, (headers, payload), MayLook::NO)
+        };
+        if let Some(reply) = found.filter(SpanContext::is_valid).or_else(read) {
             span.link(reply);
         }
     }

@@ -34,6 +34,16 @@ pub(crate) fn context_headers(headers: &dyn Extractor) -> ContextHeaders<'_> {
     CONTEXT_HEADERS.map(|name| headers.get(name).map(str::as_bytes))
 }
 
+/// The context that a `traceparent` names, without a `tracestate`: for
+/// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader). `None` for what is none by W3C: capital letters,
+/// zeros for an id, quotes. Space around it is passed over.
+///
+/// Source: "traceparent Header" of W3C Trace Context.
+#[must_use]
+pub fn parse_traceparent(text: &str) -> Option<SpanContext> {
+    span_context(&[Some(text.as_bytes()), None, None])
+}
+
 /// Writes `traceparent` and `tracestate`, if the span is valid.
 #[inline]
 pub(crate) fn inject_span(span: &SpanContext, headers: &mut dyn Injector) {

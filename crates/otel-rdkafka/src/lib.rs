@@ -28,7 +28,7 @@ pub mod otel {
     pub use otel_messaging::{
         Attributes, Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
         MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
-        Sequential, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
+        Sequential, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
     };
     pub use rdkafka as raw;
 

@@ -239,8 +239,10 @@ impl Kafka {
             arrived.look_through(headers);
         }
         let headers = headers.map(HeaderExtractor);
+        let payload = message.payload();
         let mut arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
             .context_headers(&arrived.contexts)
+            .payload(payload.unwrap_or_default())
             .dead_lettered(arrived.lineage.dead_lettered);
         if self.telemetry.asks_for_age()
             && let Some((at, clock)) = sent_at(message.timestamp())
@@ -252,7 +254,7 @@ impl Kafka {
         }
         self.telemetry.hand_out(call, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
-            self.of_content(attributes, message.key(), message.payload());
+            self.of_content(attributes, message.key(), payload);
         })
     }
 

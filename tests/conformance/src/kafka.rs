@@ -545,6 +545,12 @@ pub(crate) static KAFKA: Broker = Broker {
              CONSUMER process orders ~ send orders [delivery.attempt=2]"
         ),
         scenario!(
+            context_read,
+            "a function reads the context that a connector left in a form of its own",
+            "
+             CONSUMER process orders < connector ~ connector"
+        ),
+        scenario!(
             untrusted,
             "the source is not trusted",
             "
@@ -1232,6 +1238,15 @@ async fn policy_link(stage: Stage) {
 
 async fn policy_parent(stage: Stage) {
     policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+}
+
+async fn context_read(stage: Stage) {
+    let Both { producer, consumer, topic } = Both::new(&stage, stage.reading()).await;
+    let connector = stage.app("connector");
+    let send = connector
+        .sends_otherwise(|context| producer.send(record(&topic).headers(headers([("ce_traceparent", context)])), WAIT));
+    send.await.expect("delivered");
+    next(&consumer).await.process(async {}).await;
 }
 
 async fn untrusted(stage: Stage) {

@@ -727,6 +727,12 @@ pub(crate) static NATS: Broker = Broker {
              CLIENT nak S.paid < process S.paid [settlement.outcome=nack]"
         ),
         scenario!(
+            context_read,
+            "a function reads the context that a connector left in a form of its own",
+            "
+             CONSUMER process orders < connector ~ connector"
+        ),
+        scenario!(
             untrusted,
             "the source is not trusted",
             "
@@ -1582,6 +1588,20 @@ async fn policy_link(stage: Stage) {
 
 async fn policy_parent(stage: Stage) {
     policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+}
+
+async fn context_read(stage: Stage) {
+    let client = connect(&stage, stage.reading()).await;
+    let subject = stage.name("orders");
+    let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
+    let connector = stage.app("connector");
+    let publish = connector.sends_otherwise(|context| {
+        let mut headers = HeaderMap::new();
+        headers.insert("ce_traceparent", context);
+        client.publish_with_headers(subject.clone(), headers, "".into())
+    });
+    publish.await.expect("published");
+    next(&mut orders).await.process(async {}).await;
 }
 
 async fn untrusted(stage: Stage) {

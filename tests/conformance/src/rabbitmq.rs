@@ -675,6 +675,14 @@ pub(crate) static RABBITMQ: Broker = Broker {
              CLIENT nack orders < process orders [settlement.outcome=requeue]"
         ),
         scenario!(
+            context_read,
+            "a function reads the context that a connector left in a form of its own",
+            "
+             CONSUMER process orders < connector ~ connector [settlement.outcome=ack]
+             CLIENT get orders ~ connector
+             CLIENT ack orders < process orders [settlement.outcome=ack]"
+        ),
+        scenario!(
             untrusted,
             "the source is not trusted",
             "
@@ -1385,6 +1393,18 @@ async fn policy_link(stage: Stage) {
 
 async fn policy_parent(stage: Stage) {
     policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+}
+
+async fn context_read(stage: Stage) {
+    let rabbit = Rabbit::new(&stage, stage.reading()).await;
+    let connector = stage.app("connector");
+    let publish = connector.sends_otherwise(|context| {
+        let properties = headers([("ce_traceparent", context)]);
+        let options = BasicPublishOptions::default();
+        rabbit.channel.basic_publish("".into(), rabbit.queue.as_str().into(), options, b"four apples", properties)
+    });
+    publish.await.expect("published").await.expect("confirmed");
+    rabbit.get().await.ack(BasicAckOptions::default()).await.expect("settled");
 }
 
 async fn untrusted(stage: Stage) {

@@ -16,7 +16,7 @@ use std::{
 
 use opentelemetry::{
     Context, KeyValue,
-    propagation::TextMapCompositePropagator,
+    propagation::{Extractor, TextMapCompositePropagator},
     trace::{TraceContextExt, Tracer, TracerProvider},
 };
 use opentelemetry_otlp::{LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig};
@@ -28,7 +28,7 @@ use opentelemetry_sdk::{
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation, parse_traceparent, suppressed};
 
 /// The resource attribute that names the scenario.
 pub(crate) const SCENARIO: &str = "otel_messaging.scenario";
@@ -143,6 +143,12 @@ impl Stage {
         self.builder().tracer_provider(self.unsampled.clone())
     }
 
+    /// All signals, and a function that reads what [`App::sends_otherwise`] leaves in a message.
+    pub(crate) fn reading(&self) -> Instrumentation {
+        let reads = |headers: &dyn Extractor, _: &[u8]| parse_traceparent(headers.get("ce_traceparent")?);
+        self.builder().with_context_reader(reads).build()
+    }
+
     /// A span of the application's own; it ends with what is given back.
     pub(crate) fn app(&self, name: &'static str) -> App {
         let parent = Context::new();
@@ -173,6 +179,16 @@ impl App {
     pub(crate) fn calls<T>(&self, call: impl FnOnce() -> T) -> T {
         let _attached = self.0.clone().attach();
         call()
+    }
+}
+
+impl App {
+    /// Runs the synchronous part of a send that nothing is told of. The span's context is to be left in a header
+    /// `ce_traceparent`, which no propagator reads.
+    pub(crate) fn sends_otherwise<T>(&self, send: impl FnOnce(&str) -> T) -> T {
+        let span = self.0.span().span_context().clone();
+        let _attached = suppressed(&Context::new()).attach();
+        send(&format!("00-{}-{}-01", span.trace_id(), span.span_id()))
     }
 }
 

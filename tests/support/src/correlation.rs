@@ -7,10 +7,13 @@ use std::{fmt, future::Future, time::Duration};
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
     baggage::BaggageExt,
+    propagation::Extractor,
     trace::{FutureExt, SpanContext, TraceContextExt, TraceState},
 };
 use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::{Auto, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, process_batch};
+use otel_messaging::{
+    Auto, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, parse_traceparent, process_batch,
+};
 
 use crate::Sdk;
 
@@ -25,8 +28,8 @@ use crate::Sdk;
 /// trace.
 const TABLE: &str = "
 message                                       | ambient | Link                         | ParentIfNoAmbient            | Parent                       | Auto                         | untrusted
-valid, unsampled, foreign                     | no      | root +creation               | creation +creation           | creation +creation           | creation +creation           | root +creation
-valid, unsampled, foreign                     | yes     | ambient +creation            | ambient +creation            | creation +creation +ambient  | ambient +creation            | ambient +creation
+valid, unsampled, foreign, read               | no      | root +creation               | creation +creation           | creation +creation           | creation +creation           | root +creation
+valid, unsampled, foreign, read               | yes     | ambient +creation            | ambient +creation            | creation +creation +ambient  | ambient +creation            | ambient +creation
 absent, malformed                             | no      | root                         | root                         | root                         | root                         | root
 absent, malformed                             | yes     | ambient                      | ambient                      | ambient                      | ambient                      | ambient
 old, redelivered, dead-lettered, replayed     | no      | root +creation               | creation +creation           | creation +creation           | root +creation               | root +creation
@@ -59,6 +62,8 @@ pub enum Message {
     /// The same in the spelling of another library: header names of another case, flags of a later version. A driver adds
     /// what else its broker's other clients do.
     Foreign,
+    /// With a context and tracestate in headers of the application's own, which its function reads.
+    Read,
     /// Without any headers, after one that had them.
     Absent,
     /// With a `traceparent` of another format.
@@ -77,10 +82,11 @@ pub enum Message {
 
 impl Message {
     /// Each one that is `Absent` follows one with baggage.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Valid,
         Self::Unsampled,
         Self::Foreign,
+        Self::Read,
         Self::Absent,
         Self::Malformed,
         Self::Old,
@@ -95,6 +101,7 @@ impl Message {
             Self::Valid => "valid",
             Self::Unsampled => "unsampled",
             Self::Foreign => "foreign",
+            Self::Read => "read",
             Self::Absent => "absent",
             Self::Malformed => "malformed",
             Self::Old => "old",
@@ -196,6 +203,7 @@ impl Table {
     }
 
     fn configure(&self, policy: usize, auto: Auto, builder: InstrumentationBuilder) -> InstrumentationBuilder {
+        let builder = builder.with_context_reader(|headers, _| read(headers));
         match self.policies[policy % self.policies.len()] {
             "Link" => builder.correlation(Correlation::Link),
             "ParentIfNoAmbient" => builder.correlation(Correlation::ParentIfNoAmbient),
@@ -214,6 +222,16 @@ struct Keeps {
 }
 
 const TRACESTATE: &str = "vendor=opaque";
+
+const READ_TRACEPARENT: &str = "ce_traceparent";
+const READ_TRACESTATE: &str = "ce_tracestate";
+
+/// The application's function for a context of its own form.
+fn read(headers: &dyn Extractor) -> Option<SpanContext> {
+    let read = parse_traceparent(headers.get(READ_TRACEPARENT)?)?;
+    let state = headers.get(READ_TRACESTATE)?.parse().ok()?;
+    Some(SpanContext::new(read.trace_id(), read.span_id(), read.trace_flags(), true, state))
+}
 
 /// What the sender of a message left in it.
 struct Sender {
@@ -241,6 +259,7 @@ impl Sender {
         };
         let names = match message {
             Message::Foreign => ["Traceparent", "TraceState", "Baggage"],
+            Message::Read => [READ_TRACEPARENT, READ_TRACESTATE, "baggage"],
             _ => ["traceparent", "tracestate", "baggage"],
         };
         let baggage = format!("number={number}");

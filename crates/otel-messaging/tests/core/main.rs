@@ -10,6 +10,7 @@ mod any_names;
 mod batch;
 mod capture;
 mod carried;
+mod context_reader;
 mod correlation;
 mod destinations;
 mod events;

@@ -290,9 +290,11 @@ fn a_reply_is_linked_and_is_no_parent() {
     let mut span = queue.telemetry.send(call, &operation, None, |_| ());
     let context = responder.span().span_context().clone();
     let header = format!("00-{}-{}-01", context.trace_id(), context.span_id());
-    queue.telemetry.link_reply(&mut span, &HeaderMap::default().with("traceparent", &header));
-    queue.telemetry.link_reply(&mut span, &HeaderMap::default().with("traceparent", "malformed"));
-    queue.telemetry.link_reply(&mut span, &HeaderMap::default());
+    let [valid, malformed] = [&*header, "malformed"].map(|value| HeaderMap::default().with("traceparent", value));
+    let without = HeaderMap::default();
+    for headers in [Some(&valid), Some(&malformed), Some(&without), None] {
+        queue.telemetry.link_reply(&mut span, headers.map(|headers| headers as _), b"");
+    }
     span.succeed();
     responder.span().end();
 

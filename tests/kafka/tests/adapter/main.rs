@@ -5,6 +5,7 @@ mod ambient;
 mod api;
 mod broker;
 mod cancellation;
+mod context_reader;
 mod correlation;
 mod faults;
 mod hostile_headers;

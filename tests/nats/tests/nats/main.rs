@@ -6,6 +6,7 @@ mod arbitrary;
 mod cancellation;
 mod carriers;
 mod common;
+mod context_reader;
 mod correlation;
 mod create;
 mod faults;

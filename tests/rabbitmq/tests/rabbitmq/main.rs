@@ -4,6 +4,7 @@ mod ambient;
 mod bystanders;
 mod cancellation;
 mod common;
+mod context_reader;
 mod correlation;
 mod create;
 mod faults;

@@ -1,0 +1,203 @@
+//! Contexts that the application's own function finds where the propagator finds none.
+
+use std::{
+    str::FromStr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use opentelemetry::{
+    Context,
+    propagation::Extractor,
+    trace::{SpanContext, TraceContextExt, TraceState},
+};
+use otel_messaging::{Correlation, InstrumentationBuilder, MessageExt, Propagation, parse_traceparent};
+use support::Sdk;
+
+use crate::queue::{HeaderMap, Message, Queue};
+
+const READ: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const OTHER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn of_cloud_event(headers: &dyn Extractor, _: &[u8]) -> Option<SpanContext> {
+    parse_traceparent(headers.get("ce_traceparent")?)
+}
+
+fn received(builder: InstrumentationBuilder, headers: HeaderMap, payload: &'static [u8]) -> (Queue, Message) {
+    let mut queue = Queue::new(builder.build());
+    queue.messages.push_back((headers, "1".to_owned()));
+    let message = queue.pop_as("orders", |arrival| arrival.payload(payload)).unwrap();
+    (queue, message)
+}
+
+fn read_of(message: &Message) -> Option<String> {
+    message.process_span()?.creation().map(|creation| creation.span_id().to_string())
+}
+
+#[test]
+fn a_context_that_is_read_is_the_senders() {
+    let sdk = Sdk::new();
+    let builder = sdk.all_signals_builder().with_context_reader(of_cloud_event);
+    let headers = HeaderMap::default().with("ce_traceparent", READ).with("baggage", "tenant.id=7");
+    let (_, message) = received(builder, headers, b"");
+    assert!(message.process_span().unwrap().creation().unwrap().is_remote());
+    message.in_scope(|| ());
+    drop(message);
+    assert_eq!(
+        sdk.described(),
+        r#"process orders
+  kind CONSUMER
+  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
+  parent 00f067aa0ba902b7
+  link 00f067aa0ba902b7
+  status unset
+  messaging.destination.name = "orders"
+  messaging.message.id = "1"
+  messaging.operation.name = "process"
+  messaging.operation.type = "process"
+  messaging.system = "queue"
+"#
+    );
+}
+
+#[test]
+fn where_the_propagator_finds_a_context_nobody_else_is_asked() {
+    for untrusted in [false, true] {
+        let sdk = Sdk::new();
+        let builder = sdk.instrumentation_builder().untrusted_source(untrusted);
+        let builder = builder.with_context_reader(|_, _| panic!("asked"));
+        let (_, message) = received(builder, HeaderMap::default().with("traceparent", OTHER), b"");
+        assert_eq!(read_of(&message).as_deref(), Some("b7ad6b7169203331"));
+    }
+}
+
+#[test]
+fn the_function_is_lent_all_headers_and_the_payload_and_they_are_told_to_nobody() {
+    const SECRET: &[u8] = b"card 4000-1234";
+    for panics in [false, true] {
+        let sdk = Sdk::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sees = seen.clone();
+        let builder = sdk.all_signals_builder().capture_sizes(true).with_context_reader(move |headers, payload| {
+            let names = headers.keys().into_iter().map(str::to_owned).collect::<Vec<_>>();
+            sees.lock().unwrap().push((names, payload.to_vec()));
+            assert!(!panics, "of {}", String::from_utf8_lossy(payload));
+            parse_traceparent(READ)
+        });
+        let (_, message) = received(builder, HeaderMap::default().with("tenant", "blue"), SECRET);
+        assert_eq!(*seen.lock().unwrap(), [(vec!["tenant".to_owned()], SECRET.to_vec())]);
+        assert_eq!(read_of(&message).as_deref(), (!panics).then_some("00f067aa0ba902b7"));
+        message.in_scope(|| Err::<(), _>("declined")).unwrap_err();
+        drop(message);
+        assert_eq!(sdk.spans().len(), 1);
+        let everything = sdk.everything() + &sdk.events();
+        assert!(everything.contains("declined") && !everything.contains("4000-1234"), "{everything}");
+    }
+}
+
+#[test]
+fn what_the_function_does_not_find_or_is_none_or_panics_at_is_no_context() {
+    type Find = fn(&dyn Extractor, &[u8]) -> Option<SpanContext>;
+    let finds: [Find; 3] = [|_, _| None, |_, _| Some(SpanContext::NONE), |_, _| panic!("a bug")];
+    for find in finds {
+        for untrusted in [false, true] {
+            let sdk = Sdk::new();
+            let builder = sdk.instrumentation_builder().untrusted_source(untrusted).with_context_reader(find);
+            let (_, message) = received(builder, HeaderMap::default(), b"");
+            assert_eq!(read_of(&message), None);
+            drop(message);
+            let [process] = &sdk.spans()[..] else { panic!("{}", sdk.described()) };
+            assert!(!process.parent_span_is_remote && process.links.is_empty());
+        }
+    }
+}
+
+#[test]
+fn of_an_untrusted_source_what_is_read_is_linked_and_no_more() {
+    let sdk = Sdk::new();
+    let builder = sdk.instrumentation_builder().correlation(Correlation::Parent).untrusted_source(true);
+    let builder = builder.with_context_reader(|headers, payload| {
+        let read = of_cloud_event(headers, payload)?;
+        let state = TraceState::from_str("spoofed=1").unwrap();
+        Some(SpanContext::new(read.trace_id(), read.span_id(), read.trace_flags(), false, state))
+    });
+    let (_, message) = received(builder, HeaderMap::default().with("ce_traceparent", READ), b"");
+    drop(message);
+    let [process] = &sdk.spans()[..] else { panic!("{}", sdk.described()) };
+    let [link] = &process.links[..] else { panic!("{}", sdk.described()) };
+    assert_eq!(link.span_context.span_id().to_string(), "00f067aa0ba902b7");
+    assert_eq!(link.span_context.trace_state().header(), "");
+    assert_ne!(process.span_context.trace_id(), link.span_context.trace_id());
+}
+
+#[test]
+fn a_forward_keeps_the_header_that_was_read_and_has_a_context_of_its_own() {
+    let sdk = Sdk::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asks = asked.clone();
+    let builder = sdk.instrumentation_builder().with_context_reader(move |headers, payload| {
+        asks.fetch_add(1, Ordering::Relaxed);
+        of_cloud_event(headers, payload)
+    });
+    let (mut queue, message) = received(builder, HeaderMap::default().with("ce_traceparent", READ), b"");
+    message.in_scope(|| queue.push_with(message.headers.clone(), "2").unwrap());
+    drop(message);
+    let (forwarded, _) = &queue.messages[0];
+    assert_eq!(forwarded.0.keys().collect::<Vec<_>>(), ["ce_traceparent", "traceparent"]);
+    assert_eq!(forwarded.0["ce_traceparent"], READ);
+    let received = queue.pop().unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "of the first message alone");
+    drop(received);
+    let spans = sdk.spans();
+    let [process, push, again] = &spans[..] else { panic!("{}", sdk.described()) };
+    assert!(push.links.is_empty(), "what was read is no context that the message carries when it is sent");
+    assert_eq!(push.parent_span_id, process.span_context.span_id());
+    assert_eq!(again.parent_span_id, push.span_context.span_id());
+}
+
+#[test]
+fn a_message_that_is_sent_again_links_what_was_read() {
+    let sdk = Sdk::new();
+    let builder = sdk.instrumentation_builder().with_context_reader(of_cloud_event);
+    let (mut queue, message) = received(builder, HeaderMap::default().with("ce_traceparent", READ), b"");
+    message.republish(|| queue.push_with(message.headers.clone(), "1").unwrap());
+    drop(message);
+    let spans = sdk.spans();
+    let push = spans.iter().find(|span| span.name == "push orders").unwrap();
+    let linked: Vec<_> = push.links.iter().map(|link| link.span_context.span_id().to_string()).collect();
+    assert_eq!(linked[0], "00f067aa0ba902b7");
+}
+
+#[test]
+fn without_spans_a_context_is_read_where_contexts_travel() {
+    let asked = |builder: InstrumentationBuilder| {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let asks = asked.clone();
+        let builder = builder.with_context_reader(move |_, _| {
+            asks.fetch_add(1, Ordering::Relaxed);
+            parse_traceparent(READ)
+        });
+        let (_, message) = received(builder, HeaderMap::default(), b"");
+        let current = message.in_scope(|| Some(Context::current().span().span_context().span_id().to_string()));
+        (asked.load(Ordering::Relaxed), current.as_deref() == Some("00f067aa0ba902b7"))
+    };
+    let sdk = Sdk::new();
+    assert_eq!(asked(sdk.all_signals_builder().without_spans()), (1, true));
+    assert_eq!(asked(sdk.all_signals_builder().without_spans().propagation(Propagation::Off)), (0, false));
+    // With spans it is for them, whether contexts travel or not.
+    assert_eq!(asked(sdk.all_signals_builder().propagation(Propagation::Off)), (1, false));
+    let process = &sdk.spans()[0];
+    assert_eq!(process.parent_span_id.to_string(), "00f067aa0ba902b7");
+}
+
+#[test]
+fn a_traceparent_is_read_as_w3c_has_it() {
+    let parts = |text: &str| parse_traceparent(text).map(|read| (read.span_id().to_string(), read.is_sampled()));
+    assert_eq!(parts(READ), Some(("00f067aa0ba902b7".to_owned(), true)));
+    assert_eq!(parts(&format!(" {READ}\n")), parts(READ));
+    assert_eq!(parts(&READ.replace("-01", "-00")), Some(("00f067aa0ba902b7".to_owned(), false)));
+    let none = [format!("\"{READ}\""), READ.to_uppercase(), READ.replace("00f067aa0ba902b7", "0000000000000000")];
+    assert_eq!(none.map(|text| parts(&text)), [None, None, None]);
+}
