@@ -76,7 +76,7 @@ impl Ledger {
     }
 
     /// What is known of the message that is acknowledged on this subject.
-    pub(crate) fn find(&self, reply: &Subject) -> Known {
+    pub(crate) fn find(&self, reply: &Subject) -> Known<'static> {
         let mut state = self.state();
         let Some(Entry { message, remains, .. }) = state.entry(reply) else { return Known::Nothing };
         match (message.upgrade(), remains) {

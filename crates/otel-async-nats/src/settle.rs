@@ -61,18 +61,18 @@ impl Drop for Handed {
 
 /// What is known of the message that a settlement is about.
 #[derive(Debug)]
-pub(crate) enum Known {
+pub(crate) enum Known<'a> {
     Message(Arc<Handed>),
     /// One that is gone: the context of its process span, and what it was.
     Remains(Arc<(SpanContext, What)>),
     /// One that came by no consumer of a stream, with its subject.
-    Received(Arc<ProcessSpan>, Subject),
+    Received(&'a Arc<ProcessSpan>, &'a Subject),
     /// No more than its subject, where that is known.
-    Named(Subject),
+    Named(&'a Subject),
     Nothing,
 }
 
-impl Known {
+impl Known<'_> {
     /// Its message may be settled where nobody here sees it.
     fn may_settle_elsewhere(&self) {
         match self {
@@ -130,7 +130,7 @@ impl Settling {
         client: &Client,
         call: Option<Call>,
         (reply, payload): (Option<&Subject>, &[u8]),
-        known: Known,
+        known: Known<'_>,
         answer: Answer,
     ) -> Option<Self> {
         let ledger = client.telemetry().ledger();

@@ -242,7 +242,7 @@ impl ClientTelemetry {
         client: &async_nats::Client,
         call: Call,
         name: OperationName,
-        known: &Known,
+        known: &Known<'_>,
     ) -> ClientSpan {
         let of = |what: &What| self.operation_at(client, name, &what.place, Some(&what.subject));
         let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);

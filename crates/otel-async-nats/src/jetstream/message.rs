@@ -130,11 +130,9 @@ fn settle(
     async move {
         let known = match (delivery, reply, subject) {
             (Some(Delivery::Stored(handed)), ..) => Known::Message(handed.0.clone()),
-            (Some(Delivery::Received(process)), _, Some(subject)) => {
-                Known::Received(process.0.clone(), subject.clone())
-            }
+            (Some(Delivery::Received(process)), _, Some(subject)) => Known::Received(process, subject),
             (_, reply, subject) => match (reply.map(|reply| client.telemetry().ledger().find(reply)), subject) {
-                (None | Some(Known::Nothing), Some(subject)) => Known::Named(subject.clone()),
+                (None | Some(Known::Nothing), Some(subject)) => Known::Named(subject),
                 (known, _) => known.unwrap_or(Known::Nothing),
             },
         };
