@@ -48,8 +48,9 @@ pub(crate) struct Sent {
     seen: bool,
 }
 
-/// What librdkafka adds to key, value and headers when it holds a message against `message.max.bytes`.
-const OVERHEAD: usize = 36;
+/// What librdkafka adds to key, value and headers when it holds a message against `message.max.bytes`, and what a batch has
+/// around its only message when the broker holds it against its own limit, which may be the same.
+const OVERHEAD: usize = 36 + 61;
 
 impl Kafka {
     /// Starts the span of a send and writes its context into the record; without a call, nothing is told.
