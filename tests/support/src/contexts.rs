@@ -16,13 +16,22 @@ pub fn context() -> impl Strategy<Value = Context> {
     let baggage = vec("[a-zA-Z0-9]{0,900}", 0..=12);
     let few = (vec("[a-z]{1,9}", 0..=2), vec("[a-zA-Z0-9]{0,9}", 0..=2));
     prop_oneof![(states, baggage), few].prop_map(|(states, baggage)| {
-        let states = states.iter().enumerate().map(|(at, value)| (format!("k{at}"), value.clone()));
-        let state = TraceState::from_key_value(states).expect("a trace state");
-        let (trace, span) = (TraceId::from(7), SpanId::from(7));
-        let span = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, state);
-        let baggage = baggage.into_iter().enumerate().map(|(at, value)| KeyValue::new(format!("b{at}"), value));
-        Context::new().with_remote_span_context(span).with_baggage(baggage)
+        with(states.into_iter().enumerate().map(|(at, value)| (format!("k{at}"), value)), baggage)
     })
+}
+
+/// The longest context that is written: 32 entries of 513 bytes in its `tracestate`, and baggage of 8,191 bytes.
+#[must_use]
+pub fn longest() -> Context {
+    with((0..32).map(|at| (format!("{at:k>256}"), "v".repeat(256))), (0..8).map(|_| "w".repeat(1_020)))
+}
+
+fn with(state: impl Iterator<Item = (String, String)>, baggage: impl IntoIterator<Item = String>) -> Context {
+    let state = TraceState::from_key_value(state).expect("a trace state");
+    let (trace, span) = (TraceId::from(7), SpanId::from(7));
+    let span = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, state);
+    let baggage = baggage.into_iter().enumerate().map(|(at, value)| KeyValue::new(format!("b{at}"), value));
+    Context::new().with_remote_span_context(span).with_baggage(baggage)
 }
 
 /// The headers that a child of its span writes, by their lengths: without a bound on baggage, so that there may be less.

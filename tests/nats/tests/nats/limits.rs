@@ -3,18 +3,18 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use opentelemetry::{
-    Context, KeyValue, SpanId, TraceFlags, TraceId,
-    baggage::BaggageExt,
-    trace::{SpanContext, SpanKind, TraceContextExt, TraceState},
-};
+use opentelemetry::{Context, trace::SpanKind};
 use otel_async_nats::{
     HeaderMap,
     jetstream::{self, stream},
     otel::{HeaderCase, Instrumentation, Propagation},
 };
 use proptest::{prelude::*, sample::select, test_runner::TestRunner};
-use support::{Sdk, w3c};
+use support::{
+    Sdk,
+    contexts::{context, longest},
+    w3c,
+};
 
 use crate::{connect_with, unique, within};
 
@@ -32,22 +32,6 @@ struct Message {
     propagation: Option<Propagation>,
 }
 
-/// A span with a `tracestate` of so many entries, and so many entries of baggage.
-fn context((entries, length): (usize, usize), (values, size): (usize, usize)) -> Context {
-    let state = (0..entries).map(|number| (format!("{number:k>256}"), "v".repeat(length)));
-    let state = TraceState::from_key_value(state).expect("allowed");
-    let span = SpanContext::new(TraceId::from(1), SpanId::from(1), TraceFlags::SAMPLED, true, state);
-    let baggage = (0..values).map(|number| KeyValue::new(format!("b{number}"), "w".repeat(size)));
-    Context::new().with_remote_span_context(span).with_baggage(baggage)
-}
-
-/// From none to more than W3C allows.
-fn any_context() -> impl Strategy<Value = Context> {
-    let state = prop_oneof![2 => Just((0, 0)), 3 => (0..40_usize, 1..=256_usize)];
-    let baggage = prop_oneof![2 => Just((0, 0)), 3 => (0..80_usize, 0..400_usize)];
-    (state, baggage).prop_map(|(state, baggage)| context(state, baggage))
-}
-
 /// How many bytes are left to a limit: mostly about as many as a short context takes.
 fn left() -> impl Strategy<Value = usize> {
     prop_oneof![2 => 0..4_usize, 3 => 0..200_usize, 2 => 0..9_000_usize, 2 => 0..60_000_usize]
@@ -55,7 +39,7 @@ fn left() -> impl Strategy<Value = usize> {
 
 /// The longest context, written twice where about as much is left: 2 * (74 + 16,461 + 8,203) bytes and 12 around them.
 fn longest_twice() -> impl Strategy<Value = (Context, usize, HeaderCase)> {
-    (49_300..49_600_usize).prop_map(|left| (context((32, 256), (8, 1_020)), left, HeaderCase::Both))
+    (49_300..49_600_usize).prop_map(|left| (longest(), left, HeaderCase::Both))
 }
 
 /// So many bytes of headers on the wire, or none where that is too few for one.
@@ -70,7 +54,7 @@ fn padded(length: usize) -> HeaderMap {
 /// A message of which so many bytes are left, of the headers or of the whole, to a limit of this many bytes.
 fn message(limit: usize, in_headers: bool) -> impl Strategy<Value = Message> {
     let case = select(vec![HeaderCase::Lower, HeaderCase::Canonical, HeaderCase::Both]);
-    let written = prop_oneof![4 => (any_context(), left(), case), 1 => longest_twice()];
+    let written = prop_oneof![4 => (context(), left(), case), 1 => longest_twice()];
     let propagation = select(vec![None, Some(Propagation::W3c)]);
     (written, 0..2_000_usize, propagation).prop_map(move |((context, left, case), own, propagation)| {
         let length = limit.saturating_sub(left);
