@@ -187,3 +187,60 @@ fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     since.as_nanos().try_into().unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use otel_messaging::{
+        Instrumentation,
+        adapter::{Arrival, Destination, OperationName, SourceId},
+    };
+
+    use super::*;
+    use crate::{settle::What, telemetry::core};
+
+    const ACK_WAIT: Duration = Duration::from_secs(60);
+    const PROCESS: OperationName = OperationName::process("process");
+
+    /// A message that is acknowledged on this subject.
+    fn handed(ledger: &Arc<Ledger>, reply: &Subject) -> Arc<Handed> {
+        let core = core(Some(Instrumentation::builder().tracer_provider(SdkTracerProvider::default()).build()));
+        let operation = core.operation(PROCESS, &["orders"], || Destination::named("orders"));
+        let span = core.hand_out(core.call().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());
+        let what = What { place: Arc::default(), subject: "orders".into(), id: None, domain: None };
+        let handed = Handed { span, what, reply: reply.clone(), ack_wait: ACK_WAIT, ledger: ledger.clone() };
+        let handed = Arc::new(handed);
+        ledger.enter(&handed);
+        handed
+    }
+
+    #[test]
+    fn a_message_that_is_gone_is_known_until_the_server_has_waited_long_enough() {
+        let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
+        let message = handed(&ledger, &reply);
+        let far = SystemTime::now() + 100 * ACK_WAIT;
+        ledger.expire(far);
+        assert!(matches!(ledger.find(&reply), Known::Message(_)), "it is at hand");
+        drop(message);
+        // It went after this, and so it counts after this.
+        let went = SystemTime::now();
+        ledger.expire(went + ACK_WAIT / 2);
+        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        ledger.expire(went + ACK_WAIT);
+        assert!(matches!(ledger.find(&reply), Known::Nothing));
+    }
+
+    #[test]
+    fn what_the_server_is_told_to_wait_for_is_known_for_as_much_longer() {
+        let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
+        drop(handed(&ledger, &reply));
+        drop(handed(&ledger, &Subject::from("$JS.ACK.2")));
+        let later = SystemTime::now() + ACK_WAIT / 2;
+        ledger.in_progress(&reply, later);
+        ledger.expire(SystemTime::now() + ACK_WAIT);
+        assert!(matches!(ledger.find(&"$JS.ACK.2".into()), Known::Nothing), "nobody has asked for time");
+        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        ledger.expire(later + ACK_WAIT);
+        assert!(matches!(ledger.find(&reply), Known::Nothing));
+    }
+}

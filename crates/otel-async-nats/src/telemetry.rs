@@ -401,7 +401,7 @@ pub(crate) struct Source {
 }
 
 /// What a source is, without its connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Place {
     description: Description,
     /// The parts of the description that tell two sources apart.

@@ -8,7 +8,7 @@ use futures::{SinkExt, future::LocalBoxFuture, poll};
 use opentelemetry::Context;
 use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::{
-    Client, HeaderMap, Request,
+    Client, ConnectOptions, HeaderMap, Request,
     client::traits::Publisher as _,
     jetstream::{
         self,
@@ -21,7 +21,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, attribute, describe};
 
-use crate::{connect_with, counted, headers, next, stream_of, within};
+use crate::{counted, headers, next, server, stream_of, within};
 
 /// A stream, and what a consumer gives of it. Nobody is told of what was sent to it.
 struct Consumed {
@@ -33,8 +33,13 @@ struct Consumed {
 }
 
 async fn consume(count: usize, config: pull::Config) -> Consumed {
+    consume_with(ConnectOptions::new(), count, config).await
+}
+
+async fn consume_with(options: ConnectOptions, count: usize, config: pull::Config) -> Consumed {
     let sdk = Sdk::new();
-    let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
+    let options = options.with_instrumentation(sdk.all_signals_builder().build());
+    let context = jetstream::new(options.connect(&server().url).await.unwrap());
     let (stream, name) = stream_of(&context).await;
     let subject = format!("{name}.paid");
     for _ in 0..count {
@@ -292,6 +297,25 @@ async fn a_message_that_is_acknowledged_with_others_can_be_settled_by_hand_and_i
     let Consumed { sdk, context, stream, messages, .. } = consumed;
     drop((context, stream, messages));
     assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (1, 0));
+}
+
+/// The server may get it.
+#[tokio::test]
+async fn a_publish_by_hand_that_is_given_up_leaves_nothing_dropped() {
+    for keeps_message in [true, false] {
+        let mut consumed = consume_with(ConnectOptions::new().client_capacity(1), 1, patient()).await;
+        let message = consumed.next().await;
+        let reply = message.reply.clone().unwrap();
+        let kept = keeps_message.then_some(message);
+        let client = consumed.context.client();
+        // The connection's task does not run while nothing here waits, so the second message finds no room.
+        client.get_ref().publish(consumed.subject.clone(), "2".into()).await.unwrap();
+        assert!(poll!(pin!(client.publish(reply, "+ACK".into()))).is_pending());
+        drop(kept);
+        let Consumed { sdk, context, stream, messages, .. } = consumed;
+        drop((client, context, stream, messages));
+        assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (0, 0), "kept: {keeps_message}");
+    }
 }
 
 /// The server may have it, or get it.

@@ -201,15 +201,16 @@ async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for(
 async fn p17_inboxes_and_acknowledgements_make_no_series() {
     let sdk = Sdk::new();
     let client = connect_with(sdk.all_signals_builder().build()).await;
-    let mut inboxes = client.subscribe("_INBOX.>").await.unwrap();
-    for _ in 0..3 {
-        client.publish(client.new_inbox(), "1".into()).await.unwrap();
+    let inbox = client.new_inbox();
+    let mut own = client.subscribe(inbox.clone()).await.unwrap();
+    for subject in [inbox, client.new_inbox(), client.new_inbox()] {
+        client.publish(subject, "1".into()).await.unwrap();
         client.publish(format!("$JS.ACK.S.C.1.1.1.{}.0", unique("1")), "".into()).await.unwrap();
         // As libraries make the subjects of their replies.
         let id = client.new_inbox().rsplit('.').next().map(str::to_owned).unwrap();
         client.publish(format!("replies.{id}"), "1".into()).await.unwrap();
     }
-    drop(next(&mut inboxes).await);
+    drop(next(&mut own).await);
     let expected = [
         "messaging.client.consumed.messages [{message}] {\"process\"} 1",
         "messaging.client.operation.duration [s] {\"ack\", messaging.operation.type = \"settle\"} 3",
