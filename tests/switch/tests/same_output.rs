@@ -19,7 +19,7 @@ kafka in flight 0
 kafka got 0 Some("four apples") Some("4711") true
 kafka got 1 Some("five pears") Some("4711") true
 kafka got 2 Some("six plums") Some("4711") true
-kafka refused Err((KafkaError (Message production error: InvalidTopic (Broker: Invalid topic)), None))
+kafka refused Err((KafkaError (Message production error: MessageSizeTooLarge (Broker: Message size too large)), Some(2000000)))
 rabbitmq confirmed Ack(None)
 rabbitmq confirmed Ack(None)
 rabbitmq confirmed Ack(None)
@@ -50,8 +50,7 @@ const SPANS: &str = "\
 1 publish nowhere by otel-lapin
 1 reject NAME by otel-lapin
 2 request NAME by otel-async-nats
-3 send NAME by otel-rdkafka
-1 send not a topic by otel-rdkafka
+4 send NAME by otel-rdkafka
 ";
 
 #[test]

@@ -35,7 +35,10 @@ pub(crate) async fn run(bootstrap_servers: &str, topic: &str) -> Result {
         println!("kafka got {} {payload:?} {key:?} {fruit}", message.offset());
         consumer.commit_message(&message, CommitMode::Sync)?;
     }
-    let refused = producer.send(FutureRecord::<(), [u8]>::to("not a topic"), Duration::ZERO).await;
+    // By the client itself: what it says of a topic that cannot be depends on what it has heard of it by then.
+    let too_large = vec![0; 2_000_000];
+    let record = FutureRecord::<(), [u8]>::to(topic).payload(&too_large);
+    let refused = producer.send(record, Duration::ZERO).await;
     println!("kafka refused {:?}", refused.map_err(|(error, record)| (error, record.payload().map(<[u8]>::len))));
     Ok(())
 }
