@@ -101,7 +101,7 @@ impl Kafka {
         is_something.then_some(Sent {
             span,
             written,
-            purges: self.purges.before(),
+            purges: self.purges.so_far(),
             partition_told: partition.is_some(),
             cluster_told: cluster.is_some(),
             seen: true,
