@@ -23,15 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) async fn run(jaeger: &str) -> Result<(), Error> {
     let url = format!("{}/api/traces?service=shopper&limit=100", jaeger.trim_end_matches('/'));
     let http = Client::new();
-    let mut last = String::from("there was no answer");
+    // What is lacking is told each time it is something else.
+    let mut last = String::new();
     let search = async {
         let mut again = interval(Duration::from_secs(1));
         loop {
             again.tick().await;
-            match look(&http, &url).await {
-                Ok(None) => return,
-                Ok(Some(lacking)) => last = lacking,
-                Err(error) => last = error.to_string(),
+            let lacking = match look(&http, &url).await {
+                Ok(lacking) if lacking.is_empty() => return,
+                Ok(lacking) => lacking.join("\n"),
+                Err(error) => format!("no answer: {error}"),
+            };
+            if lacking != last {
+                println!("waiting for what is lacking:\n{lacking}");
+                last = lacking;
             }
         }
     };
@@ -39,33 +44,33 @@ pub(crate) async fn run(jaeger: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is still lacking, if anything is.
-async fn look(http: &Client, url: &str) -> Result<Option<String>, Error> {
+/// All that is still lacking.
+async fn look(http: &Client, url: &str) -> Result<Vec<String>, Error> {
     let answer: Answer = http.get(url).send().await?.error_for_status()?.json().await?;
     let all: Vec<Span> = answer.data.into_iter().flat_map(Trace::spans).collect();
     let spans = Spans::new(&all);
-    let mut whole = Vec::new();
+    let (mut whole, mut lacking) = (Vec::new(), Vec::new());
     for card in Card::ALL {
+        let mut best = format!("{card}: no such order");
         let roots = all.iter().filter(|span| span.attribute("order.card") == Some(card.name()));
-        let mut best = None;
-        for root in roots {
+        let complete = roots.into_iter().any(|root| {
             // Batches are traces of their own, which were not asked for.
             let found = spans.find(root.trace, hops(card), false);
-            match found.missing.first() {
-                None => {
-                    best = None;
-                    whole.push(format!("{card}: trace {}, {} hops", root.trace, found.hops.len()));
-                    break;
+            best = match found.missing.first() {
+                None => format!("{card}: trace {}, {} hops", root.trace, found.hops.len()),
+                Some(_) => {
+                    let missing: Vec<_> = found.missing.iter().map(ToString::to_string).collect();
+                    format!("{card}: trace {} lacks {}", root.trace, missing.join(", "))
                 }
-                Some(hop) => best = Some(format!("{card}: trace {} lacks {hop}", root.trace)),
-            }
-        }
-        if whole.iter().all(|line| !line.starts_with(card.name())) {
-            return Ok(Some(best.unwrap_or_else(|| format!("{card}: no such order"))));
-        }
+            };
+            found.missing.is_empty()
+        });
+        if complete { whole.push(best) } else { lacking.push(best) }
     }
-    whole.iter().for_each(|line| println!("{line}"));
-    Ok(None)
+    if lacking.is_empty() {
+        whole.iter().for_each(|line| println!("{line}"));
+    }
+    Ok(lacking)
 }
 
 #[derive(Debug, Deserialize)]

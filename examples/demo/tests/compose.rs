@@ -16,6 +16,9 @@ use serde_json::Value;
 /// Ports that an image listens on without being told.
 const DEFAULTS: [(&str, &[u16]); 2] = [("rabbitmq", &[5672, 15672]), ("jaeger", &[4318, 14269, 16686])];
 
+/// Ports of this machine that brokers, collectors and dashboards listen on by default: the stack has to start beside them.
+const TAKEN: [u16; 15] = [3000, 4222, 4317, 4318, 4369, 5672, 6222, 8222, 9090, 9092, 9093, 9094, 15672, 15692, 25672];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -93,6 +96,10 @@ impl Tree {
                 }
                 if !listening[name.as_str()].contains(&inside) {
                     problem(format!("nobody listens on port {inside}"));
+                }
+                let outside = port.rsplit(':').nth(1).and_then(|port| port.parse().ok());
+                if outside.is_none_or(|outside| TAKEN.contains(&outside)) {
+                    problem(format!("port {port} may be taken on this machine"));
                 }
             }
             for (address, port) in addresses(&service["healthcheck"]["test"]) {
@@ -262,6 +269,8 @@ fn the_checker_sees_what_is_wrong() {
         ("\"-f\", \"/tmp/ready\"", "\"-f\", \"/tmp/raedy\"", "does not look at /tmp/ready"),
         ("tmpfs: [\"/tmp\"]", "tmpfs: [\"/run\"]", "not on the only writable folder"),
         ("\"127.0.0.1:${ORDERS_PORT}:8080\"", "\"${ORDERS_PORT}:8080\"", "open to everybody"),
+        ("127.0.0.1:${RABBITMQ_PORT}:", "127.0.0.1:25672:", "port 127.0.0.1:25672:5672 may be taken"),
+        ("127.0.0.1:${RABBITMQ_PORT}:", "127.0.0.1:", "port 127.0.0.1:5672 may be taken"),
     ];
     for (right, wrong, expected) in cases {
         let mut tree = Tree::read();
