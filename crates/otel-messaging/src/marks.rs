@@ -36,7 +36,8 @@ impl ReplyAddress {
             word[..bytes.len()].copy_from_slice(bytes);
             u64::from_le_bytes(word)
         });
-        (!address.is_empty()).then(|| Self(mixed(address.len() as u64, words)))
+        // The last word may be filled up: the length tells what is the address's own.
+        (!address.is_empty()).then(|| Self(mixed(0, words.chain([address.len() as u64]))))
     }
 }
 
