@@ -144,7 +144,7 @@ fn listed(text: &mut String, when: &str, keys: &'static str) {
 /// Performs one scenario; whether it could be.
 async fn perform(broker: &str, scenario: &'static Scenario, address: String) -> bool {
     let name = format!("{broker}/{}", scenario.name);
-    let stage = Stage::new(&name, address);
+    let stage = Stage::new(broker, scenario.name, address);
     let performed = tokio::spawn(tokio::time::timeout(DEADLINE, (scenario.run)(stage.clone()))).await;
     let done = match performed {
         Ok(Ok(())) => true,

@@ -17,7 +17,7 @@ use crate::{
     rule::{Broken, Rule},
     rules::Rules,
     seen::{self, Seen},
-    stage::STARTS,
+    stage::{GRPC, HTTP, PROTOCOL, STARTS},
 };
 
 /// How many places are shown where a rule is broken.
@@ -59,6 +59,8 @@ async fn perform(broker: &Broker, endpoint: &str, starts: &Path) -> bool {
     let ran = Command::new(own)
         .arg(broker.name)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        // Of three, so that each is spoken.
+        .env(PROTOCOL, if broker.name == "kafka" { HTTP } else { GRPC })
         .env(STARTS, starts)
         .kill_on_drop(true)
         .status()

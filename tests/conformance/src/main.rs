@@ -24,8 +24,9 @@ use crate::broker::BROKERS;
 const USAGE: &str = "\
 usage: conformance kafka|rabbitmq|nats [SCENARIO...]
                              performs every operation on that broker, or these scenarios, and exports spans, metrics and
-                             logs over OTLP (http/protobuf, no TLS) to OTEL_EXPORTER_OTLP_ENDPOINT, the scenario's name in
-                             the resource attribute `otel_messaging.scenario`; exits 1 when one could not be performed
+                             logs over OTLP (no TLS; OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf, the default, or grpc) to
+                             OTEL_EXPORTER_OTLP_ENDPOINT; the resource attribute `test.suite.name` is the broker,
+                             `test.case.name` the scenario; exits 1 when one could not be performed
        conformance --list    how to read it; the operations and metrics with their attributes; the scenarios, and what each
                              must show
        conformance check     performs all of them into a receiver of its own and holds what came against the convention,

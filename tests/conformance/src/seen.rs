@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::{
 };
 use otlp_receiver::Received;
 
-use crate::stage::SCENARIO;
+use crate::stage::{CASE, SUITE};
 
 /// How long a message waited for its handler: an attribute, and the metric of the same.
 pub(crate) const WAIT_TIME: &str = "otel_messaging.wait_time";
@@ -190,7 +190,8 @@ pub(crate) fn sort(received: &Received, starts: &str) -> BTreeMap<String, Seen> 
 }
 
 fn scenario(resource: Option<&Resource>) -> String {
-    resource.map(|resource| attributes(&resource.attributes).text(SCENARIO)).unwrap_or_default()
+    let text = |key| resource.map(|resource| attributes(&resource.attributes).text(key)).unwrap_or_default();
+    format!("{}/{}", text(SUITE), text(CASE))
 }
 
 fn scope(scope: Option<&InstrumentationScope>, schema_url: &str) -> Scope {

@@ -19,7 +19,7 @@ use opentelemetry::{
     propagation::{Extractor, TextMapCompositePropagator},
     trace::{TraceContextExt, Tracer, TracerProvider},
 };
-use opentelemetry_otlp::{LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -30,8 +30,9 @@ use opentelemetry_sdk::{
 };
 use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation, parse_traceparent, suppressed};
 
-/// The resource attribute that names the scenario.
-pub(crate) const SCENARIO: &str = "otel_messaging.scenario";
+/// The resource attributes that name the scenario: its broker, and its own name.
+pub(crate) const SUITE: &str = "test.suite.name";
+pub(crate) const CASE: &str = "test.case.name";
 
 /// The scope of spans that are the application's own.
 pub(crate) const APPLICATION: &str = "app";
@@ -48,13 +49,40 @@ const ENDPOINTS: [&str; 4] = [
     "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
 ];
 
-/// Why nothing can be exported to where the environment says.
+/// How it is exported, by what OpenTelemetry's specification calls it.
+pub(crate) const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+pub(crate) const GRPC: &str = "grpc";
+pub(crate) const HTTP: &str = "http/protobuf";
+
+/// Why nothing can be exported as the environment says.
 pub(crate) fn cannot_export(of: impl Fn(&str) -> Option<String>) -> Option<String> {
-    ENDPOINTS.into_iter().find_map(|name| {
+    let to_nowhere = ENDPOINTS.into_iter().find_map(|name| {
         let endpoint = of(name)?;
         let secure = endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
         secure.then(|| format!("{name} is {endpoint}: this program speaks no TLS. Name one that begins with http://."))
-    })
+    });
+    let unknown = || {
+        let protocol = of(PROTOCOL).filter(|protocol| ![GRPC, HTTP].contains(&protocol.as_str()))?;
+        Some(format!("{PROTOCOL} is {protocol}: this program speaks {GRPC} and {HTTP}."))
+    };
+    to_nowhere.or_else(unknown)
+}
+
+/// For spans, metrics and log records, by the protocol that the environment names.
+fn exporters() -> Result<(SpanExporter, MetricExporter, LogExporter), ExporterBuildError> {
+    if env::var(PROTOCOL).is_ok_and(|protocol| protocol == GRPC) {
+        return Ok((
+            SpanExporter::builder().with_tonic().build()?,
+            MetricExporter::builder().with_tonic().build()?,
+            LogExporter::builder().with_tonic().build()?,
+        ));
+    }
+    let http = Protocol::HttpBinary;
+    Ok((
+        SpanExporter::builder().with_http().with_protocol(http).build()?,
+        MetricExporter::builder().with_http().with_protocol(http).build()?,
+        LogExporter::builder().with_http().with_protocol(http).build()?,
+    ))
 }
 
 /// How long what must happen may take.
@@ -76,17 +104,15 @@ impl Stage {
     /// # Panics
     ///
     /// When no exporter can be made.
-    pub(crate) fn new(scenario: &str, address: String) -> Self {
+    pub(crate) fn new(broker: &str, scenario: &str, address: String) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let resource = Resource::builder()
             .with_service_name("conformance")
-            .with_attribute(KeyValue::new(SCENARIO, scenario.to_owned()))
+            .with_attribute(KeyValue::new(SUITE, broker.to_owned()))
+            .with_attribute(KeyValue::new(CASE, scenario.to_owned()))
             .build();
         let starts = Arc::new(Starts::default());
-        let http = Protocol::HttpBinary;
-        let spans = SpanExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
-        let metrics = MetricExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
-        let logs = LogExporter::builder().with_http().with_protocol(http).build().expect("an exporter");
+        let (spans, metrics, logs) = exporters().expect("exporters");
         Self {
             address: address.into(),
             number: COUNT.fetch_add(1, Ordering::Relaxed),
@@ -275,5 +301,13 @@ mod tests {
         let refused = named("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:4318").unwrap();
         assert!(refused.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT is https://127.0.0.1:4318: "), "{refused}");
         assert!(named("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "HTTPS://logs").is_some());
+    }
+
+    #[test]
+    fn a_protocol_that_is_not_spoken_is_refused() {
+        let named = |protocol: &'static str| cannot_export(move |name| (name == PROTOCOL).then(|| protocol.to_owned()));
+        assert_eq!((named("grpc"), named("http/protobuf")), (None, None));
+        let refused = named("http/json").unwrap();
+        assert_eq!(refused, "OTEL_EXPORTER_OTLP_PROTOCOL is http/json: this program speaks grpc and http/protobuf.");
     }
 }

@@ -1,4 +1,4 @@
-//! A receiver for OTLP over HTTP, protobuf: what every backend has, as small as it gets.
+//! A receiver for OTLP, protobuf, over HTTP and over gRPC on the same port: what every backend has, as small as it gets.
 
 use std::{
     io::{self, Read},
@@ -19,9 +19,18 @@ use axum::{
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::{
     collector::{
-        logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},
-        metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
-        trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     logs::v1::ResourceLogs,
     metrics::v1::ResourceMetrics,
@@ -29,6 +38,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use tokio::{net::TcpListener, sync::watch};
+use tonic::{Request, Status, codec::CompressionEncoding::Gzip, service::Routes};
 
 /// All that arrived, and more as it comes.
 #[derive(Debug)]
@@ -57,6 +67,7 @@ impl Receiver {
     /// When no port can be had.
     pub async fn start() -> io::Result<Self> {
         let (send, received) = watch::channel(Received::default());
+        let send = Arc::new(send);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let app = Router::new()
@@ -64,7 +75,15 @@ impl Receiver {
             .route("/v1/metrics", route(ExportMetricsServiceResponse::default(), keep_metrics))
             .route("/v1/logs", route(ExportLogsServiceResponse::default(), keep_logs))
             .layer(DefaultBodyLimit::disable())
-            .with_state(Arc::new(send));
+            .with_state(send.clone());
+        let grpc = Grpc(send);
+        let grpc =
+            Routes::new(TraceServiceServer::new(grpc.clone()).accept_compressed(Gzip).max_decoding_message_size(ANY))
+                .add_service(
+                    MetricsServiceServer::new(grpc.clone()).accept_compressed(Gzip).max_decoding_message_size(ANY),
+                )
+                .add_service(LogsServiceServer::new(grpc).accept_compressed(Gzip).max_decoding_message_size(ANY));
+        let app = app.merge(grpc.into_axum_router());
         tokio::spawn(async move { axum::serve(listener, app).await });
         Ok(Self { endpoint, received })
     }
@@ -88,6 +107,43 @@ fn keep_metrics(received: &mut Received, request: ExportMetricsServiceRequest) {
 
 fn keep_logs(received: &mut Received, request: ExportLogsServiceRequest) {
     received.logs.extend(request.resource_logs);
+}
+
+/// However long an export is.
+const ANY: usize = usize::MAX;
+
+/// The same over gRPC.
+#[derive(Clone)]
+struct Grpc(Sender);
+
+impl Grpc {
+    fn keep<T, A: Default>(&self, request: Request<T>, keep: fn(&mut Received, T)) -> Answer<A> {
+        self.0.send_modify(|received| keep(received, request.into_inner()));
+        Ok(tonic::Response::new(A::default()))
+    }
+}
+
+type Answer<T> = Result<tonic::Response<T>, Status>;
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(&self, request: Request<ExportTraceServiceRequest>) -> Answer<ExportTraceServiceResponse> {
+        self.keep(request, keep_spans)
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(&self, request: Request<ExportMetricsServiceRequest>) -> Answer<ExportMetricsServiceResponse> {
+        self.keep(request, keep_metrics)
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Grpc {
+    async fn export(&self, request: Request<ExportLogsServiceRequest>) -> Answer<ExportLogsServiceResponse> {
+        self.keep(request, keep_logs)
+    }
 }
 
 /// Keeps what is sent there.
@@ -117,6 +173,10 @@ mod tests {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
+    use opentelemetry_proto::tonic::collector::{
+        logs::v1::logs_service_client::LogsServiceClient, metrics::v1::metrics_service_client::MetricsServiceClient,
+        trace::v1::trace_service_client::TraceServiceClient,
+    };
 
     use super::*;
 
@@ -140,5 +200,19 @@ mod tests {
 
         let received = receiver.received().borrow().clone();
         assert_eq!((received.spans.len(), received.metrics.len(), received.logs.len()), (2, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_over_grpc_arrives_too() {
+        let receiver = Receiver::start().await.unwrap();
+        let to = || receiver.endpoint.clone();
+        let spans = ExportTraceServiceRequest { resource_spans: vec![ResourceSpans::default()] };
+        let metrics = ExportMetricsServiceRequest { resource_metrics: vec![ResourceMetrics::default()] };
+        let logs = ExportLogsServiceRequest { resource_logs: vec![ResourceLogs::default()] };
+        TraceServiceClient::connect(to()).await.unwrap().send_compressed(Gzip).export(spans).await.unwrap();
+        MetricsServiceClient::connect(to()).await.unwrap().export(metrics).await.unwrap();
+        LogsServiceClient::connect(to()).await.unwrap().export(logs).await.unwrap();
+        let received = receiver.received().borrow().clone();
+        assert_eq!((received.spans.len(), received.metrics.len(), received.logs.len()), (1, 1, 1));
     }
 }
