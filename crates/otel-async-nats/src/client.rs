@@ -243,7 +243,8 @@ impl Client {
 
     /// Sends a request and waits for its reply. The span `request {subject}` ends with the reply; no reply in time and no
     /// responders are failures. So is a reply by which a service says that it failed, though the caller gets it as `Ok`:
-    /// `error.type` is the service's code then, if it has one to five digits, else `_OTHER`. A context in the reply is linked and changes no parent.
+    /// `error.type` is the service's code then, if it has one to five digits, else `_OTHER`. A context in the reply is linked
+    /// and changes no parent.
     ///
     /// # Errors
     ///

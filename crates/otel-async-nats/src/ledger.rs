@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -44,6 +44,13 @@ struct Entry {
 impl State {
     fn entry(&mut self, reply: &Subject) -> Option<&mut Entry> {
         self.entries.get_mut(self.numbers.get(reply)?)
+    }
+
+    /// That of this very message: one that is handed out twice has the last of its entries.
+    fn entry_of(&mut self, message: &Handed) -> Option<(u64, &mut Entry)> {
+        let number = *self.numbers.get(&message.reply)?;
+        let entry = self.entries.get_mut(&number)?;
+        ptr::eq(entry.message.as_ptr(), message).then_some((number, entry))
     }
 
     /// What is dropped is counted: not while the lock is held.
@@ -120,20 +127,18 @@ impl Ledger {
     }
 
     /// A message goes before it is settled, and can be settled still. `remains` is asked only then, and outside the lock.
-    pub(crate) fn outlive(&self, reply: &Subject, remains: impl FnOnce() -> Remains) {
-        if self.state().entry(reply).is_none() {
+    pub(crate) fn outlive(&self, message: &Handed, remains: impl FnOnce() -> Remains) {
+        if self.state().entry_of(message).is_none() {
             return;
         }
         let remains = remains();
         let due = SystemTime::now() + remains.ack_wait;
         let mut state = self.state();
-        match state.numbers.get(reply).copied() {
-            Some(number) => {
-                if let Some(entry) = state.entries.get_mut(&number) {
-                    entry.remains = Some((remains, due));
-                    state.due.insert((due, number));
-                    self.note_due(&state);
-                }
+        match state.entry_of(message) {
+            Some((number, entry)) => {
+                entry.remains = Some((remains, due));
+                state.due.insert((due, number));
+                self.note_due(&state);
             }
             // Settled since.
             None => remains.discharge(),
@@ -228,6 +233,21 @@ mod tests {
         assert!(matches!(ledger.find(&reply), Known::Remains(_)));
         ledger.expire(went + ACK_WAIT);
         assert!(matches!(ledger.find(&reply), Known::Nothing));
+    }
+
+    #[test]
+    fn of_a_message_that_is_handed_out_twice_the_last_one_is_known() {
+        let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
+        let (first, last) = (handed(&ledger, &reply), handed(&ledger, &reply));
+        drop(first);
+        ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
+        assert!(matches!(ledger.find(&reply), Known::Message(message) if Arc::ptr_eq(&message, &last)));
+        drop(last);
+        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        ledger.settled(&reply);
+        assert!(matches!(ledger.find(&reply), Known::Nothing));
+        ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
+        assert_eq!(format!("{ledger:?}"), "Ledger { unsettled: 0 }");
     }
 
     #[test]

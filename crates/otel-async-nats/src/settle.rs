@@ -51,7 +51,7 @@ impl Remains {
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        self.ledger.outlive(&self.reply, || Remains {
+        self.ledger.outlive(self, || Remains {
             what: Arc::new((self.span.context().span().span_context().clone(), self.what.clone())),
             unsettled: self.span.unsettled(),
             ack_wait: self.ack_wait,
