@@ -203,26 +203,30 @@ async fn p17_inboxes_and_acknowledgements_make_no_series() {
     let client = connect_with(sdk.all_signals_builder().build()).await;
     let inbox = client.new_inbox();
     let mut own = client.subscribe(inbox.clone()).await.unwrap();
-    for subject in [inbox, client.new_inbox(), client.new_inbox()] {
+    for (number, subject) in [inbox, client.new_inbox(), client.new_inbox()].into_iter().enumerate() {
         client.publish(subject, "1".into()).await.unwrap();
         client.publish(format!("$JS.ACK.S.C.1.1.1.{}.0", unique("1")), "".into()).await.unwrap();
-        // As libraries make the subjects of their replies.
-        let id = client.new_inbox().rsplit('.').next().map(str::to_owned).unwrap();
-        client.publish(format!("replies.{id}"), "1".into()).await.unwrap();
+        // As libraries make the subjects of their replies: a NUID, which nearly always has a digit.
+        client.publish(format!("replies.srMprvODuqjQQNzXImIwC{number}"), "1".into()).await.unwrap();
     }
+    // A word may be as long.
+    client.publish("replies.counterrevolutionaries", "1".into()).await.unwrap();
     drop(next(&mut own).await);
     let expected = [
         "messaging.client.consumed.messages [{message}] {\"process\"} 1",
         "messaging.client.operation.duration [s] {\"ack\", messaging.operation.type = \"settle\"} 3",
         "messaging.client.operation.duration [s] {\"publish\", messaging.operation.type = \"send\"} 6",
+        "messaging.client.operation.duration [s] {name = \"replies.counterrevolutionaries\", \"publish\", messaging.operation.type = \"send\"} 1",
         "messaging.client.sent.messages [{message}] {\"publish\"} 6",
+        "messaging.client.sent.messages [{message}] {name = \"replies.counterrevolutionaries\", \"publish\"} 1",
         "messaging.process.duration [s] {\"process\"} 1",
         "otel_messaging.deliveries [{message}] {\"ack\", outcome = \"ack\"} 3",
     ];
     assert_eq!(measured(&sdk), expected);
     let names: BTreeSet<_> = sdk.spans().into_iter().map(|span| span.name.into_owned()).collect();
     let ack = format!("ack {}", server().url.trim_start_matches("nats://"));
-    assert_eq!(names, BTreeSet::from([ack, "process".to_owned(), "publish".to_owned()]));
+    let named = "publish replies.counterrevolutionaries".to_owned();
+    assert_eq!(names, BTreeSet::from([ack, "process".to_owned(), "publish".to_owned(), named]));
 }
 
 /// Whoever chose its name: a library, or a service that names the subject of its answers by its process.
