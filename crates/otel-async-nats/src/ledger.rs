@@ -71,10 +71,11 @@ impl Ledger {
         let entry = Entry { reply: message.reply.clone(), message: Arc::downgrade(message), remains: None };
         let _forgotten = {
             let mut state = self.state();
+            let before = state.numbers.get(&entry.reply).copied();
+            let before = before.and_then(|before| state.remove(before));
             let number = state.next;
             state.next += 1;
-            let before = state.numbers.insert(entry.reply.clone(), number);
-            let before = before.and_then(|before| state.entries.remove(&before));
+            state.numbers.insert(entry.reply.clone(), number);
             state.entries.insert(number, entry);
             let first = state.entries.first_key_value().map(|(first, _)| *first);
             let oldest = first.filter(|_| state.entries.len() > LIMIT).and_then(|first| state.remove(first));
@@ -119,7 +120,7 @@ impl Ledger {
         let Some((remains, due)) = state.entries.get_mut(&number).and_then(|entry| entry.remains.as_mut()) else {
             return;
         };
-        let (before, later) = (*due, now + remains.ack_wait);
+        let (before, later) = (*due, end_of_wait(now, remains.ack_wait));
         *due = later;
         state.due.remove(&(before, number));
         state.due.insert((later, number));
@@ -132,7 +133,7 @@ impl Ledger {
             return;
         }
         let remains = remains();
-        let due = SystemTime::now() + remains.ack_wait;
+        let due = end_of_wait(SystemTime::now(), remains.ack_wait);
         let mut state = self.state();
         match state.entry_of(message) {
             Some((number, entry)) => {
@@ -185,6 +186,12 @@ impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger").field("unsettled", &self.state().entries.len()).finish()
     }
+}
+
+/// The configuration of a consumer may name any time: one beyond this would overflow.
+fn end_of_wait(now: SystemTime, ack_wait: Duration) -> SystemTime {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+    now + ack_wait.min(LONGEST)
 }
 
 /// Before 1970, 0.
@@ -248,6 +255,29 @@ mod tests {
         assert!(matches!(ledger.find(&reply), Known::Nothing));
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
         assert_eq!(format!("{ledger:?}"), "Ledger { unsettled: 0 }");
+    }
+
+    #[test]
+    fn a_message_that_is_handed_out_again_when_it_is_gone_takes_the_place_of_the_first() {
+        let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
+        drop(handed(&ledger, &reply));
+        let again = handed(&ledger, &reply);
+        assert_eq!(ledger.state().due.len(), 0, "what is due belongs to an entry");
+        ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
+        assert!(matches!(ledger.find(&reply), Known::Message(message) if Arc::ptr_eq(&message, &again)));
+    }
+
+    #[test]
+    fn a_wait_longer_than_time_itself_is_no_panic() {
+        let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
+        let mut message = Arc::into_inner(handed(&ledger, &reply)).unwrap();
+        message.ack_wait = Duration::MAX;
+        let message = Arc::new(message);
+        ledger.enter(&message);
+        drop(message);
+        ledger.in_progress(&reply, SystemTime::now());
+        ledger.expire(SystemTime::now() + 1_000 * ACK_WAIT);
+        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
     }
 
     #[test]
