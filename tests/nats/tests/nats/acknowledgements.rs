@@ -71,6 +71,11 @@ impl Consumed {
             .num_ack_pending
     }
 
+    /// Ends the connection: all its handles are dropped.
+    fn end(self) -> Sdk {
+        self.sdk
+    }
+
     /// Returns when the server has as many settlements as it has to, whichever way they are under way.
     async fn wait_until_awaited(&self, count: usize) {
         let enough = async {
@@ -168,8 +173,7 @@ async fn whatever_way_an_acknowledgement_is_published_it_is_the_settlement_of_it
         }
         let noted: Vec<_> = processes.iter().map(|process| outcome(process)).collect();
         assert_eq!(noted, [Some("ack".to_owned()), Some("ack".to_owned()), None], "{way}: the last had ended");
-        let Consumed { sdk, context, stream, messages, .. } = consumed;
-        drop((context, stream, messages));
+        let sdk = consumed.end();
         assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (3, 0), "{way}");
         assert!(!sdk.measured().contains("sent.messages"), "{way}: {}", sdk.measured());
     }
@@ -222,8 +226,9 @@ async fn the_payload_says_what_becomes_of_the_message() {
         let spans = consumed.sdk.spans();
         let names: Vec<_> = spans.iter().map(|span| span.name.clone()).collect();
         let process = format!("process {}", consumed.subject);
-        let Consumed { sdk, context, stream, messages, subject } = consumed;
-        drop((client, context, stream, messages));
+        let subject = consumed.subject.clone();
+        drop(client);
+        let sdk = consumed.end();
         match settles {
             Some((operation, expected)) => {
                 assert_eq!(names, [process, format!("{operation} {subject}")], "{payload}");
@@ -294,8 +299,7 @@ async fn a_message_that_is_acknowledged_with_others_can_be_settled_by_hand_and_i
     let spans = consumed.sdk.spans();
     let [_, process, ack] = &spans[..] else { panic!("{}", describe(&spans)) };
     assert_eq!(ack.parent_span_id, process.span_context.span_id());
-    let Consumed { sdk, context, stream, messages, .. } = consumed;
-    drop((context, stream, messages));
+    let sdk = consumed.end();
     assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (1, 0));
 }
 
@@ -312,8 +316,8 @@ async fn a_publish_by_hand_that_is_given_up_leaves_nothing_dropped() {
         client.get_ref().publish(consumed.subject.clone(), "2".into()).await.unwrap();
         assert!(poll!(pin!(client.publish(reply, "+ACK".into()))).is_pending());
         drop(kept);
-        let Consumed { sdk, context, stream, messages, .. } = consumed;
-        drop((client, context, stream, messages));
+        drop(client);
+        let sdk = consumed.end();
         assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (0, 0), "kept: {keeps_message}");
     }
 }
@@ -336,8 +340,8 @@ async fn a_request_by_hand_that_is_given_up_leaves_nothing_dropped() {
             .map(|span| attribute(span, "otel_messaging.delivery.outcome_unknown").is_some())
             .collect();
         assert_eq!(unknown, [false, true]);
-        let Consumed { sdk, context, stream, messages, .. } = consumed;
-        drop((client, context, stream, messages));
+        drop(client);
+        let sdk = consumed.end();
         assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (0, 0), "kept: {keeps_message}");
     }
 }
@@ -352,8 +356,8 @@ async fn what_is_settled_by_hand_while_nothing_is_told_is_not_dropped() {
         let client = consumed.context.client();
         within(&suppressed(&Context::new()), || client.publish(reply, "+ACK".into())).await.unwrap();
         drop(kept);
-        let Consumed { sdk, context, stream, messages, .. } = consumed;
-        drop((client, context, stream, messages));
+        drop(client);
+        let sdk = consumed.end();
         assert_eq!(sdk.spans().len(), 1, "{}", sdk.described());
         assert_eq!((counted(&sdk, "ack"), counted(&sdk, "dropped")), (0, 0), "kept: {keeps_message}");
     }
@@ -371,7 +375,7 @@ async fn a_settlement_by_hand_that_fails_settles_nothing() {
     assert_eq!(attribute(&failed, "error.type").unwrap().to_string(), "max_payload_exceeded");
     assert_eq!((failed.name.split(' ').next(), outcome(&failed)), (Some("nak"), None));
     client.publish(reply, "".into()).await.unwrap();
-    let Consumed { sdk, context, stream, messages, .. } = consumed;
-    drop((client, context, stream, messages));
+    drop(client);
+    let sdk = consumed.end();
     assert_eq!((counted(&sdk, "ack"), counted(&sdk, "nack"), counted(&sdk, "dropped")), (1, 0, 0));
 }
