@@ -17,7 +17,7 @@ use crate::settle::{Handed, Known, Remains};
 /// How many messages one connection remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
 
-/// The messages of one connection that were handed out and not settled yet, by the subject that they are acknowledged on.
+/// The messages of one connection that were delivered and are not settled yet, by the subject that acknowledges them.
 pub(crate) struct Ledger {
     state: Mutex<State>,
     /// When the first message that is gone counts as dropped, in nanoseconds since 1970.
@@ -27,7 +27,7 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct State {
     numbers: BTreeMap<Subject, u64>,
-    /// In the order in which the messages were handed out.
+    /// In the order of their delivery.
     entries: BTreeMap<u64, Entry>,
     /// Those of messages that are gone.
     due: BTreeSet<(SystemTime, u64)>,
@@ -46,14 +46,14 @@ impl State {
         self.entries.get_mut(self.numbers.get(reply)?)
     }
 
-    /// That of this very message: one that is handed out twice has the last of its entries.
+    /// The entry of this very message: a message that is delivered twice by the application has only the last one.
     fn entry_of(&mut self, message: &Handed) -> Option<(u64, &mut Entry)> {
         let number = *self.numbers.get(&message.reply)?;
         let entry = self.entries.get_mut(&number)?;
         ptr::eq(entry.message.as_ptr(), message).then_some((number, entry))
     }
 
-    /// What is dropped is counted: not while the lock is held.
+    /// Dropping the entry counts its message as dropped: drop it after the lock is released.
     #[must_use]
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
@@ -66,7 +66,7 @@ impl State {
 }
 
 impl Ledger {
-    /// Remembers a message that is handed out.
+    /// Remembers a message that is delivered.
     pub(crate) fn enter(&self, message: &Arc<Handed>) {
         let entry = Entry { reply: message.reply.clone(), message: Arc::downgrade(message), remains: None };
         let _forgotten = {
@@ -106,14 +106,14 @@ impl Ledger {
         }
     }
 
-    /// The message may be settled, or be on its way to that: letting go of it says nothing.
+    /// The message may be settled, or a settlement is under way: it does not count as dropped.
     pub(crate) fn may_be_settled(&self, reply: &Subject) {
         if let Some((remains, _)) = self.state().entry(reply).and_then(|entry| entry.remains.as_ref()) {
             remains.discharge();
         }
     }
 
-    /// The server is told that the message is worked on.
+    /// The application asks the server to wait for longer.
     pub(crate) fn in_progress(&self, reply: &Subject, now: SystemTime) {
         let mut state = self.state();
         let Some(number) = state.numbers.get(reply).copied() else { return };
@@ -146,7 +146,7 @@ impl Ledger {
         }
     }
 
-    /// The server delivers anew what nobody has settled until now: it counts as dropped.
+    /// Counts the messages as dropped whose `ack_wait` is over: the server delivers them again.
     #[inline]
     pub(crate) fn expire(&self, now: SystemTime) {
         if nanoseconds(now) >= self.due.load(Ordering::Relaxed) {

@@ -13,7 +13,7 @@ pub(crate) const ACK: OperationName = OperationName::settle("ack");
 pub(crate) const NAK: OperationName = OperationName::settle("nak");
 pub(crate) const TERM: OperationName = OperationName::settle("term");
 
-/// What a message carries that was handed to the application and can be settled.
+/// What a delivered message carries that can be settled.
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) span: Arc<ProcessSpan>,
@@ -25,7 +25,7 @@ pub(crate) struct Handed {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// What its settlement tells of a message.
+/// What the span of a settlement records of its message.
 #[derive(Debug, Clone)]
 pub(crate) struct What {
     pub(crate) place: Arc<Place>,
@@ -73,7 +73,7 @@ pub(crate) enum Known<'a> {
 }
 
 impl Known<'_> {
-    /// Its message may be settled where nobody here sees it.
+    /// Its message may be settled without a span.
     fn may_settle_elsewhere(&self) {
         match self {
             Self::Message(message) => message.span.may_settle_elsewhere(),
@@ -114,9 +114,9 @@ pub(crate) enum Answer {
     Awaited,
 }
 
-/// A settlement that has begun. Dropped midway nobody knows whether the server has it.
+/// A settlement that has begun. If it is dropped before the report, its outcome is unknown.
 pub(crate) struct Settling {
-    /// None once it is told.
+    /// `None` after the report.
     span: Option<ClientSpan>,
     outcome: Settlement,
     reply: Option<Subject>,
@@ -125,7 +125,7 @@ pub(crate) struct Settling {
 
 impl Settling {
     /// Begins the settlement that an acknowledgement on this subject and with this payload is. `None` where it settles
-    /// nothing, or nothing is to be told.
+    /// nothing, or telemetry is off.
     pub(crate) fn begin(
         client: &Client,
         call: Option<Call>,
@@ -140,7 +140,7 @@ impl Settling {
             }
             return None;
         };
-        // Without a call nothing is told of the settlement, and nothing else of the message either.
+        // Without a call the settlement has no span, and the outcome of the message is not recorded.
         if call.is_none() || answer == Answer::Awaited {
             known.may_settle_elsewhere();
             reply.iter().for_each(|reply| ledger.may_be_settled(reply));

@@ -61,7 +61,7 @@ pub(crate) struct ClientTelemetry {
     statistics: Arc<Statistics>,
     /// Its consumers are sources of messages.
     source: SourceId,
-    /// What those have handed out and nobody has settled yet.
+    /// The delivered messages that are not settled yet.
     ledger: Arc<Ledger>,
     greeting: AtomicU64,
     /// Of which connection it is.

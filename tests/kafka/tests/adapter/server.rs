@@ -142,7 +142,7 @@ impl Cluster {
     fn assert_both_are_told(&self) {
         let of = |partition, port, text: &str| text.replace("PARTITION", partition).replace("PORT", port);
         let both = |text| of("0", "FIRST", text) + &of("1", "SECOND", text);
-        assert_eq!(self.described(4), both(TOLD));
+        assert_eq!(self.described(4), both(SPANS));
         assert_eq!(self.measured(), both(MEASURED).lines().map(str::to_owned).collect());
     }
 }
@@ -150,7 +150,7 @@ impl Cluster {
 const REPORTING: &[(&str, &str)] = &[("statistics.interval.ms", "50")];
 
 /// Of a message: its poll, and its process span, which has no peer in the convention.
-const TOLD: &str = r#"poll orders
+const SPANS: &str = r#"poll orders
   kind CLIENT
   scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
   root

@@ -136,7 +136,7 @@ pub(crate) struct Feed {
     pulled: bool,
     /// Its messages can be settled.
     acknowledges: bool,
-    /// The longest that the server waits for that before it delivers a message anew.
+    /// The longest time that the server waits for a settlement before it delivers a message again.
     ack_wait: Duration,
     /// Each message has to be settled by itself.
     awaits_settlement: bool,
