@@ -26,6 +26,7 @@ pub(crate) fn broken(broker: &Broker, seen: &All) -> Vec<Broken> {
             wanted(&mut rules, broker, operation.name, &Convention::get().span(broker.name, span), &|key| {
                 operation.lists(key)
             });
+            sampling_relevant(&mut rules, operation, &Convention::get().at_start(broker.name, span));
         }
         conditions(&mut rules, broker, operation);
     }
@@ -67,6 +68,14 @@ fn comes_late(rules: &mut Rules<'_>, operation: &Operation, spans: &[&Span]) {
             })
         });
         rules.holds(found, Rule::SeenLate, || format!("{}: {key}", operation.name));
+    }
+}
+
+/// `sampling_relevant` is what samplers can rely on.
+fn sampling_relevant(rules: &mut Rules<'_>, operation: &Operation, at_start: &BTreeMap<&str, bool>) {
+    for (key, at_start) in at_start.iter().filter(|(key, _)| operation.lists(key)) {
+        let late = words(operation.late).any(|it| it == *key);
+        rules.holds(*at_start != late, Rule::SamplingRelevant, || format!("{}: {key}", operation.name));
     }
 }
 

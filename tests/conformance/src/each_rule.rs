@@ -356,6 +356,17 @@ const OF_BROKERS: &[Breach<All>] = &[
             it.broker.operations = it.broker.operations.iter().map(poll).collect::<Vec<_>>().leak();
         },
     ),
+    (
+        Rule::SamplingRelevant,
+        || all(&RABBITMQ),
+        |it| {
+            let process = |operation: &Operation| match operation.name {
+                "process" => Operation { late: "", ..*operation },
+                _ => *operation,
+            };
+            it.broker.operations = it.broker.operations.iter().map(process).collect::<Vec<_>>().leak();
+        },
+    ),
     (Rule::NoEmptyCell, || all(&KAFKA), |it| it.seen.values_mut().for_each(|seen| seen.events.clear())),
     (
         Rule::Switches,

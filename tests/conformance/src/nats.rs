@@ -187,6 +187,7 @@ pub(crate) static NATS: Broker = Broker {
             why: "the client does not tell what a message takes on the wire",
         },
         LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "subjects have none" },
+        LeftOut { attribute: "messaging.message.conversation_id", of: "*", why: "NATS has none" },
         LeftOut {
             attribute: "messaging.batch.message_count",
             of: "publish request respond ack nak term",

@@ -13,6 +13,8 @@ pub struct Convention {
     attributes: BTreeMap<String, Attribute>,
     /// By system and span. `-` are systems that have no column of their own, `*` all of them; `kafka+` comes on top.
     spans: BTreeMap<(String, String), BTreeMap<String, Level>>,
+    /// By the same: what our registry references there, and whether it is `sampling_relevant`.
+    at_start: BTreeMap<(String, String), BTreeMap<String, bool>>,
     metrics: BTreeMap<String, Metric>,
     events: BTreeMap<String, Event>,
     deprecated: Vec<&'static str>,
@@ -139,6 +141,14 @@ impl Convention {
         let own = of(system).or_else(|| of("-")).into_iter().flatten();
         let more = of(&format!("{system}+")).into_iter().flatten();
         own.chain(everywhere).chain(more).map(|(name, level)| (name.as_str(), *level)).collect()
+    }
+
+    /// The attributes that our registry adds to a span, and whether it says that they are there when the span starts.
+    #[must_use]
+    pub fn at_start(&self, system: &str, span: &str) -> BTreeMap<&str, bool> {
+        let of = |system: &str| self.at_start.get(&(system.to_owned(), span.to_owned())).into_iter().flatten();
+        let all = of("*").chain(of(system)).chain(of(&format!("{system}+")));
+        all.map(|(name, at_start)| (name.as_str(), *at_start)).collect()
     }
 
     /// What is known of a metric.

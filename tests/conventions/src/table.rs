@@ -42,6 +42,7 @@ pub(crate) fn read() -> Convention {
     Convention {
         attributes: attributes.collect(),
         spans,
+        at_start: BTreeMap::new(),
         metrics: metrics.collect(),
         events: events.collect(),
         deprecated: rows(include_str!("../facts/deprecated.txt")).map(|[name]| name).collect(),
