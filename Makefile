@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help brokers possible-brokers test test-often upstream conformance demo bench bounds lint docs clean-brokers
+.PHONY: help brokers possible-brokers test test-often upstream conformance live-check demo bench bounds lint docs clean-brokers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,9 @@ upstream: possible-brokers ## the clients' own tests and examples, unchanged, on
 
 conformance: possible-brokers ## every operation on every broker, what it exports held against the semantic conventions
 	@$(CARGO) run -q -p conformance -- check
+
+live-check: possible-brokers ## the registry, and all that conformance exports, judged by weaver 0.25.1; WEAVER=program, SEMCONV_MODEL=folder
+	@$(CARGO) run -q -p conformance -- live-check
 
 demo: possible-brokers ## orders through three brokers, each as one trace
 	@$(CARGO) run -q -p demo

@@ -16,6 +16,7 @@ mod rules;
 mod scenario;
 mod seen;
 mod stage;
+mod weaver;
 
 use std::{env, panic, process::ExitCode};
 
@@ -31,6 +32,10 @@ usage: conformance kafka|rabbitmq|nats [SCENARIO...]
                              must show
        conformance check     performs all of them into a receiver of its own and holds what came against the convention,
                              the registry, the lists of the scenarios and docs/telemetry.md; exits 1 when a rule is broken
+       conformance live-check
+                             performs all of them into the convention's own validator, weaver, which also checks the registry;
+                             exits 1 at a violation, and at an improvement that improvements.txt does not list. WEAVER names the
+                             program, SEMCONV_MODEL a folder with the official registry where it cannot be fetched
        conformance page      writes docs/telemetry.md anew
 
 The brokers are started when they are needed; BROKERS_KAFKA, BROKERS_AMQP and BROKERS_NATS name others.
@@ -52,6 +57,7 @@ async fn main() -> ExitCode {
             true
         }
         ["check"] => check::all().await,
+        ["live-check"] => weaver::live_check().await,
         ["page"] => page::write(),
         [name, ref scenarios @ ..] => match BROKERS.iter().find(|broker| broker.name == name) {
             Some(broker) => broker.perform(scenarios).await,

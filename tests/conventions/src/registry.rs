@@ -172,7 +172,10 @@ impl Refinement {
             Some("otel_messaging.rabbitmq") => ("rabbitmq+".to_owned(), BTreeMap::new()),
             Some("messaging.nats") => {
                 let general = convention.spans.get(&("-".to_owned(), span.to_owned()));
-                ("nats".to_owned(), general.unwrap_or_else(|| panic!("{id} refines {span}, which there is not")).clone())
+                (
+                    "nats".to_owned(),
+                    general.unwrap_or_else(|| panic!("{id} refines {span}, which there is not")).clone(),
+                )
             }
             _ => panic!("{id} does not say which spans it is about"),
         };
