@@ -1,8 +1,9 @@
 //! The clients' published tests and examples, unchanged, on the clients and on our crates under the clients' names.
 //!
 //! For each client, from the package that `cargo` fetched and whose checksum is verified: packages whose targets are the
-//! published files are generated (`target/upstream`), built and run, on brokers of their own, on three sides: the raw client,
-//! ours, and ours with OpenTelemetry's SDK and W3C's propagator installed in the process. Then the outcomes are compared.
+//! published files are generated (`target/upstream`), built and run, on brokers of their own, on two sides: the raw client and
+//! ours; with `--with-sdk` on a third, ours with OpenTelemetry's SDK and W3C's propagator installed in the process. Then the
+//! outcomes are compared.
 
 mod build;
 mod client;
@@ -27,8 +28,9 @@ use crate::{
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "\
-usage: upstream [--client rdkafka|lapin|async-nats]... [--raw-only] [--examples] [--tries N]
+usage: upstream [--client rdkafka|lapin|async-nats]... [--with-sdk | [--raw-only] [--examples]] [--tries N]
   --client    only this one; may be given several times
+  --with-sdk  also our crates with OpenTelemetry's SDK installed in the process
   --raw-only  only the raw clients, compared with nothing
   --examples  builds the examples, on both sides, and runs no test
   --tries     how often a test that fails is tried altogether, on every side; 5 when not given,
@@ -38,6 +40,7 @@ usage: upstream [--client rdkafka|lapin|async-nats]... [--raw-only] [--examples]
 struct Options {
     /// Empty for all.
     clients: Vec<&'static str>,
+    with_sdk: bool,
     raw_only: bool,
     examples_only: bool,
     tries: u32,
@@ -45,20 +48,24 @@ struct Options {
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options = Self { clients: Vec::new(), raw_only: false, examples_only: false, tries: 5 };
+        let mut options =
+            Self { clients: Vec::new(), with_sdk: false, raw_only: false, examples_only: false, tries: 5 };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--client" => {
                     let name = args.next()?;
                     options.clients.push(CLIENTS.iter().find(|client| client.name == name)?.name);
                 }
+                "--with-sdk" => options.with_sdk = true,
                 "--raw-only" => options.raw_only = true,
                 "--examples" => options.examples_only = true,
                 "--tries" => options.tries = args.next()?.parse().ok().filter(|&tries| tries > 0)?,
                 _ => return None,
             }
         }
-        Some(options)
+        // What was asked for is not left out in silence.
+        let contradicts = options.with_sdk && (options.raw_only || options.examples_only);
+        (!contradicts).then_some(options)
     }
 
     fn runs(&self, client: &Client) -> bool {
@@ -68,10 +75,10 @@ impl Options {
     fn sides(&self) -> &'static [Side] {
         if self.raw_only {
             &[Side::Raw]
-        } else if self.examples_only {
-            &[Side::Raw, Side::Renamed]
-        } else {
+        } else if self.with_sdk {
             &[Side::Raw, Side::Renamed, Side::WithSdk]
+        } else {
+            &[Side::Raw, Side::Renamed]
         }
     }
 }
@@ -155,6 +162,18 @@ mod tests {
 
     fn parse(args: &[&str]) -> Option<Options> {
         Options::parse(args.iter().map(|&arg| arg.to_owned()))
+    }
+
+    #[test]
+    fn sides() {
+        let sides = |args: &[&str]| parse(args).map(|options| options.sides());
+        assert_eq!(sides(&["--raw-only"]).unwrap(), [Side::Raw]);
+        for two in [&[][..], &["--examples"], &["--client", "lapin"]] {
+            assert_eq!(sides(two).unwrap(), [Side::Raw, Side::Renamed]);
+        }
+        assert_eq!(sides(&["--client", "lapin", "--with-sdk"]).unwrap(), [Side::Raw, Side::Renamed, Side::WithSdk]);
+        assert!(sides(&["--with-sdk", "--raw-only"]).is_none());
+        assert!(sides(&["--examples", "--with-sdk"]).is_none());
     }
 
     #[test]
