@@ -4,7 +4,12 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help brokers possible-brokers test test-often upstream conformance live-check demo bench bounds lint docs clean-brokers
+.PHONY: help brokers possible-brokers test test-often upstream conformance live-check demo bench bounds memcheck miri races valgrind \
+	nightly lint docs clean-brokers
+
+# For Miri and ThreadSanitizer; here and in the workflow, which calls the same commands.
+NIGHTLY := nightly-2026-07-01
+with_nightly := rustup run $(NIGHTLY)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,7 +27,7 @@ test: possible-brokers lint docs ## everything that has to pass; exits 1 also wh
 test-often: possible-brokers ## the tests N times (20), from the middle on beside BUSY processes (0); goes on where it stopped
 	@CARGO="$(CARGO)" N="$(N)" BUSY="$(BUSY)" sh tests/brokers/test_often.sh
 
-upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin"
+upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin --with-sdk"
 	@$(CARGO) run -q -p upstream -- $(ARGS)
 
 conformance: possible-brokers ## every operation on every broker, what it exports held against the semantic conventions
@@ -38,9 +43,30 @@ bench: ## what instrumentation costs, beside the raw clients and hand-written in
 	$(CARGO) bench -p bench --bench paths --bench prices --bench table
 	$(CARGO) bench -p bench --bench prices --features bound-instruments -- meter_provider
 
-bounds: ## whether it costs more than it may, in instructions and allocations; needs valgrind, which it installs as root
-	@command -v valgrind >/dev/null || apt-get install -y -q valgrind || { apt-get update -q && apt-get install -y -q valgrind; }
+bounds: valgrind ## whether it costs more than it may, in instructions and allocations; needs valgrind, which it installs as root
 	$(CARGO) bench -q -p bench --bench bounds
+
+memcheck: valgrind ## otel-rdkafka's unit tests and one whole send and receive under valgrind, which it installs as root
+	$(CARGO) test --config tests/kafka/memcheck/cargo.toml -p otel-rdkafka -p kafka-tests --lib --test memory
+
+# Miri runs no C. A filter that finds no test would pass.
+without_c := miri test -p otel-rdkafka --lib tests_without_c
+miri: export MIRIFLAGS := -Zmiri-disable-isolation -Zmiri-strict-provenance
+miri: nightly ## what of otel-rdkafka's pointers needs no C, under Miri; needs rustup, and installs a nightly toolchain
+	$(with_nightly) cargo $(without_c) -- --list | grep ': test$$'
+	$(with_nightly) cargo $(without_c)
+
+races: nightly ## the core's tests under ThreadSanitizer, some minutes; needs rustup, and installs a nightly toolchain
+	RUSTFLAGS=-Zsanitizer=thread $(with_nightly) cargo test -Zbuild-std \
+		--target "$$($(with_nightly) rustc --print host-tuple)" -p otel-messaging --test threads --test core
+
+valgrind:
+	@command -v valgrind >/dev/null || apt-get install -y -q valgrind || { apt-get update -q && apt-get install -y -q valgrind; }
+
+# Installing what is there already costs a second, and asks the network.
+nightly:
+	@$(with_nightly) cargo miri --version >/dev/null 2>&1 && [ -d "$$($(with_nightly) rustc --print sysroot)/lib/rustlib/src" ] || \
+		rustup toolchain install $(NIGHTLY) --profile minimal --component miri,rust-src
 
 lint: ## rustfmt and clippy
 	$(CARGO) fmt --all --check
