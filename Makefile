@@ -27,7 +27,7 @@ test: possible-brokers lint docs ## everything that has to pass; exits 1 also wh
 test-often: possible-brokers ## the tests N times (20), from the middle on beside BUSY processes (0); goes on where it stopped
 	@CARGO="$(CARGO)" N="$(N)" BUSY="$(BUSY)" sh tests/brokers/test_often.sh
 
-upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin --with-sdk"
+upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin"
 	@$(CARGO) run -q -p upstream -- $(ARGS)
 
 conformance: possible-brokers ## every operation on every broker, what it exports held against the semantic conventions
