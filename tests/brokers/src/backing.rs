@@ -71,6 +71,22 @@ impl Backing {
         }
     }
 
+    pub(crate) fn pause(&self) {
+        match self {
+            Self::Environment | Self::Mock(_) => {}
+            Self::Compose(container) => container.pause(),
+            Self::Process(process) => process.pause(),
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        match self {
+            Self::Environment | Self::Mock(_) => {}
+            Self::Compose(container) => container.resume(),
+            Self::Process(process) => process.resume(),
+        }
+    }
+
     pub(crate) fn restart(&mut self, broker: &'static str, address: &str) -> Result<(), Missing> {
         match self {
             Self::Environment => Err(Missing::NotOurs { broker, address: address.to_owned() }),

@@ -85,6 +85,14 @@ impl Container {
         self.docker(&["kill"]);
     }
 
+    pub(crate) fn pause(&self) {
+        self.docker(&["pause"]);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.docker(&["unpause"]);
+    }
+
     pub(crate) fn restart(&mut self) -> Result<(), Missing> {
         self.docker(&["restart", "-t", "20"]);
         self.wait()

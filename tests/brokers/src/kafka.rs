@@ -98,7 +98,18 @@ impl Kafka {
     /// What is missing and the command that mends it.
     pub fn own() -> Result<Self, Missing> {
         let installed = Installed::find()?;
-        let process = Process::start(&KAFKA, |folder, ports| installed.prepare(folder, ports))?;
+        let process = Process::start(&KAFKA, |folder, ports| installed.prepare(folder, ports, ports[0]))?;
+        Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
+    }
+
+    /// A private child process that sends its clients to this port of 127.0.0.1: somebody there passes on to
+    /// `bootstrap_servers` what they say.
+    ///
+    /// # Errors
+    /// What is missing and the command that mends it.
+    pub fn own_behind(port: u16) -> Result<Self, Missing> {
+        let installed = Installed::find()?;
+        let process = Process::start(&KAFKA, |folder, ports| installed.prepare(folder, ports, port))?;
         Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
     }
 
@@ -108,7 +119,7 @@ impl Kafka {
     /// What is missing and the command that mends it; also where the port is taken.
     pub fn own_at(port: u16) -> Result<Self, Missing> {
         let installed = Installed::find()?;
-        let process = Process::start_at(&KAFKA, Some(port), |folder, ports| installed.prepare(folder, ports))?;
+        let process = Process::start_at(&KAFKA, Some(port), |folder, ports| installed.prepare(folder, ports, port))?;
         Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
     }
 
@@ -134,6 +145,16 @@ impl Kafka {
     /// Kills it with SIGKILL. Nothing happens to a cluster from the environment; the mock closes its port.
     pub fn kill(&mut self) {
         self.backing.kill();
+    }
+
+    /// Holds it with SIGSTOP: its connections stay open, and nobody answers. Nothing happens to a cluster from the environment or to the mock.
+    pub fn pause(&self) {
+        self.backing.pause();
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.backing.resume();
     }
 
     /// Starts it again at the same address with the same data, after stopping it when it still runs.
@@ -189,7 +210,8 @@ impl Installed {
         Ok(Self { java, jars, formatted })
     }
 
-    fn prepare(&self, folder: &Path, ports: &[u16]) -> io::Result<Program> {
+    /// `advertised` is the port to which the node sends its clients.
+    fn prepare(&self, folder: &Path, ports: &[u16], advertised: u16) -> io::Result<Program> {
         let &[port, controller] = ports else { return Err(io::ErrorKind::InvalidInput.into()) };
         let data = folder.join("data");
         fs::create_dir(&data)?;
@@ -202,7 +224,7 @@ impl Installed {
             &settings,
             format!(
                 "{SETTINGS}\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
                  controller.quorum.voters=0@127.0.0.1:{controller}\nlog.dirs={}\n\
                  broker.rack={}\n",
                 data.display(),
@@ -249,7 +271,7 @@ mod tests {
     fn a_lost_port_is_replaced() {
         let installed = Installed::find().unwrap();
         for taken in 0..KAFKA.ports {
-            starts_elsewhere(&KAFKA, taken, |folder, ports| installed.prepare(folder, ports));
+            starts_elsewhere(&KAFKA, taken, |folder, ports| installed.prepare(folder, ports, ports[0]));
         }
     }
 }

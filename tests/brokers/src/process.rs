@@ -105,6 +105,23 @@ impl Process {
         self.end("KILL", Duration::ZERO);
     }
 
+    /// Holds the broker with SIGSTOP. Its connections stay open, and nobody answers.
+    pub(crate) fn pause(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Lets a broker that is held go on.
+    pub(crate) fn resume(&self) {
+        self.signal_all("CONT");
+    }
+
+    /// To the broker and to what it has started itself.
+    fn signal_all(&self, name: &str) {
+        if let Some(child) = &self.child {
+            send(&signal(name, &format!("-{}", child.id())));
+        }
+    }
+
     /// Starts the broker again where it was, after stopping it when it still runs.
     pub(crate) fn restart(&mut self) -> Result<(), Missing> {
         self.stop();

@@ -90,6 +90,16 @@ impl RabbitMq {
         self.backing.kill();
     }
 
+    /// Holds it with SIGSTOP: its connections stay open, and nobody answers. Nothing happens to a node from the environment.
+    pub fn pause(&self) {
+        self.backing.pause();
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.backing.resume();
+    }
+
     /// Starts it again at the same address with the same data, after stopping it when it still runs.
     ///
     /// # Errors

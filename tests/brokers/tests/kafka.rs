@@ -127,3 +127,22 @@ fn a_given_port_is_used_or_refused() {
     assert_eq!(kafka.bootstrap_servers, address);
     produce(&kafka, "first");
 }
+
+#[test]
+fn a_node_that_is_held_is_silent_until_it_goes_on() {
+    let kafka = Kafka::own().unwrap();
+    let node = Node::kafka(&kafka.bootstrap_servers);
+    kafka.pause();
+    assert!(node.is_silent(Duration::from_secs(1)));
+    kafka.resume();
+    assert!(node.answers());
+}
+
+#[test]
+fn a_node_behind_a_port_sends_its_clients_there() {
+    let kafka = Kafka::own_behind(1).unwrap();
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap();
+    let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
+    assert_eq!((metadata.brokers()[0].host(), metadata.brokers()[0].port()), ("127.0.0.1", 1));
+}

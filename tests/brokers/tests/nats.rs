@@ -2,6 +2,8 @@
 
 mod node;
 
+use std::time::Duration;
+
 use async_nats::jetstream::{self, stream};
 use brokers::{Missing, Nats, Source};
 use node::Node;
@@ -75,4 +77,14 @@ fn a_dropped_server_is_gone_also_when_the_reason_is_a_panic() {
     .join();
     assert!(panicked.is_err());
     assert!(!node.answers());
+}
+
+#[test]
+fn a_server_that_is_held_is_silent_until_it_goes_on() {
+    let nats = Nats::own().unwrap();
+    let node = Node::nats(&nats.url);
+    nats.pause();
+    assert!(node.is_silent(Duration::from_secs(1)));
+    nats.resume();
+    assert!(node.answers());
 }

@@ -2,6 +2,8 @@
 
 mod node;
 
+use std::time::Duration;
+
 use brokers::{RabbitMq, Source};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
@@ -67,4 +69,14 @@ fn a_dropped_node_is_gone_also_when_the_reason_is_a_panic() {
     .join();
     assert!(panicked.is_err());
     assert!(!node.answers());
+}
+
+#[test]
+fn a_node_that_is_held_is_silent_until_it_goes_on() {
+    let rabbitmq = RabbitMq::own().unwrap();
+    let node = Node::rabbitmq(&rabbitmq.uri);
+    rabbitmq.pause();
+    assert!(node.is_silent(Duration::from_secs(1)));
+    rabbitmq.resume();
+    assert!(node.answers());
 }

@@ -2,7 +2,7 @@
 //! the system takes connections for a process that was killed until the last of its memory is gone.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -39,6 +39,15 @@ impl Node {
     /// The nats-server that now answers there. It speaks first.
     pub(crate) fn nats(url: &str) -> Self {
         Self::at(url.trim_start_matches("nats://"), b"")
+    }
+
+    /// Whether it says nothing for this long to somebody who is connected: it is held, and not gone.
+    pub(crate) fn is_silent(&self, time: Duration) -> bool {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(time)).unwrap();
+        stream.write_all(self.hello).unwrap();
+        let heard = stream.read(&mut [0]);
+        heard.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
     fn at(address: &str, hello: &'static [u8]) -> Self {
