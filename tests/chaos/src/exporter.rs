@@ -1,0 +1,106 @@
+//! Exporters that make trouble, each behind what a service has in front of its own.
+
+use std::{panic, thread, time::Duration};
+
+use opentelemetry::Context;
+use opentelemetry_sdk::{
+    error::{OTelSdkError, OTelSdkResult},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor},
+};
+
+/// What is the matter with the exporter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Exporter {
+    /// Nothing.
+    Well,
+    /// Each batch takes a second.
+    Slow,
+    /// The queue in front of it takes sixteen spans, and none leaves it for seconds.
+    Full,
+    /// Nobody is there to export to.
+    Gone,
+    /// It panics, and so does a processor at the end of each span of ours, on whatever thread that is.
+    Panics,
+}
+
+/// The payload of the panics, by which they are told from others.
+const ON_PURPOSE: &str = "on purpose";
+
+impl Exporter {
+    /// The name of its phase.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Well => "exporter well",
+            Self::Slow => "exporter slow",
+            Self::Full => "exporter full",
+            Self::Gone => "exporter gone",
+            Self::Panics => "exporter panics",
+        }
+    }
+
+    /// A provider that reports to `first` and exports here.
+    pub(crate) fn provider(self, first: impl SpanProcessor + 'static) -> SdkTracerProvider {
+        let config = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_millis(200));
+        let config = match self {
+            Self::Full => config.with_max_queue_size(16).with_max_export_batch_size(16),
+            _ => config,
+        };
+        let batches = BatchSpanProcessor::builder(self).with_batch_config(config.build()).build();
+        let provider = SdkTracerProvider::builder().with_span_processor(first).with_span_processor(batches);
+        match self {
+            Self::Panics => provider.with_span_processor(PanicsAtEnd),
+            _ => provider,
+        }
+        .build()
+    }
+}
+
+impl SpanExporter for Exporter {
+    async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
+        match self {
+            Self::Well => Ok(()),
+            Self::Slow => {
+                thread::sleep(Duration::from_secs(1));
+                Ok(())
+            }
+            Self::Full => {
+                thread::sleep(Duration::from_secs(4));
+                Ok(())
+            }
+            Self::Gone => Err(OTelSdkError::InternalFailure("nobody is there".to_owned())),
+            Self::Panics => panic::panic_any(ON_PURPOSE),
+        }
+    }
+}
+
+/// Panics in the call that ends a span of ours. A span of the application's own would bring its panic to the application.
+#[derive(Debug)]
+struct PanicsAtEnd;
+
+impl SpanProcessor for PanicsAtEnd {
+    fn on_start(&self, _span: &mut Span, _cx: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if span.instrumentation_scope.name().starts_with("otel-") {
+            panic::panic_any(ON_PURPOSE);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Says nothing of panics that are on purpose.
+pub(crate) fn hush() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if panic.payload().downcast_ref() != Some(&ON_PURPOSE) {
+            say(panic);
+        }
+    }));
+}
