@@ -1,6 +1,7 @@
 //! Kafka: one Apache Kafka node in KRaft mode.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
@@ -29,6 +30,7 @@ const NAME: &str = "Apache Kafka";
 const VARIABLE: &str = "BROKERS_KAFKA";
 
 static KAFKA: Kind = Kind { name: NAME, ports: 2, service: "kafka", service_port: 9092, answers };
+static BEHIND: Kind = Kind { ports: 3, ..KAFKA };
 
 /// What one node needs, without ports and folders. `make brokers` formats a node's folder with it.
 const SETTINGS: &str = include_str!("../kafka/server.properties");
@@ -98,19 +100,24 @@ impl Kafka {
     /// What is missing and the command that mends it.
     pub fn own() -> Result<Self, Missing> {
         let installed = Installed::find()?;
-        let process = Process::start(&KAFKA, |folder, ports| installed.prepare(folder, ports, ports[0]))?;
+        let process = Process::start(&KAFKA, |folder, ports| installed.prepare(folder, ports, None))?;
         Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
     }
 
-    /// A private child process that sends its clients to this port of 127.0.0.1: somebody there passes on to
-    /// `bootstrap_servers` what they say.
+    /// A private child process with a second address, whose clients it sends to this port of 127.0.0.1: somebody there has to
+    /// pass on to that address what they say.
     ///
     /// # Errors
     /// What is missing and the command that mends it.
-    pub fn own_behind(port: u16) -> Result<Self, Missing> {
+    pub fn own_behind(port: u16) -> Result<(Self, String), Missing> {
         let installed = Installed::find()?;
-        let process = Process::start(&KAFKA, |folder, ports| installed.prepare(folder, ports, port))?;
-        Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
+        let second = Cell::new(0);
+        let process = Process::start(&BEHIND, |folder, ports| {
+            second.set(ports[2]);
+            installed.prepare(folder, ports, Some(port))
+        })?;
+        let kafka = Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) };
+        Ok((kafka, format!("127.0.0.1:{}", second.get())))
     }
 
     /// A private child process on this port, for clients that know no other.
@@ -119,7 +126,7 @@ impl Kafka {
     /// What is missing and the command that mends it; also where the port is taken.
     pub fn own_at(port: u16) -> Result<Self, Missing> {
         let installed = Installed::find()?;
-        let process = Process::start_at(&KAFKA, Some(port), |folder, ports| installed.prepare(folder, ports, port))?;
+        let process = Process::start_at(&KAFKA, Some(port), |folder, ports| installed.prepare(folder, ports, None))?;
         Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
     }
 
@@ -210,9 +217,11 @@ impl Installed {
         Ok(Self { java, jars, formatted })
     }
 
-    /// `advertised` is the port to which the node sends its clients.
-    fn prepare(&self, folder: &Path, ports: &[u16], advertised: u16) -> io::Result<Program> {
-        let &[port, controller] = ports else { return Err(io::ErrorKind::InvalidInput.into()) };
+    /// With a second address on the third port, the node sends its clients there to `advertised`.
+    fn prepare(&self, folder: &Path, ports: &[u16], advertised: Option<u16>) -> io::Result<Program> {
+        let &[port, controller, ref second @ ..] = ports else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let listener = |port: Option<u16>| port.map(|port| format!(",SECOND://127.0.0.1:{port}")).unwrap_or_default();
+        let (second, advertised) = (listener(second.first().copied()), listener(advertised));
         let data = folder.join("data");
         fs::create_dir(&data)?;
         for file in ["meta.properties", "bootstrap.checkpoint"] {
@@ -223,8 +232,9 @@ impl Installed {
         fs::write(
             &settings,
             format!(
-                "{SETTINGS}\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
+                "{SETTINGS}\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{second}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECOND:PLAINTEXT\n\
                  controller.quorum.voters=0@127.0.0.1:{controller}\nlog.dirs={}\n\
                  broker.rack={}\n",
                 data.display(),
@@ -271,7 +281,7 @@ mod tests {
     fn a_lost_port_is_replaced() {
         let installed = Installed::find().unwrap();
         for taken in 0..KAFKA.ports {
-            starts_elsewhere(&KAFKA, taken, |folder, ports| installed.prepare(folder, ports, ports[0]));
+            starts_elsewhere(&KAFKA, taken, |folder, ports| installed.prepare(folder, ports, None));
         }
     }
 }

@@ -61,19 +61,24 @@ impl Broker {
         let port = listening.address().map_err(no_port)?.port();
         let process = block_in_place(|| {
             Ok(match kind {
-                Kind::Kafka => Process::Kafka(Kafka::own_behind(port)?),
-                Kind::RabbitMq => Process::RabbitMq(RabbitMq::own()?),
-                Kind::Nats => Process::Nats(Nats::own()?),
+                Kind::Kafka => {
+                    let (kafka, address) = Kafka::own_behind(port)?;
+                    (Process::Kafka(kafka), address)
+                }
+                Kind::RabbitMq => {
+                    let rabbitmq = RabbitMq::own()?;
+                    let address = rabbitmq.uri.trim_start_matches("amqp://guest:guest@").trim_end_matches("/%2f");
+                    let address = address.to_owned();
+                    (Process::RabbitMq(rabbitmq), address)
+                }
+                Kind::Nats => {
+                    let nats = Nats::own()?;
+                    let address = nats.url.trim_start_matches("nats://").to_owned();
+                    (Process::Nats(nats), address)
+                }
             })
         });
-        let process = process.map_err(|missing: Missing| missing.to_string())?;
-        let address = match &process {
-            Process::Kafka(kafka) => kafka.bootstrap_servers.clone(),
-            Process::RabbitMq(rabbitmq) => {
-                rabbitmq.uri.trim_start_matches("amqp://guest:guest@").trim_end_matches("/%2f").to_owned()
-            }
-            Process::Nats(nats) => nats.url.trim_start_matches("nats://").to_owned(),
-        };
+        let (process, address) = process.map_err(|missing: Missing| missing.to_string())?;
         Ok(Self { kind, process, port, proxy: listening.pass_on_to(address) })
     }
 

@@ -114,7 +114,8 @@ async fn run_phase(
         usage: Usage::now()?,
         wrong: Vec::new(),
     };
-    row.wrong = row.judged();
+    let idle = phase.exporter.idle(sdk.handed(), row.spans_ended).filter(|_| side == Side::Ours);
+    row.wrong = row.judged(idle);
     row.wrong.extend(disagreements.into_iter().take(3));
     sdk.shut_down().await;
     Ok(row)
@@ -143,7 +144,7 @@ async fn receives_again(received: &Received) -> bool {
 }
 
 impl Row {
-    fn judged(&self) -> Vec<String> {
+    fn judged(&self, idle: Option<&str>) -> Vec<String> {
         let Self { counts, receives_again, spans_started, spans_ended, .. } = self;
         let ledger::Counts { acknowledged, at_broker, never_returned, damaged, disagree, .. } = counts;
         let bound = load::BOUND;
@@ -158,6 +159,7 @@ impl Row {
             (*never_returned > 0, format!("{never_returned} calls did not return in {bound:?}")),
             (spans_started != spans_ended, format!("{spans_started} spans started, and {spans_ended} ended")),
             (*disagree > 0, format!("{disagree} sends have spans that disagree with what the caller was told")),
+            (idle.is_some(), idle.unwrap_or_default().to_owned()),
         ];
         let wrong = wrong.into_iter().filter_map(|(is_wrong, what)| is_wrong.then_some(what));
         wrong.map(|what| format!("{} {}, {}: {what}", self.broker, self.side, self.phase)).collect()

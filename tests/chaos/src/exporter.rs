@@ -1,6 +1,14 @@
 //! Exporters that make trouble, each behind what a service has in front of its own.
 
-use std::{panic, thread, time::Duration};
+use std::{
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use opentelemetry::Context;
 use opentelemetry_sdk::{
@@ -38,14 +46,15 @@ impl Exporter {
         }
     }
 
-    /// A provider that reports to `first` and exports here.
-    pub(crate) fn provider(self, first: impl SpanProcessor + 'static) -> SdkTracerProvider {
+    /// A provider that reports to `first` and exports here; `handed` counts the spans that came as far as the exporter.
+    pub(crate) fn provider(self, first: impl SpanProcessor + 'static, handed: Arc<AtomicU64>) -> SdkTracerProvider {
         let config = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_millis(200));
         let config = match self {
             Self::Full => config.with_max_queue_size(16).with_max_export_batch_size(16),
             _ => config,
         };
-        let batches = BatchSpanProcessor::builder(self).with_batch_config(config.build()).build();
+        let counting = Counting { exporter: self, handed };
+        let batches = BatchSpanProcessor::builder(counting).with_batch_config(config.build()).build();
         let provider = SdkTracerProvider::builder().with_span_processor(first).with_span_processor(batches);
         match self {
             Self::Panics => provider.with_span_processor(PanicsAtEnd),
@@ -53,22 +62,38 @@ impl Exporter {
         }
         .build()
     }
+
+    /// Why its trouble was none, where so many of the spans that ended were handed to it.
+    pub(crate) fn idle(self, handed: u64, ended: u64) -> Option<&'static str> {
+        match self {
+            _ if handed == 0 => Some("no span came as far as the exporter"),
+            Self::Full if handed * 2 > ended => Some("the queue before the exporter was not full"),
+            _ => None,
+        }
+    }
 }
 
-impl SpanExporter for Exporter {
-    async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
-        match self {
-            Self::Well => Ok(()),
-            Self::Slow => {
+#[derive(Debug)]
+struct Counting {
+    exporter: Exporter,
+    handed: Arc<AtomicU64>,
+}
+
+impl SpanExporter for Counting {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.handed.fetch_add(batch.len() as u64, Relaxed);
+        match self.exporter {
+            Exporter::Well => Ok(()),
+            Exporter::Slow => {
                 thread::sleep(Duration::from_secs(1));
                 Ok(())
             }
-            Self::Full => {
+            Exporter::Full => {
                 thread::sleep(Duration::from_secs(4));
                 Ok(())
             }
-            Self::Gone => Err(OTelSdkError::InternalFailure("nobody is there".to_owned())),
-            Self::Panics => panic::panic_any(ON_PURPOSE),
+            Exporter::Gone => Err(OTelSdkError::InternalFailure("nobody is there".to_owned())),
+            Exporter::Panics => panic::panic_any(ON_PURPOSE),
         }
     }
 }

@@ -20,7 +20,13 @@ mod spans;
 mod table;
 mod usage;
 
-use std::{env, future::Future, hash::BuildHasher, process::ExitCode, time::Duration};
+use std::{
+    env,
+    future::Future,
+    hash::BuildHasher,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 
@@ -95,6 +101,7 @@ fn any_seed() -> u64 {
 
 async fn chaos(seed: u64, short: bool) -> Done {
     println!("SEED={seed}");
+    let start = Instant::now();
     let arguments = [seed.to_string(), short.to_string()];
     let at_most = Duration::from_secs(if short { 100 } else { 420 });
     let sides = both_sides(|kind, side| in_own_process("chaos-side", kind, side, &arguments, at_most)).await;
@@ -107,7 +114,7 @@ async fn chaos(seed: u64, short: bool) -> Done {
         }
     }
     wrong.extend(rows.iter().flat_map(|row| row.wrong.clone()));
-    println!("\n{}", table::table(rows));
+    println!("\n{}in {} s", table::table(rows), start.elapsed().as_secs());
     if wrong.is_empty() {
         return Ok(());
     }
@@ -124,6 +131,7 @@ async fn soak(minutes: u32) -> Done {
     let arguments = [any_seed().to_string(), minutes.to_string()];
     let at_most = Duration::from_secs(60) * (minutes + 5);
     let mut wrong = Vec::new();
+    let start = Instant::now();
     for [raw, ours] in both_sides(|kind, side| in_own_process("soak-side", kind, side, &arguments, at_most)).await {
         match (raw, ours) {
             (Ok(Report::Soak(raw)), Ok(Report::Soak(ours))) => {
@@ -133,6 +141,7 @@ async fn soak(minutes: u32) -> Done {
             (raw, ours) => wrong.extend([raw, ours].into_iter().filter_map(Result::err)),
         }
     }
+    println!("in {} s", start.elapsed().as_secs());
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 

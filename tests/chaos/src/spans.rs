@@ -115,17 +115,19 @@ impl SpanProcessor for Spans {
 pub(crate) struct Sdk {
     pub(crate) spans: Spans,
     installed: Option<(SdkTracerProvider, SdkTracer)>,
+    handed: Arc<AtomicU64>,
 }
 
 impl Sdk {
     pub(crate) fn none() -> Self {
-        Self { spans: Spans::default(), installed: None }
+        Self { spans: Spans::default(), installed: None, handed: Arc::default() }
     }
 
     pub(crate) fn new(spans: Spans, exporter: Exporter) -> Self {
-        let provider = exporter.provider(spans.clone());
+        let handed = Arc::default();
+        let provider = exporter.provider(spans.clone(), Arc::clone(&handed));
         let tracer = provider.tracer("app");
-        Self { spans, installed: Some((provider, tracer)) }
+        Self { spans, installed: Some((provider, tracer)), handed }
     }
 
     pub(crate) fn instrumentation(&self) -> Instrumentation {
@@ -144,6 +146,11 @@ impl Sdk {
             Some((_, tracer)) => Context::new().with_span(tracer.start_with_context("order", &Context::new())),
             None => Context::new(),
         }
+    }
+
+    /// How many spans came as far as the exporter.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed.load(Relaxed)
     }
 
     /// Waits until no span is open, and no longer than this.
