@@ -4,8 +4,8 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help brokers possible-brokers test test-often upstream conformance live-check demo bench bounds memcheck miri races valgrind \
-	nightly lint docs clean-brokers
+.PHONY: help brokers possible-brokers test test-often upstream conformance live-check chaos soak demo bench bounds memcheck miri races \
+	valgrind nightly lint docs clean-brokers
 
 # For Miri and ThreadSanitizer; here and in the workflow, which calls the same commands.
 NIGHTLY := nightly-2026-07-01
@@ -35,6 +35,12 @@ conformance: possible-brokers ## every operation on every broker, what it export
 
 live-check: possible-brokers ## the registry, and all that conformance exports, judged by weaver 0.25.1; WEAVER=program, SEMCONV_MODEL=folder
 	@$(CARGO) run -q -p conformance -- live-check
+
+chaos: possible-brokers ## brokers broken under load, on the raw clients and on ours: nothing acknowledged is lost; SEED=N again
+	@$(CARGO) run -q -p chaos -- $(if $(SEED),--seed "$(SEED)")
+
+soak: possible-brokers ## MINUTES (5) of steady load on each side: ours does not grow more, and no span stays open
+	@$(CARGO) run -q -p chaos -- soak --minutes "$(or $(MINUTES),5)"
 
 demo: possible-brokers ## orders through three brokers, each as one trace
 	@$(CARGO) run -q -p demo
