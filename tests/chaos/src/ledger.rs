@@ -76,13 +76,13 @@ pub(crate) fn compare(calls: &[Call], at_broker: &[Option<u64>]) -> Counts {
 }
 
 /// What is wrong with what the spans say of a send, if something is. One span is right, and tells the same as the caller
-/// was told; of a call that never returned it cannot know.
+/// was told; that of a call that never returned may say anything.
 pub(crate) fn disagreement(call: &Call, outcomes: &[Outcome]) -> Option<String> {
     let agrees = match (&call.told, outcomes) {
         (Told::Acknowledged, [Outcome::Succeeded]) => true,
         (Told::Failed(told), [Outcome::Failed(description)]) => told == description,
         (Told::Failed(_), [Outcome::Unknown]) => true,
-        (Told::Nothing, [Outcome::Failed(_) | Outcome::Unknown]) => true,
+        (Told::Nothing, [Outcome::Succeeded | Outcome::Failed(_) | Outcome::Unknown]) => true,
         _ => false,
     };
     (!agrees)
@@ -129,7 +129,7 @@ mod tests {
         assert!(agree(Told::Acknowledged, &[Outcome::Succeeded]));
         assert!(agree(failed("refused"), &[error()]));
         assert!(agree(failed("refused"), &[Outcome::Unknown]));
-        assert!(agree(Told::Nothing, &[Outcome::Unknown]));
+        assert!(agree(Told::Nothing, &[Outcome::Succeeded]));
 
         assert!(!agree(Told::Acknowledged, &[]));
         assert!(!agree(Told::Acknowledged, &[Outcome::Succeeded, Outcome::Succeeded]));
@@ -137,7 +137,8 @@ mod tests {
         assert!(!agree(Told::Acknowledged, &[Outcome::Unknown]));
         assert!(!agree(failed("refused"), &[Outcome::Succeeded]));
         assert!(!agree(failed("timed out"), &[error()]));
-        assert!(!agree(Told::Nothing, &[Outcome::Succeeded]));
+        assert!(!agree(failed("refused"), &[Outcome::Contradicts("refused".to_owned())]));
+        assert!(!agree(Told::Nothing, &[]));
         let named = disagreement(&call(7, failed("refused")), &[Outcome::Succeeded]).unwrap();
         assert_eq!(named, r#"message 7: the caller was told Failed("refused"), and its span [Succeeded]"#);
     }

@@ -103,7 +103,7 @@ async fn chaos(seed: u64, short: bool) -> Done {
     println!("SEED={seed}");
     let start = Instant::now();
     let arguments = [seed.to_string(), short.to_string()];
-    let at_most = Duration::from_secs(if short { 100 } else { 420 });
+    let at_most = Duration::from_secs(if short { 240 } else { 420 });
     let sides = both_sides(|kind, side| in_own_process("chaos-side", kind, side, &arguments, at_most)).await;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     for report in sides.into_iter().flatten() {
@@ -129,7 +129,7 @@ async fn soak(minutes: u32) -> Done {
         ]);
     }
     let arguments = [any_seed().to_string(), minutes.to_string()];
-    let at_most = Duration::from_secs(60) * (minutes + 5);
+    let at_most = Duration::from_secs(60 * (u64::from(minutes) + 5));
     let mut wrong = Vec::new();
     let start = Instant::now();
     for [raw, ours] in both_sides(|kind, side| in_own_process("soak-side", kind, side, &arguments, at_most)).await {
