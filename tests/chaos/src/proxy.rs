@@ -104,6 +104,8 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
 mod tests {
     use std::time::Instant;
 
+    use tokio::time::timeout;
+
     use super::*;
 
     /// A client and a broker that are connected, and the proxy between them.
@@ -143,7 +145,8 @@ mod tests {
         says(&mut client, &mut broker).await;
         proxy.cut();
         for mut end in [client, broker] {
-            assert_eq!(end.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            let ended = timeout(Duration::from_secs(10), end.read(&mut [0])).await.expect("an end");
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         }
         let (mut client, mut broker, _proxy) = connected().await;
         says(&mut client, &mut broker).await;
