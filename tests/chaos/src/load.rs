@@ -23,7 +23,7 @@ use crate::{
     spans::Sdk,
 };
 
-/// A call that takes longer is counted as one that never returns. A send to Kafka gives up by itself after 30 s.
+/// A call that takes longer is counted as one that never returns. The clients' own limits are seconds.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 /// From one send to the next.
 const PACE: Duration = Duration::from_millis(4);

@@ -25,10 +25,10 @@ impl Kafka {
     pub(super) fn new(place: &Place, instrumentation: Instrumentation) -> Result<Self, String> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &place.address).set_log_level(RDKafkaLogLevel::Emerg);
-        // A broker that is held for ten seconds is given up, and asked again.
+        // A broker that is held for ten seconds is given up, and asked again; what waited for it fails.
         config.set("reconnect.backoff.max.ms", "500").set("socket.timeout.ms", "4000");
         let mut sending = config.clone();
-        sending.set("acks", "all").set("request.timeout.ms", "4000").set("message.timeout.ms", "30000");
+        sending.set("acks", "all").set("request.timeout.ms", "4000").set("message.timeout.ms", "6000");
         let producer: FutureProducer = sending.create().map_err(text)?;
         config.set("group.id", &place.destination).set("auto.offset.reset", "earliest");
         config.set("enable.auto.commit", "false").set("session.timeout.ms", "6000");
