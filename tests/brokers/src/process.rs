@@ -13,8 +13,9 @@ use std::{
 
 use crate::{folder::Folder, missing::Missing, ports};
 
-/// How long a broker may take until it answers.
-pub(crate) const READY: Duration = Duration::from_secs(60);
+/// How long a broker may take until it answers. RabbitMQ took more than a minute where fifteen brokers started at once, on two
+/// processors that others kept busy.
+pub(crate) const READY: Duration = Duration::from_secs(180);
 /// How long a broker may take to stop when asked; then it is killed.
 const STOPPED: Duration = Duration::from_secs(20);
 /// How often another run may take a port between finding it free and using it.
