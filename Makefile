@@ -36,8 +36,8 @@ conformance: possible-brokers ## every operation on every broker, what it export
 live-check: possible-brokers ## the registry, and all that conformance exports, judged by weaver 0.25.1; WEAVER=program, SEMCONV_MODEL=folder
 	@$(CARGO) run -q -p conformance -- live-check
 
-chaos: possible-brokers ## brokers broken under load, on the raw clients and on ours: nothing acknowledged is lost; SEED=N again
-	@$(CARGO) run -q -p chaos -- $(if $(SEED),--seed "$(SEED)")
+chaos: possible-brokers ## brokers broken under load, on the raw clients and on ours: nothing acknowledged is lost; ARGS=--short SEED=N
+	@$(CARGO) run -q -p chaos -- $(ARGS) $(if $(SEED),--seed "$(SEED)")
 
 soak: possible-brokers ## MINUTES (5) of steady load on each side: ours does not grow more, and no span stays open
 	@$(CARGO) run -q -p chaos -- soak --minutes "$(or $(MINUTES),5)"
