@@ -101,12 +101,12 @@ impl Broker {
         })
     }
 
-    /// Holds it for this time.
-    pub(crate) fn hold(&self, time: Duration) {
-        block_in_place(|| {
-            each!(&self.process, broker => broker.pause());
-            std::thread::sleep(time);
-            each!(&self.process, broker => broker.resume());
-        });
+    /// Holds it until [`resume`](Self::resume).
+    pub(crate) fn hold(&self) {
+        block_in_place(|| each!(&self.process, broker => broker.pause()));
+    }
+
+    pub(crate) fn resume(&self) {
+        block_in_place(|| each!(&self.process, broker => broker.resume()));
     }
 }

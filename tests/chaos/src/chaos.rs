@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use crate::{
     at_broker,
     broker::{Broker, Kind},
-    clients, ledger,
+    clients,
+    ledger::{self, Call, Told},
     load::{self, Received},
     plan::{self, Phase, Step},
     side::{Report, Side},
@@ -21,8 +22,10 @@ use crate::{
 
 /// How long spans may take to end after all else has. What was parked is told when the client's threads are gone.
 const SPANS_END: Duration = Duration::from_secs(20);
-/// And how long until the service receives again after a trouble. Kafka gives up a consumer after six seconds.
-const RECEIVES: Duration = Duration::from_secs(60);
+/// And how long until the service sends and receives again after a trouble. Kafka gives up a consumer after six seconds.
+const RECOVERS: Duration = Duration::from_secs(60);
+/// How long answers of a broker that is held may be on their way.
+const ON_THEIR_WAY: Duration = Duration::from_millis(500);
 
 /// What one phase of one side has come to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +37,8 @@ pub(crate) struct Row {
     pub(crate) side: Side,
     pub(crate) counts: ledger::Counts,
     pub(crate) received: u64,
-    pub(crate) receives_again: bool,
+    /// Whether sends are acknowledged and messages received after the trouble.
+    pub(crate) recovers: bool,
     pub(crate) spans_started: u64,
     pub(crate) spans_ended: u64,
     pub(crate) usage: Usage,
@@ -81,12 +85,16 @@ async fn run_phase(
         move |call| calls.lock().unwrap_or_else(PoisonError::into_inner).push(call)
     };
     let received = Received::default();
+    let acknowledged = || {
+        let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().filter(|call: &&Call| call.told == Told::Acknowledged).count()
+    };
     let troubled = async {
-        trouble(broker, &phase.steps).await?;
-        Ok::<_, String>(receives_again(&received).await)
+        trouble(broker, &phase.steps, &acknowledged).await?;
+        Ok::<_, String>(recovers(&received, &acknowledged).await)
     };
     let (troubled, sent) = load::run(client, sdk.clone(), seed, &received, on_call, troubled).await?;
-    let receives_again = troubled?;
+    let recovers = troubled?;
     sdk.drained(SPANS_END).await;
     let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
     let at_broker: Vec<_> = at_broker::read(&place).await?.iter().map(|payload| plan::number(seed, payload)).collect();
@@ -108,49 +116,66 @@ async fn run_phase(
         side,
         counts,
         received: received.count(),
-        receives_again,
+        recovers,
         spans_started: sdk.spans.started(),
         spans_ended: sdk.spans.ended(),
         usage: Usage::now()?,
         wrong: Vec::new(),
     };
-    let idle = phase.exporter.idle(sdk.handed(), row.spans_ended).filter(|_| side == Side::Ours);
+    let idle = phase.exporter.idle(sdk.handed(), sdk.panics(), row.spans_ended).filter(|_| side == Side::Ours);
     row.wrong = row.judged(idle);
     row.wrong.extend(disagreements.into_iter().take(3));
     sdk.shut_down().await;
     Ok(row)
 }
 
-async fn trouble(broker: &mut Broker, steps: &[Step]) -> Result<(), String> {
+/// An error where a trouble was none.
+async fn trouble(broker: &mut Broker, steps: &[Step], acknowledged: &impl Fn() -> usize) -> Result<(), String> {
     for step in steps {
         match *step {
             Step::Run(time) => sleep(time).await,
             Step::Kill(away) => broker.kill(away)?,
-            Step::Hold(time) => broker.hold(time),
-            Step::Cut => broker.proxy.cut(),
+            Step::Hold(time) => {
+                broker.hold();
+                // Answers that were on their way arrive.
+                sleep(ON_THEIR_WAY).await;
+                let before = acknowledged();
+                sleep(time.saturating_sub(ON_THEIR_WAY)).await;
+                let meanwhile = acknowledged() - before;
+                broker.resume();
+                if meanwhile > 0 {
+                    return Err(format!("the broker was held, and acknowledged {meanwhile} messages"));
+                }
+            }
+            Step::Cut => {
+                if broker.proxy.cut() == 0 {
+                    return Err("there was no connection to cut".to_owned());
+                }
+            }
             Step::Delay(delay) => broker.proxy.delay(delay),
         }
     }
     Ok(())
 }
 
-/// Whether a message is received after the trouble.
-async fn receives_again(received: &Received) -> bool {
-    let (start, before) = (Instant::now(), received.count());
-    while received.count() == before && start.elapsed() < RECEIVES {
+/// Whether a send is acknowledged and a message received after the trouble.
+async fn recovers(received: &Received, acknowledged: &impl Fn() -> usize) -> bool {
+    let (start, before) = (Instant::now(), (received.count(), acknowledged()));
+    let recovers = || received.count() > before.0 && acknowledged() > before.1;
+    while !recovers() && start.elapsed() < RECOVERS {
         sleep(Duration::from_millis(20)).await;
     }
-    received.count() > before
+    recovers()
 }
 
 impl Row {
     fn judged(&self, idle: Option<&str>) -> Vec<String> {
-        let Self { counts, receives_again, spans_started, spans_ended, .. } = self;
+        let Self { counts, recovers, spans_started, spans_ended, .. } = self;
         let ledger::Counts { acknowledged, at_broker, never_returned, damaged, disagree, .. } = counts;
         let bound = load::BOUND;
         let wrong = [
             (*acknowledged == 0, "no send was acknowledged".to_owned()),
-            (!receives_again, format!("no message was received in {RECEIVES:?} after the trouble")),
+            (!recovers, format!("no send was acknowledged, or no message received, in {RECOVERS:?} after the trouble")),
             (
                 at_broker < acknowledged,
                 format!("{} acknowledged messages are not at the broker", acknowledged - at_broker),

@@ -46,8 +46,14 @@ impl Exporter {
         }
     }
 
-    /// A provider that reports to `first` and exports here; `handed` counts the spans that came as far as the exporter.
-    pub(crate) fn provider(self, first: impl SpanProcessor + 'static, handed: Arc<AtomicU64>) -> SdkTracerProvider {
+    /// A provider that reports to `first` and exports here. `handed` counts the spans that came as far as the exporter, `panics`
+    /// those at whose end a processor panics.
+    pub(crate) fn provider(
+        self,
+        first: impl SpanProcessor + 'static,
+        handed: Arc<AtomicU64>,
+        panics: Arc<AtomicU64>,
+    ) -> SdkTracerProvider {
         let config = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_millis(200));
         let config = match self {
             Self::Full => config.with_max_queue_size(16).with_max_export_batch_size(16),
@@ -57,16 +63,17 @@ impl Exporter {
         let batches = BatchSpanProcessor::builder(counting).with_batch_config(config.build()).build();
         let provider = SdkTracerProvider::builder().with_span_processor(first).with_span_processor(batches);
         match self {
-            Self::Panics => provider.with_span_processor(PanicsAtEnd),
+            Self::Panics => provider.with_span_processor(PanicsAtEnd(panics)),
             _ => provider,
         }
         .build()
     }
 
-    /// Why its trouble was none, where so many of the spans that ended were handed to it.
-    pub(crate) fn idle(self, handed: u64, ended: u64) -> Option<&'static str> {
+    /// Why the exporter made no trouble, if it made none.
+    pub(crate) fn idle(self, handed: u64, panics: u64, ended: u64) -> Option<&'static str> {
         match self {
             _ if handed == 0 => Some("no span came as far as the exporter"),
+            Self::Panics if panics == 0 => Some("no processor panicked"),
             Self::Full if handed * 2 > ended => Some("the queue before the exporter was not full"),
             _ => None,
         }
@@ -100,13 +107,14 @@ impl SpanExporter for Counting {
 
 /// Panics in the call that ends a span of ours. A span of the application's own would bring its panic to the application.
 #[derive(Debug)]
-struct PanicsAtEnd;
+struct PanicsAtEnd(Arc<AtomicU64>);
 
 impl SpanProcessor for PanicsAtEnd {
     fn on_start(&self, _span: &mut Span, _cx: &Context) {}
 
     fn on_end(&self, span: SpanData) {
         if span.instrumentation_scope.name().starts_with("otel-") {
+            self.0.fetch_add(1, Relaxed);
             panic::panic_any(ON_PURPOSE);
         }
     }

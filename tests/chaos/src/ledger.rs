@@ -81,7 +81,6 @@ pub(crate) fn disagreement(call: &Call, outcomes: &[Outcome]) -> Option<String> 
     let agrees = match (&call.told, outcomes) {
         (Told::Acknowledged, [Outcome::Succeeded]) => true,
         (Told::Failed(told), [Outcome::Failed(description)]) => told == description,
-        (Told::Failed(_), [Outcome::Unknown]) => true,
         (Told::Nothing, [Outcome::Succeeded | Outcome::Failed(_) | Outcome::Unknown]) => true,
         _ => false,
     };
@@ -128,7 +127,6 @@ mod tests {
         let error = || Outcome::Failed("refused".to_owned());
         assert!(agree(Told::Acknowledged, &[Outcome::Succeeded]));
         assert!(agree(failed("refused"), &[error()]));
-        assert!(agree(failed("refused"), &[Outcome::Unknown]));
         assert!(agree(Told::Nothing, &[Outcome::Succeeded]));
 
         assert!(!agree(Told::Acknowledged, &[]));
@@ -136,6 +134,7 @@ mod tests {
         assert!(!agree(Told::Acknowledged, &[error()]));
         assert!(!agree(Told::Acknowledged, &[Outcome::Unknown]));
         assert!(!agree(failed("refused"), &[Outcome::Succeeded]));
+        assert!(!agree(failed("refused"), &[Outcome::Unknown]));
         assert!(!agree(failed("timed out"), &[error()]));
         assert!(!agree(failed("refused"), &[Outcome::Contradicts("refused".to_owned())]));
         assert!(!agree(Told::Nothing, &[]));

@@ -118,7 +118,8 @@ async fn chaos(seed: u64, short: bool) -> Done {
     if wrong.is_empty() {
         return Ok(());
     }
-    wrong.push(format!("the same run again: make chaos SEED={seed}"));
+    let short = if short { " ARGS=--short" } else { "" };
+    wrong.push(format!("the same run again: make chaos{short} SEED={seed}"));
     Err(wrong)
 }
 

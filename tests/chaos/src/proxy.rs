@@ -46,9 +46,11 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Ends all connections with a reset. What was on its way is lost.
-    pub(crate) fn cut(&self) {
+    /// Ends all connections with a reset, and says how many. What was on its way is lost.
+    pub(crate) fn cut(&self) -> usize {
+        let connections = self.cuts.receiver_count();
         self.cuts.send_replace(());
+        connections
     }
 
     /// From now on bytes arrive so much later, in both directions.
@@ -104,7 +106,7 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
 mod tests {
     use std::time::Instant;
 
-    use tokio::time::timeout;
+    use tokio::{net::TcpSocket, time::timeout};
 
     use super::*;
 
@@ -143,7 +145,7 @@ mod tests {
     async fn a_cut_ends_what_is_connected_and_nothing_that_comes_later() {
         let (mut client, mut broker, proxy) = connected().await;
         says(&mut client, &mut broker).await;
-        proxy.cut();
+        assert_eq!(proxy.cut(), 1);
         for mut end in [client, broker] {
             let ended = timeout(Duration::from_secs(10), end.read(&mut [0])).await.expect("an end");
             assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -154,11 +156,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_is_not_there_is_a_reset() {
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        // Bound, so that no other has it, and not listening.
+        let nobody = TcpSocket::new_v4().unwrap();
+        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = Port::open().await.unwrap();
         let address = port.address().unwrap();
-        let _proxy = port.pass_on_to(nobody.to_string());
+        let _proxy = port.pass_on_to(nobody.local_addr().unwrap().to_string());
         let mut client = TcpStream::connect(address).await.unwrap();
-        assert!(!matches!(client.read(&mut [0]).await, Ok(1..)));
+        let ended = timeout(Duration::from_secs(10), client.read(&mut [0])).await.expect("an end");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -77,7 +77,9 @@ pub(crate) async fn in_own_process(
     let name = format!("{} {side}", kind.name());
     match timeout(at_most, process(command, kind, side, arguments)).await {
         Ok(report) => report.map_err(|error| format!("{name}: {error}")),
-        Err(_) => Err(format!("{name} did not end in {at_most:?}: a call or its broker never returned")),
+        Err(_) => Err(format!(
+            "{name} did not end in {at_most:?}: a call never returned, or its brokers took too long to start"
+        )),
     }
 }
 

@@ -116,18 +116,19 @@ pub(crate) struct Sdk {
     pub(crate) spans: Spans,
     installed: Option<(SdkTracerProvider, SdkTracer)>,
     handed: Arc<AtomicU64>,
+    panics: Arc<AtomicU64>,
 }
 
 impl Sdk {
     pub(crate) fn none() -> Self {
-        Self { spans: Spans::default(), installed: None, handed: Arc::default() }
+        Self { spans: Spans::default(), installed: None, handed: Arc::default(), panics: Arc::default() }
     }
 
     pub(crate) fn new(spans: Spans, exporter: Exporter) -> Self {
-        let handed = Arc::default();
-        let provider = exporter.provider(spans.clone(), Arc::clone(&handed));
+        let (handed, panics) = (Arc::default(), Arc::default());
+        let provider = exporter.provider(spans.clone(), Arc::clone(&handed), Arc::clone(&panics));
         let tracer = provider.tracer("app");
-        Self { spans, installed: Some((provider, tracer)), handed }
+        Self { spans, installed: Some((provider, tracer)), handed, panics }
     }
 
     pub(crate) fn instrumentation(&self) -> Instrumentation {
@@ -151,6 +152,11 @@ impl Sdk {
     /// How many spans came as far as the exporter.
     pub(crate) fn handed(&self) -> u64 {
         self.handed.load(Relaxed)
+    }
+
+    /// At how many ends of spans a processor panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Relaxed)
     }
 
     /// Waits until no span is open, and no longer than this.

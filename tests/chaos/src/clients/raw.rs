@@ -3,7 +3,7 @@
 mod names {
     pub(super) use ::{async_nats, lapin, rdkafka};
 
-    /// What every client passes through when it is made. Here it stays what it is.
+    /// Instruments a client. The raw side leaves it unchanged.
     macro_rules! instrumented {
         ($client:expr, $instrumentation:expr) => {{
             let _ = &$instrumentation;
