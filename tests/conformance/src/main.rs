@@ -9,6 +9,8 @@ mod handler;
 mod kafka;
 mod line;
 mod nats;
+#[cfg(test)]
+mod official;
 mod page;
 mod rabbitmq;
 mod rule;

@@ -83,7 +83,7 @@ rules! {
     // Of a broker, over all its scenarios.
     Seen: "what is listed for an operation is seen",
     SeenLate: "what is listed as late comes late",
-    SamplingRelevant: "what our registry says to be there at the start is, and is all that is",
+    SamplingRelevant: "exactly the attributes that are set at the start are sampling_relevant in our registry",
     MetricSeen: "what is listed for a metric is seen",
     Wanted: "what a registry has is there, or left out for a reason",
     LeftOut: "what is left out is in a registry, and is not there",

@@ -23,10 +23,10 @@ type Result<T> = std::result::Result<T, String>;
 /// The version that semantic conventions 1.44.0 pin.
 const VERSION: &str = "0.25.1";
 
-/// What weaver would have otherwise, line by line; why it is not so stands in the comments.
+/// What weaver recommends and we do not do, line by line; the comments give the reasons.
 const IMPROVEMENTS: &str = include_str!("../improvements.txt");
 
-/// The kind of finding that is none: nothing of messaging is stable yet, in the convention and in ours.
+/// A finding that we ignore: nothing of messaging is stable yet, neither in the convention nor in our registry.
 const NOT_STABLE: &str = "not_stable";
 
 /// How long weaver may take to read the registry, and to write its report.
@@ -178,7 +178,7 @@ fn free_ports() -> std::io::Result<[u16; 2]> {
     Ok([one?.local_addr()?.port(), other?.local_addr()?.port()])
 }
 
-/// Holds a report against the improvements that are listed: none may be new, and none listed in vain.
+/// Holds a report against the improvements that are listed: none may be new, and each listed one must still be found.
 fn judge(report: &Value, listed: &str) -> Result<Findings> {
     let mut found = BTreeMap::<_, BTreeSet<String>>::new();
     collect(report, &mut found);

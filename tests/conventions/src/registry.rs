@@ -1,4 +1,4 @@
-//! Our registry, as far as the checks read it. That its form is right is a test of its own (`tests/schema.rs`).
+//! Our registry, as far as the checks read it. That its form is right is a test of its own (`tests/registry.rs`).
 
 use std::collections::BTreeMap;
 
@@ -180,6 +180,7 @@ impl Refinement {
             _ => panic!("{id} does not say which spans it is about"),
         };
         all.extend(levels(groups, &attributes));
+        // A group cannot say it: what it references is as the convention's own span has it.
         let at_start = attributes.into_iter().filter_map(|reference| match reference {
             Reference::Attribute { r#ref, sampling_relevant, .. } => Some((r#ref, sampling_relevant)),
             Reference::Group { .. } => None,
