@@ -104,8 +104,8 @@ impl Kafka {
         Ok(Self { bootstrap_servers: process.address().to_owned(), backing: Backing::Process(process) })
     }
 
-    /// A private child process with a second address, whose clients it sends to this port of 127.0.0.1: somebody there has to
-    /// pass on to that address what they say.
+    /// A private child process with a second listener, at the address returned, which advertises this port of 127.0.0.1: a proxy
+    /// on that port has to forward to that address.
     ///
     /// # Errors
     /// What is missing and the command that mends it.
@@ -154,7 +154,8 @@ impl Kafka {
         self.backing.kill();
     }
 
-    /// Holds it with SIGSTOP: its connections stay open, and nobody answers. Nothing happens to a cluster from the environment or to the mock.
+    /// Suspends it, by SIGSTOP or `docker pause`: its connections stay open, and it does not answer. Nothing happens to
+    /// a cluster from the environment or to the mock.
     pub fn pause(&self) {
         self.backing.pause();
     }

@@ -112,7 +112,8 @@ impl Nats {
         self.backing.kill();
     }
 
-    /// Holds it with SIGSTOP: its connections stay open, and nobody answers. Nothing happens to a server from the environment.
+    /// Suspends it, by SIGSTOP or `docker pause`: its connections stay open, and it does not answer. Nothing happens to
+    /// a server from the environment.
     pub fn pause(&self) {
         self.backing.pause();
     }
