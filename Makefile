@@ -52,13 +52,13 @@ bench: ## what instrumentation costs, beside the raw clients and hand-written in
 bounds: valgrind ## whether it costs more than it may, in instructions and allocations; needs valgrind, which it installs as root
 	$(CARGO) bench -q -p bench --bench bounds
 
-memcheck: valgrind ## otel-rdkafka's unit tests and one whole send and receive under valgrind, which it installs as root
+memcheck: possible-brokers valgrind ## otel-rdkafka's unit tests and one whole send and receive under valgrind, which it installs as root
 	$(CARGO) test --config tests/kafka/memcheck/cargo.toml -p otel-rdkafka -p kafka-tests --lib --test memory
 
 # Miri runs no C. A filter that finds no test would pass.
 without_c := miri test -p otel-rdkafka --lib tests_without_c
 miri: export MIRIFLAGS := -Zmiri-disable-isolation -Zmiri-strict-provenance
-miri: nightly ## what of otel-rdkafka's pointers needs no C, under Miri; needs rustup, and installs a nightly toolchain
+miri: possible-brokers nightly ## what of otel-rdkafka's pointers needs no C, under Miri; needs rustup, and installs a nightly toolchain
 	$(with_nightly) cargo $(without_c) -- --list | grep ': test$$'
 	$(with_nightly) cargo $(without_c)
 
