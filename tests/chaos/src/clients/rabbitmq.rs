@@ -26,6 +26,10 @@ use crate::{
 /// How long a connection may take before another is tried: a broker that is held takes connections and says nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a consumer may be silent before it is made anew: lapin's did not always end with a connection that broke, the raw
+/// client's either.
+const SILENCE: Duration = Duration::from_secs(15);
+
 pub(super) struct RabbitMq {
     place: Place,
     instrumentation: Instrumentation,
@@ -109,10 +113,11 @@ impl Client for RabbitMq {
                 Some(connected) => connected,
                 none => none.insert(timeout(PATIENCE, self.connect_to_receive()).await.map_err(text)?.map_err(text)?),
             };
-            let settled = match consumer.next().await {
-                Some(Ok(delivery)) => delivery.ack(BasicAckOptions::default()).await.map(drop).map_err(text),
-                Some(Err(error)) => Err(text(error)),
-                None => Err("the consumer ended".to_owned()),
+            let settled = match timeout(SILENCE, consumer.next()).await {
+                Ok(Some(Ok(delivery))) => delivery.ack(BasicAckOptions::default()).await.map(drop).map_err(text),
+                Ok(Some(Err(error))) => Err(text(error)),
+                Ok(None) => Err("the consumer ended".to_owned()),
+                Err(silent) => Err(text(silent)),
             };
             if settled.is_err() {
                 *receiving = None;
