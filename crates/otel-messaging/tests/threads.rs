@@ -128,7 +128,7 @@ fn an_sdk_that_comes_late_is_found_by_every_thread() {
     };
     let finds = || {
         let mut queue = same_client(&client);
-        eventually("a message is told of", || {
+        eventually("a message carries a context", || {
             queue.push("1").unwrap();
             queue.messages.pop_front().unwrap().0.0.contains_key("traceparent")
         });

@@ -224,7 +224,7 @@ mod tests_without_c {
         }
     }
 
-    /// Of a message that is told of, and in whose headers nothing is written.
+    /// Of a message that is recorded, and in whose headers nothing is written.
     fn told() -> Option<Sent> {
         let kafka = Kafka::new();
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();

@@ -106,7 +106,7 @@ impl Process {
         self.end("KILL", Duration::ZERO);
     }
 
-    /// Holds the broker with SIGSTOP. Its connections stay open, and nobody answers.
+    /// Suspends the broker by SIGSTOP: its connections stay open, and it does not answer.
     pub(crate) fn pause(&self) {
         self.signal_all("STOP");
     }

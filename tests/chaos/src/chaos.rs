@@ -12,7 +12,7 @@ use crate::{
     at_broker,
     broker::{Broker, Kind},
     clients,
-    ledger::{self, Call, Told},
+    ledger::{self, Call, Returned},
     load::{self, Received},
     plan::{self, Phase, Step},
     side::{Report, Side},
@@ -20,7 +20,7 @@ use crate::{
     usage::Usage,
 };
 
-/// How long spans may take to end after all else has. What was parked is told when the client's threads are gone.
+/// How long spans may take to end after all else has. A parked span ends when the client's threads are gone.
 const SPANS_END: Duration = Duration::from_secs(20);
 /// And how long until the service sends and receives again after a trouble. Kafka gives up a consumer after six seconds.
 const RECOVERS: Duration = Duration::from_secs(60);
@@ -87,7 +87,7 @@ async fn run_phase(
     let received = Received::default();
     let acknowledged = || {
         let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.iter().filter(|call: &&Call| call.told == Told::Acknowledged).count()
+        calls.iter().filter(|call: &&Call| call.returned == Returned::Acknowledged).count()
     };
     let troubled = async {
         trouble(broker, &phase.steps, &acknowledged).await?;
@@ -100,7 +100,7 @@ async fn run_phase(
     let at_broker: Vec<_> = at_broker::read(&place).await?.iter().map(|payload| plan::number(seed, payload)).collect();
 
     let mut counts = ledger::compare(&calls, &at_broker);
-    // Those of which not even that was told.
+    // Those whose task ended without a report.
     counts.never_returned += sent - calls.len() as u64;
     let disagreements: Vec<_> = match side {
         Side::Raw => Vec::new(),
@@ -183,7 +183,7 @@ impl Row {
             (*damaged > 0, format!("{damaged} messages are not what was sent")),
             (*never_returned > 0, format!("{never_returned} calls did not return in {bound:?}")),
             (spans_started != spans_ended, format!("{spans_started} spans started, and {spans_ended} ended")),
-            (*disagree > 0, format!("{disagree} sends have spans that disagree with what the caller was told")),
+            (*disagree > 0, format!("{disagree} sends have spans that disagree with what they returned")),
             (idle.is_some(), idle.unwrap_or_default().to_owned()),
         ];
         let wrong = wrong.into_iter().filter_map(|(is_wrong, what)| is_wrong.then_some(what));

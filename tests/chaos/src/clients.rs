@@ -44,7 +44,7 @@ pub(crate) async fn connect(place: &Place, ours: Option<Instrumentation>) -> Res
     }
 }
 
-/// An error as the caller is told it.
+/// The text of an error that the caller gets.
 fn text(error: impl ToString) -> String {
     error.to_string()
 }

@@ -25,13 +25,13 @@ pub(crate) enum Exporter {
     Slow,
     /// The queue in front of it takes sixteen spans, and none leaves it for seconds.
     Full,
-    /// Nobody is there to export to.
+    /// The backend is not there.
     Gone,
     /// It panics, and so does a processor at the end of each span of ours, on whatever thread that is.
     Panics,
 }
 
-/// The payload of the panics, by which they are told from others.
+/// The payload of the panics, which distinguishes them from other panics.
 const ON_PURPOSE: &str = "on purpose";
 
 impl Exporter {
@@ -99,7 +99,7 @@ impl SpanExporter for Counting {
                 thread::sleep(Duration::from_secs(4));
                 Ok(())
             }
-            Exporter::Gone => Err(OTelSdkError::InternalFailure("nobody is there".to_owned())),
+            Exporter::Gone => Err(OTelSdkError::InternalFailure("the backend is not there".to_owned())),
             Exporter::Panics => panic::panic_any(ON_PURPOSE),
         }
     }

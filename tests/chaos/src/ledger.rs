@@ -1,4 +1,4 @@
-//! What callers were told, held against what is at the broker and against what the spans say.
+//! What sends returned, compared with what is at the broker and with what the spans say.
 
 use std::collections::HashMap;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::spans::Outcome;
 
-/// What the caller of a send was told.
+/// What a send returned.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Told {
+pub(crate) enum Returned {
     Acknowledged,
     Failed(String),
-    /// Nothing: it never returned.
-    Nothing,
+    /// It did not return in time.
+    Never,
 }
 
 /// One send.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) number: u64,
-    pub(crate) told: Told,
+    pub(crate) returned: Returned,
     /// The application's span around it.
     pub(crate) around: SpanId,
 }
@@ -63,50 +63,51 @@ pub(crate) fn compare(calls: &[Call], at_broker: &[Option<u64>]) -> Counts {
         }
     }
     for call in calls {
-        match call.told {
-            Told::Acknowledged => {
+        match call.returned {
+            Returned::Acknowledged => {
                 counts.acknowledged += 1;
                 counts.at_broker += u64::from(times.contains_key(&call.number));
             }
-            Told::Failed(_) => counts.failed += 1,
-            Told::Nothing => counts.never_returned += 1,
+            Returned::Failed(_) => counts.failed += 1,
+            Returned::Never => counts.never_returned += 1,
         }
     }
     counts
 }
 
-/// What is wrong with what the spans say of a send, if something is. One span is right, and tells the same as the caller
-/// was told; that of a call that never returned may say anything.
+/// Why the spans of a send disagree with what it returned, if they do. A send has one span, which says what the send returned;
+/// the span of a send that never returned may say anything.
 pub(crate) fn disagreement(call: &Call, outcomes: &[Outcome]) -> Option<String> {
-    let agrees = match (&call.told, outcomes) {
-        (Told::Acknowledged, [Outcome::Succeeded]) => true,
-        (Told::Failed(told), [Outcome::Failed(description)]) => told == description,
-        (Told::Nothing, [Outcome::Succeeded | Outcome::Failed(_) | Outcome::Unknown]) => true,
+    let agrees = match (&call.returned, outcomes) {
+        (Returned::Acknowledged, [Outcome::Succeeded]) => true,
+        (Returned::Failed(error), [Outcome::Failed(description)]) => error == description,
+        (Returned::Never, [Outcome::Succeeded | Outcome::Failed(_) | Outcome::Unknown]) => true,
         _ => false,
     };
-    (!agrees)
-        .then(|| format!("message {}: the caller was told {:?}, and its span {outcomes:?}", call.number, call.told))
+    (!agrees).then(|| {
+        format!("message {}: the send returned {:?}, and its span says {outcomes:?}", call.number, call.returned)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn call(number: u64, told: Told) -> Call {
-        Call { number, told, around: SpanId::INVALID }
+    fn call(number: u64, returned: Returned) -> Call {
+        Call { number, returned, around: SpanId::INVALID }
     }
 
-    fn failed(text: &str) -> Told {
-        Told::Failed(text.to_owned())
+    fn failed(text: &str) -> Returned {
+        Returned::Failed(text.to_owned())
     }
 
     #[test]
     fn an_acknowledged_message_that_is_not_there_is_missing() {
         let calls = [
-            call(0, Told::Acknowledged),
+            call(0, Returned::Acknowledged),
             call(1, failed("refused")),
-            call(2, Told::Acknowledged),
-            call(3, Told::Nothing),
+            call(2, Returned::Acknowledged),
+            call(3, Returned::Never),
         ];
         let counts = compare(&calls, &[Some(0), Some(1)]);
         let expected = Counts { acknowledged: 2, failed: 1, never_returned: 1, at_broker: 1, ..Counts::default() };
@@ -123,22 +124,22 @@ mod tests {
 
     #[test]
     fn a_span_agrees_with_its_caller_or_is_named() {
-        let agree = |told, outcomes: &[Outcome]| disagreement(&call(7, told), outcomes).is_none();
+        let agree = |returned, outcomes: &[Outcome]| disagreement(&call(7, returned), outcomes).is_none();
         let error = || Outcome::Failed("refused".to_owned());
-        assert!(agree(Told::Acknowledged, &[Outcome::Succeeded]));
+        assert!(agree(Returned::Acknowledged, &[Outcome::Succeeded]));
         assert!(agree(failed("refused"), &[error()]));
-        assert!(agree(Told::Nothing, &[Outcome::Succeeded]));
+        assert!(agree(Returned::Never, &[Outcome::Succeeded]));
 
-        assert!(!agree(Told::Acknowledged, &[]));
-        assert!(!agree(Told::Acknowledged, &[Outcome::Succeeded, Outcome::Succeeded]));
-        assert!(!agree(Told::Acknowledged, &[error()]));
-        assert!(!agree(Told::Acknowledged, &[Outcome::Unknown]));
+        assert!(!agree(Returned::Acknowledged, &[]));
+        assert!(!agree(Returned::Acknowledged, &[Outcome::Succeeded, Outcome::Succeeded]));
+        assert!(!agree(Returned::Acknowledged, &[error()]));
+        assert!(!agree(Returned::Acknowledged, &[Outcome::Unknown]));
         assert!(!agree(failed("refused"), &[Outcome::Succeeded]));
         assert!(!agree(failed("refused"), &[Outcome::Unknown]));
         assert!(!agree(failed("timed out"), &[error()]));
         assert!(!agree(failed("refused"), &[Outcome::Contradicts("refused".to_owned())]));
-        assert!(!agree(Told::Nothing, &[]));
+        assert!(!agree(Returned::Never, &[]));
         let named = disagreement(&call(7, failed("refused")), &[Outcome::Succeeded]).unwrap();
-        assert_eq!(named, r#"message 7: the caller was told Failed("refused"), and its span [Succeeded]"#);
+        assert_eq!(named, r#"message 7: the send returned Failed("refused"), and its span says [Succeeded]"#);
     }
 }

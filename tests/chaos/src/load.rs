@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     clients::Client,
-    ledger::{Call, Told},
+    ledger::{Call, Returned},
     plan,
     spans::Sdk,
 };
@@ -40,7 +40,7 @@ impl Received {
     }
 }
 
-/// Works until `meanwhile` is done, then until every send has returned; tells `on_call` of each, and gives their number. The
+/// Works until `meanwhile` is done, then until every send has returned; calls `on_call` for each, and returns their number. The
 /// client is dropped at the end.
 pub(crate) async fn run<T>(
     client: Box<dyn Client>,
@@ -91,22 +91,22 @@ async fn send(
         let around = order.span().span_context().span_id();
         let payload = plan::payload(seed, number).into();
         let sending = async { client.send(payload).await }.with_context(order.clone());
-        let call = move |told| Call { number, told, around };
+        let call = move |returned| Call { number, returned, around };
         match timeout(BOUND, sending).await {
             Ok(Ok(answer)) => {
                 let on_call = on_call.clone();
                 tokio::spawn(async move {
-                    let told = match timeout(BOUND, answer.with_context(order)).await {
-                        Ok(Ok(())) => Told::Acknowledged,
-                        Ok(Err(error)) => Told::Failed(error),
-                        Err(_) => Told::Nothing,
+                    let returned = match timeout(BOUND, answer.with_context(order)).await {
+                        Ok(Ok(())) => Returned::Acknowledged,
+                        Ok(Err(error)) => Returned::Failed(error),
+                        Err(_) => Returned::Never,
                     };
-                    on_call(call(told));
+                    on_call(call(returned));
                     drop(permit);
                 });
             }
-            Ok(Err(error)) => on_call(call(Told::Failed(error))),
-            Err(_) => on_call(call(Told::Nothing)),
+            Ok(Err(error)) => on_call(call(Returned::Failed(error))),
+            Err(_) => on_call(call(Returned::Never)),
         }
         number += 1;
     }

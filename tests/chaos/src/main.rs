@@ -1,6 +1,6 @@
 //! Brokers broken under load, and minutes of load: what the raw clients make of it, and ours beside them.
 //!
-//! Each broker is started anew for each side, and each side is a process of its own. The three brokers run side by side, the
+//! Each side has a broker of its own, and each side is a process of its own. The three brokers run side by side, the
 //! raw client first and then ours.
 
 #![allow(clippy::duplicate_mod, reason = "the same source, under the clients' names and under ours, is the comparison")]
@@ -38,7 +38,7 @@ use crate::{
 const USAGE: &str = "\
 usage: chaos [--short] [--seed N]    kills, holds and cuts off brokers under load, on the raw clients and on ours; exits 1
                                      when an acknowledged message is not at its broker, a payload has changed, spans
-                                     started and ended differ, a span disagrees with what the caller was told, or a call
+                                     started and ended differ, a span disagrees with what its send returned, or a call
                                      does not return. --short: one kill and three held seconds for each
        chaos soak [--minutes N]      N minutes (5) of steady work on each side; exits 1 when ours grows from minute 1 on by
                                      2 MB more than the raw client, or a span is open at the end";
@@ -75,11 +75,11 @@ async fn perform(arguments: &[String]) -> Option<Done> {
         // What this program starts itself as.
         ["chaos-side", kind, side, seed, short] => {
             let (kind, side) = named(kind, side)?;
-            told(chaos::run(kind, side, seed.parse().ok()?, short.parse().ok()?).await)
+            reported(chaos::run(kind, side, seed.parse().ok()?, short.parse().ok()?).await)
         }
         ["soak-side", kind, side, seed, minutes] => {
             let (kind, side) = named(kind, side)?;
-            told(soak::run(kind, side, seed.parse().ok()?, minutes.parse().ok()?).await)
+            reported(soak::run(kind, side, seed.parse().ok()?, minutes.parse().ok()?).await)
         }
         _ => return None,
     })
@@ -90,7 +90,7 @@ fn named(kind: &str, side: &str) -> Option<(Kind, Side)> {
     Some((kind, [Side::Raw, Side::Ours].into_iter().find(|one| one.to_string() == side)?))
 }
 
-fn told(report: Result<Report, String>) -> Done {
+fn reported(report: Result<Report, String>) -> Done {
     report.and_then(|report| report.print()).map_err(|error| vec![error])
 }
 

@@ -1,4 +1,4 @@
-//! Between client and broker: passes bytes on, late if it is told to, and cuts all connections.
+//! Between client and broker: passes bytes on, late where that is asked for, and cuts all connections.
 
 use std::{
     io,
@@ -157,11 +157,11 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_is_not_there_is_a_reset() {
         // Bound, so that no other has it, and not listening.
-        let nobody = TcpSocket::new_v4().unwrap();
-        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let absent = TcpSocket::new_v4().unwrap();
+        absent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = Port::open().await.unwrap();
         let address = port.address().unwrap();
-        let _proxy = port.pass_on_to(nobody.local_addr().unwrap().to_string());
+        let _proxy = port.pass_on_to(absent.local_addr().unwrap().to_string());
         let mut client = TcpStream::connect(address).await.unwrap();
         let ended = timeout(Duration::from_secs(10), client.read(&mut [0])).await.expect("an end");
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);

@@ -25,7 +25,7 @@ pub(crate) enum Side {
     Ours,
 }
 
-/// What a side's process tells the one that started it, on the last line that it prints.
+/// What a side's process reports to the process that started it, on the last line that it prints.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     Chaos(Vec<Row>),
@@ -100,7 +100,7 @@ async fn process(command: &str, kind: Kind, side: Side, arguments: &[String]) ->
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             match line.strip_prefix(REPORT) {
-                Some(told) => report = serde_json::from_str(told).ok(),
+                Some(json) => report = serde_json::from_str(json).ok(),
                 None => println!("{line}"),
             }
         }

@@ -16,7 +16,7 @@ use crate::{
     broker::{Broker, Kind},
     clients,
     exporter::Exporter,
-    ledger::{Call, Told},
+    ledger::{Call, Returned},
     load::{self, Received},
     side::{Report, Side},
     spans::Spans,
@@ -58,7 +58,7 @@ pub(crate) async fn run(kind: Kind, side: Side, seed: u64, minutes: u32) -> Resu
     let on_call = {
         let (acknowledged, failed) = (acknowledged.clone(), failed.clone());
         move |call: Call| {
-            let counted = if call.told == Told::Acknowledged { &acknowledged } else { &failed };
+            let counted = if call.returned == Returned::Acknowledged { &acknowledged } else { &failed };
             counted.fetch_add(1, Relaxed);
         }
     };

@@ -33,13 +33,13 @@ pub(crate) enum Outcome {
     Succeeded,
     /// The status is an error, with this description.
     Failed(String),
-    /// The status is unset, and nobody knows.
+    /// The status is unset, and `otel_messaging.delivery.outcome_unknown` is true.
     Unknown,
     /// Status, `error.type` and `otel_messaging.delivery.outcome_unknown` contradict each other.
     Contradicts(String),
 }
 
-/// Counts the spans of a provider, and keeps what those of sends say, if it is told to.
+/// Counts the spans of a provider, and keeps what those of sends say, where that is asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Spans(Arc<Counts>);
 

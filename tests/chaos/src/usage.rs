@@ -1,4 +1,4 @@
-//! What this process takes of its machine, as Linux tells it.
+//! What this process takes of its machine, read from Linux's `/proc`.
 
 use std::fs;
 

@@ -71,7 +71,7 @@ fn config(cluster: &str, group: &str) -> ClientConfig {
     config
 }
 
-/// What travels to librdkafka differs by what is told of a message: a box, a mark, or the user's own pointer.
+/// What travels to librdkafka differs by what is recorded of a message: a box, a mark, or the user's own pointer.
 async fn there_and_back(instrumentation: Instrumentation, header_names_there: &[&str]) {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, 1, 1).unwrap();
@@ -160,6 +160,6 @@ async fn what_goes_to_librdkafka_comes_back_and_nothing_is_lost() {
     there_and_back(sampled_out.instrumentation(), &["tenant", "traceparent"]).await;
     assert_eq!(sampled_out.spans().len(), 0);
 
-    // Nothing is told.
+    // Nothing is recorded.
     there_and_back(Instrumentation::builder().without_spans().build(), &["tenant"]).await;
 }

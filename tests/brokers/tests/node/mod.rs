@@ -41,7 +41,7 @@ impl Node {
         Self::at(url.trim_start_matches("nats://"), b"")
     }
 
-    /// Whether it says nothing for this long to somebody who is connected: it is held, and not gone.
+    /// Whether it accepts a connection and says nothing for this long: it is suspended, and not gone.
     pub(crate) fn is_silent(&self, time: Duration) -> bool {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(time)).unwrap();
