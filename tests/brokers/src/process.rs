@@ -11,6 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    io::retry_on_intr,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
+};
+
 use crate::{folder::Folder, missing::Missing, ports};
 
 /// How long a broker may take until it answers. RabbitMQ took more than a minute where fifteen brokers started at once, on two
@@ -98,28 +103,33 @@ impl Process {
 
     /// Asks the broker to stop and waits until it has.
     pub(crate) fn stop(&mut self) {
-        self.end("TERM", STOPPED);
+        self.end(Signal::TERM, STOPPED);
     }
 
     /// Kills the broker with SIGKILL.
     pub(crate) fn kill(&mut self) {
-        self.end("KILL", Duration::ZERO);
+        self.end(Signal::KILL, Duration::ZERO);
     }
 
-    /// Suspends the broker by SIGSTOP: its connections stay open, and it does not answer.
+    /// Suspends the broker by SIGSTOP and waits until it is: its connections stay open, and it does not answer.
     pub(crate) fn pause(&self) {
-        self.signal_all("STOP");
+        self.signal_all(Signal::STOP);
+        // A thread that runs on another processor stops a moment after the signal. The system tells when all have stopped.
+        if let Some(child) = &self.child {
+            let suspended = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(Pid::from_child(child)), suspended));
+        }
     }
 
     /// Lets a broker that is held go on.
     pub(crate) fn resume(&self) {
-        self.signal_all("CONT");
+        self.signal_all(Signal::CONT);
     }
 
     /// To the broker and to what it has started itself.
-    fn signal_all(&self, name: &str) {
+    fn signal_all(&self, signal: Signal) {
         if let Some(child) = &self.child {
-            send(&signal(name, &format!("-{}", child.id())));
+            let _ = kill_process_group(Pid::from_child(child), signal);
         }
     }
 
@@ -157,22 +167,22 @@ impl Process {
             .spawn()?;
         // On an error the word is never said: the gate sees the end of its input and ends.
         let mut gate = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        self.folder.at_end(&signal("KILL", &format!("-{}", child.id())))?;
+        self.folder.at_end(&format!("kill -s KILL -- -{} 2>/dev/null", child.id()))?;
         gate.write_all(b"go\n")?;
         Ok(child)
     }
 
-    fn end(&mut self, name: &str, patience: Duration) {
+    fn end(&mut self, signal: Signal, patience: Duration) {
         let Some(mut child) = self.child.take() else { return };
         // The number is the broker's own as long as it has not been waited for, also when it has ended.
-        let leader = child.id();
-        send(&signal(name, &leader.to_string()));
+        let leader = Pid::from_child(&child);
+        let _ = kill_process(leader, signal);
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(10));
         }
         // What the broker has started itself goes in any case, and is in its group.
-        send(&signal("KILL", &format!("-{leader}")));
+        let _ = kill_process_group(leader, Signal::KILL);
         let _ = child.wait();
         let _ = self.folder.at_end("");
     }
@@ -186,15 +196,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn signal(name: &str, to: &str) -> String {
-    format!("kill -s {name} -- {to} 2>/dev/null")
-}
-
-/// The shell's own `kill`, so that no code of ours is unsafe.
-fn send(line: &str) {
-    let _ = Command::new("/bin/sh").args(["-c", line]).stdin(Stdio::null()).status();
 }
 
 fn last_lines(log: &str) -> String {
