@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::{
     broker::{BROKERS, Broker},
-    complete, line, page,
+    complete, export, line, page,
     rule::{Broken, Rule},
     rules::Rules,
     seen::{self, Seen},
@@ -25,20 +25,10 @@ const SHOWN: usize = 12;
 
 /// Whether no rule is broken.
 pub(crate) async fn all() -> bool {
-    let receiver = Receiver::start().await.expect("a port of this machine");
-    let starts = env::temp_dir().join(format!("conformance-{}", process::id()));
-    let performed = join_all(BROKERS.map(|broker| {
-        // Of three brokers, so that each protocol is spoken.
-        let protocol = if broker.name == "kafka" { HTTP } else { GRPC };
-        perform(broker, &receiver.endpoint, protocol, Some(&starts))
-    }))
-    .await;
-    let noted = fs::read_to_string(&starts).unwrap_or_default();
-    let _ = fs::remove_file(&starts);
-    let seen = seen::sort(&receiver.received().borrow(), &noted);
-
+    let (seen, performed) = perform_all().await;
     let mut broken: Vec<_> = BROKERS.iter().flat_map(|broker| hold(broker, &seen)).collect();
     broken.extend(page::outdated(&page::current()));
+    broken.extend(BROKERS.iter().flat_map(|broker| export::changed(broker, &seen)));
     let (table, empty) = complete::table(&BROKERS, &seen);
     print!("{table}");
     broken.extend(empty);
@@ -55,7 +45,23 @@ pub(crate) async fn all() -> bool {
         }
     }
     println!("{} scenarios, {} broken rules", seen.len(), rules.count());
-    broken.is_empty() && performed.into_iter().all(|performed| performed)
+    broken.is_empty() && performed
+}
+
+/// What all scenarios of all brokers export, by scenario, and whether all could be performed.
+pub(crate) async fn perform_all() -> (BTreeMap<String, Seen>, bool) {
+    let receiver = Receiver::start().await.expect("a port of this machine");
+    let starts = env::temp_dir().join(format!("conformance-{}", process::id()));
+    let performed = join_all(BROKERS.map(|broker| {
+        // Of three brokers, so that each protocol is spoken.
+        let protocol = if broker.name == "kafka" { HTTP } else { GRPC };
+        perform(broker, &receiver.endpoint, protocol, Some(&starts))
+    }))
+    .await;
+    let noted = fs::read_to_string(&starts).unwrap_or_default();
+    let _ = fs::remove_file(&starts);
+    let seen = seen::sort(&receiver.received().borrow(), &noted);
+    (seen, performed.into_iter().all(|performed| performed))
 }
 
 /// The same command that anybody would run. `starts` is where it notes what spans have when they start.

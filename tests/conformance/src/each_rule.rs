@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 use crate::{
     broker::{BROKERS, Broker},
     check::compare,
-    complete,
+    complete, export,
     handler::DECLINED,
     kafka::KAFKA,
     line,
@@ -378,6 +378,14 @@ const OF_BROKERS: &[Breach<All>] = &[
     ),
 ];
 
+const OF_EXPORTS: &[Breach<String>] = &[
+    (Rule::Exported, || EXPORT.to_owned(), |now| *now = now.replace("key = 1", "key = 2")),
+    (Rule::Exported, || EXPORT.to_owned(), |now| *now = now.replace("nats/two", "nats/three")),
+    (Rule::Exported, || EXPORT.to_owned(), |now| now.truncate(now.find("    counter").expect("it has one"))),
+];
+
+const EXPORT: &str = "nats/one\n    span\n        key = 1\n    counter\n\nnats/two\n    span\n\n";
+
 const OF_THE_PAGE: &[Breach<String>] = &[(Rule::PageCurrent, page::page, |page| page.push('x'))];
 
 #[test]
@@ -397,13 +405,15 @@ fn each_rule_that_is_broken_is_named() {
         broken.extend(complete::table(&[broker], seen).1);
         broken
     });
+    holds(OF_EXPORTS, |now| export::differences(EXPORT, now));
     holds(OF_THE_PAGE, |page| page::outdated(page).into_iter().collect());
 }
 
 #[test]
 fn no_rule_is_forgotten() {
     let broken = OF_SCENARIOS.iter().map(|it| it.0).chain(OF_LINES.iter().map(|it| it.0));
-    let broken = broken.chain(OF_BROKERS.iter().map(|it| it.0)).chain(OF_THE_PAGE.iter().map(|it| it.0));
+    let broken = broken.chain(OF_BROKERS.iter().map(|it| it.0)).chain(OF_EXPORTS.iter().map(|it| it.0));
+    let broken = broken.chain(OF_THE_PAGE.iter().map(|it| it.0));
     assert_eq!(broken.collect::<BTreeSet<_>>(), Rule::ALL.iter().copied().collect());
 }
 

@@ -819,7 +819,9 @@ async fn purged(stage: Stage) {
         producer.with_instrumentation(stage.instrumentation())
     };
     let (asked, dropped, aborted) = (producer(false), producer(false), producer(true));
-    let queue = |producer: &FutureProducer| producer.send_result(record(&topic)).map_err(|(error, _)| error);
+    // Whether a producer has met the topic's partitions when it purges is by chance.
+    let queue =
+        |producer: &FutureProducer| producer.send_result(record(&topic).partition(0)).map_err(|(error, _)| error);
 
     let queued = queue(&asked).expect("queued");
     asked.purge(PurgeConfig::default().queue());

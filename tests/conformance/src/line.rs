@@ -153,8 +153,8 @@ fn short(key: &str) -> &str {
 
 /// Without what makes it unique: `--{process}-{number}`.
 pub(crate) fn plain(text: &str, attributes: &Attributes) -> String {
-    let server = format!("{}:{}", attributes.text("server.address"), attributes.text("server.port"));
-    let text = text.replace(&server, "SERVER");
+    let server = attributes.get("server.address").zip(attributes.get("server.port"));
+    let text = server.map_or_else(|| text.to_owned(), |(host, port)| text.replace(&format!("{host}:{port}"), "SERVER"));
     let mut parts = text.split("--");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {

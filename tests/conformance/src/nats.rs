@@ -1298,10 +1298,10 @@ async fn fetch_of_several(stage: Stage) {
         let subject = stored.subject.replace("paid", subject);
         stored.context.publish(subject, "".into()).await.expect("published").await.expect("acknowledged");
     }
-    for filter in ["", &stored.subject.replace("paid", "*")] {
+    for (name, filter) in [("of-all", String::new()), ("of-filtered", stored.subject.replace("paid", "*"))] {
         let config = pull::Config {
-            durable_name: Some(format!("of-{}", filter.len())),
-            filter_subject: filter.to_owned(),
+            durable_name: Some(name.to_owned()),
+            filter_subject: filter,
             // There is nothing to settle.
             ack_policy: AckPolicy::None,
             ..Default::default()

@@ -80,6 +80,7 @@ rules! {
     // Of a scenario.
     Shows: "a scenario shows what it lists",
     ShowsOnly: "a scenario shows nothing but what it lists",
+    Exported: "a scenario exports what is kept of it in tests/conformance/export",
     // Of a broker, over all its scenarios.
     Seen: "what is listed for an operation is seen",
     SeenLate: "what is listed as late comes late",
