@@ -1,13 +1,6 @@
 //! How contexts are written into headers and read from them.
 
-use std::{
-    hash::Hasher,
-    ptr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use opentelemetry::{
     Context,
@@ -102,16 +95,6 @@ impl Propagator {
             Self::W3c => inject_w3c(span, parent, headers, replaces.is_some()),
             Self::Off => LeftOut(false),
             Self::Global | Self::Explicit(_) => {
-                if let Some(Recognized { baggage }) = self.recognized()
-                    && (!baggage || parent.baggage().is_empty())
-                {
-                    if replaces.is_some() {
-                        let fields = if baggage { &w3c::FIELDS[..] } else { &w3c::TRACE_CONTEXT };
-                        fields.iter().for_each(|field| headers.set(field, String::new()));
-                    }
-                    w3c::inject_span(span, headers);
-                    return LeftOut(false);
-                }
                 let context =
                     if span.is_valid() { parent.with_remote_span_context(span.clone()) } else { parent.clone() };
                 let mut bounded = Bounded::new(headers);
@@ -145,12 +128,6 @@ impl Propagator {
             Self::W3c => extract_w3c(context, w3c, note),
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
-                if let Some(known) = self.recognized()
-                    && let Some(creation) = w3c::span_context(w3c)
-                    && (!known.baggage || baggage.is_none())
-                {
-                    return context.with_remote_span_context(creation);
-                }
                 let extracted = self.with(|propagator| {
                     let extracted = match forward {
                         Some(forward) => forward.extract(propagator, &context, headers),
@@ -181,11 +158,6 @@ impl Propagator {
     /// Which headers of a message that was forwarded have to go: see [`Forward::stale`].
     pub(crate) fn stale(&self, forward: &Forward, written: &SpanContext, headers: &dyn Extractor) -> Vec<String> {
         self.with(|propagator| forward.stale(propagator, written, headers)).unwrap_or_default()
-    }
-
-    /// What the SDK's own propagators do for a span is done here, for a fraction of the cost.
-    fn recognized(&self) -> Option<Recognized> {
-        matches!(self, Self::Global).then(recognized).flatten()
     }
 
     /// Runs `with` on a propagator of others.
@@ -269,112 +241,4 @@ pub(crate) fn of_named<T>(context: &Context, read: impl FnOnce(&SpanContext) -> 
     let span = context.span();
     let named = span.span_context();
     (named.is_valid() && named.is_remote()).then(|| read(named))
-}
-
-/// The SDK's propagators, known by what they say of themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Recognized {
-    /// That of baggage is among them.
-    baggage: bool,
-}
-
-/// What is installed globally, if it is the SDK's propagator of W3C trace context, alone or with that of baggage.
-///
-/// The first propagator that is met is asked what it is, once. From then on it is known by its address; one that replaces
-/// it is not, and does its work itself.
-fn recognized() -> Option<Recognized> {
-    static FIRST: OnceLock<(Address, Option<Recognized>)> = OnceLock::new();
-    // Once it was replaced, its address may be anybody's.
-    static REPLACED: AtomicBool = AtomicBool::new(false);
-    if REPLACED.load(Ordering::Relaxed) {
-        return None;
-    }
-    global::get_text_map_propagator(|propagator| {
-        let (address, recognized) = match FIRST.get() {
-            Some(first) => first,
-            None => {
-                // The no-op one is not the one to wait for.
-                shield(|| propagator.fields().next()).flatten()?;
-                let recognized = shield(|| recognize(&format!("{propagator:?}"))).flatten();
-                FIRST.get_or_init(|| (Address::of(propagator), recognized))
-            }
-        };
-        if *address != Address::of(propagator) {
-            REPLACED.store(true, Ordering::Relaxed);
-            return None;
-        }
-        *recognized
-    })
-}
-
-/// By the `Debug` form, in which a type names itself and all it consists of.
-fn recognize(debug: &str) -> Option<Recognized> {
-    const TRACE: &str = "TraceContextPropagator { _private: () }";
-    const BAGGAGE: &str = "BaggagePropagator { _private: () }";
-    let parts = match debug.strip_prefix("TextMapCompositePropagator { propagators: [") {
-        Some(parts) => parts.split_once("], fields: [")?.0,
-        None => debug,
-    };
-    let both = [[TRACE, BAGGAGE], [BAGGAGE, TRACE]].map(|both| both.join(", "));
-    let baggage = both.iter().any(|both| both == parts);
-    (baggage || parts == TRACE).then_some(Recognized { baggage })
-}
-
-/// Where a propagator is, and by which table its methods are called: what a reference to it consists of. A type without
-/// size has no place of its own, but a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Address([usize; 2]);
-
-impl Address {
-    fn of(propagator: &dyn TextMapPropagator) -> Self {
-        let mut address = Self::default();
-        ptr::hash(propagator, &mut address);
-        address
-    }
-}
-
-/// The only safe way to see both is to have them hashed.
-impl Hasher for Address {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_usize(byte.into()));
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        let [one, two] = self.0;
-        self.0 = [two.rotate_left(7) ^ one.rotate_left(31), word];
-    }
-
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
-    use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
-
-    use super::{Recognized, recognize};
-
-    fn known(propagator: &dyn TextMapPropagator) -> Option<Recognized> {
-        recognize(&format!("{propagator:?}"))
-    }
-
-    fn both(propagators: [Box<dyn TextMapPropagator + Send + Sync>; 2]) -> TextMapCompositePropagator {
-        TextMapCompositePropagator::new(propagators.into())
-    }
-
-    #[test]
-    fn the_sdks_propagators_of_w3c_are_known_and_no_others() {
-        let trace = || Box::new(TraceContextPropagator::new());
-        let baggage = || Box::new(BaggagePropagator::new());
-        assert_eq!(known(&*trace()), Some(Recognized { baggage: false }));
-        assert_eq!(known(&TextMapCompositePropagator::new(vec![trace()])), Some(Recognized { baggage: false }));
-        assert_eq!(known(&both([trace(), baggage()])), Some(Recognized { baggage: true }));
-        assert_eq!(known(&both([baggage(), trace()])), Some(Recognized { baggage: true }));
-        assert_eq!(known(&*baggage()), None);
-        assert_eq!(known(&both([trace(), trace()])), None);
-        assert_eq!(known(&both([trace(), Box::new(both([trace(), baggage()]))])), None);
-        assert_eq!(recognize("MyTraceContextPropagator { _private: () }"), None);
-    }
 }
