@@ -9,7 +9,7 @@ use crate::w3c::BAGGAGE;
 /// What every reader has to read, and many read no more: bytes in a header, and entries.
 ///
 /// Source: "Limits" of W3C Baggage.
-const MAX_BYTES: usize = 8_192;
+pub(crate) const MAX_BYTES: usize = 8_192;
 const MAX_ENTRIES: usize = 64;
 
 /// Whether entries were left out of what was written.

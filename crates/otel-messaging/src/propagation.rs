@@ -128,6 +128,7 @@ impl Propagator {
             Self::W3c => extract_w3c(context, w3c, note),
             Self::Off => context,
             Self::Global | Self::Explicit(_) => {
+                let headers = &Found { headers, w3c };
                 let extracted = self.with(|propagator| {
                     let extracted = match forward {
                         Some(forward) => forward.extract(propagator, &context, headers),
@@ -177,6 +178,32 @@ impl Propagator {
             }
             Self::W3c | Self::Off => Err(Silent::NamesNoHeader),
         }
+    }
+}
+
+/// The headers of a message, of which those of W3C are not looked for again.
+struct Found<'a> {
+    headers: &'a dyn Extractor,
+    w3c: &'a ContextHeaders<'a>,
+}
+
+impl Extractor for Found<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match w3c::FIELDS.iter().position(|field| *field == key) {
+            // A carrier may refuse a longer value.
+            Some(at) if self.w3c[at].is_none_or(|value| value.len() <= baggage::MAX_BYTES) => {
+                str::from_utf8(self.w3c[at]?).ok()
+            }
+            _ => self.headers.get(key),
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.headers.keys()
+    }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        self.headers.get_all(key)
     }
 }
 
