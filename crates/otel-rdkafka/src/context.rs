@@ -1,6 +1,6 @@
 //! Where a client's telemetry lives: in the context that rdkafka calls back.
 
-use std::{cell::Cell, fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use rdkafka::{
     TopicPartitionList,
@@ -98,21 +98,6 @@ pub(crate) use client_context;
 
 client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.kafka.statistics(statistics) }
 
-thread_local! {
-    static CALLBACKS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// How many rebalances and automatic commits this thread was called back for: rdkafka does so on the one that polls.
-#[inline]
-pub(crate) fn callbacks() -> usize {
-    CALLBACKS.try_with(Cell::get).unwrap_or_default()
-}
-
-fn calls_back() {
-    // At its end a thread may have none; its polls wait for as long as they were told to.
-    let _ = CALLBACKS.try_with(|callbacks| callbacks.set(callbacks.get() + 1));
-}
-
 impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     fn rebalance(
         &self,
@@ -120,7 +105,6 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
         err: RDKafkaRespErr,
         tpl: &mut TopicPartitionList,
     ) {
-        calls_back();
         self.user.rebalance(cast::base_consumer(base_consumer), err, tpl);
     }
 
@@ -134,7 +118,6 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
-        calls_back();
         self.kafka.auto_committed(&result, offsets);
         self.user.commit_callback(result, offsets);
     }

@@ -1,10 +1,6 @@
 //! Low-level consumers: `rdkafka::consumer::base_consumer`.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use otel_messaging::{
     Instrumentation,
@@ -24,12 +20,7 @@ use rdkafka::{
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{
-    cast,
-    context::{Traced, callbacks},
-    message::BorrowedMessage,
-    telemetry::Kafka,
-};
+use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
 
 /// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
 #[repr(transparent)]
@@ -65,7 +56,7 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let kafka = self.kafka();
-        poll(kafka, kafka.source, timeout.into(), |timeout| self.0.poll(timeout))
+        poll(kafka, kafka.source, || self.0.poll(timeout))
     }
 
     /// An iterator over the messages, which waits for them.
@@ -108,30 +99,15 @@ impl<C: ConsumerContext> BaseConsumer<C> {
 type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
 
 /// A poll that hands to the application what it finds.
-///
-/// First without waiting: what is true when that is called is true when it hands out, so that a message which is there
-/// costs one reading of the clock and not two. Only then comes the wait that was asked for.
 #[inline]
 fn poll<'a>(
     kafka: &Kafka,
     source: SourceId,
-    timeout: Timeout,
-    poll: impl Fn(Timeout) -> Polled<'a>,
+    poll: impl FnOnce() -> Polled<'a>,
 ) -> Option<KafkaResult<BorrowedMessage<'a>>> {
-    const AT_ONCE: Timeout = Timeout::After(Duration::ZERO);
     waiting(source);
-    let Some(call) = kafka.call() else {
-        return poll(timeout).map(|result| hand_out(kafka, source, kafka.call(), None, result));
-    };
-    let since = Some(call.at());
-    let before = callbacks();
-    match poll(AT_ONCE) {
-        Some(result) => Some(hand_out(kafka, source, Some(call), since, result)),
-        None if timeout == AT_ONCE => None,
-        // rdkafka's poll ends, unless it is without end, so that the application can see to what it was called back for.
-        None if timeout != Timeout::Never && callbacks() != before => None,
-        None => poll(timeout).map(|result| hand_out(kafka, source, kafka.call(), since, result)),
-    }
+    let since = SystemTime::now();
+    poll().map(|result| hand_out(kafka, source, kafka.call(), Some(since), result))
 }
 
 /// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
@@ -230,7 +206,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        poll(self.context.kafka(), self.source, timeout.into(), |timeout| self.raw.poll(timeout))
+        poll(self.context.kafka(), self.source, || self.raw.poll(timeout))
     }
 
     /// Sets a callback for when the queue becomes nonempty.
@@ -245,59 +221,5 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 impl<C: ConsumerContext> fmt::Debug for PartitionQueue<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartitionQueue").field("context", &self.context).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{cell::RefCell, thread};
-
-    use opentelemetry_sdk::trace::SdkTracerProvider;
-    use rdkafka::consumer::ConsumerContext as _;
-
-    use super::*;
-
-    type Context = Traced<DefaultConsumerContext>;
-
-    /// How long rdkafka is asked, each time, by a poll for what is not there, if this happens meanwhile.
-    fn asked(timeout: Timeout, meanwhile: impl Fn(&Context)) -> Vec<Timeout> {
-        let context = Traced::new(DefaultConsumerContext);
-        let provider = SdkTracerProvider::default();
-        context.kafka().instrument(Instrumentation::builder().tracer_provider(provider).build());
-        let asked = RefCell::new(Vec::new());
-        let found = poll(context.kafka(), context.kafka().source, timeout, |timeout| {
-            asked.borrow_mut().push(timeout);
-            meanwhile(&context);
-            None
-        });
-        assert!(found.is_none());
-        asked.into_inner()
-    }
-
-    fn calls_back(context: &Context) {
-        context.commit_callback(Ok(()), &TopicPartitionList::new());
-    }
-
-    const AT_ONCE: Timeout = Timeout::After(Duration::ZERO);
-    const A_SECOND: Timeout = Timeout::After(Duration::from_secs(1));
-
-    #[test]
-    fn a_poll_waits_after_a_look_unless_it_is_only_a_look() {
-        for timeout in [A_SECOND, Timeout::Never] {
-            assert_eq!(asked(timeout, |_| ()), [AT_ONCE, timeout]);
-        }
-        assert_eq!(asked(AT_ONCE, |_| ()), [AT_ONCE]);
-    }
-
-    #[test]
-    fn a_poll_ends_with_a_callback_unless_it_is_without_end() {
-        assert_eq!(asked(A_SECOND, calls_back), [AT_ONCE]);
-        assert_eq!(asked(Timeout::Never, calls_back), [AT_ONCE, Timeout::Never]);
-    }
-
-    #[test]
-    fn a_poll_does_not_end_with_a_callback_of_another_threads() {
-        let elsewhere = |context: &Context| thread::scope(|scope| _ = scope.spawn(|| calls_back(context)));
-        assert_eq!(asked(A_SECOND, elsewhere), [AT_ONCE, A_SECOND]);
     }
 }
