@@ -14,7 +14,7 @@ use crate::{
     client::Client,
     consumer::{BaseConsumer, ConsumerContext, StreamConsumer},
     context::Traced,
-    producer::{OwnedDeliveryResult, Pending, Reply, Sent},
+    producer::{OwnedDeliveryResult, Pending, Reply},
 };
 
 /// The client inside a raw producer or consumer, as ours.
@@ -45,73 +45,45 @@ pub(crate) fn raw_stream_consumer<C: ConsumerContext, R>(
     unsafe { Arc::from_raw(Arc::into_raw(ours).cast()) }
 }
 
-/// What the lowest bits say of the pointer that librdkafka carries.
-#[derive(Clone, Copy)]
-enum Tag {
-    /// It is the user's, and nothing is told of the message.
-    Plain = 0b00,
-    /// It is a box of ours.
-    Boxed = 0b01,
-    /// It is the user's, and the message is [`Sent::silent`], seen or not.
-    Seen = 0b10,
-    Unseen = 0b11,
+/// Set in the lowest bit of the pointer that librdkafka carries: it points to a box of ours, and is not the user's own.
+const BOXED: usize = 1;
+
+enum Boxed<D> {
+    Traced(Pending<D>),
+    /// The user's own pointer, which uses that bit itself.
+    Untraced(*mut c_void),
 }
 
-impl Tag {
-    const BITS: usize = 0b11;
-
-    fn of(pointer: *mut c_void) -> Self {
-        match pointer.addr() & Self::BITS {
-            0b00 => Self::Plain,
-            0b01 => Self::Boxed,
-            0b10 => Self::Seen,
-            _ => Self::Unseen,
-        }
-    }
-
-    fn mark(self, pointer: *mut c_void) -> *mut c_void {
-        pointer.map_addr(|address| address | self as usize)
-    }
-
-    fn without(pointer: *mut c_void) -> *mut c_void {
-        pointer.map_addr(|address| address & !Self::BITS)
-    }
-}
-
-// Where there is little to know of a message, the user's opaque travels as it is, marked with that. Where there is more, or
-// where the user's pointer uses the bits of the mark, one box holds both: its alignment leaves them free.
+// Of a message that is not traced the user's opaque travels as it is.
 impl<D: IntoOpaque> IntoOpaque for Pending<D> {
     fn into_ptr(self) -> *mut c_void {
-        const { assert!(align_of::<Self>() > Tag::BITS) };
-        let little = match &self.sent {
-            None => Some(Tag::Plain),
-            Some(sent) => sent.as_silent().map(|seen| if seen { Tag::Seen } else { Tag::Unseen }),
-        };
-        let pending = match (little, self) {
-            (Some(tag), Self { user, sent }) => {
+        const { assert!(align_of::<Boxed<D>>() > BOXED) };
+        let boxed = match self {
+            Self { user, sent: None } => {
                 let user = user.into_ptr();
-                if let Tag::Plain = Tag::of(user) {
-                    return tag.mark(user);
+                if user.addr() & BOXED == 0 {
+                    return user;
                 }
-                // SAFETY: it comes from `into_ptr` of the same type and is taken back once.
-                Self { user: unsafe { D::from_ptr(user) }, sent }
+                Boxed::Untraced(user)
             }
-            (None, pending) => pending,
+            traced => Boxed::Traced(traced),
         };
-        Tag::Boxed.mark(Box::into_raw(Box::new(pending)).cast())
+        Box::into_raw(Box::new(boxed)).cast::<c_void>().map_addr(|address| address | BOXED)
     }
 
     unsafe fn from_ptr(pointer: *mut c_void) -> Self {
-        let (tag, pointer) = (Tag::of(pointer), Tag::without(pointer));
-        let sent = match tag {
+        let user = if pointer.addr() & BOXED == 0 {
+            pointer
+        } else {
+            let boxed = pointer.map_addr(|address| address & !BOXED).cast::<Boxed<D>>();
             // SAFETY: marked so, it is a box that `into_ptr` made, and our caller takes it back once.
-            Tag::Boxed => return *unsafe { Box::from_raw(pointer.cast::<Self>()) },
-            Tag::Plain => None,
-            Tag::Seen => Some(Sent::silent(true)),
-            Tag::Unseen => Some(Sent::silent(false)),
+            match *unsafe { Box::from_raw(boxed) } {
+                Boxed::Traced(pending) => return pending,
+                Boxed::Untraced(user) => user,
+            }
         };
-        // SAFETY: without the mark it is what the user's `into_ptr` gave, and our caller takes it back once.
-        Self { user: unsafe { D::from_ptr(pointer) }, sent }
+        // SAFETY: it is what the user's `into_ptr` gave, and our caller takes it back once.
+        Self { user: unsafe { D::from_ptr(user) }, sent: None }
     }
 }
 
@@ -224,30 +196,25 @@ mod tests_without_c {
         }
     }
 
-    /// Of a message that is recorded, and in whose headers nothing is written.
-    fn told() -> Option<Sent> {
-        let kafka = Kafka::new();
-        let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
-        kafka.instrument(
-            Instrumentation::builder().tracer_provider(provider).propagator(NoopTextMapPropagator::new()).build(),
-        );
-        kafka.begin(kafka.call(), BaseRecord::<(), (), ()>::to("orders")).delivery_opaque.sent
-    }
-
     #[test]
     fn an_opaque_comes_back_whatever_its_pointer_and_is_boxed_only_where_it_must_be() {
+        let kafka = Kafka::new();
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
+        let instrumentation = Instrumentation::builder().tracer_provider(provider);
+        kafka.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
+        let record = || BaseRecord::<(), (), ()>::to("orders");
+        let traced = || kafka.begin(kafka.call(), record()).delivery_opaque.sent;
+
         for pointer in [0, 1, 2, 3, 4, 8, usize::MAX - 3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
-            for sent in [None, Some(Sent::silent(true)), Some(Sent::silent(false)), told()] {
-                let silent = sent.as_ref().map(Sent::as_silent);
-                let must = silent == Some(None) || pointer & Tag::BITS != 0;
+            for (is_traced, sent) in [(false, None), (true, traced())] {
                 let opaque = black_box(Pending { user: Counted::new(pointer), sent }.into_ptr());
-                let boxed = matches!(Tag::of(opaque), Tag::Boxed);
-                assert_eq!(boxed, must, "{pointer} {silent:?}");
-                assert!(boxed || opaque.addr() & !Tag::BITS == pointer);
+                let boxed = opaque.addr() & BOXED == BOXED;
+                assert_eq!(boxed, is_traced || pointer & BOXED == BOXED, "{pointer} {is_traced}");
+                assert!(boxed || opaque.addr() == pointer);
                 assert_eq!(ALIVE.load(Ordering::Relaxed), 1);
                 // SAFETY: made by `into_ptr` above, taken back once.
                 let back = unsafe { Pending::<Counted>::from_ptr(opaque) };
-                assert_eq!((back.user.0, back.sent.as_ref().map(Sent::as_silent)), (pointer, silent));
+                assert_eq!((back.user.0, back.sent.is_some()), (pointer, is_traced));
                 drop(back);
                 assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
             }

@@ -199,7 +199,7 @@ where
         };
         let topic = record.topic;
         let (reply, answer) = oneshot::channel();
-        let mut next = Some(begin(self.kafka(), call, with_reply(record, reply)));
+        let mut next = Some(self.kafka().begin(call, with_reply(record, reply)));
         while let Some(record) = next.take() {
             let Err((error, refused)) = self.raw.send(record) else { break };
             if error != QUEUE_FULL || !may_retry() {
@@ -237,7 +237,7 @@ where
     {
         let (reply, answer) = oneshot::channel();
         let kafka = self.kafka();
-        let record = begin(kafka, kafka.call(), with_reply(record, reply));
+        let record = kafka.begin(kafka.call(), with_reply(record, reply));
         match self.raw.send(record) {
             Ok(()) => Ok(DeliveryFuture { answer }),
             Err((error, record)) => {
@@ -288,21 +288,6 @@ impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for Waiting<'_, K, P> {
             pending::refused(&QUEUE_FULL, record);
         }
     }
-}
-
-/// Of a delivered message the future says where it is, and shows nothing of it.
-fn begin<'a, K, P>(
-    kafka: &Kafka,
-    call: Option<Call>,
-    record: BaseRecord<'a, K, P, Reply>,
-) -> BaseRecord<'a, K, P, Pending<Reply>>
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-{
-    let mut record = kafka.begin(call, record);
-    record.delivery_opaque = record.delivery_opaque.unseen();
-    record
 }
 
 fn with_reply<'a, K, P>(

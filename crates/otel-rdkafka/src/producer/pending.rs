@@ -44,8 +44,6 @@ pub(crate) struct Sent {
     partition_told: bool,
     /// And the cluster.
     cluster_told: bool,
-    /// The user sees the message of a successful report.
-    seen: bool,
 }
 
 /// What librdkafka adds to key, value and headers when it holds a message against `message.max.bytes`, and what a batch has
@@ -104,7 +102,6 @@ impl Kafka {
             purges: self.purges.so_far(),
             partition_told: partition.is_some(),
             cluster_told: cluster.is_some(),
-            seen: true,
         })
     }
 }
@@ -117,14 +114,6 @@ impl<D> From<D> for Pending<D> {
 }
 
 impl<D> Pending<D> {
-    /// Nobody but us sees the report of a message that was delivered: it need not become what the user sent.
-    pub(crate) fn unseen(mut self) -> Self {
-        if let Some(sent) = &mut self.sent {
-            sent.seen = false;
-        }
-        self
-    }
-
     /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
     pub(crate) fn delivered(self, kafka: &Kafka, result: &DeliveryResult<'_>) -> D {
         if let Some(sent) = self.sent {
@@ -146,17 +135,6 @@ impl<D> Pending<D> {
 }
 
 impl Sent {
-    /// Of a message of which nobody is told, and which had no headers before: all that is to be known of it then is whether
-    /// the user sees it in a successful report.
-    pub(crate) fn silent(seen: bool) -> Self {
-        Self { span: None, written: Written::All, purges: 0, partition_told: false, cluster_told: false, seen }
-    }
-
-    /// Whether it is [`silent`](Self::silent), and `seen`.
-    pub(crate) fn as_silent(&self) -> Option<bool> {
-        (self.span.is_none() && matches!(self.written, Written::All)).then_some(self.seen)
-    }
-
     fn delivered(mut self, kafka: &Kafka, result: &DeliveryResult<'_>) {
         let (Ok(message) | Err((_, message))) = result;
         if let Some(mut span) = self.span.take() {
@@ -172,9 +150,7 @@ impl Sent {
                 Err((error, _)) => span.fail(kafka.purges.error_type(self.purges, error), error),
             }
         }
-        if self.seen || result.is_err() {
-            self.written.undo_reported(message);
-        }
+        self.written.undo_reported(message);
     }
 
     /// Negative where none was chosen.
