@@ -16,6 +16,7 @@ use crate::{
     cast,
     consumer::ConsumerContext,
     message::BorrowedMessage,
+    native::Report,
     producer::{Pending, ProducerContext},
     telemetry::Kafka,
 };
@@ -135,7 +136,11 @@ where
     type DeliveryOpaque = Pending<C::DeliveryOpaque>;
 
     fn delivery(&self, delivery_result: &raw_message::DeliveryResult<'_>, pending: Self::DeliveryOpaque) {
-        let opaque = pending.delivered(&self.kafka, delivery_result);
+        #[allow(unsafe_code, reason = "only this call knows who has the message")]
+        // SAFETY: rdkafka has given the result to this call. It is dropped before the user's context is given the message. This
+        // context is in the client that calls, if it is in one that said so, and in no other.
+        let report = unsafe { Report::new(delivery_result, self.kafka.client()) };
+        let opaque = pending.delivered(&self.kafka, report);
         let reported = BorrowedMessage::reported(delivery_result);
         match delivery_result {
             Ok(_) => self.user.delivery(&Ok(reported), opaque),

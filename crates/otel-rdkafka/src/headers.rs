@@ -4,9 +4,12 @@ use std::{fmt, mem, str};
 
 use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, Headers, Room, context_header};
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, Headers as _, OwnedHeaders};
 
-use crate::{lineage::Lineage, native};
+use crate::{
+    lineage::Lineage,
+    native::{self, Report},
+};
 
 /// Longer values are nobody's context: W3C baggage, the longest of them, may have 8,192 bytes.
 const MAX_VALUE: usize = 8_192;
@@ -269,12 +272,12 @@ impl Written {
     }
 
     /// Makes the headers of a message in a delivery report what they were, before anybody has seen it.
-    pub(crate) fn undo_reported(self, message: &BorrowedMessage<'_>) {
+    pub(crate) fn undo_reported(self, mut report: Report<'_>) {
         match self {
             Self::Nothing => {}
-            Self::All => native::replace_reported(message, None),
-            Self::After(count) => native::truncate_reported(message, count),
-            Self::Over(before) => native::replace_reported(message, Some(before)),
+            Self::All => report.replace_headers(None),
+            Self::After(count) => report.truncate_headers(count),
+            Self::Over(before) => report.replace_headers(Some(before)),
         }
     }
 }

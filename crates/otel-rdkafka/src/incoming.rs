@@ -52,7 +52,7 @@ impl Incoming {
     /// For messages of this consumer, whose `client.id` and `group.id` are on the spans.
     pub fn of<C: raw_consumer::ConsumerContext>(consumer: &impl raw_consumer::Consumer<C>) -> Self {
         let kafka = Kafka::new();
-        kafka.learn(consumer.client().native_ptr());
+        kafka.learn(consumer.client());
         Self(Arc::new(kafka))
     }
 

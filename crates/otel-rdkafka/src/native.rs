@@ -11,8 +11,9 @@ use std::{
 
 use rdkafka::{
     bindings,
-    error::{IsError, RDKafkaErrorCode},
-    message::{BorrowedHeaders, BorrowedMessage, OwnedHeaders},
+    client::{Client, ClientContext},
+    error::{IsError, KafkaError, RDKafkaErrorCode},
+    message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message, OwnedHeaders},
     types::{RDKafka, RDKafkaConfRes, RDKafkaHeaders, RDKafkaRespErr},
 };
 
@@ -70,7 +71,8 @@ pub(crate) fn remove(headers: &mut OwnedHeaders, name: &str) {
         let borrowed = headers.as_borrowed();
         let Some((found, _)) = (0..).map_while(|index| at(borrowed, index)).find(same) else { return };
         let found = found.to_owned();
-        if !remove_exactly(native(borrowed), &found) {
+        // SAFETY: the list is ours alone, and the name is a copy.
+        if !unsafe { remove_exactly(borrowed, &found) } {
             return;
         }
     }
@@ -78,44 +80,81 @@ pub(crate) fn remove(headers: &mut OwnedHeaders, name: &str) {
 
 /// Takes away the headers after the first so many.
 pub(crate) fn truncate(headers: &mut OwnedHeaders, count: usize) {
-    truncate_list(headers.as_borrowed(), count);
+    // SAFETY: the list is ours alone.
+    unsafe { truncate_list(headers.as_borrowed(), count) }
 }
 
-fn truncate_list(headers: &BorrowedHeaders, count: usize) {
+/// # Safety
+///
+/// Nobody holds a reference into the list.
+unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
     while let Some((name, _)) = at(headers, count) {
         // By name is the only way, and only headers after `count` have it: what we append replaces what was there.
         let name = name.to_owned();
-        if !remove_exactly(native(headers), &name) {
+        // SAFETY: our caller's promise.
+        if !unsafe { remove_exactly(headers, &name) } {
             return;
         }
     }
 }
 
-fn remove_exactly(headers: *mut RDKafkaHeaders, name: &CString) -> bool {
-    // SAFETY: called with a living list that nobody reads meanwhile, and a copy of the name: librdkafka compares it after
-    // it has freed headers.
-    unsafe { !bindings::rd_kafka_header_remove(headers, name.as_ptr()).is_error() }
+/// # Safety
+///
+/// Nobody holds a reference into the list.
+unsafe fn remove_exactly(headers: &BorrowedHeaders, name: &CString) -> bool {
+    // SAFETY: the list is alive as long as the reference to it, and nobody reads what is freed. The name is a copy:
+    // librdkafka compares it after it has freed headers.
+    unsafe { !bindings::rd_kafka_header_remove(native(headers), name.as_ptr()).is_error() }
 }
 
-/// Takes away the headers of a reported message after the first so many.
-///
-/// Only for a message of a delivery report that the application has not seen yet.
-pub(crate) fn truncate_reported(message: &BorrowedMessage<'_>, count: usize) {
-    use rdkafka::Message;
-    if let Some(headers) = message.headers() {
-        truncate_list(headers, count);
+/// A delivery report in the call that brings it: its client is alive, and the application has not seen the message yet.
+pub(crate) struct Report<'a> {
+    result: &'a DeliveryResult<'a>,
+    client: *mut RDKafka,
+}
+
+impl<'a> Report<'a> {
+    /// # Safety
+    ///
+    /// Made in `ProducerContext::delivery`, of the result that rdkafka has given to it, and dropped before anybody else is
+    /// given the result. `client` is null or the client that calls.
+    pub(crate) unsafe fn new(result: &'a DeliveryResult<'a>, client: *mut RDKafka) -> Self {
+        Self { result, client }
     }
-}
 
-/// Gives a reported message other headers, or none.
-///
-/// Only for a message of a delivery report that the application has not seen yet.
-pub(crate) fn replace_reported(message: &BorrowedMessage<'_>, headers: Option<OwnedHeaders>) {
-    let list = headers.as_ref().map_or(ptr::null_mut(), |headers| native(headers.as_borrowed()));
-    // SAFETY: the message is alive as long as the reference to it, and nobody holds a reference into its old headers,
-    // which librdkafka frees. It owns the new ones from here on, so that they must not be dropped.
-    unsafe { bindings::rd_kafka_message_set_headers(message.ptr(), list) };
-    mem::forget(headers);
+    /// Why the message was not delivered.
+    pub(crate) fn error(&self) -> Option<&'a KafkaError> {
+        self.result.as_ref().err().map(|(error, _)| error)
+    }
+
+    pub(crate) fn message(&self) -> &BorrowedMessage<'_> {
+        let (Ok(message) | Err((_, message))) = self.result;
+        message
+    }
+
+    /// The id of the cluster, if a broker has told it.
+    pub(crate) fn cluster_id(&self) -> Option<String> {
+        // SAFETY: the client is alive if it is one, as `new` was promised.
+        unsafe { cluster_id_of(self.client) }
+    }
+
+    /// Takes away the headers of the message after the first so many.
+    pub(crate) fn truncate_headers(&mut self, count: usize) {
+        if let Some(headers) = self.message().headers() {
+            // SAFETY: what `message` lent is given back, and nobody else has the message, as `new` was promised.
+            unsafe { truncate_list(headers, count) }
+        }
+    }
+
+    /// Gives the message other headers, or none.
+    pub(crate) fn replace_headers(&mut self, headers: Option<OwnedHeaders>) {
+        let list = headers.as_ref().map_or(ptr::null_mut(), |headers| native(headers.as_borrowed()));
+        // SAFETY: the message is alive as long as the reference to it. Nobody holds a reference into its old headers, which
+        // librdkafka frees: what `message` lent is given back, and nobody else has the message, as `new` was promised.
+        // librdkafka owns the new ones from here on, so that they must not be dropped.
+        unsafe { bindings::rd_kafka_message_set_headers(self.message().ptr(), list) };
+        mem::forget(headers);
+    }
 }
 
 /// How many bytes the headers take in a message, as librdkafka counts them; never fewer.
@@ -126,13 +165,13 @@ pub(crate) fn size(headers: &BorrowedHeaders) -> usize {
 /// The most that the lengths of a header's name and value take in a message: two varints.
 pub(crate) const MAX_LENGTHS: usize = 10;
 
-/// A setting of a living client, as librdkafka understood it.
-pub(crate) fn configured(client: *mut RDKafka, name: &CStr) -> Option<String> {
+/// A setting of a client, as librdkafka understood it.
+pub(crate) fn configured<C: ClientContext>(client: &Client<C>, name: &CStr) -> Option<String> {
     let mut size = 0;
-    // SAFETY: called with the pointer of a client that is alive; its configuration lives as long and does not change.
+    // SAFETY: the client is alive as long as the reference to it; its configuration lives as long and does not change.
     // The first call tells the size, the terminating zero included, and the second is given a buffer of it.
     unsafe {
-        let configuration = bindings::rd_kafka_conf(client);
+        let configuration = bindings::rd_kafka_conf(client.native_ptr());
         let asked = bindings::rd_kafka_conf_get(configuration, name.as_ptr(), ptr::null_mut(), &mut size);
         if asked != RDKafkaConfRes::RD_KAFKA_CONF_OK {
             return None;
@@ -147,9 +186,22 @@ pub(crate) fn configured(client: *mut RDKafka, name: &CStr) -> Option<String> {
 }
 
 /// The id of the cluster, if a broker has told it: waits for nothing.
-pub(crate) fn cluster_id(client: *mut RDKafka) -> Option<String> {
-    // SAFETY: called with the pointer of a client that is alive. The text that comes back ends with a zero and is ours to
-    // free, with the function that librdkafka names for it.
+pub(crate) fn cluster_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
+    // SAFETY: the client is alive as long as the reference to it.
+    unsafe { cluster_id_of(client.native_ptr()) }
+}
+
+/// The same of a client that is known by its pointer.
+///
+/// # Safety
+///
+/// The client is alive, or the pointer null.
+pub(crate) unsafe fn cluster_id_of(client: *mut RDKafka) -> Option<String> {
+    if client.is_null() {
+        return None;
+    }
+    // SAFETY: the client is alive, as our caller promises. The text that comes back ends with a zero and is ours to free,
+    // with the function that librdkafka names for it.
     unsafe {
         let id = bindings::rd_kafka_clusterid(client, 0);
         if id.is_null() {

@@ -20,6 +20,7 @@ use otel_messaging::{
 };
 use rdkafka::{
     Offset, TopicPartitionList,
+    client::{Client, ClientContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, OwnedMessage, Timestamp},
     topic_partition_list::TopicPartitionListElem,
@@ -47,7 +48,7 @@ pub(crate) struct Kafka {
     /// The client, as the source of messages; a queue of one partition is another.
     pub(crate) source: SourceId,
     configured: OnceLock<Configured>,
-    /// The client whose context this is in, if it is in one; see [`Kafka::cluster`].
+    /// See [`Kafka::client`].
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
@@ -77,22 +78,29 @@ impl Kafka {
     }
 
     /// This is in the context of that client, and in no other's.
-    pub(crate) fn belongs_to(&self, client: *mut RDKafka) {
+    pub(crate) fn belongs_to<C: ClientContext>(&self, client: &Client<C>) {
         self.learn(client);
-        self.client.store(client, Ordering::Release);
+        self.client.store(client.native_ptr(), Ordering::Release);
+    }
+
+    /// The client whose context this is in, if it is in one: valid as long as that client is.
+    pub(crate) fn client(&self) -> *mut RDKafka {
+        self.client.load(Ordering::Acquire)
     }
 
     /// The id of the cluster: asked for once, when the first message has come or gone, and librdkafka has therefore heard
     /// from a broker. Asking waits for nothing.
-    ///
-    /// The message, of this client's, proves that the client is alive.
     #[inline]
-    pub(crate) fn cluster(&self, _: &BorrowedMessage<'_>) -> Option<&Arc<str>> {
-        let learned = self.cluster.get_or_init(|| {
-            let client = self.client.load(Ordering::Acquire);
-            (!client.is_null()).then(|| native::cluster_id(client)).flatten().map(Arc::from)
-        });
-        learned.as_ref()
+    pub(crate) fn cluster(&self, ask: impl FnOnce() -> Option<String>) -> Option<&Arc<str>> {
+        self.cluster.get_or_init(|| ask().map(Arc::from)).as_ref()
+    }
+
+    /// A message that has come is proof of that, and an error is none.
+    #[inline]
+    pub(crate) fn heard_from_a_broker<T>(&self, polled: &KafkaResult<T>, ask: impl FnOnce() -> Option<String>) {
+        if polled.is_ok() {
+            self.cluster(ask);
+        }
     }
 
     /// The id of the cluster, if it is known by now.
@@ -109,7 +117,7 @@ impl Kafka {
     }
 
     /// Reads the configuration that the client was made with. Once, before its first message.
-    pub(crate) fn learn(&self, client: *mut RDKafka) {
+    pub(crate) fn learn<C: ClientContext>(&self, client: &Client<C>) {
         self.configured.get_or_init(|| {
             let known = |name| native::configured(client, name).filter(|value| !value.is_empty());
             Configured {
@@ -204,7 +212,6 @@ impl Kafka {
         message: &BorrowedMessage<'_>,
         since: Option<SystemTime>,
     ) -> Arc<ProcessSpan> {
-        let cluster = self.cluster(message);
         let broker = self.broker(message);
         let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
         let process = self.hand_out_any(call, source, message, message.headers(), broker.as_ref());
@@ -212,7 +219,7 @@ impl Kafka {
             let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
             self.telemetry.polled(poll, &operation, &process, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
-                of_cluster(attributes, cluster);
+                of_cluster(attributes, self.known_cluster());
                 self.of_content(attributes, message.key(), message.payload());
             });
         }

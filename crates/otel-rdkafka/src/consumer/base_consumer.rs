@@ -20,7 +20,7 @@ use rdkafka::{
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
+use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::Kafka};
 
 /// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
 #[repr(transparent)]
@@ -56,7 +56,8 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let kafka = self.kafka();
-        poll(kafka, kafka.source, || self.0.poll(timeout))
+        let cluster_id = || native::cluster_id(self.0.client());
+        poll(kafka, kafka.source, cluster_id, || self.0.poll(timeout))
     }
 
     /// An iterator over the messages, which waits for them.
@@ -103,11 +104,14 @@ type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
 fn poll<'a>(
     kafka: &Kafka,
     source: SourceId,
+    cluster_id: impl FnOnce() -> Option<String>,
     poll: impl FnOnce() -> Polled<'a>,
 ) -> Option<KafkaResult<BorrowedMessage<'a>>> {
     waiting(source);
     let since = SystemTime::now();
-    poll().map(|result| hand_out(kafka, source, kafka.call(), Some(since), result))
+    let result = poll()?;
+    let now = kafka.call().inspect(|_| kafka.heard_from_a_broker(&result, cluster_id));
+    Some(hand_out(kafka, source, now, Some(since), result))
 }
 
 /// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
@@ -148,7 +152,7 @@ impl<C: ConsumerContext> FromClientConfigAndContext<C> for BaseConsumer<C> {
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext> From<raw::BaseConsumer<Traced<C>>> for BaseConsumer<C> {
     fn from(raw: raw::BaseConsumer<Traced<C>>) -> Self {
-        raw.context().kafka().belongs_to(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client());
         Self(raw)
     }
 }
@@ -206,7 +210,11 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        poll(self.context.kafka(), self.source, || self.raw.poll(timeout))
+        let kafka = self.context.kafka();
+        // SAFETY: the raw queue keeps the consumer alive in whose context this is.
+        #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
+        let cluster_id = || unsafe { native::cluster_id_of(kafka.client()) };
+        poll(kafka, self.source, cluster_id, || self.raw.poll(timeout))
     }
 
     /// Sets a callback for when the queue becomes nonempty.

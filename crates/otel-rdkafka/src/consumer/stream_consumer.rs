@@ -28,7 +28,7 @@ use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol,
     base_consumer::hand_out, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, telemetry::Kafka};
+use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::Kafka};
 
 /// A stream of messages; see [`StreamConsumer::stream`].
 ///
@@ -72,7 +72,14 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
             return Poll::Pending;
         };
         let source = self.source;
-        Poll::Ready(item.map(|result| hand_out(kafka, source, call, since, result)))
+        Poll::Ready(item.map(|result| {
+            if call.is_some() {
+                // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
+                #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
+                kafka.heard_from_a_broker(&result, || unsafe { native::cluster_id_of(kafka.client()) });
+            }
+            hand_out(kafka, source, call, since, result)
+        }))
     }
 }
 
@@ -169,7 +176,7 @@ where
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext, R> From<raw::StreamConsumer<Traced<C>, R>> for StreamConsumer<C, R> {
     fn from(raw: raw::StreamConsumer<Traced<C>, R>) -> Self {
-        raw.client().context().kafka().belongs_to(raw.client().native_ptr());
+        raw.client().context().kafka().belongs_to(raw.client());
         Self(raw)
     }
 }

@@ -112,7 +112,7 @@ where
     C: ProducerContext<Part>,
 {
     fn from(raw: raw::BaseProducer<Traced<C>, Part>) -> Self {
-        raw.context().kafka().belongs_to(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client());
         Self { raw }
     }
 }
@@ -217,7 +217,7 @@ where
     C: ProducerContext<Part> + 'static,
 {
     fn from(raw: raw::ThreadedProducer<Traced<C>, Part>) -> Self {
-        raw.context().kafka().belongs_to(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client());
         Self { raw }
     }
 }

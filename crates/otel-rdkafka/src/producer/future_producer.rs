@@ -121,7 +121,7 @@ where
     fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
         let context = Traced::new(FutureProducerContext { wrapped_context: context });
         let raw = ThreadedProducer::from_config_and_context(config, context)?;
-        raw.context().kafka().belongs_to(raw.client().native_ptr());
+        raw.context().kafka().belongs_to(raw.client());
         Ok(Self { raw: Arc::new(raw), runtime: PhantomData })
     }
 }

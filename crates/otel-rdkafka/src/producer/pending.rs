@@ -7,7 +7,7 @@ use otel_messaging::{
 };
 use rdkafka::{
     error::KafkaError,
-    message::{BorrowedMessage, DeliveryResult, Message, OwnedHeaders, ToBytes},
+    message::{BorrowedMessage, Message, OwnedHeaders, ToBytes},
     producer::BaseRecord,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     brokers::Address,
     error::error_type,
     headers::{RecordHeaders, Written},
-    native,
+    native::{self, Report},
     telemetry::{Kafka, of_cluster, partition_id},
 };
 
@@ -115,9 +115,9 @@ impl<D> From<D> for Pending<D> {
 
 impl<D> Pending<D> {
     /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
-    pub(crate) fn delivered(self, kafka: &Kafka, result: &DeliveryResult<'_>) -> D {
+    pub(crate) fn delivered(self, kafka: &Kafka, report: Report<'_>) -> D {
         if let Some(sent) = self.sent {
-            sent.delivered(kafka, result);
+            sent.delivered(kafka, report);
         }
         self.user
     }
@@ -135,22 +135,21 @@ impl<D> Pending<D> {
 }
 
 impl Sent {
-    fn delivered(mut self, kafka: &Kafka, result: &DeliveryResult<'_>) {
-        let (Ok(message) | Err((_, message))) = result;
+    fn delivered(mut self, kafka: &Kafka, report: Report<'_>) {
         if let Some(mut span) = self.span.take() {
-            self.tell_partition(&mut span, message);
-            match result {
-                Ok(_) => {
-                    self.tell_cluster(&mut span, kafka, message);
-                    if native::is_acknowledged(message) {
-                        tell_answer(&mut span, kafka, message);
+            self.tell_partition(&mut span, report.message());
+            match report.error() {
+                None => {
+                    self.tell_cluster(&mut span, kafka, &report);
+                    if native::is_acknowledged(report.message()) {
+                        tell_answer(&mut span, kafka, report.message());
                     }
                     span.succeed();
                 }
-                Err((error, _)) => span.fail(kafka.purges.error_type(self.purges, error), error),
+                Some(error) => span.fail(kafka.purges.error_type(self.purges, error), error),
             }
         }
-        self.written.undo_reported(message);
+        self.written.undo_reported(report);
     }
 
     /// Negative where none was chosen.
@@ -162,9 +161,9 @@ impl Sent {
     }
 
     /// Known once a message has gone to a broker, whether it answers or not.
-    fn tell_cluster(&self, span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'_>) {
+    fn tell_cluster(&self, span: &mut ClientSpan, kafka: &Kafka, report: &Report<'_>) {
         if !self.cluster_told
-            && let Some(cluster) = kafka.cluster(message)
+            && let Some(cluster) = kafka.cluster(|| report.cluster_id())
         {
             span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
         }
