@@ -29,20 +29,12 @@ use crate::{live::Live, metrics::Series, semconv::attribute, shield::shield};
 /// const PUBLISH: OperationName = OperationName::send("publish");
 /// const ACK: OperationName = OperationName::settle("ack");
 /// ```
-#[derive(Debug, Clone, Copy, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperationName {
     pub(crate) name: &'static str,
     pub(crate) kind: OperationType,
     /// What brought the messages that are processed.
     brought_by: &'static str,
-}
-
-impl PartialEq for OperationName {
-    fn eq(&self, other: &Self) -> bool {
-        // Nearly always the same constant: no need to read it.
-        let same = |one: &'static str, other: &'static str| ptr::eq(one, other) || one == other;
-        self.kind == other.kind && same(self.name, other.name) && same(self.brought_by, other.brought_by)
-    }
 }
 
 /// `messaging.operation.type`: what an operation does, whatever its client calls it.
