@@ -42,7 +42,6 @@ impl Current {
         if span.is_recording() {
             return Self { context: base.with_span(span), span: Whose::Own, began };
         }
-        // Copied first, since what is moved the moment it was written is waited for.
         let which = span.span_context().clone();
         end(&mut span, None);
         Self { context: base.with_remote_span_context(which), span: Whose::Unrecorded, began }

@@ -5,7 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     hash::{BuildHasherDefault, Hasher},
-    iter,
     net::IpAddr,
     ptr,
     sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
@@ -129,8 +128,7 @@ pub struct Attributes(pub(crate) Vec<KeyValue>);
 impl Attributes {
     /// Adds one attribute.
     pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
-        // Not `push`, which makes it on the stack and then copies it.
-        self.0.extend(iter::once_with(|| KeyValue::new(key, value)));
+        self.0.push(KeyValue::new(key, value));
     }
 
     /// Adds a number; one that does not fit the type that attributes have for numbers is left out.

@@ -234,8 +234,6 @@ fn inject_w3c(span: &SpanContext, parent: &Context, headers: &mut dyn Injector, 
 #[inline]
 fn extract_w3c(mut context: Context, w3c: &ContextHeaders<'_>, note: impl Fn(Ignored)) -> Context {
     let [traceparent, _, baggage] = w3c;
-    // Read first, since what is moved the moment it was written is waited for.
-    let creation = w3c::span_context(w3c);
     if let Some(header) = baggage {
         let read = baggage::read(header);
         if !matches!(read, Some((_, true))) {
@@ -245,7 +243,7 @@ fn extract_w3c(mut context: Context, w3c: &ContextHeaders<'_>, note: impl Fn(Ign
             context = context.with_baggage(baggage);
         }
     }
-    match creation {
+    match w3c::span_context(w3c) {
         Some(creation) => context.with_remote_span_context(creation),
         None => {
             if traceparent.is_some() {

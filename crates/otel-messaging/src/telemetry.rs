@@ -54,15 +54,12 @@ impl Used {
 }
 
 /// The moment an operation was called: when, and inside which context. Proof that there is something to do.
-// In this order: it is made and moved for every message, and the padding after a time is in the way of a move that follows
-// at once.
 #[derive(Debug, Clone)]
-#[repr(C)]
 pub struct Call {
-    pub(crate) parent: Context,
-    processed: Option<Identity>,
     pub(crate) at: SystemTime,
+    pub(crate) parent: Context,
     pub(crate) may_look: MayLook,
+    processed: Option<Identity>,
     /// The context has marks, of which those for a send are asked later.
     pub(crate) marked: bool,
 }
