@@ -135,7 +135,8 @@ impl Propagator {
                         None => propagator.extract_with_context(&context, headers),
                     };
                     let names = |header: &str| propagator.fields().any(|field| field == header);
-                    let no_context = traceparent.is_some() && named(&extracted).is_none() && names(w3c::TRACEPARENT);
+                    let no_context =
+                        traceparent.is_some() && of_named(&extracted, |_| ()).is_none() && names(w3c::TRACEPARENT);
                     let no_baggage = baggage.is_some_and(|header| !baggage::is_readable(header)) && names(w3c::BAGGAGE);
                     (extracted, no_context, no_baggage)
                 });
@@ -169,11 +170,13 @@ impl Propagator {
                 // The global takes an FnMut, and calls it once.
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
-                    // The no-op propagator extracts the *current* context: it must not be asked.
-                    let named = shield(|| propagator.fields().next()).ok_or(Silent::Panicked)?;
-                    named.ok_or(Silent::NamesNoHeader)?;
                     // Caught under the global's lock, so that a panic does not poison it for everybody else.
-                    with.take().and_then(|with| shield(|| with(propagator))).ok_or(Silent::Panicked)
+                    let asked = shield(|| {
+                        // The no-op propagator extracts the *current* context: it must not be asked.
+                        propagator.fields().next().ok_or(Silent::NamesNoHeader)?;
+                        with.take().map(|with| with(propagator)).ok_or(Silent::Panicked)
+                    });
+                    asked.ok_or(Silent::Panicked).flatten()
                 })
             }
             Self::W3c | Self::Off => Err(Silent::NamesNoHeader),
