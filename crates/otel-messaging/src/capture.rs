@@ -5,10 +5,10 @@ use std::sync::Arc;
 use opentelemetry::{Array, KeyValue, StringValue, Value, propagation::Extractor};
 
 use crate::{
+    catch_panic::catch_panic,
     operation::Attributes,
     propagation::Propagator,
     semconv::{attribute, ours},
-    shield::shield,
 };
 
 pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
@@ -73,7 +73,7 @@ impl Capture {
     /// A value as it may be shown; `None` for not at all, also where the redactor panicked.
     fn shown(&self, name: &str, value: &str) -> Option<StringValue> {
         let redacted = match &self.redact {
-            Some(redact) => Some(shield(|| redact(name, value)).flatten()?),
+            Some(redact) => Some(catch_panic(|| redact(name, value)).flatten()?),
             None => None,
         };
         let value = redacted.as_deref().unwrap_or(value);

@@ -8,9 +8,9 @@ use opentelemetry::{
 };
 
 use crate::{
+    catch_panic::catch_panic,
     operation::{Operation, OperationType},
     semconv::attribute,
-    shield::shield,
 };
 
 /// One failure. Source: the messaging events of the convention.
@@ -37,7 +37,7 @@ pub(crate) fn tell(
         return None;
     }
     // Written by somebody's `Display`, as likely to panic as any of it.
-    let message = shield(|| error.to_string()).unwrap_or_default();
+    let message = catch_panic(|| error.to_string()).unwrap_or_default();
     if let Some((exceptions, operation)) = exceptions {
         exceptions.emit(&Exception { operation, error_type, message: &message, span });
     }
@@ -51,7 +51,7 @@ pub(crate) trait Exceptions: Send + Sync {
 
 impl<L: Logger + Send + Sync> Exceptions for L {
     fn emit(&self, exception: &Exception<'_>) {
-        shield(|| {
+        catch_panic(|| {
             let (event, severity) = event(exception.operation);
             if !self.event_enabled(severity, "", Some(event)) {
                 return;

@@ -19,13 +19,13 @@ use opentelemetry::{
 
 use crate::{
     baggage::LeftOut,
+    catch_panic::catch_panic,
     exceptions::Exceptions,
     forward::Forward,
     instrumentation::{ContextReader, Instrumentation, Meters, Settings, Tracers},
     loops::Loops,
     metrics::Instruments,
     propagation::{Ignored, Propagator, named},
-    shield::shield,
     w3c::{ContextHeaders, context_headers},
 };
 
@@ -63,15 +63,15 @@ impl Live {
     pub(crate) fn new(scope: InstrumentationScope, instrumentation: Instrumentation) -> Self {
         let settings = instrumentation.settings;
         let tracer = match &settings.tracers {
-            Tracers::Explicit(make) => shield(|| make(scope.clone())).map_or_else(OnceLock::new, OnceLock::from),
+            Tracers::Explicit(make) => catch_panic(|| make(scope.clone())).map_or_else(OnceLock::new, OnceLock::from),
             Tracers::Global | Tracers::Off => OnceLock::new(),
         };
         let instruments = match &settings.meters {
-            Meters::Explicit(provider) => shield(|| Instruments::new(&provider.meter_with_scope(scope.clone())))
+            Meters::Explicit(provider) => catch_panic(|| Instruments::new(&provider.meter_with_scope(scope.clone())))
                 .map_or_else(OnceLock::new, OnceLock::from),
             Meters::Global | Meters::Off => OnceLock::new(),
         };
-        let exceptions = settings.exceptions.as_ref().and_then(|make| shield(|| make(scope.clone())));
+        let exceptions = settings.exceptions.as_ref().and_then(|make| catch_panic(|| make(scope.clone())));
         Self {
             scope,
             settings,
@@ -165,7 +165,7 @@ impl Live {
         if size_of_val(&*provider) == 0 {
             return;
         }
-        if let Some(instruments) = shield(|| Instruments::new(&provider.meter_with_scope(self.scope.clone()))) {
+        if let Some(instruments) = catch_panic(|| Instruments::new(&provider.meter_with_scope(self.scope.clone()))) {
             // Another thread may have been first; both found the same provider.
             let _ = self.instruments.set(instruments);
         }
@@ -216,7 +216,7 @@ impl Live {
         if self.noted.load(Ordering::Relaxed) || self.propagates() || self.noted.swap(true, Ordering::Relaxed) {
             return;
         }
-        shield(|| {
+        catch_panic(|| {
             otel_info!(
                 name: "messaging.propagator.default",
                 message = "no propagator is installed: W3C trace context and baggage travel in messages. Install one by \
@@ -241,13 +241,13 @@ impl Live {
     ) -> Option<BoxedSpan> {
         if let Some(tracer) = self.tracer.get() {
             // That of a provider which was shut down has no spans to give.
-            return shield(|| tracer.build_with_context(builder(), parent))
+            return catch_panic(|| tracer.build_with_context(builder(), parent))
                 .filter(|span| span.span_context().is_valid());
         }
         if may_look == MayLook(false) {
             return None;
         }
-        let tried = shield(|| {
+        let tried = catch_panic(|| {
             let tracer = global::tracer_provider().tracer_with_scope(self.scope.clone());
             let span = tracer.build_with_context(builder(), parent);
             (tracer, span)
@@ -303,7 +303,8 @@ impl Live {
         if !self.may_start(may_look) && !self.settings.propagator.is_real() {
             return None;
         }
-        let read = shield(|| reader(headers.unwrap_or(&NoHeaders), payload)).flatten().filter(SpanContext::is_valid)?;
+        let read =
+            catch_panic(|| reader(headers.unwrap_or(&NoHeaders), payload)).flatten().filter(SpanContext::is_valid)?;
         let state = if self.settings.untrusted { TraceState::NONE } else { read.trace_state().clone() };
         Some(SpanContext::new(read.trace_id(), read.span_id(), read.trace_flags(), true, state))
     }
@@ -332,7 +333,7 @@ impl Live {
     ) {
         let left_out = self.settings.propagator.inject(span, parent, headers, replaces, self.has_tracer());
         if left_out == LeftOut(true) && !self.noted_baggage.swap(true, Ordering::Relaxed) {
-            shield(|| {
+            catch_panic(|| {
                 otel_warn!(
                     name: "messaging.baggage.left_out",
                     message = "baggage is longer than readers have to read by W3C, 8,192 bytes or 64 entries: what is too \
@@ -358,7 +359,7 @@ impl Extractor for NoHeaders {
 
 #[cold]
 fn note_ignored(ignored: Ignored) {
-    shield(|| match ignored {
+    catch_panic(|| match ignored {
         Ignored::Traceparent => {
             otel_debug!(name: "messaging.extract.ignored", message = "a message carries a malformed traceparent");
         }
@@ -374,7 +375,7 @@ fn note_ignored(ignored: Ignored) {
 /// Ends a span, now unless it is told when.
 #[inline]
 pub(crate) fn end(span: &mut BoxedSpan, at: Option<SystemTime>) {
-    shield(|| match at {
+    catch_panic(|| match at {
         Some(time) => span.end_with_timestamp(time),
         // What nobody records needs no clock.
         None if !span.is_recording() => span.end_with_timestamp(SystemTime::UNIX_EPOCH),

@@ -10,7 +10,7 @@ use std::{
 
 use opentelemetry::{SpanId, otel_warn};
 
-use crate::{operation::Operation, shield::shield};
+use crate::{catch_panic::catch_panic, operation::Operation};
 
 /// How many loops of one client are followed at a time.
 const FOLLOWED: usize = 8;
@@ -33,7 +33,7 @@ impl Loops {
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
             // Where logs go is not ours.
-            shield(|| {
+            catch_panic(|| {
                 otel_warn!(
                     name: "messaging.consumer.ambient_span",
                     span_id = around.to_string(),

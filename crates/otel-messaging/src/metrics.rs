@@ -16,11 +16,11 @@ use opentelemetry::{
 
 use crate::{
     arrival::Clock,
+    catch_panic::catch_panic,
     client_span::Settlement,
     instrumentation::Settings,
     operation::{Operation, OperationName, OperationType},
     semconv::{attribute, metric, ours},
-    shield::shield,
 };
 
 /// The boundaries that the convention advises, in seconds.
@@ -178,11 +178,11 @@ impl Series {
     fn count(&self, counter: &Counter<u64>, of: &Particulars<'_>) {
         #[cfg(feature = "bound-instruments")]
         if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
-            shield(|| bound.messages.get_or_init(|| counter.bind(&self.messages)).add(1));
+            catch_panic(|| bound.messages.get_or_init(|| counter.bind(&self.messages)).add(1));
             return;
         }
         of.with(&self.messages, |attributes| {
-            shield(|| counter.add(1, attributes));
+            catch_panic(|| counter.add(1, attributes));
         });
     }
 
@@ -190,11 +190,11 @@ impl Series {
         let Some(took) = took.map(|took| took.as_secs_f64()) else { return };
         #[cfg(feature = "bound-instruments")]
         if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
-            shield(|| bound.duration.get_or_init(|| histogram.bind(&self.duration)).record(took));
+            catch_panic(|| bound.duration.get_or_init(|| histogram.bind(&self.duration)).record(took));
             return;
         }
         of.with(&self.duration, |attributes| {
-            shield(|| histogram.record(took, attributes));
+            catch_panic(|| histogram.record(took, attributes));
         });
     }
 }
@@ -262,7 +262,7 @@ impl Operation {
         if let Some((time, clock)) = queued {
             let clock = [KeyValue::new(ours::CLOCK, clock.as_str())];
             Particulars { error_type: None, more: &clock }.with(&self.series.messages, |attributes| {
-                shield(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
+                catch_panic(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
             });
         }
     }
@@ -271,7 +271,7 @@ impl Operation {
     pub(crate) fn waited(&self, wait: Duration, of: &Particulars<'_>) {
         let Some(instruments) = self.instruments() else { return };
         of.with(&self.series.duration, |attributes| {
-            shield(|| instruments.wait_time.record(wait.as_secs_f64(), attributes));
+            catch_panic(|| instruments.wait_time.record(wait.as_secs_f64(), attributes));
         });
     }
 
@@ -280,7 +280,7 @@ impl Operation {
         let Some(instruments) = self.instruments().filter(|_| messages > 0) else { return };
         let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str())];
         Particulars { error_type: None, more: &outcome }.with(&self.series.messages, |attributes| {
-            shield(|| instruments.deliveries.add(messages, attributes));
+            catch_panic(|| instruments.deliveries.add(messages, attributes));
         });
     }
 }

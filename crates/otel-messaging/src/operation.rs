@@ -16,7 +16,7 @@ use opentelemetry::{
     trace::{Link, SpanBuilder, SpanKind},
 };
 
-use crate::{live::Live, metrics::Series, semconv::attribute, shield::shield};
+use crate::{catch_panic::catch_panic, live::Live, metrics::Series, semconv::attribute};
 
 /// The name of an operation in its client's words, with the type the convention gives it.
 ///
@@ -383,7 +383,7 @@ impl Operation {
         };
         operation.off = operation.live.settings().filter.as_ref().is_some_and(|wanted| {
             // Where the filter panics, the operation is told of: that is the usual.
-            shield(|| wanted(&operation)) == Some(false)
+            catch_panic(|| wanted(&operation)) == Some(false)
         });
         operation
     }
@@ -454,7 +454,7 @@ impl Operation {
         own(&mut all);
         if let Some(hook) = &self.live.settings().hook {
             let before = all.0.len();
-            shield(|| hook(self, &mut all));
+            catch_panic(|| hook(self, &mut all));
             all.replace_from(before);
         }
         all
@@ -696,7 +696,7 @@ impl Operations {
             destination.anonymous = true;
         }
         if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
-            destination.template = shield(|| template_of(name)).flatten().map(Arc::from);
+            destination.template = catch_panic(|| template_of(name)).flatten().map(Arc::from);
         }
         destination.temporary |= destination.reply_address && destination.template.is_none();
         let admitted = settings.bound.admits(&destination);

@@ -2,7 +2,7 @@
 
 use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData, ops::ControlFlow};
 
-use crate::{process_span::ProcessSpan, shield::shield};
+use crate::{catch_panic::catch_panic, process_span::ProcessSpan};
 
 /// What a handler may return: nothing, or a result whose error is recorded on the process span.
 ///
@@ -91,7 +91,7 @@ where
     D: fmt::Display,
 {
     fn end(&mut self, span: &ProcessSpan, output: &T) {
-        match shield(|| (self.find)(output)).flatten() {
+        match catch_panic(|| (self.find)(output)).flatten() {
             Some((error_type, error)) => span.fail(error_type, error),
             None => span.end(),
         }

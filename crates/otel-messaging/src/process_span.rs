@@ -21,6 +21,7 @@ use opentelemetry::{
 
 use crate::{
     arrival::Arrival,
+    catch_panic::catch_panic,
     client_span::Settlement,
     current::{Current, Whose, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
@@ -33,7 +34,6 @@ use crate::{
     propagation::of_named,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     sequential::{self, Hand},
-    shield::shield,
     telemetry::Call,
     w3c::context_headers,
 };
@@ -426,7 +426,7 @@ impl ProcessSpan {
     /// own. The first answer counts; one after the end changes nothing.
     pub fn answered_with_error(&self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
         // The description may panic, as any `Display` of others.
-        if let Some(description) = shield(|| description.to_string()) {
+        if let Some(description) = catch_panic(|| description.to_string()) {
             self.answer.get_or_init(|| Box::new((error_type.into(), description)));
         }
     }
@@ -434,7 +434,7 @@ impl ProcessSpan {
     /// The same with a handler's error, named as the user's instrumentation says, else by its type.
     pub(crate) fn fail_by(&self, type_name: &'static str, error: &dyn fmt::Display) {
         let named = self.operation.live.settings().error_type.as_ref();
-        let named = named.and_then(|name| shield(|| name(type_name, error)).flatten());
+        let named = named.and_then(|name| catch_panic(|| name(type_name, error)).flatten());
         self.finish(Some((named.unwrap_or(Cow::Borrowed(type_name)), error)));
     }
 
@@ -481,7 +481,7 @@ impl ProcessSpan {
         }
         let ended_at = self.measured_at();
         if let Some(span) = span {
-            shield(|| match ended_at {
+            catch_panic(|| match ended_at {
                 Some(time) => span.end_with_timestamp(time),
                 None => span.end(),
             });

@@ -12,8 +12,8 @@ use opentelemetry::{
 
 use crate::{
     baggage::{self, Bounded, LeftOut},
+    catch_panic::catch_panic,
     forward::Forward,
-    shield::shield,
     w3c::{self, ContextHeaders},
 };
 
@@ -165,13 +165,13 @@ impl Propagator {
     /// Runs `with` on a propagator of others.
     fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Result<T, Silent> {
         match self {
-            Self::Explicit(propagator) => shield(|| with(&**propagator)).ok_or(Silent::Panicked),
+            Self::Explicit(propagator) => catch_panic(|| with(&**propagator)).ok_or(Silent::Panicked),
             Self::Global => {
                 // The global takes an FnMut, and calls it once.
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
                     // Caught under the global's lock, so that a panic does not poison it for everybody else.
-                    let asked = shield(|| {
+                    let asked = catch_panic(|| {
                         // The no-op propagator extracts the *current* context: it must not be asked.
                         propagator.fields().next().ok_or(Silent::NamesNoHeader)?;
                         with.take().map(|with| with(propagator)).ok_or(Silent::Panicked)

@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, ops::ControlFlow};
 
 use opentelemetry::otel_warn;
 
-use crate::{message_ext::MessageExt, shield::shield};
+use crate::{catch_panic::catch_panic, message_ext::MessageExt};
 
 /// An item of a stream of messages: a message, or a result with one.
 pub trait Received {
@@ -96,7 +96,7 @@ impl<I: Received> OnStreamError<I> for ByClient {
             && !self.warned.contains(&error_type)
         {
             self.warned.push(error_type);
-            shield(|| {
+            catch_panic(|| {
                 otel_warn!(
                     name: "messaging.stream.error",
                     error_type = error_type,

@@ -16,6 +16,7 @@ use opentelemetry::{
 use crate::{
     arrival::Arrival,
     batch::{Batch, Together},
+    catch_panic::catch_panic,
     client_span::{ClientSpan, Settlement},
     forward::Forward,
     instrumentation::Instrumentation,
@@ -27,7 +28,6 @@ use crate::{
     process_span::ProcessSpan,
     room::{Collected, Room},
     semconv::attribute,
-    shield::shield,
     w3c::context_headers,
 };
 
@@ -172,7 +172,7 @@ impl Telemetry {
     pub fn call(&self) -> Option<Call> {
         // There is no current context any more on a thread that ends, and OpenTelemetry panics when it is asked for one.
         let current = || Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()));
-        let parent = shield(current).flatten()?;
+        let parent = catch_panic(current).flatten()?;
         let at = SystemTime::now();
         let may_look = self.live().enter(at)?;
         let (processed, marked) = match parent.get::<Marks>() {
@@ -581,7 +581,7 @@ fn inject(
     if room.takes(&collected) {
         collected.write(headers);
     } else {
-        shield(|| {
+        catch_panic(|| {
             otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
         });
     }

@@ -25,7 +25,7 @@ impl RefUnwindSafe for Instrumentation {}
 /// A panic must not reach the client: on its delivery thread it would hang every send that follows, and in a drop that
 /// is part of an unwinding it would abort the process.
 #[inline]
-pub(crate) fn shield<T>(theirs: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(theirs: impl FnOnce() -> T) -> Option<T> {
     // What a panic leaves half done belongs to the SDK, which has to cope with that anyway.
     catch_unwind(AssertUnwindSafe(theirs)).ok()
 }
