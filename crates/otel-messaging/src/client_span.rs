@@ -10,9 +10,9 @@ use opentelemetry::{
 
 use crate::{
     exceptions::{Failure, tell},
-    live::end,
     metrics::{Particulars, between},
     operation::Operation,
+    pipeline::end,
     process_span::ProcessSpan,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
 };
@@ -84,8 +84,8 @@ impl Settlement {
 impl ClientSpan {
     #[inline]
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
-        let live = &operation.live;
-        let told = !operation.off && (live.instruments().is_some() || live.exceptions.is_some());
+        let pipeline = &operation.pipeline;
+        let told = !operation.off && (pipeline.instruments().is_some() || pipeline.exceptions.is_some());
         let told = told.then(|| {
             Box::new(Told {
                 operation: operation.clone(),
@@ -102,7 +102,7 @@ impl ClientSpan {
     #[inline]
     pub(crate) fn release_unrecorded(&mut self) {
         let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return };
-        if let Some(told) = self.told.as_mut().filter(|told| told.operation.live.exceptions.is_some()) {
+        if let Some(told) = self.told.as_mut().filter(|told| told.operation.pipeline.exceptions.is_some()) {
             told.unrecorded = Some(span.span_context().clone());
         }
         end(&mut span, None);
@@ -258,7 +258,7 @@ impl Told {
     fn note(&mut self, attribute: KeyValue) {
         let wanted = match attribute.key.as_str() {
             attribute::SERVER_ADDRESS | attribute::SERVER_PORT => true,
-            attribute::MESSAGING_DESTINATION_PARTITION_ID => self.operation.live.settings().metric_partition,
+            attribute::MESSAGING_DESTINATION_PARTITION_ID => self.operation.pipeline.settings().metric_partition,
             _ => false,
         };
         if wanted {

@@ -10,8 +10,8 @@ use opentelemetry::{
 };
 
 use crate::{
-    live::end,
     marks::{Marks, with_reply_to},
+    pipeline::end,
 };
 
 /// What is current for a handler, and whose the span in it is.

@@ -32,7 +32,7 @@ pub(crate) fn tell(
     recording: bool,
     span: Option<&SpanContext>,
 ) -> Option<String> {
-    let exceptions = operation.and_then(|operation| Some((operation.live.exceptions.as_ref()?, operation.kind())));
+    let exceptions = operation.and_then(|operation| Some((operation.pipeline.exceptions.as_ref()?, operation.kind())));
     if !recording && exceptions.is_none() {
         return None;
     }

@@ -16,7 +16,7 @@ use opentelemetry::{
     trace::{Link, SpanBuilder, SpanKind},
 };
 
-use crate::{catch_panic::catch_panic, live::Live, metrics::Series, semconv::attribute};
+use crate::{catch_panic::catch_panic, metrics::Series, pipeline::Pipeline, semconv::attribute};
 
 /// The name of an operation in its client's words, with the type the convention gives it.
 ///
@@ -239,7 +239,7 @@ impl Destination {
 /// Made and kept by [`Telemetry::operation`](crate::adapter::Telemetry::operation).
 pub struct Operation {
     /// What its spans are made with: a message holds the operation, and needs no more.
-    pub(crate) live: Arc<Live>,
+    pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) name: OperationName,
     pub(crate) span_name: Cow<'static, str>,
     // Most attributes are text that is kept for the life of the process, or numbers: these are written at once, where a
@@ -307,7 +307,7 @@ const SPARE: usize = 4;
 
 impl Operation {
     fn new(
-        live: Arc<Live>,
+        pipeline: Arc<Pipeline>,
         system: &'static str,
         name: OperationName,
         key: &[&str],
@@ -365,7 +365,7 @@ impl Operation {
             }
         }
         let mut operation = Self {
-            live,
+            pipeline,
             name,
             span_name,
             texts: texts.into(),
@@ -381,7 +381,7 @@ impl Operation {
             series,
             off: false,
         };
-        operation.off = operation.live.settings().filter.as_ref().is_some_and(|wanted| {
+        operation.off = operation.pipeline.settings().filter.as_ref().is_some_and(|wanted| {
             // Where the filter panics, the operation is told of: that is the usual.
             catch_panic(|| wanted(&operation)) == Some(false)
         });
@@ -400,11 +400,11 @@ impl Operation {
         let lasting = self.lasting && others.iter().all(|one| one.lasting);
         let destination = one_name.or(called.as_ref());
         let shown = template.or(destination);
-        let bounded = lasting && shown.is_none_or(|shown| self.live.settings().bound.shown.admit(shown));
+        let bounded = lasting && shown.is_none_or(|shown| self.pipeline.settings().bound.shown.admit(shown));
         let same_name = self.same(others, |one| &one.span_name).cloned();
         let others_series: Vec<_> = others.iter().map(|one| &one.series).collect();
         Arc::new(Self {
-            live: self.live.clone(),
+            pipeline: self.pipeline.clone(),
             name: self.name,
             span_name: same_name.unwrap_or_else(|| match span_name(self.name, shown, bounded, server) {
                 Some(name) => name.into(),
@@ -452,7 +452,7 @@ impl Operation {
     pub(crate) fn attributes(&self, own: impl FnOnce(&mut Attributes)) -> Attributes {
         let mut all = self.fixed_attributes();
         own(&mut all);
-        if let Some(hook) = &self.live.settings().hook {
+        if let Some(hook) = &self.pipeline.settings().hook {
             let before = all.0.len();
             catch_panic(|| hook(self, &mut all));
             all.replace_from(before);
@@ -673,7 +673,7 @@ impl Operations {
     #[inline]
     pub(crate) fn get(
         &self,
-        live: &Arc<Live>,
+        pipeline: &Arc<Pipeline>,
         system: &'static str,
         name: OperationName,
         key: &[&str],
@@ -683,7 +683,7 @@ impl Operations {
         if let Some(first) = first.get().filter(|first| first.is(name, key)) {
             return first.clone();
         }
-        let settings = live.settings();
+        let settings = pipeline.settings();
         let hash = hash(name, key);
         {
             let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
@@ -700,7 +700,7 @@ impl Operations {
         }
         destination.temporary |= destination.reply_address && destination.template.is_none();
         let admitted = settings.bound.admits(&destination);
-        let operation = Arc::new(Operation::new(live.clone(), system, name, key, destination, admitted));
+        let operation = Arc::new(Operation::new(pipeline.clone(), system, name, key, destination, admitted));
         if admitted.kept {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
             if cached.len() >= KEPT {

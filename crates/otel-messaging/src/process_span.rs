@@ -26,10 +26,10 @@ use crate::{
     current::{Current, Whose, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
     instrumentation::ContextReader,
-    live::{Live, MayLook, end},
     marks::{AtWork, Attached, Identity, Marks, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
+    pipeline::{MayLook, Pipeline, end},
     policy::Correlation,
     propagation::of_named,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
@@ -108,21 +108,21 @@ impl ProcessSpan {
         if ambient.is_some() {
             base = base.with_remote_span_context(SpanContext::NONE);
         }
-        let settings = operation.live.settings();
+        let settings = operation.pipeline.settings();
         let headers = arrival.headers.map(|headers| {
             let w3c = arrival.w3c.copied().unwrap_or_else(|| context_headers(headers));
             (headers, w3c)
         });
-        let unread = operation.live.hopes(may_look).then(|| Box::new(base.clone()));
+        let unread = operation.pipeline.hopes(may_look).then(|| Box::new(base.clone()));
         let (mut base, mut untrusted) = match headers {
             Some((headers, w3c)) if settings.untrusted => {
-                (base, Some(Box::new(operation.live.linked(headers, &w3c, may_look))))
+                (base, Some(Box::new(operation.pipeline.linked(headers, &w3c, may_look))))
             }
-            Some((headers, w3c)) => (operation.live.extract(base, headers, &w3c, may_look), None),
+            Some((headers, w3c)) => (operation.pipeline.extract(base, headers, &w3c, may_look), None),
             None => (base, None),
         };
         if let Some(reader) = &settings.context_reader {
-            read_by(reader, &operation.live, &arrival, may_look, (&mut base, &mut untrusted));
+            read_by(reader, &operation.pipeline, &arrival, may_look, (&mut base, &mut untrusted));
         }
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(handed_out));
         let (mut told, mut own) = (Attributes::default(), 0);
@@ -172,10 +172,10 @@ impl ProcessSpan {
         if !reply_to.is_empty() {
             parent = with_reply_to(&parent, reply_to.into());
         }
-        let partition = metrics::partition(operation.live.settings(), &attributes.0);
+        let partition = metrics::partition(operation.pipeline.settings(), &attributes.0);
         let span = (!operation.off)
             .then(|| {
-                operation.live.start(first.may_look, &parent, || {
+                operation.pipeline.start(first.may_look, &parent, || {
                     operation.span(operation.name.kind.span_kind(), now, attributes, Some(links))
                 })
             })
@@ -240,7 +240,7 @@ impl ProcessSpan {
     }
 
     pub(crate) fn max_links(&self) -> usize {
-        self.operation.live.settings().max_links
+        self.operation.pipeline.settings().max_links
     }
 
     /// The context that the sender left in the message, if there was a valid one.
@@ -338,7 +338,7 @@ impl ProcessSpan {
     /// The base as it was before the headers were read in the hope of a tracer, as long as there is none.
     #[inline]
     fn unread_without_tracer(&self) -> Option<&Context> {
-        self.unread.as_deref().filter(|_| !self.operation.live.has_tracer())
+        self.unread.as_deref().filter(|_| !self.operation.pipeline.has_tracer())
     }
 
     /// The base for a handler, which sees nothing of what was read in vain.
@@ -433,7 +433,7 @@ impl ProcessSpan {
 
     /// The same with a handler's error, named as the user's instrumentation says, else by its type.
     pub(crate) fn fail_by(&self, type_name: &'static str, error: &dyn fmt::Display) {
-        let named = self.operation.live.settings().error_type.as_ref();
+        let named = self.operation.pipeline.settings().error_type.as_ref();
         let named = named.and_then(|name| catch_panic(|| name(type_name, error)).flatten());
         self.finish(Some((named.unwrap_or(Cow::Borrowed(type_name)), error)));
     }
@@ -498,8 +498,8 @@ impl ProcessSpan {
     /// only where more than a span is told need they know of each other.
     #[inline]
     fn has_ended(&self) -> bool {
-        let live = &self.operation.live;
-        if live.instruments().is_some() || live.exceptions.is_some() {
+        let pipeline = &self.operation.pipeline;
+        if pipeline.instruments().is_some() || pipeline.exceptions.is_some() {
             return self.ended.swap(true, Ordering::AcqRel);
         }
         let ended = self.ended.load(Ordering::Acquire);
@@ -567,7 +567,7 @@ impl ProcessSpan {
     /// Whether the span is a child of what the sender left, rather than of what was active at the hand-out.
     #[inline]
     fn continues_creation(&self) -> bool {
-        let settings = self.operation.live.settings();
+        let settings = self.operation.pipeline.settings();
         match settings.correlation {
             _ if self.starts_anew || settings.untrusted => false,
             Correlation::Link => false,
@@ -585,7 +585,7 @@ impl ProcessSpan {
         let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.starts_anew);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
-        let span = self.operation.live.start(self.may_look, parent, || {
+        let span = self.operation.pipeline.start(self.may_look, parent, || {
             // Linked where it is not the parent.
             let aside = by_creation || self.starts_anew;
             let ambient = self.ambient.as_ref().filter(|_| aside);
@@ -598,7 +598,7 @@ impl ProcessSpan {
         })?;
         if let (false, Some(ambient)) = (by_creation, ambient) {
             let ambient = ambient.span().span_context().span_id();
-            self.operation.live.loops.started_in(ambient, &self.operation);
+            self.operation.pipeline.loops.started_in(ambient, &self.operation);
         }
         Some(span)
     }
@@ -608,7 +608,7 @@ impl ProcessSpan {
 #[cold]
 fn read_by(
     reader: &ContextReader,
-    live: &Live,
+    pipeline: &Pipeline,
     arrival: &Arrival<'_>,
     may_look: MayLook,
     (base, untrusted): (&mut Context, &mut Option<Box<SpanContext>>),
@@ -616,8 +616,8 @@ fn read_by(
     if of_named(base, |_| ()).is_some() || untrusted.as_ref().is_some_and(|found| found.is_valid()) {
         return;
     }
-    match live.read(reader, (arrival.headers, arrival.payload), may_look) {
-        Some(read) if live.settings().untrusted => *untrusted = Some(Box::new(read)),
+    match pipeline.read(reader, (arrival.headers, arrival.payload), may_look) {
+        Some(read) if pipeline.settings().untrusted => *untrusted = Some(Box::new(read)),
         Some(read) => *base = base.with_remote_span_context(read),
         None => (),
     }

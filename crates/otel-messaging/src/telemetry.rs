@@ -20,10 +20,10 @@ use crate::{
     client_span::{ClientSpan, Settlement},
     forward::Forward,
     instrumentation::Instrumentation,
-    live::{Live, MayLook},
     marks::{Identity, Marks, ReplyAddress, answers_go_to, processed_here},
     metrics,
     operation::{Attributes, Destination, Operation, OperationName, Operations},
+    pipeline::{MayLook, Pipeline},
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
     room::{Collected, Room},
@@ -43,13 +43,13 @@ pub struct Telemetry {
 
 /// An instrumentation in use, and what was put together for it.
 struct Used {
-    live: Arc<Live>,
+    pipeline: Arc<Pipeline>,
     operations: Operations,
 }
 
 impl Used {
     fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
-        Self { live: Arc::new(Live::new(scope.clone(), instrumentation)), operations: Operations::default() }
+        Self { pipeline: Arc::new(Pipeline::new(scope.clone(), instrumentation)), operations: Operations::default() }
     }
 }
 
@@ -160,8 +160,8 @@ impl Telemetry {
     }
 
     #[inline]
-    fn live(&self) -> &Live {
-        &self.used().live
+    fn pipeline(&self) -> &Pipeline {
+        &self.used().pipeline
     }
 
     /// The first thing every operation asks, in the synchronous part of its call.
@@ -174,7 +174,7 @@ impl Telemetry {
         let current = || Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()));
         let parent = catch_panic(current).flatten()?;
         let at = SystemTime::now();
-        let may_look = self.live().enter(at)?;
+        let may_look = self.pipeline().enter(at)?;
         let (processed, marked) = match parent.get::<Marks>() {
             None => (processed_here().creation, false),
             Some(marks) if marks.suppressed => return None,
@@ -187,21 +187,21 @@ impl Telemetry {
     /// not be, otherwise.
     #[inline]
     pub fn tells_polls(&self) -> bool {
-        let live = self.live();
-        live.settings().receive_spans || live.instruments().is_some()
+        let pipeline = self.pipeline();
+        pipeline.settings().receive_spans || pipeline.instruments().is_some()
     }
 
     /// Whether anybody wants to know when messages were sent: [`Arrival::sent`] need not be told, otherwise.
     #[inline]
     pub fn asks_for_age(&self) -> bool {
-        let live = self.live();
-        live.instruments().is_some() || matches!(live.settings().correlation, Correlation::Auto(_))
+        let pipeline = self.pipeline();
+        pipeline.instruments().is_some() || matches!(pipeline.settings().correlation, Correlation::Auto(_))
     }
 
     /// A message's key as it may be told: where [`capture_key`](crate::InstrumentationBuilder::capture_key) asks for it, if
     /// it is text, redacted and cut as the values of headers are.
     pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
-        let settings = self.live().settings();
+        let settings = self.pipeline().settings();
         let key = settings.capture_key.then(|| str::from_utf8(key).ok()).flatten()?;
         settings.capture.key(key)
     }
@@ -210,13 +210,13 @@ impl Telemetry {
     /// [`capture_sizes`](crate::InstrumentationBuilder::capture_sizes).
     #[inline]
     pub fn captures_sizes(&self) -> bool {
-        self.live().settings().capture_sizes
+        self.pipeline().settings().capture_sizes
     }
 
     /// Whether automatic commits have spans:
     /// [`auto_commit_spans`](crate::InstrumentationBuilder::auto_commit_spans).
     pub fn spans_auto_commits(&self) -> bool {
-        self.live().settings().auto_commit_spans
+        self.pipeline().settings().auto_commit_spans
     }
 
     /// The operation of this name on the destination that `key` stands for. `describe` is asked once, as long as the
@@ -228,8 +228,8 @@ impl Telemetry {
         key: &[&str],
         describe: impl FnOnce() -> Destination,
     ) -> Arc<Operation> {
-        let Used { live, operations } = self.used();
-        operations.get(live, self.system, name, key, describe)
+        let Used { pipeline, operations } = self.used();
+        operations.get(pipeline, self.system, name, key, describe)
     }
 
     /// Starts the span of a send and writes its context into the message's headers.
@@ -243,8 +243,8 @@ impl Telemetry {
         mut headers: Option<&mut dyn Headers>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let live = &operation.live;
-        let settings = live.settings();
+        let pipeline = &operation.pipeline;
+        let settings = pipeline.settings();
         let present = headers.as_deref().filter(|headers| !headers.is_empty());
         let mut carried = present.and_then(|headers| self.carried(&call, headers));
         let captured = present.map(|headers| {
@@ -257,7 +257,7 @@ impl Telemetry {
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
-        let writes = headers.is_some() && live.writes(call.may_look) && self.fits(&call, room);
+        let writes = headers.is_some() && pipeline.writes(call.may_look) && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let link = carried.as_ref().map(|carried| &carried.context);
         let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
@@ -267,14 +267,14 @@ impl Telemetry {
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
         if headers.is_some() {
-            live.note_stand_in();
+            pipeline.note_stand_in();
         }
         if let (true, Some(headers)) = (writes, headers) {
             match &mut carried {
-                None => inject(&call, &span, live, (headers, room), None),
+                None => inject(&call, &span, pipeline, (headers, room), None),
                 Some(Carried { forward, .. }) => {
-                    inject(&call, &span, live, (&mut *headers, room), Some(forward));
-                    forget_stale(&call, &span, live, headers, forward);
+                    inject(&call, &span, pipeline, (&mut *headers, room), Some(forward));
+                    forget_stale(&call, &span, pipeline, headers, forward);
                 }
             }
         }
@@ -291,24 +291,24 @@ impl Telemetry {
         headers: &mut dyn Injector,
         attributes: impl FnOnce(&mut Attributes),
     ) {
-        let live = &operation.live;
+        let pipeline = &operation.pipeline;
         let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
-        live.note_stand_in();
-        if live.writes(call.may_look) {
-            inject(&call, &span, live, (&mut Kept(headers), Room::UNLIMITED), None);
+        pipeline.note_stand_in();
+        if pipeline.writes(call.may_look) {
+            inject(&call, &span, pipeline, (&mut Kept(headers), Room::UNLIMITED), None);
         }
         span.succeed();
     }
 
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<Carried> {
-        let live = self.live();
-        let (context, forward) = live.carried(headers, call.may_look);
+        let pipeline = self.pipeline();
+        let (context, forward) = pipeline.carried(headers, call.may_look);
         if !context.is_valid() {
             return None;
         }
-        let stays = match live.settings().carried_context {
+        let stays = match pipeline.settings().carried_context {
             // What was copied from the message that is sent again is that message's.
             _ if !call.again().is_empty() => false,
             CarriedContext::Keep => true,
@@ -329,9 +329,9 @@ impl Telemetry {
             let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
             let flags = parent.span_context().trace_flags();
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
-            let (mut headers, live) = (Collected::default(), self.live());
-            let or_w3c = live.may_start(call.may_look);
-            let _ = live.settings().propagator.inject(&span, &call.parent, &mut headers, None, or_w3c);
+            let (mut headers, pipeline) = (Collected::default(), self.pipeline());
+            let or_w3c = pipeline.may_start(call.may_look);
+            let _ = pipeline.settings().propagator.inject(&span, &call.parent, &mut headers, None, or_w3c);
             room.takes(&headers)
         }
     }
@@ -346,7 +346,7 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let creations = messages.filter_map(|message| message.creation());
-        let links = creations.take(operation.live.settings().max_links).map(Link::with_context);
+        let links = creations.take(operation.pipeline.settings().max_links).map(Link::with_context);
         begin(&call, &call.parent, operation, SpanKind::Client, links, attributes)
     }
 
@@ -375,7 +375,7 @@ impl Telemetry {
         message: &Arc<ProcessSpan>,
         attributes: impl FnOnce(&mut Attributes),
     ) {
-        if operation.live.settings().receive_spans {
+        if operation.pipeline.settings().receive_spans {
             self.receive(call, operation, iter::once(message), attributes).succeed();
         } else {
             unseen(&call, operation, attributes).succeed();
@@ -388,11 +388,11 @@ impl Telemetry {
         if !span.is_recording() {
             return;
         }
-        let live = self.live();
-        let found = headers.map(|headers| live.linked(headers, &context_headers(headers), MayLook::NO));
+        let pipeline = self.pipeline();
+        let found = headers.map(|headers| pipeline.linked(headers, &context_headers(headers), MayLook::NO));
         let read = || {
-            let reader = live.settings().context_reader.as_ref()?;
-            live.read(reader, (headers, payload), MayLook::NO)
+            let reader = pipeline.settings().context_reader.as_ref()?;
+            pipeline.read(reader, (headers, payload), MayLook::NO)
         };
         if let Some(reply) = found.filter(SpanContext::is_valid).or_else(read) {
             span.link(reply);
@@ -411,7 +411,7 @@ impl Telemetry {
     ) -> Arc<ProcessSpan> {
         let span = Arc::new(ProcessSpan::new(call, operation, arrival, attributes));
         span.consumed(&arrival);
-        span.operation().live.note_stand_in();
+        span.operation().pipeline.note_stand_in();
         if let Some(hand) = &span.hand {
             hand.take(&span, arrival.source);
         }
@@ -472,7 +472,7 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let count = messages.len();
-        let max_links = operation.live.settings().max_links;
+        let max_links = operation.pipeline.settings().max_links;
         let together = || {
             let mut together = Together::default();
             messages.for_each(|(context, own)| together.add(context, own.0, max_links));
@@ -516,14 +516,14 @@ fn begin(
     mut links: impl Iterator<Item = Link>,
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
-    let live = &operation.live;
-    if operation.off || !live.may_start(call.may_look) {
+    let pipeline = &operation.pipeline;
+    if operation.off || !pipeline.may_start(call.may_look) {
         return unseen(call, operation, attributes);
     }
     let mut partition = None;
-    let span = live.start(call.may_look, parent, || {
+    let span = pipeline.start(call.may_look, parent, || {
         let all = operation.attributes(attributes);
-        partition = metrics::partition(live.settings(), &all.0);
+        partition = metrics::partition(pipeline.settings(), &all.0);
         let links = links.next().map(|first| iter::once(first).chain(links).collect());
         operation.span(kind, call.at, all, links)
     });
@@ -532,7 +532,7 @@ fn begin(
 
 /// The same without a span.
 fn unseen(call: &Call, operation: &Arc<Operation>, attributes: impl FnOnce(&mut Attributes)) -> ClientSpan {
-    let settings = operation.live.settings();
+    let settings = operation.pipeline.settings();
     let mut own = Attributes::default();
     if settings.metric_partition && !operation.off {
         attributes(&mut own);
@@ -562,7 +562,7 @@ fn begin_together(
 fn inject(
     call: &Call,
     span: &ClientSpan,
-    live: &Live,
+    pipeline: &Pipeline,
     (headers, room): (&mut dyn Injector, Room),
     replaces: Option<&mut Forward>,
 ) {
@@ -572,12 +572,12 @@ fn inject(
         return;
     }
     if room.is_ample() {
-        live.inject(span, &call.parent, headers, replaces);
+        pipeline.inject(span, &call.parent, headers, replaces);
         return;
     }
     // A sampler may have added to the tracestate that was measured.
     let mut collected = Collected::default();
-    live.inject(span, &call.parent, &mut collected, replaces);
+    pipeline.inject(span, &call.parent, &mut collected, replaces);
     if room.takes(&collected) {
         collected.write(headers);
     } else {
@@ -588,7 +588,7 @@ fn inject(
 }
 
 /// Takes out of a message that is forwarded what would be read in place of the context that was written.
-fn forget_stale(call: &Call, span: &ClientSpan, live: &Live, headers: &mut dyn Headers, forward: &Forward) {
+fn forget_stale(call: &Call, span: &ClientSpan, pipeline: &Pipeline, headers: &mut dyn Headers, forward: &Forward) {
     if !forward.keeps_any() {
         return;
     }
@@ -597,7 +597,7 @@ fn forget_stale(call: &Call, span: &ClientSpan, live: &Live, headers: &mut dyn H
     if !written.is_valid() {
         return;
     }
-    let stale = live.settings().propagator.stale(forward, written, headers);
+    let stale = pipeline.settings().propagator.stale(forward, written, headers);
     stale.into_iter().for_each(|name| headers.set(&name, String::new()));
 }
 

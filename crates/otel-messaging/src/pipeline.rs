@@ -33,7 +33,7 @@ use crate::{
 const LOOK_EVERY: u64 = 1_000;
 
 /// An [`Instrumentation`] at work for one client.
-pub(crate) struct Live {
+pub(crate) struct Pipeline {
     scope: InstrumentationScope,
     settings: Arc<Settings>,
     tracer: OnceLock<BoxedTracer>,
@@ -59,7 +59,7 @@ impl MayLook {
     pub(crate) const NO: Self = Self(false);
 }
 
-impl Live {
+impl Pipeline {
     pub(crate) fn new(scope: InstrumentationScope, instrumentation: Instrumentation) -> Self {
         let settings = instrumentation.settings;
         let tracer = match &settings.tracers {
