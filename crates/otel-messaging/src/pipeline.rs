@@ -49,14 +49,13 @@ pub(crate) struct Pipeline {
     looked: AtomicU64,
 }
 
-/// Leave to try the global tracer: OpenTelemetry has no way to ask a tracer whether it is a no-op, so the first span it
-/// starts has to show. A try that found a no-op is the last for a second; an operation that started no span, as a poll that
-/// found no message, was none.
+/// Whether the next span may be started with the global tracer, to find out whether that is a no-op: OpenTelemetry has no other
+/// way to ask. A probe that found a no-op is the last for a second. An operation that started no span, as a poll that found no
+/// message, has not used its probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MayLook(bool);
-
-impl MayLook {
-    pub(crate) const NO: Self = Self(false);
+pub(crate) enum TracerProbe {
+    Allowed,
+    NotNow,
 }
 
 impl Pipeline {
@@ -108,36 +107,36 @@ impl Pipeline {
 
     /// The exits of the hot path: `None` where there is nothing to tell and nothing to carry.
     #[inline]
-    pub(crate) fn enter(&self, now: SystemTime) -> Option<MayLook> {
+    pub(crate) fn enter(&self, now: SystemTime) -> Option<TracerProbe> {
         let looks = self.may_find_tracer();
-        let may_look = if looks { self.look(now) } else { MayLook(false) };
+        let probe = if looks { self.look(now) } else { TracerProbe::NotNow };
         if !looks && self.may_find_meter() {
             self.look_for_meter(now);
         }
-        let something = may_look == MayLook(true)
+        let something = probe == TracerProbe::Allowed
             || self.tracer.get().is_some()
             || self.instruments.get().is_some()
             || self.exceptions.is_some()
             || if looks { self.propagates.load(Ordering::Relaxed) } else { self.propagates() };
-        something.then_some(may_look)
+        something.then_some(probe)
     }
 
     /// Looks for what is missing, if it is time to.
-    fn look(&self, now: SystemTime) -> MayLook {
+    fn look(&self, now: SystemTime) -> TracerProbe {
         let millis = since_1970(now);
         // A clock that was set back must not stop the looking.
         if millis.abs_diff(self.looked.load(Ordering::Relaxed)) < LOOK_EVERY {
-            return MayLook(false);
+            return TracerProbe::NotNow;
         }
         self.propagates();
         if self.may_find_meter() {
             self.find_meter();
         }
         if self.may_find_tracer() {
-            return MayLook(true);
+            return TracerProbe::Allowed;
         }
         self.looked.store(millis, Ordering::Relaxed);
-        MayLook(false)
+        TracerProbe::NotNow
     }
 
     /// Looks for a meter alone, as all clients do while there is none: the clock was read anyway, and no more is done than
@@ -189,14 +188,14 @@ impl Pipeline {
 
     /// Whether messages are sent with a context: surely, or if the span that is about to start shows that there is a tracer.
     #[inline]
-    pub(crate) fn writes(&self, may_look: MayLook) -> bool {
-        self.propagates() || self.follows_global() && self.may_start(may_look)
+    pub(crate) fn writes(&self, probe: TracerProbe) -> bool {
+        self.propagates() || self.follows_global() && self.may_start(probe)
     }
 
     /// Whether headers are read in the hope of a tracer: without one they say nothing.
     #[inline]
-    pub(crate) fn hopes(&self, may_look: MayLook) -> bool {
-        may_look == MayLook(true) && !self.has_tracer() && self.follows_global() && !self.propagates()
+    pub(crate) fn hopes(&self, probe: TracerProbe) -> bool {
+        probe == TracerProbe::Allowed && !self.has_tracer() && self.follows_global() && !self.propagates()
     }
 
     fn follows_global(&self) -> bool {
@@ -227,15 +226,15 @@ impl Pipeline {
 
     /// Whether there is a tracer, or leave to look for one.
     #[inline]
-    pub(crate) fn may_start(&self, may_look: MayLook) -> bool {
-        self.tracer.get().is_some() || may_look == MayLook(true)
+    pub(crate) fn may_start(&self, probe: TracerProbe) -> bool {
+        self.tracer.get().is_some() || probe == TracerProbe::Allowed
     }
 
     /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.
     #[inline]
     pub(crate) fn start(
         &self,
-        may_look: MayLook,
+        probe: TracerProbe,
         parent: &Context,
         builder: impl FnOnce() -> SpanBuilder,
     ) -> Option<BoxedSpan> {
@@ -244,7 +243,7 @@ impl Pipeline {
             return catch_panic(|| tracer.build_with_context(builder(), parent))
                 .filter(|span| span.span_context().is_valid());
         }
-        if may_look == MayLook(false) {
+        if probe == TracerProbe::NotNow {
             return None;
         }
         let tried = catch_panic(|| {
@@ -269,13 +268,13 @@ impl Pipeline {
 
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
     /// span is which one it is.
-    pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, may_look: MayLook) -> SpanContext {
-        self.link(&self.extract(Context::new(), headers, w3c, may_look))
+    pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, probe: TracerProbe) -> SpanContext {
+        self.link(&self.extract(Context::new(), headers, w3c, probe))
     }
 
     /// The same of a message that is about to be sent, and may be forwarded.
-    pub(crate) fn carried(&self, headers: &dyn Extractor, may_look: MayLook) -> (SpanContext, Forward) {
-        let (mut forward, or_w3c) = (Forward::default(), self.may_start(may_look));
+    pub(crate) fn carried(&self, headers: &dyn Extractor, probe: TracerProbe) -> (SpanContext, Forward) {
+        let (mut forward, or_w3c) = (Forward::default(), self.may_start(probe));
         let headers = (headers, &context_headers(headers));
         let extracted =
             self.settings.propagator.extract(Context::new(), headers, Some(&mut forward), or_w3c, note_ignored);
@@ -298,9 +297,9 @@ impl Pipeline {
         &self,
         reader: &ContextReader,
         (headers, payload): (Option<&dyn Extractor>, &[u8]),
-        may_look: MayLook,
+        probe: TracerProbe,
     ) -> Option<SpanContext> {
-        if !self.may_start(may_look) && !self.settings.propagator.is_real() {
+        if !self.may_start(probe) && !self.settings.propagator.is_real() {
             return None;
         }
         let read =
@@ -317,9 +316,9 @@ impl Pipeline {
         context: Context,
         headers: &dyn Extractor,
         w3c: &ContextHeaders<'_>,
-        may_look: MayLook,
+        probe: TracerProbe,
     ) -> Context {
-        self.settings.propagator.extract(context, (headers, w3c), None, self.may_start(may_look), note_ignored)
+        self.settings.propagator.extract(context, (headers, w3c), None, self.may_start(probe), note_ignored)
     }
 
     /// Writes the context of a span into headers, and what else its parent's carries.

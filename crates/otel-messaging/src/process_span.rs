@@ -29,7 +29,7 @@ use crate::{
     marks::{AtWork, Attached, Identity, Marks, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
-    pipeline::{MayLook, Pipeline, end},
+    pipeline::{Pipeline, TracerProbe, end},
     policy::Correlation,
     propagation::of_named,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
@@ -51,7 +51,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 ///
 /// Every part of a message that lives on by itself (an acker, a detached copy) holds the same `Arc`.
 pub struct ProcessSpan {
-    may_look: MayLook,
+    probe: TracerProbe,
     operation: Arc<Operation>,
     handed_out: SystemTime,
     /// What is current for the handler, but for the span: the context at the hand-out with what the headers said on top.
@@ -99,7 +99,7 @@ impl ProcessSpan {
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        let Call { at: handed_out, parent: mut base, may_look, marked, .. } = call;
+        let Call { at: handed_out, parent: mut base, probe, marked, .. } = call;
         if marked {
             // They are another message's.
             base = base.with_value(Marks::default());
@@ -113,16 +113,16 @@ impl ProcessSpan {
             let w3c = arrival.w3c.copied().unwrap_or_else(|| context_headers(headers));
             (headers, w3c)
         });
-        let unread = operation.pipeline.hopes(may_look).then(|| Box::new(base.clone()));
+        let unread = operation.pipeline.hopes(probe).then(|| Box::new(base.clone()));
         let (mut base, mut untrusted) = match headers {
             Some((headers, w3c)) if settings.untrusted => {
-                (base, Some(Box::new(operation.pipeline.linked(headers, &w3c, may_look))))
+                (base, Some(Box::new(operation.pipeline.linked(headers, &w3c, probe))))
             }
-            Some((headers, w3c)) => (operation.pipeline.extract(base, headers, &w3c, may_look), None),
+            Some((headers, w3c)) => (operation.pipeline.extract(base, headers, &w3c, probe), None),
             None => (base, None),
         };
         if let Some(reader) = &settings.context_reader {
-            read_by(reader, &operation.pipeline, &arrival, may_look, (&mut base, &mut untrusted));
+            read_by(reader, &operation.pipeline, &arrival, probe, (&mut base, &mut untrusted));
         }
         let starts_anew = settings.correlation.starts_anew(|| arrival.past(handed_out));
         let (mut told, mut own) = (Attributes::default(), 0);
@@ -138,7 +138,7 @@ impl ProcessSpan {
         }
         let partition = metrics::partition(settings, &told.0).map(Box::new);
         Self {
-            may_look,
+            probe,
             handed_out,
             base,
             unread,
@@ -175,7 +175,7 @@ impl ProcessSpan {
         let partition = metrics::partition(operation.pipeline.settings(), &attributes.0);
         let span = (!operation.off)
             .then(|| {
-                operation.pipeline.start(first.may_look, &parent, || {
+                operation.pipeline.start(first.probe, &parent, || {
                     operation.span(operation.name.kind.span_kind(), now, attributes, Some(links))
                 })
             })
@@ -185,7 +185,7 @@ impl ProcessSpan {
             None => Current { context: naming_its_span(&parent), span: Whose::Nobodys, began: now },
         };
         Self {
-            may_look: first.may_look,
+            probe: first.probe,
             operation,
             handed_out: now,
             base: Context::new(),
@@ -585,7 +585,7 @@ impl ProcessSpan {
         let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.starts_anew);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
-        let span = self.operation.pipeline.start(self.may_look, parent, || {
+        let span = self.operation.pipeline.start(self.probe, parent, || {
             // Linked where it is not the parent.
             let aside = by_creation || self.starts_anew;
             let ambient = self.ambient.as_ref().filter(|_| aside);
@@ -610,13 +610,13 @@ fn read_by(
     reader: &ContextReader,
     pipeline: &Pipeline,
     arrival: &Arrival<'_>,
-    may_look: MayLook,
+    probe: TracerProbe,
     (base, untrusted): (&mut Context, &mut Option<Box<SpanContext>>),
 ) {
     if of_named(base, |_| ()).is_some() || untrusted.as_ref().is_some_and(|found| found.is_valid()) {
         return;
     }
-    match pipeline.read(reader, (arrival.headers, arrival.payload), may_look) {
+    match pipeline.read(reader, (arrival.headers, arrival.payload), probe) {
         Some(read) if pipeline.settings().untrusted => *untrusted = Some(Box::new(read)),
         Some(read) => *base = base.with_remote_span_context(read),
         None => (),

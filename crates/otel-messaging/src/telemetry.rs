@@ -23,7 +23,7 @@ use crate::{
     marks::{Identity, Marks, ReplyAddress, answers_go_to, processed_here},
     metrics,
     operation::{Attributes, Destination, Operation, OperationName, Operations},
-    pipeline::{MayLook, Pipeline},
+    pipeline::{Pipeline, TracerProbe},
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
     room::{Collected, Room},
@@ -58,7 +58,7 @@ impl Used {
 pub struct Call {
     pub(crate) at: SystemTime,
     pub(crate) parent: Context,
-    pub(crate) may_look: MayLook,
+    pub(crate) probe: TracerProbe,
     processed: Option<Identity>,
     /// The context has marks, of which those for a send are asked later.
     pub(crate) marked: bool,
@@ -174,13 +174,13 @@ impl Telemetry {
         let current = || Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()));
         let parent = catch_panic(current).flatten()?;
         let at = SystemTime::now();
-        let may_look = self.pipeline().enter(at)?;
+        let probe = self.pipeline().enter(at)?;
         let (processed, marked) = match parent.get::<Marks>() {
             None => (processed_here().creation, false),
             Some(marks) if marks.suppressed => return None,
             Some(marks) => (marks.processed.or_else(|| processed_here().creation), true),
         };
-        Some(Call { at, parent, may_look, processed, marked })
+        Some(Call { at, parent, probe, processed, marked })
     }
 
     /// Whether anybody wants to know of polls that brought a message: their [`Call`] is taken before the poll, and need
@@ -257,7 +257,7 @@ impl Telemetry {
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
-        let writes = headers.is_some() && pipeline.writes(call.may_look) && self.fits(&call, room);
+        let writes = headers.is_some() && pipeline.writes(call.probe) && self.fits(&call, room);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let link = carried.as_ref().map(|carried| &carried.context);
         let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
@@ -295,7 +295,7 @@ impl Telemetry {
         let links = call.again().iter().cloned().map(Link::with_context);
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         pipeline.note_stand_in();
-        if pipeline.writes(call.may_look) {
+        if pipeline.writes(call.probe) {
             inject(&call, &span, pipeline, (&mut Kept(headers), Room::UNLIMITED), None);
         }
         span.succeed();
@@ -304,7 +304,7 @@ impl Telemetry {
     /// The context that a message already carries, and whether it stays.
     fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<Carried> {
         let pipeline = self.pipeline();
-        let (context, forward) = pipeline.carried(headers, call.may_look);
+        let (context, forward) = pipeline.carried(headers, call.probe);
         if !context.is_valid() {
             return None;
         }
@@ -330,7 +330,7 @@ impl Telemetry {
             let flags = parent.span_context().trace_flags();
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
             let (mut headers, pipeline) = (Collected::default(), self.pipeline());
-            let or_w3c = pipeline.may_start(call.may_look);
+            let or_w3c = pipeline.may_start(call.probe);
             let _ = pipeline.settings().propagator.inject(&span, &call.parent, &mut headers, None, or_w3c);
             room.takes(&headers)
         }
@@ -389,10 +389,10 @@ impl Telemetry {
             return;
         }
         let pipeline = self.pipeline();
-        let found = headers.map(|headers| pipeline.linked(headers, &context_headers(headers), MayLook::NO));
+        let found = headers.map(|headers| pipeline.linked(headers, &context_headers(headers), TracerProbe::NotNow));
         let read = || {
             let reader = pipeline.settings().context_reader.as_ref()?;
-            pipeline.read(reader, (headers, payload), MayLook::NO)
+            pipeline.read(reader, (headers, payload), TracerProbe::NotNow)
         };
         if let Some(reply) = found.filter(SpanContext::is_valid).or_else(read) {
             span.link(reply);
@@ -517,11 +517,11 @@ fn begin(
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
     let pipeline = &operation.pipeline;
-    if operation.off || !pipeline.may_start(call.may_look) {
+    if operation.off || !pipeline.may_start(call.probe) {
         return unseen(call, operation, attributes);
     }
     let mut partition = None;
-    let span = pipeline.start(call.may_look, parent, || {
+    let span = pipeline.start(call.probe, parent, || {
         let all = operation.attributes(attributes);
         partition = metrics::partition(pipeline.settings(), &all.0);
         let links = links.next().map(|first| iter::once(first).chain(links).collect());
