@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::propagation::Extractor;
 
-use crate::{marks::ReplyAddress, operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
+use crate::{context_state::ReplyAddress, operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
 
 /// A message that arrives, as its adapter describes it to [`hand_out`](crate::adapter::Telemetry::hand_out).
 ///

@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    marks::{Marks, with_reply_to},
+    context_state::{ContextState, with_reply_to},
     pipeline::end,
 };
 
@@ -75,8 +75,8 @@ impl Current {
                     return self.context.clone();
                 }
                 let inside = with_baggage(&outer, self.context.baggage());
-                match self.context.get::<Marks>().filter(|marks| !marks.reply_to.is_empty()) {
-                    Some(marks) => with_reply_to(&inside, marks.reply_to.clone()),
+                match self.context.get::<ContextState>().filter(|state| !state.reply_to.is_empty()) {
+                    Some(state) => with_reply_to(&inside, state.reply_to.clone()),
                     None => inside,
                 }
             }

@@ -6,13 +6,13 @@ mod batch;
 mod capture;
 mod catch_panic;
 mod client_span;
+mod context_state;
 mod current;
 mod exceptions;
 mod forward;
 mod handing_out;
 mod instrumentation;
 mod loops;
-mod marks;
 mod message_ext;
 mod metrics;
 mod operation;
@@ -34,8 +34,8 @@ pub mod semconv;
 
 pub use crate::{
     batch::{process_batch, process_batch_with},
+    context_state::suppressed,
     instrumentation::{Instrumentation, InstrumentationBuilder},
-    marks::suppressed,
     message_ext::{MessageExt, Processing},
     operation::{Attributes, Operation, OperationType},
     outcome::Outcome,

@@ -23,10 +23,12 @@ use crate::{
     arrival::Arrival,
     catch_panic::catch_panic,
     client_span::Settlement,
+    context_state::{
+        AtWork, Attached, ContextState, Identity, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to,
+    },
     current::{Current, Whose, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
     instrumentation::ContextReader,
-    marks::{AtWork, Attached, Identity, Marks, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to},
     metrics::{self, Particulars, between},
     operation::{Attributes, Operation},
     pipeline::{Pipeline, TracerProbe, end},
@@ -99,10 +101,10 @@ impl ProcessSpan {
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        let Call { at: handed_out, parent: mut base, probe, marked, .. } = call;
-        if marked {
+        let Call { at: handed_out, parent: mut base, probe, has_state, .. } = call;
+        if has_state {
             // They are another message's.
-            base = base.with_value(Marks::default());
+            base = base.with_value(ContextState::default());
         }
         let ambient = base.span().span_context().is_valid().then(|| naming_its_span(&base));
         if ambient.is_some() {
@@ -352,8 +354,8 @@ impl ProcessSpan {
         let Processed { creation, reply_to } = self.processed();
         let mut context = self.context().clone();
         if let Some(creation) = creation {
-            let marks = context.get::<Marks>().cloned().unwrap_or_default();
-            context = context.with_value(Marks { processed: Some(creation), ..marks });
+            let state = context.get::<ContextState>().cloned().unwrap_or_default();
+            context = context.with_value(ContextState { processed: Some(creation), ..state });
         }
         match reply_to {
             // A batch has named it among those of its messages.
@@ -365,15 +367,15 @@ impl ProcessSpan {
     /// Makes current, on top of what is, that the message is sent again.
     pub(crate) fn again(&self) -> Attached {
         let mut current = Context::current();
-        let marks = current.get::<Marks>().cloned().unwrap_or_default();
-        let processed = marks.processed.or_else(|| processed_here().creation);
+        let state = current.get::<ContextState>().cloned().unwrap_or_default();
+        let processed = state.processed.or_else(|| processed_here().creation);
         if processed.is_none() || processed != self.identity() {
             // Outside the handler its baggage is not current, and goes with the message all the same.
             current = with_baggage(&current, self.handler_base().baggage());
         }
         let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
-        let marks = Marks { processed: self.identity(), again, ..marks };
-        Attached::new(current.with_value(marks), self.processed())
+        let state = ContextState { processed: self.identity(), again, ..state };
+        Attached::new(current.with_value(state), self.processed())
     }
 
     #[inline]

@@ -13,8 +13,8 @@ use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
 use crate::{
+    context_state::{Attached, Processed, process_here, processed_here},
     current::Current,
-    marks::{Attached, Processed, process_here, processed_here},
     process_span::ProcessSpan,
     source::SourceId,
 };

@@ -18,9 +18,9 @@ use crate::{
     batch::{Batch, Together},
     catch_panic::catch_panic,
     client_span::{ClientSpan, Settlement},
+    context_state::{ContextState, Identity, ReplyAddress, answers_go_to, processed_here},
     forward::Forward,
     instrumentation::Instrumentation,
-    marks::{Identity, Marks, ReplyAddress, answers_go_to, processed_here},
     metrics,
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     pipeline::{Pipeline, TracerProbe},
@@ -60,8 +60,8 @@ pub struct Call {
     pub(crate) parent: Context,
     pub(crate) probe: TracerProbe,
     processed: Option<Identity>,
-    /// The context has marks, of which those for a send are asked later.
-    pub(crate) marked: bool,
+    /// Whether the context has a [`ContextState`]. What a send needs of it is read later.
+    pub(crate) has_state: bool,
 }
 
 impl Call {
@@ -98,17 +98,17 @@ impl Call {
     #[must_use]
     pub fn answers(&self, address: &str) -> bool {
         let here = processed_here().reply_to;
-        (here.is_some() || self.marked) && self.answers_one(here, address)
+        (here.is_some() || self.has_state) && self.answers_one(here, address)
     }
 
     fn answers_one(&self, here: Option<ReplyAddress>, address: &str) -> bool {
         ReplyAddress::of(address)
-            .is_some_and(|address| here == Some(address) || self.marked && answers_go_to(&self.parent, address))
+            .is_some_and(|address| here == Some(address) || self.has_state && answers_go_to(&self.parent, address))
     }
 
     /// The message that is sent again: what the send of it links.
     fn again(&self) -> &[SpanContext] {
-        self.parent.get::<Marks>().filter(|_| self.marked).map(|marks| &marks.again[..]).unwrap_or_default()
+        self.parent.get::<ContextState>().filter(|_| self.has_state).map(|state| &state.again[..]).unwrap_or_default()
     }
 }
 
@@ -175,12 +175,12 @@ impl Telemetry {
         let parent = catch_panic(current).flatten()?;
         let at = SystemTime::now();
         let probe = self.pipeline().enter(at)?;
-        let (processed, marked) = match parent.get::<Marks>() {
+        let (processed, has_state) = match parent.get::<ContextState>() {
             None => (processed_here().creation, false),
-            Some(marks) if marks.suppressed => return None,
-            Some(marks) => (marks.processed.or_else(|| processed_here().creation), true),
+            Some(state) if state.suppressed => return None,
+            Some(state) => (state.processed.or_else(|| processed_here().creation), true),
         };
-        Some(Call { at, parent, probe, processed, marked })
+        Some(Call { at, parent, probe, processed, has_state })
     }
 
     /// Whether anybody wants to know of polls that brought a message: their [`Call`] is taken before the poll, and need

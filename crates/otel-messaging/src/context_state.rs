@@ -63,7 +63,7 @@ pub(crate) struct Processed {
 
 /// What a context carries for the core.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Marks {
+pub(crate) struct ContextState {
     /// The creation context of the message that is being processed.
     pub(crate) processed: Option<Identity>,
     /// Where answers go to that message, or to those of the batch that is being processed: sorted.
@@ -76,13 +76,13 @@ pub(crate) struct Marks {
 
 /// The same context, in which messages are processed whose answers go to these addresses.
 pub(crate) fn with_reply_to(context: &Context, reply_to: Arc<[ReplyAddress]>) -> Context {
-    let marks = context.get::<Marks>().cloned().unwrap_or_default();
-    context.with_value(Marks { reply_to, ..marks })
+    let state = context.get::<ContextState>().cloned().unwrap_or_default();
+    context.with_value(ContextState { reply_to, ..state })
 }
 
 /// Whether answers go there to a message that is processed in this context.
 pub(crate) fn answers_go_to(context: &Context, address: ReplyAddress) -> bool {
-    context.get::<Marks>().is_some_and(|marks| marks.reply_to.binary_search(&address).is_ok())
+    context.get::<ContextState>().is_some_and(|state| state.reply_to.binary_search(&address).is_ok())
 }
 
 /// A context in which messaging operations are left alone: no span, no metric, nothing in their headers. For frameworks
@@ -96,7 +96,7 @@ pub(crate) fn answers_go_to(context: &Context, address: ReplyAddress) -> bool {
 /// ```
 #[must_use]
 pub fn suppressed(context: &Context) -> Context {
-    context.with_value(Marks { suppressed: true, ..Marks::default() })
+    context.with_value(ContextState { suppressed: true, ..ContextState::default() })
 }
 
 thread_local! {
