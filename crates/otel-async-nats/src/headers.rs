@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, Headers, Room, context_header};
+use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, HeaderBudget, Headers, context_header};
 use serde::{
     Deserialize,
     de::value::{self, StringDeserializer},
@@ -76,13 +76,13 @@ pub enum HeaderCase {
 pub struct HeaderInjector<'a> {
     headers: &'a mut HeaderMap,
     case: HeaderCase,
-    room: Room,
+    budget: HeaderBudget,
 }
 
 impl<'a> HeaderInjector<'a> {
     /// Writes names as the propagator gives them, which is lower case for W3C.
     pub fn new(headers: &'a mut HeaderMap) -> Self {
-        Self { headers, case: HeaderCase::default(), room: Room::UNLIMITED }
+        Self { headers, case: HeaderCase::default(), budget: HeaderBudget::UNLIMITED }
     }
 
     /// Writes names like this.
@@ -94,10 +94,10 @@ impl<'a> HeaderInjector<'a> {
 
     /// Those of a message of which the server takes so many bytes more.
     #[inline]
-    pub(crate) fn room(mut self, bytes: usize) -> Self {
+    pub(crate) fn budget(mut self, bytes: usize) -> Self {
         let preamble = if self.headers.is_empty() { PREAMBLE } else { 0 };
         let copies = if self.case == HeaderCase::Both { 2 } else { 1 };
-        self.room = Room::new(bytes.saturating_sub(preamble) / copies, PER_HEADER);
+        self.budget = HeaderBudget::new(bytes.saturating_sub(preamble) / copies, PER_HEADER);
         self
     }
 }
@@ -141,8 +141,8 @@ impl Headers for HeaderInjector<'_> {
         self.headers.is_empty()
     }
 
-    fn room(&self) -> Room {
-        self.room
+    fn header_budget(&self) -> HeaderBudget {
+        self.budget
     }
 }
 

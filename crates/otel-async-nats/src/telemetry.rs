@@ -192,9 +192,9 @@ impl ClientTelemetry {
         let SendCall { call, answers } = call;
         let operation = self.operation(client, name, subject, answers);
         let told = self.told_of(message_id(headers.as_ref()), length.body);
-        let room = self.room(client, length, headers.as_ref().map_or(0, wire_length));
+        let budget = self.header_budget(client, length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
-        let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).room(room);
+        let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).budget(budget);
         let span = self.core.send(call, &operation, Some(&mut injector), |message| told.set(message));
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
@@ -203,7 +203,7 @@ impl ClientTelemetry {
 
     /// How many bytes more a message may have, which has headers of this length.
     #[inline]
-    fn room(&self, client: &async_nats::Client, length: Length, headers: usize) -> usize {
+    fn header_budget(&self, client: &async_nats::Client, length: Length, headers: usize) -> usize {
         let limit = client.max_payload().min(self.message_limit.unwrap_or(usize::MAX));
         limit.saturating_sub(length.body + length.added).min(MAX_HEADERS).saturating_sub(headers)
     }

@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{ContextHeaders, Headers, Room, context_header};
+use otel_messaging::adapter::{ContextHeaders, HeaderBudget, Headers, context_header};
 
 type Entries = BTreeMap<ShortString, AMQPValue>;
 
@@ -217,7 +217,7 @@ fn replace(entries: &mut Entries, key: &str, value: String) -> Vec<(ShortString,
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
     given: Option<&'a FieldTable>,
-    room: Room,
+    budget: HeaderBudget,
     written: Option<Entries>,
     /// What was written, for messages that may come back.
     changes: Option<Vec<Change>>,
@@ -227,7 +227,7 @@ impl<'a> Outgoing<'a> {
     /// Those of a message whose content header may have so many bytes.
     pub(crate) fn new(properties: &'a BasicProperties, limit: usize, may_come_back: bool) -> Self {
         let given = properties.headers().as_ref();
-        Self { given, room: room(properties, limit), written: None, changes: may_come_back.then(Vec::new) }
+        Self { given, budget: header_budget(properties, limit), written: None, changes: may_come_back.then(Vec::new) }
     }
 
     /// The table to send, if it differs from the one given, and how to undo the difference.
@@ -271,8 +271,8 @@ impl Headers for Outgoing<'_> {
         self.entries().is_none_or(BTreeMap::is_empty)
     }
 
-    fn room(&self) -> Room {
-        self.room
+    fn header_budget(&self) -> HeaderBudget {
+        self.budget
     }
 }
 
@@ -368,9 +368,9 @@ fn content_header_size(properties: &BasicProperties) -> usize {
 }
 
 /// What more a content header frame of at most `limit` bytes has room for: it cannot be split.
-fn room(properties: &BasicProperties, limit: usize) -> Room {
+fn header_budget(properties: &BasicProperties, limit: usize) -> HeaderBudget {
     let table = if properties.headers().is_some() { 0 } else { 4 };
-    Room::new(limit.saturating_sub(content_header_size(properties) + table), ENTRY)
+    HeaderBudget::new(limit.saturating_sub(content_header_size(properties) + table), ENTRY)
 }
 
 fn short_size(text: &ShortString) -> usize {
@@ -654,6 +654,6 @@ mod tests {
         assert_eq!(content_header_size(&properties), 22 + 10 * 4 + (4 + 3 + 8) + 2 + 8);
         assert_eq!(content_header_size(&without_headers(&properties)), 22 + 10 * 4 + 2 + 8);
         let added = content_header_size(&BasicProperties::default().with_headers(table([("ab", long("abc"))])));
-        assert_eq!(room(&BasicProperties::default(), added), Room::new(5 + ENTRY, ENTRY));
+        assert_eq!(header_budget(&BasicProperties::default(), added), HeaderBudget::new(5 + ENTRY, ENTRY));
     }
 }

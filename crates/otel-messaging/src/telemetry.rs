@@ -20,13 +20,13 @@ use crate::{
     client_span::{ClientSpan, Settlement},
     context_state::{ContextState, Identity, ReplyAddress, answers_go_to, processed_here},
     forward::Forward,
+    header_budget::{HeaderBudget, HeaderBuffer},
     instrumentation::Instrumentation,
     metrics,
     operation::{Attributes, Destination, Operation, OperationName, Operations},
     pipeline::{Pipeline, TracerProbe},
     policy::{CarriedContext, Correlation},
     process_span::ProcessSpan,
-    room::{Collected, Room},
     semconv::attribute,
     w3c::context_headers,
 };
@@ -120,8 +120,8 @@ pub trait Headers: Injector + Extractor {
     fn is_empty(&self) -> bool;
 
     /// How much more the message can take.
-    fn room(&self) -> Room {
-        Room::UNLIMITED
+    fn header_budget(&self) -> HeaderBudget {
+        HeaderBudget::UNLIMITED
     }
 }
 
@@ -256,8 +256,8 @@ impl Telemetry {
             headers = None;
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
-        let room = headers.as_deref().map_or(Room::UNLIMITED, Headers::room);
-        let writes = headers.is_some() && pipeline.writes(call.probe) && self.fits(&call, room);
+        let budget = headers.as_deref().map_or(HeaderBudget::UNLIMITED, Headers::header_budget);
+        let writes = headers.is_some() && pipeline.writes(call.probe) && self.fits(&call, budget);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let link = carried.as_ref().map(|carried| &carried.context);
         let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
@@ -271,9 +271,9 @@ impl Telemetry {
         }
         if let (true, Some(headers)) = (writes, headers) {
             match &mut carried {
-                None => inject(&call, &span, pipeline, (headers, room), None),
+                None => inject(&call, &span, pipeline, (headers, budget), None),
                 Some(Carried { forward, .. }) => {
-                    inject(&call, &span, pipeline, (&mut *headers, room), Some(forward));
+                    inject(&call, &span, pipeline, (&mut *headers, budget), Some(forward));
                     forget_stale(&call, &span, pipeline, headers, forward);
                 }
             }
@@ -296,7 +296,7 @@ impl Telemetry {
         let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
         pipeline.note_stand_in();
         if pipeline.writes(call.probe) {
-            inject(&call, &span, pipeline, (&mut Kept(headers), Room::UNLIMITED), None);
+            inject(&call, &span, pipeline, (&mut Kept(headers), HeaderBudget::UNLIMITED), None);
         }
         span.succeed();
     }
@@ -322,17 +322,17 @@ impl Telemetry {
     }
 
     /// Whether a context can be written into a message, before there is a span to write: its kind says whether it was.
-    fn fits(&self, call: &Call, room: Room) -> bool {
-        room.is_ample() || {
+    fn fits(&self, call: &Call, budget: HeaderBudget) -> bool {
+        budget.is_large() || {
             let parent = call.parent.span();
             // All ids are of one length, so any stand in for those of a span that does not exist yet.
             let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
             let flags = parent.span_context().trace_flags();
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
-            let (mut headers, pipeline) = (Collected::default(), self.pipeline());
+            let (mut headers, pipeline) = (HeaderBuffer::default(), self.pipeline());
             let or_w3c = pipeline.may_start(call.probe);
             let _ = pipeline.settings().propagator.inject(&span, &call.parent, &mut headers, None, or_w3c);
-            room.takes(&headers)
+            budget.fits(&headers)
         }
     }
 
@@ -563,7 +563,7 @@ fn inject(
     call: &Call,
     span: &ClientSpan,
     pipeline: &Pipeline,
-    (headers, room): (&mut dyn Injector, Room),
+    (headers, budget): (&mut dyn Injector, HeaderBudget),
     replaces: Option<&mut Forward>,
 ) {
     let parent = call.parent.span();
@@ -571,15 +571,15 @@ fn inject(
     if replaces.is_some() && !span.is_valid() {
         return;
     }
-    if room.is_ample() {
+    if budget.is_large() {
         pipeline.inject(span, &call.parent, headers, replaces);
         return;
     }
     // A sampler may have added to the tracestate that was measured.
-    let mut collected = Collected::default();
-    pipeline.inject(span, &call.parent, &mut collected, replaces);
-    if room.takes(&collected) {
-        collected.write(headers);
+    let mut buffer = HeaderBuffer::default();
+    pipeline.inject(span, &call.parent, &mut buffer, replaces);
+    if budget.fits(&buffer) {
+        buffer.write(headers);
     } else {
         catch_panic(|| {
             otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");

@@ -3,7 +3,7 @@
 use std::{fmt, mem, str};
 
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, Headers, Room, context_header};
+use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, HeaderBudget, Headers, context_header};
 use rdkafka::message::{BorrowedHeaders, Headers as _, OwnedHeaders};
 
 use crate::{
@@ -164,7 +164,7 @@ fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
 #[derive(Debug)]
 pub(crate) struct RecordHeaders<'a> {
     headers: &'a mut Option<OwnedHeaders>,
-    room: Room,
+    budget: HeaderBudget,
     written: Written,
 }
 
@@ -183,7 +183,7 @@ pub(crate) enum Written {
 impl<'a> RecordHeaders<'a> {
     /// Those of a record that librdkafka takes with so many bytes more.
     pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>, bytes: usize) -> Self {
-        Self { headers, room: Room::new(bytes, native::MAX_LENGTHS), written: Written::Nothing }
+        Self { headers, budget: HeaderBudget::new(bytes, native::MAX_LENGTHS), written: Written::Nothing }
     }
 
     #[inline]
@@ -251,8 +251,8 @@ impl Headers for RecordHeaders<'_> {
         self.headers.is_none()
     }
 
-    fn room(&self) -> Room {
-        self.room
+    fn header_budget(&self) -> HeaderBudget {
+        self.budget
     }
 }
 

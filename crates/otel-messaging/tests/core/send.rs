@@ -15,7 +15,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 use otel_messaging::{
     Propagation,
-    adapter::{Arrival, Destination, Headers, Room},
+    adapter::{Arrival, Destination, HeaderBudget, Headers},
     semconv::{attribute, ours},
 };
 use support::{Sdk, attribute as value_of};
@@ -93,7 +93,7 @@ fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
 }
 
 /// Headers of a message that takes only so much.
-struct Narrow(HeaderMap, Room);
+struct Narrow(HeaderMap, HeaderBudget);
 
 impl Injector for Narrow {
     fn set(&mut self, key: &str, value: String) {
@@ -116,7 +116,7 @@ impl Headers for Narrow {
         self.0.is_empty()
     }
 
-    fn room(&self) -> Room {
+    fn header_budget(&self) -> HeaderBudget {
         self.1
     }
 }
@@ -125,7 +125,7 @@ impl Headers for Narrow {
 fn sent_with_room(sdk: &Sdk, bytes: usize) -> Vec<String> {
     let queue = Queue::new(sdk.instrumentation());
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    let mut headers = Narrow(HeaderMap::default(), Room::new(bytes, 5));
+    let mut headers = Narrow(HeaderMap::default(), HeaderBudget::new(bytes, 5));
     queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, Some(&mut headers), |_| ()).succeed();
     headers.0.0.into_keys().collect()
 }

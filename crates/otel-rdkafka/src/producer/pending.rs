@@ -83,9 +83,9 @@ impl Kafka {
         let operation = self.send_operation(topic);
         let body = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
         let size = OVERHEAD + body + headers.as_ref().map_or(0, |headers| native::size(headers.as_borrowed()));
-        let room = self.max_message_bytes().saturating_sub(size);
+        let budget = self.max_message_bytes().saturating_sub(size);
         let cluster = self.known_cluster();
-        let mut headers = RecordHeaders::new(headers, room);
+        let mut headers = RecordHeaders::new(headers, budget);
         let span = self.telemetry.send(call, &operation, Some(&mut headers), |attributes| {
             if let Some(partition) = partition {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));

@@ -2,33 +2,33 @@
 
 use opentelemetry::propagation::Injector;
 
-/// How many bytes of headers a message still has room for.
+/// How many bytes of headers can be added to a message.
 ///
 /// Headers that would not fit are left out, and not the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub struct Room {
+pub struct HeaderBudget {
     bytes: usize,
     per_header: usize,
 }
 
-impl Room {
+impl HeaderBudget {
     /// For a message without a limit.
     pub const UNLIMITED: Self = Self { bytes: usize::MAX, per_header: 0 };
 
-    /// Room for so many bytes, of which each header takes `per_header` beside its name and its value.
+    /// So many bytes, of which each header takes `per_header` beside its name and its value.
     pub fn new(bytes: usize, per_header: usize) -> Self {
         Self { bytes, per_header }
     }
 
     /// Whether there is no need to measure.
     #[inline]
-    pub(crate) fn is_ample(self) -> bool {
+    pub(crate) fn is_large(self) -> bool {
         self.bytes >= LONGEST_CONTEXT
     }
 
     /// Whether the headers that are written here fit.
-    pub(crate) fn takes(self, headers: &Collected) -> bool {
+    pub(crate) fn fits(self, headers: &HeaderBuffer) -> bool {
         headers.size(self.per_header) <= self.bytes
     }
 }
@@ -39,9 +39,9 @@ const LONGEST_CONTEXT: usize = 28 * 1024;
 
 /// Headers that are written elsewhere first, to see how long they are.
 #[derive(Debug, Default)]
-pub(crate) struct Collected(Vec<(String, String)>);
+pub(crate) struct HeaderBuffer(Vec<(String, String)>);
 
-impl Collected {
+impl HeaderBuffer {
     fn size(&self, per_header: usize) -> usize {
         let added = self.0.iter().filter(|(_, value)| !value.is_empty());
         added.map(|(name, value)| name.len() + value.len() + per_header).sum()
@@ -52,7 +52,7 @@ impl Collected {
     }
 }
 
-impl Injector for Collected {
+impl Injector for HeaderBuffer {
     fn set(&mut self, name: &str, value: String) {
         self.0.push((name.to_owned(), value));
     }
