@@ -10,7 +10,7 @@ use opentelemetry::{
 
 use crate::{
     exceptions::{Failure, tell},
-    metrics::{Particulars, between},
+    metrics::{MeasurementAttributes, between},
     operation::Operation,
     pipeline::end,
     process_span::ProcessSpan,
@@ -26,13 +26,13 @@ pub struct ClientSpan {
     /// Kept as long as somebody sees what is set on it.
     span: Option<BoxedSpan>,
     /// Most are of spans alone, and thousands may await their answers.
-    told: Option<Box<Told>>,
+    measurement: Option<Box<Measurement>>,
     ended_at: Option<SystemTime>,
     of: Option<Arc<ProcessSpan>>,
 }
 
-/// What there is to tell of an operation beside its span.
-struct Told {
+/// What metrics and events need of an operation.
+struct Measurement {
     operation: Arc<Operation>,
     /// A span that nobody records and that was let go of, where an event is to say which one it was.
     unrecorded: Option<SpanContext>,
@@ -85,9 +85,9 @@ impl ClientSpan {
     #[inline]
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
         let pipeline = &operation.pipeline;
-        let told = !operation.off && (pipeline.instruments().is_some() || pipeline.exceptions.is_some());
-        let told = told.then(|| {
-            Box::new(Told {
+        let measured = !operation.off && (pipeline.instruments().is_some() || pipeline.exceptions.is_some());
+        let measurement = measured.then(|| {
+            Box::new(Measurement {
                 operation: operation.clone(),
                 unrecorded: None,
                 start: Some(start),
@@ -95,15 +95,17 @@ impl ClientSpan {
                 more: Vec::new(),
             })
         });
-        Self { span, told, ended_at: None, of: None }
+        Self { span, measurement, ended_at: None, of: None }
     }
 
     /// Lets go of a span that nobody records, once its context is in the message: thousands may await their answers.
     #[inline]
     pub(crate) fn release_unrecorded(&mut self) {
         let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return };
-        if let Some(told) = self.told.as_mut().filter(|told| told.operation.pipeline.exceptions.is_some()) {
-            told.unrecorded = Some(span.span_context().clone());
+        if let Some(measurement) =
+            self.measurement.as_mut().filter(|measurement| measurement.operation.pipeline.exceptions.is_some())
+        {
+            measurement.unrecorded = Some(span.span_context().clone());
         }
         end(&mut span, None);
     }
@@ -111,8 +113,8 @@ impl ClientSpan {
     /// Notes an attribute of the start that metrics have too.
     #[inline]
     pub(crate) fn measured_with(mut self, attribute: Option<KeyValue>) -> Self {
-        if let (Some(told), Some(attribute)) = (&mut self.told, attribute) {
-            told.more.push(attribute);
+        if let (Some(measurement), Some(attribute)) = (&mut self.measurement, attribute) {
+            measurement.more.push(attribute);
         }
         self
     }
@@ -125,16 +127,16 @@ impl ClientSpan {
 
     /// It is about so many messages, for those who count them. Default: 1.
     pub fn messages(mut self, messages: u64) -> Self {
-        if let Some(told) = &mut self.told {
-            told.messages = messages;
+        if let Some(measurement) = &mut self.measurement {
+            measurement.messages = messages;
         }
         self
     }
 
     /// Nobody knows when it began: no duration is measured.
     pub fn untimed(mut self) -> Self {
-        if let Some(told) = &mut self.told {
-            told.start = None;
+        if let Some(measurement) = &mut self.measurement {
+            measurement.start = None;
         }
         self
     }
@@ -142,7 +144,7 @@ impl ClientSpan {
     /// Whether nobody is told of the operation: it has no span that is recorded, and nothing is measured. Then there is no
     /// need to keep this until its answer comes.
     pub fn is_silent(&self) -> bool {
-        self.span.is_none() && self.told.is_none()
+        self.span.is_none() && self.measurement.is_none()
     }
 
     /// Whether anybody will see what is set: what is costly to find out need not be, otherwise.
@@ -160,12 +162,12 @@ impl ClientSpan {
     /// Adds what only the answer tells. Keys are expected to be new: nothing looks for an earlier value.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         let recording = self.is_recording();
-        if !recording && self.told.is_none() {
+        if !recording && self.measurement.is_none() {
             return;
         }
         let attribute = KeyValue::new(key, value);
-        if let Some(told) = &mut self.told {
-            told.note(attribute.clone());
+        if let Some(measurement) = &mut self.measurement {
+            measurement.note(attribute.clone());
         }
         if let (true, Some(span)) = (recording, &mut self.span) {
             span.set_attribute(attribute);
@@ -207,7 +209,7 @@ impl ClientSpan {
             Some(message) => message.settled(outcome),
             None => {}
         }
-        if let Some(Told { operation, messages, .. }) = self.told.as_deref() {
+        if let Some(Measurement { operation, messages, .. }) = self.measurement.as_deref() {
             operation.settled(outcome, *messages);
         }
         self.end(None);
@@ -229,14 +231,14 @@ impl ClientSpan {
 
     #[inline]
     fn end(&mut self, error: Option<Failure<'_>>) {
-        let told = self.told.take();
+        let measurement = self.measurement.take();
         // Read once, so that the span and its measurements say the same.
-        let ended_at = self.ended_at.or_else(|| told.is_some().then(SystemTime::now));
+        let ended_at = self.ended_at.or_else(|| measurement.is_some().then(SystemTime::now));
         let mut span = self.span.take();
         if let Some(failure) = &error {
-            let operation = told.as_ref().map(|told| &*told.operation);
+            let operation = measurement.as_ref().map(|measurement| &*measurement.operation);
             let recording = span.as_ref().is_some_and(Span::is_recording);
-            let unrecorded = told.as_ref().and_then(|told| told.unrecorded.as_ref());
+            let unrecorded = measurement.as_ref().and_then(|measurement| measurement.unrecorded.as_ref());
             let message = tell(operation, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
             if let (Some(message), Some(span)) = (message, &mut span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
@@ -246,14 +248,14 @@ impl ClientSpan {
         if let Some(span) = &mut span {
             end(span, ended_at);
         }
-        if let Some(told) = told {
-            told.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
+        if let Some(measurement) = measurement {
+            measurement.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
         }
         self.of = None;
     }
 }
 
-impl Told {
+impl Measurement {
     /// Keeps an attribute that metrics have too.
     fn note(&mut self, attribute: KeyValue) {
         let wanted = match attribute.key.as_str() {
@@ -268,7 +270,7 @@ impl Told {
 
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         let took = self.start.zip(ended_at).and_then(|(start, end)| between(start, end));
-        self.operation.ended(took, &Particulars { error_type, more: &self.more });
+        self.operation.ended(took, &MeasurementAttributes { error_type, more: &self.more });
     }
 }
 

@@ -17,21 +17,21 @@ use crate::{
 /// What is current for a handler, and whose the span in it is.
 pub(crate) struct Current {
     pub(crate) context: Context,
-    pub(crate) span: Whose,
+    pub(crate) span: SpanOwner,
     /// When the span began, or would have.
     pub(crate) began: SystemTime,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// This message's, or this batch's.
-    Own,
-    /// The same, but nobody records it: it has ended, and is only handed on.
-    Unrecorded,
-    /// That of the batch which the message belongs to.
+pub(crate) enum SpanOwner {
+    /// The span is the message's own, or the batch's own, and recording.
+    Message,
+    /// The span is the message's own and not recording: it has ended, and only its context is handed on.
+    NonRecording,
+    /// The span is that of the batch which the message belongs to.
     Batch,
-    /// There is none: what is in the context was there before.
-    Nobodys,
+    /// There is no span of a message: the context is the one that was current before.
+    None,
 }
 
 impl Current {
@@ -40,23 +40,23 @@ impl Current {
     #[inline]
     pub(crate) fn of(mut span: BoxedSpan, base: &Context, began: SystemTime) -> Self {
         if span.is_recording() {
-            return Self { context: base.with_span(span), span: Whose::Own, began };
+            return Self { context: base.with_span(span), span: SpanOwner::Message, began };
         }
         let which = span.span_context().clone();
         end(&mut span, None);
-        Self { context: base.with_remote_span_context(which), span: Whose::Unrecorded, began }
+        Self { context: base.with_remote_span_context(which), span: SpanOwner::NonRecording, began }
     }
 
     /// The span, where it is this one's to change and somebody sees it.
     #[inline]
     pub(crate) fn recorded(&self) -> Option<SpanRef<'_>> {
-        (self.span == Whose::Own).then(|| self.context.span())
+        (self.span == SpanOwner::Message).then(|| self.context.span())
     }
 
     /// Which span it is, if there is one.
     #[inline]
     pub(crate) fn which(&self) -> Option<SpanContext> {
-        (self.span != Whose::Nobodys).then(|| self.context.span().span_context().clone())
+        (self.span != SpanOwner::None).then(|| self.context.span().span_context().clone())
     }
 
     /// The context to attach for a handler that is called inside `outer`.
@@ -66,8 +66,8 @@ impl Current {
     #[inline]
     pub(crate) fn inside(&self, outer: impl FnOnce() -> Context) -> Context {
         match self.span {
-            Whose::Own | Whose::Unrecorded | Whose::Batch => self.context.clone(),
-            Whose::Nobodys => {
+            SpanOwner::Message | SpanOwner::NonRecording | SpanOwner::Batch => self.context.clone(),
+            SpanOwner::None => {
                 let outer = outer();
                 let named = self.context.span();
                 let is_same = named.span_context().is_valid() && outer.span().span_context() == named.span_context();

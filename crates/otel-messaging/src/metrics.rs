@@ -175,7 +175,7 @@ impl Series {
         }
     }
 
-    fn count(&self, counter: &Counter<u64>, of: &Particulars<'_>) {
+    fn count(&self, counter: &Counter<u64>, of: &MeasurementAttributes<'_>) {
         #[cfg(feature = "bound-instruments")]
         if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
             catch_panic(|| bound.messages.get_or_init(|| counter.bind(&self.messages)).add(1));
@@ -186,7 +186,7 @@ impl Series {
         });
     }
 
-    fn record(&self, histogram: &Histogram<f64>, took: Option<Duration>, of: &Particulars<'_>) {
+    fn record(&self, histogram: &Histogram<f64>, took: Option<Duration>, of: &MeasurementAttributes<'_>) {
         let Some(took) = took.map(|took| took.as_secs_f64()) else { return };
         #[cfg(feature = "bound-instruments")]
         if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
@@ -201,13 +201,13 @@ impl Series {
 
 /// What one operation adds to its series.
 #[derive(Debug, Default)]
-pub(crate) struct Particulars<'a> {
+pub(crate) struct MeasurementAttributes<'a> {
     pub(crate) error_type: Option<&'a str>,
     /// Known only from the answer, or only where it is asked for.
     pub(crate) more: &'a [KeyValue],
 }
 
-impl Particulars<'_> {
+impl MeasurementAttributes<'_> {
     fn add_nothing(&self) -> bool {
         self.error_type.is_none() && self.more.is_empty()
     }
@@ -241,7 +241,7 @@ impl Operation {
     }
 
     /// It has ended, and took so long if that is known.
-    pub(crate) fn ended(&self, took: Option<Duration>, of: &Particulars<'_>) {
+    pub(crate) fn ended(&self, took: Option<Duration>, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         let duration = match self.kind() {
             // Asks a broker for nothing.
@@ -256,19 +256,19 @@ impl Operation {
     }
 
     /// A message is handed out that was under way for so long.
-    pub(crate) fn handed_out(&self, queued: Option<(Duration, Clock)>, of: &Particulars<'_>) {
+    pub(crate) fn handed_out(&self, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         self.series.count(&instruments.consumed, of);
         if let Some((time, clock)) = queued {
             let clock = [KeyValue::new(ours::CLOCK, clock.as_str())];
-            Particulars { error_type: None, more: &clock }.with(&self.series.messages, |attributes| {
+            MeasurementAttributes { error_type: None, more: &clock }.with(&self.series.messages, |attributes| {
                 catch_panic(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
             });
         }
     }
 
     /// The handler of a message starts, after such a wait.
-    pub(crate) fn waited(&self, wait: Duration, of: &Particulars<'_>) {
+    pub(crate) fn waited(&self, wait: Duration, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         of.with(&self.series.duration, |attributes| {
             catch_panic(|| instruments.wait_time.record(wait.as_secs_f64(), attributes));
@@ -279,7 +279,7 @@ impl Operation {
     pub(crate) fn settled(&self, outcome: Settlement, messages: u64) {
         let Some(instruments) = self.instruments().filter(|_| messages > 0) else { return };
         let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str())];
-        Particulars { error_type: None, more: &outcome }.with(&self.series.messages, |attributes| {
+        MeasurementAttributes { error_type: None, more: &outcome }.with(&self.series.messages, |attributes| {
             catch_panic(|| instruments.deliveries.add(messages, attributes));
         });
     }

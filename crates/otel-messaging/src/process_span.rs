@@ -26,10 +26,10 @@ use crate::{
     context_state::{
         AtWork, Attached, ContextState, Identity, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to,
     },
-    current::{Current, Whose, naming_its_span, with_baggage},
+    current::{Current, SpanOwner, naming_its_span, with_baggage},
     exceptions::{Failure, tell},
     instrumentation::ContextReader,
-    metrics::{self, Particulars, between},
+    metrics::{self, MeasurementAttributes, between},
     operation::{Attributes, Operation},
     pipeline::{Pipeline, TracerProbe, end},
     policy::Correlation,
@@ -184,7 +184,7 @@ impl ProcessSpan {
             .flatten();
         let current = match span {
             Some(span) => Current::of(span, &parent, now),
-            None => Current { context: naming_its_span(&parent), span: Whose::Nobodys, began: now },
+            None => Current { context: naming_its_span(&parent), span: SpanOwner::None, began: now },
         };
         Self {
             probe: first.probe,
@@ -214,7 +214,7 @@ impl ProcessSpan {
         let (Some(batch), Some(_making)) = (batch.context.get(), Making::begin()) else { return };
         let wait = between(self.handed_out, now);
         let context = with_baggage(&batch.context, self.handler_base().baggage());
-        let span = if batch.span == Whose::Nobodys { Whose::Nobodys } else { Whose::Batch };
+        let span = if batch.span == SpanOwner::None { SpanOwner::None } else { SpanOwner::Batch };
         if self.context.set(Current { context, span, began: now }).is_ok() {
             self.ended.store(true, Ordering::Release);
             self.waited(wait);
@@ -288,7 +288,7 @@ impl ProcessSpan {
             }
             match self.start_span(began, attributes) {
                 Some(span) => Current::of(span, &self.base, began),
-                None => Current { context: self.without_span(), span: Whose::Nobodys, began },
+                None => Current { context: self.without_span(), span: SpanOwner::None, began },
             }
         }))
     }
@@ -322,7 +322,7 @@ impl ProcessSpan {
     #[inline]
     fn waited(&self, wait: Option<Duration>) {
         if let (Some(wait), true) = (wait, self.operation.instruments().is_some()) {
-            self.operation.waited(wait, &self.particulars(None));
+            self.operation.waited(wait, &self.measurement_attributes(None));
         }
     }
 
@@ -527,7 +527,7 @@ impl ProcessSpan {
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         if let Some(ended_at) = ended_at {
             let began = self.context.get().map_or(self.handed_out, |current| current.began);
-            self.operation.ended(between(began, ended_at), &self.particulars(error_type));
+            self.operation.ended(between(began, ended_at), &self.measurement_attributes(error_type));
         }
     }
 
@@ -535,12 +535,12 @@ impl ProcessSpan {
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
         if self.operation.instruments().is_some() {
-            self.operation.handed_out(arrival.queue_time(self.handed_out), &self.particulars(None));
+            self.operation.handed_out(arrival.queue_time(self.handed_out), &self.measurement_attributes(None));
         }
     }
 
-    fn particulars<'a>(&'a self, error_type: Option<&'a str>) -> Particulars<'a> {
-        Particulars { error_type, more: self.partition.as_deref().map(slice::from_ref).unwrap_or_default() }
+    fn measurement_attributes<'a>(&'a self, error_type: Option<&'a str>) -> MeasurementAttributes<'a> {
+        MeasurementAttributes { error_type, more: self.partition.as_deref().map(slice::from_ref).unwrap_or_default() }
     }
 
     /// Has the message's settlement outlive the message, where something else can settle it still: its number, for

@@ -92,7 +92,7 @@ pub mod ours {
     pub const DELIVERY_OUTCOME_UNKNOWN: &str = "otel_messaging.delivery.outcome_unknown";
     /// The prefix of captured headers.
     pub const HEADER: &str = "otel_messaging.header";
-    /// Whose clock a queue time was taken by.
+    /// SpanOwner clock a queue time was taken by.
     pub const CLOCK: &str = "otel_messaging.clock";
     /// The metric of how long messages were under way.
     pub const QUEUE_TIME: &str = "otel_messaging.queue_time";
