@@ -180,7 +180,7 @@ impl Broker {
             if called.is_empty() {
                 return self.with_server(Destination::server(None));
             }
-            let destination = self.of_queue(Destination::named(called).together(name_together), queue);
+            let destination = self.of_queue(Destination::named(called).common_name(common_name), queue);
             // The convention has no routing key on settle spans.
             if [ACK, NACK, REJECT].contains(&name) {
                 self.with_server(destination)
@@ -233,7 +233,7 @@ fn name_of([exchange, routing_key, queue]: [&str; 3]) -> String {
 }
 
 /// Of several places, by what is the same for all.
-fn name_together(parts: &[&str]) -> String {
+fn common_name(parts: &[&str]) -> String {
     parts.try_into().map(name_of).unwrap_or_default()
 }
 
@@ -428,7 +428,7 @@ mod tests {
         #[test]
         fn several_places_are_called_what_they_have_in_common(parts in prop::collection::vec(name(), 0..5)) {
             let parts: Vec<_> = parts.iter().map(ShortString::as_str).collect();
-            let called = name_together(&parts);
+            let called = common_name(&parts);
             match parts[..] {
                 [exchange, routing_key, queue] => {
                     let place = Place {

@@ -70,14 +70,14 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
     let first = *spans.first()?;
     let now = SystemTime::now();
-    let mut together = Together::default();
+    let mut shared = BatchAttributes::default();
     for span in &spans {
-        together.add_waiting(span.creation(), span.start_attributes(), span.wait_time(now), first.max_links());
+        shared.add_waiting(span.creation(), span.start_attributes(), span.wait_time(now), first.max_links());
     }
     let mut attributes = Attributes::default();
-    let links = together.tell(&mut attributes);
+    let links = shared.into_links(&mut attributes);
     let others: Vec<_> = spans[1..].iter().map(|span| span.operation()).collect();
-    let operation = first.operation().together(&others);
+    let operation = first.operation().of_batch(&others);
     let named = attributes.0.iter().any(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME);
     if let Some(name) = operation.destination().filter(|_| !named) {
         attributes.set(attribute::MESSAGING_DESTINATION_NAME, name.to_owned());
@@ -96,7 +96,7 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
 
 /// Messages that one span is about: what is the same for all goes on the span, the rest on a link for each.
 #[derive(Debug, Default)]
-pub(crate) struct Together {
+pub(crate) struct BatchAttributes {
     /// Of all so far; `None` before the first.
     common: Option<Vec<KeyValue>>,
     linked: Vec<Linked>,
@@ -111,7 +111,7 @@ struct Linked {
     wait: Option<KeyValue>,
 }
 
-impl Together {
+impl BatchAttributes {
     /// One more, with the context to link and its attributes. What is kept does not grow beyond `max_links`.
     pub(crate) fn add(&mut self, context: Option<SpanContext>, own: Vec<KeyValue>, max_links: usize) {
         self.add_waiting(context, own, None, max_links);
@@ -135,7 +135,7 @@ impl Together {
     }
 
     /// Adds what is the same for all to a span's own attributes, and gives the links.
-    pub(crate) fn tell(self, span: &mut Attributes) -> Vec<Link> {
+    pub(crate) fn into_links(self, span: &mut Attributes) -> Vec<Link> {
         let Self { common, linked } = self;
         let common = common.unwrap_or_default();
         let link = |Linked { context, mut own, wait }| {
@@ -163,7 +163,7 @@ impl Together {
 #[derive(Debug, Default)]
 pub struct Batch {
     messages: usize,
-    pub(crate) together: Together,
+    pub(crate) attributes: BatchAttributes,
 }
 
 impl Batch {
@@ -173,7 +173,7 @@ impl Batch {
         if let Some(message) = message {
             let mut own = Attributes(message.operation().destination_attribute().into_iter().collect());
             message.own_attributes(&mut own);
-            self.together.add(message.creation(), own.0, message.max_links());
+            self.attributes.add(message.creation(), own.0, message.max_links());
         }
     }
 
@@ -189,7 +189,7 @@ impl Batch {
 
     /// The name of the destination that all messages have, if they have one.
     pub fn destination(&self) -> Option<Arc<str>> {
-        let common = self.together.common.as_ref()?;
+        let common = self.attributes.common.as_ref()?;
         let name = common.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME)?;
         Some(name.value.as_str().as_ref().into())
     }

@@ -163,12 +163,12 @@ pub struct Destination {
     anonymous: bool,
     reply_address: bool,
     server: Option<(Arc<str>, u16)>,
-    together: Option<Together>,
+    common_name: Option<CommonName>,
     attributes: Vec<(&'static str, Value)>,
 }
 
-/// What messages of several destinations are called together, by what their keys have in common.
-type Together = fn(&[&str]) -> String;
+/// The name that several destinations have in common, made of what their keys have in common.
+type CommonName = fn(&[&str]) -> String;
 
 impl Destination {
     /// A destination with this name.
@@ -219,11 +219,11 @@ impl Destination {
         self
     }
 
-    /// What it is called together with others of its kind, where messages of several are worked on at once. `name` is given
-    /// the key of the [operation](crate::adapter::Telemetry::operation), with nothing in place of what is not the same for
-    /// all of them; what it calls them may be empty: they have no name then, as without this.
-    pub fn together(mut self, name: fn(&[&str]) -> String) -> Self {
-        self.together = Some(name);
+    /// Names a batch whose messages are of several destinations. `name` is given the key of the
+    /// [operation](crate::adapter::Telemetry::operation), with empty strings in place of the parts that differ. A batch has no
+    /// destination name where `name` returns an empty string, or is not set.
+    pub fn common_name(mut self, name: fn(&[&str]) -> String) -> Self {
+        self.common_name = Some(name);
         self
     }
 
@@ -252,7 +252,7 @@ pub struct Operation {
     destination: Option<Arc<str>>,
     template: Option<Arc<str>>,
     server: Option<(Arc<str>, u16)>,
-    together: Option<Together>,
+    common_name: Option<CommonName>,
     lasting: bool,
     pub(crate) series: Series,
     /// A filter wants nothing told of it.
@@ -321,7 +321,7 @@ impl Operation {
             anonymous,
             reply_address: _,
             server,
-            together,
+            common_name,
             attributes: mut own,
         } = destination;
         let span_name = match span_name(name, template.as_ref().or(destination.as_ref()), bounded, server.as_ref()) {
@@ -376,7 +376,7 @@ impl Operation {
             destination,
             template,
             server,
-            together,
+            common_name,
             lasting: !temporary && !anonymous,
             series,
             off: false,
@@ -389,12 +389,12 @@ impl Operation {
     }
 
     /// The same for messages of this and of other destinations.
-    pub(crate) fn together(self: &Arc<Self>, others: &[&Arc<Self>]) -> Arc<Self> {
+    pub(crate) fn of_batch(self: &Arc<Self>, others: &[&Arc<Self>]) -> Arc<Self> {
         if others.iter().all(|other| self.shows_the_same(other)) {
             return self.clone();
         }
         let one_name = self.same(others, |one| one.destination.as_ref()).flatten();
-        let called = if one_name.is_none() { self.called_together(others) } else { None };
+        let called = if one_name.is_none() { self.common_name_with(others) } else { None };
         let template = self.same(others, |one| one.template.as_ref()).flatten();
         let server = self.same(others, |one| one.server.as_ref()).flatten();
         let lasting = self.lasting && others.iter().all(|one| one.lasting);
@@ -418,7 +418,7 @@ impl Operation {
             destination: destination.cloned(),
             template: template.cloned(),
             server: server.cloned(),
-            together: None,
+            common_name: None,
             lasting,
             series: self.series.common(&others_series, called.as_ref().filter(|_| bounded && template.is_none())),
             off: self.off,
@@ -438,8 +438,8 @@ impl Operation {
         others.iter().all(|other| part(other) == own).then_some(own)
     }
 
-    fn called_together(&self, others: &[&Arc<Self>]) -> Option<Arc<str>> {
-        let name_of = self.together?;
+    fn common_name_with(&self, others: &[&Arc<Self>]) -> Option<Arc<str>> {
+        let name_of = self.common_name?;
         let parts = self.key.iter().enumerate();
         let common: Vec<_> = parts
             .map(|(at, part)| if others.iter().all(|one| one.key.get(at) == Some(part)) { part } else { "" })

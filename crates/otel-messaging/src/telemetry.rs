@@ -15,7 +15,7 @@ use opentelemetry::{
 
 use crate::{
     arrival::Arrival,
-    batch::{Batch, Together},
+    batch::{Batch, BatchAttributes},
     catch_panic::catch_panic,
     client_span::{ClientSpan, Settlement},
     context_state::{ContextState, Identity, ReplyAddress, answers_go_to, processed_here},
@@ -358,10 +358,10 @@ impl Telemetry {
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn receive_batch(&self, call: Call, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
         let count = messages.len();
-        begin_together(
+        begin_batch(
             &call,
             operation,
-            || messages.together,
+            || messages.attributes,
             |all| all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count),
         )
     }
@@ -473,12 +473,12 @@ impl Telemetry {
     ) -> ClientSpan {
         let count = messages.len();
         let max_links = operation.pipeline.settings().max_links;
-        let together = || {
-            let mut together = Together::default();
-            messages.for_each(|(context, own)| together.add(context, own.0, max_links));
-            together
+        let shared = || {
+            let mut shared = BatchAttributes::default();
+            messages.for_each(|(context, own)| shared.add(context, own.0, max_links));
+            shared
         };
-        begin_together(&call, operation, together, attributes).messages(u64::try_from(count).unwrap_or(u64::MAX))
+        begin_batch(&call, operation, shared, attributes).messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.
@@ -541,10 +541,10 @@ fn unseen(call: &Call, operation: &Arc<Operation>, attributes: impl FnOnce(&mut 
 }
 
 /// Starts a span that is about several messages, a child of what is current. They are asked for only where somebody sees it.
-fn begin_together(
+fn begin_batch(
     call: &Call,
     operation: &Arc<Operation>,
-    together: impl FnOnce() -> Together,
+    shared: impl FnOnce() -> BatchAttributes,
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
     // What is on the span decides what is on the links, and is asked for before them.
@@ -552,7 +552,7 @@ fn begin_together(
     let taken = iter::once_with(|| links.take()).flatten();
     begin(call, &call.parent, operation, SpanKind::Client, taken, |all| {
         attributes(all);
-        links.set(together().tell(all));
+        links.set(shared().into_links(all));
     })
 }
 

@@ -143,7 +143,7 @@ fn a_batch_over_several_destinations_has_what_they_have_in_common() {
     for (places, called, name, destination) in cases {
         let sdk = Sdk::new();
         let (batch, measured) = together(&sdk, &places, |one| match called {
-            Some(called) => one.together(called),
+            Some(called) => one.common_name(called),
             None => one,
         });
         assert_eq!(batch.name, name);
@@ -167,7 +167,7 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
         let queue = Queue::new(sdk.instrumentation_builder().destination_limit(limit).build());
         let messages = both.map(|place| {
             let described = || {
-                let named = Destination::named(place.concat()).together(|parts| parts.concat());
+                let named = Destination::named(place.concat()).common_name(|parts| parts.concat());
                 if temporary { named.temporary() } else { named }
             };
             let operation = queue.telemetry.operation(PROCESS, &place, described);
@@ -188,7 +188,7 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
 #[test]
 fn what_has_a_template_together_is_measured_by_it_alone() {
     let sdk = Sdk::new();
-    let called = |one: Destination| one.together(|parts| parts.concat()).template("orders.any");
+    let called = |one: Destination| one.common_name(|parts| parts.concat()).template("orders.any");
     let (batch, measured) = together(&sdk, &[["orders.", "paid"], ["orders.", "sent"]], called);
     assert_eq!(batch.name, "process orders.any");
     assert_eq!(value_of(&batch, "messaging.destination.name").unwrap().as_str(), "orders.");
