@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_core::Stream;
-use otel_messaging::adapter::HandingOut;
+use otel_messaging::adapter::DeliverStream;
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{self, consumer::Feed};
@@ -66,7 +66,7 @@ impl Incoming {
     /// Hands a message out.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let delivery = self.source.hand_out(self.client.get_ref(), &message, Past::default);
+        let delivery = self.source.deliver(self.client.get_ref(), &message, Past::default);
         Message::new(message, delivery.map(Into::into))
     }
 
@@ -82,7 +82,7 @@ impl Incoming {
         S: Stream<Item = async_nats::Message>,
     {
         let incoming = self.clone();
-        HandingOut::new(self.source.id(), messages, move |message| incoming.message(message))
+        DeliverStream::new(self.source.id(), messages, move |message| incoming.message(message))
     }
 }
 
@@ -128,7 +128,7 @@ impl IncomingJetStream {
     /// Hands a message out.
     #[must_use]
     pub fn message(&self, message: async_nats::jetstream::Message) -> jetstream::Message {
-        self.0.hand_out(message)
+        self.0.deliver(message)
     }
 
     /// Hands the messages of a stream out, as they are asked for. Errors pass through.
@@ -137,8 +137,8 @@ impl IncomingJetStream {
         S: Stream<Item = Result<async_nats::jetstream::Message, E>>,
     {
         let feed = self.0.clone();
-        HandingOut::new(feed.source(), messages, move |message: Result<_, E>| {
-            message.map(|message| feed.hand_out(message))
+        DeliverStream::new(feed.source(), messages, move |message: Result<_, E>| {
+            message.map(|message| feed.deliver(message))
         })
     }
 }

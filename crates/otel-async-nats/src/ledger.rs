@@ -12,7 +12,7 @@ use std::{
 
 use async_nats::Subject;
 
-use crate::settle::{Handed, Known, Remains};
+use crate::settle::{DeliveredMessage, Known, Remains};
 
 /// How many messages one connection remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
@@ -37,7 +37,7 @@ struct State {
 /// One message, which may be gone before it is settled.
 struct Entry {
     reply: Subject,
-    message: Weak<Handed>,
+    message: Weak<DeliveredMessage>,
     remains: Option<(Remains, SystemTime)>,
 }
 
@@ -47,7 +47,7 @@ impl State {
     }
 
     /// The entry of this very message: a message that is delivered twice by the application has only the last one.
-    fn entry_of(&mut self, message: &Handed) -> Option<(u64, &mut Entry)> {
+    fn entry_of(&mut self, message: &DeliveredMessage) -> Option<(u64, &mut Entry)> {
         let number = *self.numbers.get(&message.reply)?;
         let entry = self.entries.get_mut(&number)?;
         ptr::eq(entry.message.as_ptr(), message).then_some((number, entry))
@@ -67,7 +67,7 @@ impl State {
 
 impl Ledger {
     /// Remembers a message that is delivered.
-    pub(crate) fn enter(&self, message: &Arc<Handed>) {
+    pub(crate) fn enter(&self, message: &Arc<DeliveredMessage>) {
         let entry = Entry { reply: message.reply.clone(), message: Arc::downgrade(message), remains: None };
         let _forgotten = {
             let mut state = self.state();
@@ -128,7 +128,7 @@ impl Ledger {
     }
 
     /// A message goes before it is settled, and can be settled still. `remains` is asked only then, and outside the lock.
-    pub(crate) fn outlive(&self, message: &Handed, remains: impl FnOnce() -> Remains) {
+    pub(crate) fn outlive(&self, message: &DeliveredMessage, remains: impl FnOnce() -> Remains) {
         if self.state().entry_of(message).is_none() {
             return;
         }
@@ -215,21 +215,22 @@ mod tests {
     const PROCESS: OperationName = OperationName::process("process");
 
     /// A message that is acknowledged on this subject.
-    fn handed(ledger: &Arc<Ledger>, reply: &Subject) -> Arc<Handed> {
+    fn delivered(ledger: &Arc<Ledger>, reply: &Subject) -> Arc<DeliveredMessage> {
         let core = core(Some(Instrumentation::builder().tracer_provider(SdkTracerProvider::default()).build()));
         let operation = core.operation(PROCESS, &["orders"], || Destination::named("orders"));
-        let span = core.hand_out(core.call().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());
+        let span = core.deliver(core.call().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());
         let what = What { place: Arc::default(), subject: "orders".into(), id: None, domain: None };
-        let handed = Handed { span, what, reply: reply.clone(), ack_wait: ACK_WAIT, ledger: ledger.clone() };
-        let handed = Arc::new(handed);
-        ledger.enter(&handed);
-        handed
+        let delivered =
+            DeliveredMessage { span, what, reply: reply.clone(), ack_wait: ACK_WAIT, ledger: ledger.clone() };
+        let delivered = Arc::new(delivered);
+        ledger.enter(&delivered);
+        delivered
     }
 
     #[test]
     fn a_message_that_is_gone_is_known_until_the_server_has_waited_long_enough() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
-        let message = handed(&ledger, &reply);
+        let message = delivered(&ledger, &reply);
         let far = SystemTime::now() + 100 * ACK_WAIT;
         ledger.expire(far);
         assert!(matches!(ledger.find(&reply), Known::Message(_)), "it is at hand");
@@ -243,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_that_is_handed_out_twice_the_last_one_is_known() {
+    fn of_a_message_that_is_delivered_twice_the_last_one_is_known() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
-        let (first, last) = (handed(&ledger, &reply), handed(&ledger, &reply));
+        let (first, last) = (delivered(&ledger, &reply), delivered(&ledger, &reply));
         drop(first);
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
         assert!(matches!(ledger.find(&reply), Known::Message(message) if Arc::ptr_eq(&message, &last)));
@@ -258,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_handed_out_again_when_it_is_gone_takes_the_place_of_the_first() {
+    fn a_message_that_is_delivered_again_when_it_is_gone_takes_the_place_of_the_first() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
-        drop(handed(&ledger, &reply));
-        let again = handed(&ledger, &reply);
+        drop(delivered(&ledger, &reply));
+        let again = delivered(&ledger, &reply);
         assert_eq!(ledger.state().due.len(), 0, "what is due belongs to an entry");
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
         assert!(matches!(ledger.find(&reply), Known::Message(message) if Arc::ptr_eq(&message, &again)));
@@ -270,7 +271,7 @@ mod tests {
     #[test]
     fn a_wait_longer_than_time_itself_is_no_panic() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
-        let mut message = Arc::into_inner(handed(&ledger, &reply)).unwrap();
+        let mut message = Arc::into_inner(delivered(&ledger, &reply)).unwrap();
         message.ack_wait = Duration::MAX;
         let message = Arc::new(message);
         ledger.enter(&message);
@@ -283,8 +284,8 @@ mod tests {
     #[test]
     fn what_the_server_is_told_to_wait_for_is_known_for_as_much_longer() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
-        drop(handed(&ledger, &reply));
-        drop(handed(&ledger, &Subject::from("$JS.ACK.2")));
+        drop(delivered(&ledger, &reply));
+        drop(delivered(&ledger, &Subject::from("$JS.ACK.2")));
         let later = SystemTime::now() + ACK_WAIT / 2;
         ledger.in_progress(&reply, later);
         ledger.expire(SystemTime::now() + ACK_WAIT);

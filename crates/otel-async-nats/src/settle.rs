@@ -15,7 +15,7 @@ pub(crate) const TERM: OperationName = OperationName::settle("term");
 
 /// What a delivered message carries that can be settled.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
     pub(crate) what: What,
     /// The subject that it is acknowledged on.
@@ -49,7 +49,7 @@ impl Remains {
     }
 }
 
-impl Drop for Handed {
+impl Drop for DeliveredMessage {
     fn drop(&mut self) {
         self.ledger.outlive(self, || Remains {
             what: Arc::new((self.span.context().span().span_context().clone(), self.what.clone())),
@@ -62,7 +62,7 @@ impl Drop for Handed {
 /// What is known of the message that a settlement is about.
 #[derive(Debug)]
 pub(crate) enum Known<'a> {
-    Message(Arc<Handed>),
+    Message(Arc<DeliveredMessage>),
     /// One that is gone: the context of its process span, and what it was.
     Remains(Arc<(SpanContext, What)>),
     /// One that came by no consumer of a stream, with its subject.

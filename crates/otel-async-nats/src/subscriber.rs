@@ -64,7 +64,7 @@ impl Stream for Subscriber {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {
-                let delivery = self.source.hand_out(&self.client, &message, Past::default);
+                let delivery = self.source.deliver(&self.client, &message, Past::default);
                 Message::new(message, delivery.map(Into::into))
             })
         })

@@ -29,7 +29,7 @@ use crate::{
     error::ErrorType,
     headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
     ledger::Ledger,
-    settle::{Handed, Known, Settling, What},
+    settle::{DeliveredMessage, Known, Settling, What},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -247,7 +247,9 @@ impl ClientTelemetry {
         let of = |what: &What| self.operation_at(client, name, &what.place, Some(&what.subject));
         let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);
         let (operation, settles, what) = match known {
-            Known::Message(handed) => (of(&handed.what), Settles::Message(&handed.span), Some(&handed.what)),
+            Known::Message(delivered) => {
+                (of(&delivered.what), Settles::Message(&delivered.span), Some(&delivered.what))
+            }
             Known::Remains(remains) => (of(&remains.1), Settles::Context(&remains.0), Some(&remains.1)),
             Known::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
             Known::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
@@ -553,7 +555,7 @@ impl Source {
 
     /// Notes that a message is handed to the application. `past` is asked for what only its kind has.
     #[inline]
-    pub(crate) fn hand_out<'a>(
+    pub(crate) fn deliver<'a>(
         &self,
         client: &async_nats::Client,
         message: &'a async_nats::Message,
@@ -581,7 +583,7 @@ impl Source {
         if let (Some(reply), None) = (&message.reply, past.stored) {
             arrival = arrival.reply_to(reply);
         }
-        let process = self.telemetry.core.hand_out(call, operation, arrival, |attributes| {
+        let process = self.telemetry.core.deliver(call, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);
             set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
@@ -629,9 +631,9 @@ impl HandedOut {
         let Self { process: span, id, domain } = self;
         let what = What { place: source.place.clone(), subject: subject.clone(), id, domain };
         let ledger = source.telemetry.ledger.clone();
-        let handed = Arc::new(Handed { span, what, reply, ack_wait, ledger });
-        handed.ledger.enter(&handed);
-        Delivery::Stored(AssertUnwindSafe(handed))
+        let delivered = Arc::new(DeliveredMessage { span, what, reply, ack_wait, ledger });
+        delivered.ledger.enter(&delivered);
+        Delivery::Stored(AssertUnwindSafe(delivered))
     }
 }
 
@@ -646,7 +648,7 @@ impl From<HandedOut> for Delivery {
 pub(crate) enum Delivery {
     Received(AssertUnwindSafe<Arc<ProcessSpan>>),
     /// It can be settled.
-    Stored(AssertUnwindSafe<Arc<Handed>>),
+    Stored(AssertUnwindSafe<Arc<DeliveredMessage>>),
 }
 
 impl Delivery {
@@ -654,7 +656,7 @@ impl Delivery {
     pub(crate) fn process(&self) -> &Arc<ProcessSpan> {
         match self {
             Self::Received(process) => process,
-            Self::Stored(handed) => &handed.span,
+            Self::Stored(delivered) => &delivered.span,
         }
     }
 }
@@ -663,7 +665,7 @@ impl Clone for Delivery {
     fn clone(&self) -> Self {
         match self {
             Self::Received(process) => Self::Received(AssertUnwindSafe(process.0.clone())),
-            Self::Stored(handed) => Self::Stored(AssertUnwindSafe(handed.0.clone())),
+            Self::Stored(delivered) => Self::Stored(AssertUnwindSafe(delivered.0.clone())),
         }
     }
 }

@@ -12,7 +12,7 @@ use otel_messaging::{
 };
 
 use crate::{
-    settle::{Handed, Settling},
+    settle::{DeliveredMessage, Settling},
     telemetry::{ACK, NACK, REJECT},
 };
 
@@ -23,12 +23,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Acker {
     inner: lapin::Acker,
-    handed: Option<Arc<Handed>>,
+    delivered: Option<Arc<DeliveredMessage>>,
 }
 
 impl Acker {
-    pub(crate) fn new(inner: lapin::Acker, handed: Option<Arc<Handed>>) -> Self {
-        Self { inner, handed }
+    pub(crate) fn new(inner: lapin::Acker, delivered: Option<Arc<DeliveredMessage>>) -> Self {
+        Self { inner, delivered }
     }
 
     /// Acknowledges the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is
@@ -82,16 +82,16 @@ impl Acker {
         outcome: Settlement,
         settle: impl Future<Output = Result<bool>> + Send,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let traced = self.handed.as_ref().map(|handed| (handed, handed.origin.broker.telemetry.call()));
+        let traced = self.delivered.as_ref().map(|delivered| (delivered, delivered.origin.broker.telemetry.call()));
         async move {
-            let Some((handed, call)) = traced else { return settle.await };
+            let Some((delivered, call)) = traced else { return settle.await };
             let Some(call) = call else {
                 // Suppressed: nothing is told of the settlement, and nothing else of the message either.
-                handed.settled_elsewhere(multiple && self.usable());
+                delivered.settled_elsewhere(multiple && self.usable());
                 return settle.await;
             };
             // One that was used settles nothing, and nobody else's message either.
-            let settling = Settling::message(call, name, handed, multiple && self.usable());
+            let settling = Settling::message(call, name, delivered, multiple && self.usable());
             let result = settle.await;
             settling.end(&result, outcome, &self.inner);
             result
@@ -120,14 +120,14 @@ impl Acker {
     /// lapin's own. The process span goes with the wrapper, and who settles the message then is not seen.
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
-        if let Some(handed) = &self.handed {
-            handed.given_away(&self.inner);
+        if let Some(delivered) = &self.delivered {
+            delivered.given_away(&self.inner);
         }
         self.inner
     }
 
-    pub(crate) fn handed(&self) -> Option<&Arc<Handed>> {
-        self.handed.as_ref()
+    pub(crate) fn delivered(&self) -> Option<&Arc<DeliveredMessage>> {
+        self.delivered.as_ref()
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn rejected(options: BasicRejectOptions) -> Settlement {
 
 impl MessageExt for Acker {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
-        self.handed().map(|handed| &handed.span)
+        self.delivered().map(|delivered| &delivered.span)
     }
 }
 

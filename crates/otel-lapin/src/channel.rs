@@ -24,7 +24,7 @@ use crate::{
     message::{BasicGetMessage, BasicReturnMessage, Delivery},
     publisher_confirm::PublisherConfirm,
     publishes::{Publish, Publishes},
-    settle::{Handed, Origin, Settling},
+    settle::{DeliveredMessage, Origin, Settling},
     telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, answers, delivery_attributes, message_attributes},
 };
 
@@ -213,18 +213,23 @@ impl Channel {
                     let lapin::message::BasicGetMessage { delivery, message_count } = message;
                     let place = Place::of(&delivery, queue);
                     let operation = broker.at(GET, &place);
-                    let handed = broker.telemetry.call().map(|call| {
-                        Handed::out(call, source, &delivery, Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)))
+                    let delivered = broker.telemetry.call().map(|call| {
+                        DeliveredMessage::deliver(
+                            call,
+                            source,
+                            &delivery,
+                            Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)),
+                        )
                     });
-                    if let (None, Some(ledger)) = (&handed, ledger) {
+                    if let (None, Some(ledger)) = (&delivered, ledger) {
                         ledger.overlook(delivery.delivery_tag, &delivery.acker);
                     }
-                    let messages = handed.iter().map(|handed| &handed.span);
+                    let messages = delivered.iter().map(|delivered| &delivered.span);
                     let span = broker.telemetry.receive(call, &operation, messages, |attributes| {
                         delivery_attributes(attributes, &delivery, broker);
                     });
                     span.succeed();
-                    Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, handed), message_count }))
+                    Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, delivered), message_count }))
                 }
                 Err(error) => {
                     let operation = broker.at(GET, &Place { queue, ..Place::default() });

@@ -20,7 +20,7 @@ use crate::{
     error::error_type,
     ledger::Ledger,
     message::{Delivery, DeliveryResult},
-    settle::{Handed, Origin},
+    settle::{DeliveredMessage, Origin},
     telemetry::{Broker, CONSUME, PROCESS, Place},
 };
 
@@ -64,15 +64,15 @@ impl Source {
 
     /// Gives a message its process span.
     #[inline]
-    pub(crate) fn hand_out(&self, delivery: lapin::message::Delivery) -> Delivery {
-        let handed = self.broker.telemetry.call().map(|call| {
+    pub(crate) fn deliver(&self, delivery: lapin::message::Delivery) -> Delivery {
+        let delivered = self.broker.telemetry.call().map(|call| {
             let origin = self.origin_of(&delivery);
-            Handed::out(call, self.id, &delivery, origin)
+            DeliveredMessage::deliver(call, self.id, &delivery, origin)
         });
-        if let (None, Some(ledger)) = (&handed, &self.ledger) {
+        if let (None, Some(ledger)) = (&delivered, &self.ledger) {
             ledger.overlook(delivery.delivery_tag, &delivery.acker);
         }
-        Delivery::new(delivery, handed)
+        Delivery::new(delivery, delivered)
     }
 
     /// Tells of an error that ends the consumer.
@@ -164,7 +164,7 @@ impl Stream for Consumer {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         waiting(self.source.id);
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
-            Some(Ok(delivery)) => Some(Ok(self.source.hand_out(delivery))),
+            Some(Ok(delivery)) => Some(Ok(self.source.deliver(delivery))),
             Some(Err(error)) => {
                 self.source.failed(&error);
                 Some(Err(error))
@@ -216,7 +216,7 @@ impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
             Ok(Some(delivery)) => {
                 // What is current here is lapin's own span, in which its I/O thread lives, or that of who sets the delegate.
                 let _nobodys = opentelemetry::Context::new().attach();
-                self.source.hand_out(delivery)
+                self.source.deliver(delivery)
             }
             Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
             Err(error) => {
@@ -224,11 +224,11 @@ impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
                 return self.delegate.on_new_delivery(Err(error));
             }
         };
-        let Some(handed) = delivery.acker.handed().cloned() else {
+        let Some(delivered) = delivery.acker.delivered().cloned() else {
             return self.delegate.on_new_delivery(Ok(Some(delivery)));
         };
-        let handler = handed.span.scope(|| self.delegate.on_new_delivery(Ok(Some(delivery))));
-        Box::pin(Handler { span: handed.span.clone(), handler })
+        let handler = delivered.span.scope(|| self.delegate.on_new_delivery(Ok(Some(delivery))));
+        Box::pin(Handler { span: delivered.span.clone(), handler })
     }
 
     fn drop_prefetched_messages(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_core::Stream;
 use lapin::types::ShortString;
-use otel_messaging::{Instrumentation, adapter::HandingOut};
+use otel_messaging::{Instrumentation, adapter::DeliverStream};
 
 use crate::{consumer::Source, message::Delivery, telemetry::Broker};
 
@@ -60,7 +60,7 @@ impl Incoming {
     /// Hands a delivery out.
     #[must_use]
     pub fn message(&self, delivery: lapin::message::Delivery) -> Delivery {
-        self.0.hand_out(delivery)
+        self.0.deliver(delivery)
     }
 
     /// Hands the deliveries of a stream out, as they are asked for. Errors pass through.
@@ -69,8 +69,8 @@ impl Incoming {
         S: Stream<Item = Result<lapin::message::Delivery, E>>,
     {
         let source = self.0.clone();
-        HandingOut::new(source.id(), deliveries, move |delivery: Result<_, E>| {
-            delivery.map(|delivery| source.hand_out(delivery))
+        DeliverStream::new(source.id(), deliveries, move |delivery: Result<_, E>| {
+            delivery.map(|delivery| source.deliver(delivery))
         })
     }
 }

@@ -11,7 +11,7 @@ use opentelemetry::trace::SpanContext;
 use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::{
-    settle::Handed,
+    settle::DeliveredMessage,
     telemetry::{Ids, Place},
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Known {
 /// One message, which may be gone before it is settled.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) message: Weak<Handed>,
+    pub(crate) message: Weak<DeliveredMessage>,
     pub(crate) place: Arc<Place>,
     /// What is left of it, once the message is gone.
     pub(crate) remains: Option<Arc<Remains>>,
@@ -69,7 +69,7 @@ pub(crate) struct Remains {
 
 impl Entry {
     /// Of a message at hand.
-    pub(crate) fn of(message: &Arc<Handed>) -> Self {
+    pub(crate) fn of(message: &Arc<DeliveredMessage>) -> Self {
         Self { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None }
     }
 
@@ -82,7 +82,7 @@ impl Entry {
 
 impl Ledger {
     /// Remembers a message that is handed out.
-    pub(crate) fn enter(&self, message: &Arc<Handed>, acker: &lapin::Acker) {
+    pub(crate) fn enter(&self, message: &Arc<DeliveredMessage>, acker: &lapin::Acker) {
         let forgotten = {
             let mut state = self.state();
             state.era.get_or_insert_with(|| acker.clone());
@@ -150,7 +150,7 @@ impl Ledger {
     }
 
     /// The message is settled, if it was not before. By tag alone it could be a later one, since tags start anew.
-    pub(crate) fn forget(&self, tag: DeliveryTag, message: *const Handed) -> bool {
+    pub(crate) fn forget(&self, tag: DeliveryTag, message: *const DeliveredMessage) -> bool {
         let settled = {
             let mut state = self.state();
             let is_it = state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message);
@@ -176,7 +176,12 @@ impl Ledger {
     }
 
     /// A message goes before it is settled. `remains` is asked only then, and outside the lock.
-    pub(crate) fn outlive(&self, tag: DeliveryTag, message: *const Handed, remains: impl FnOnce() -> Remains) {
+    pub(crate) fn outlive(
+        &self,
+        tag: DeliveryTag,
+        message: *const DeliveredMessage,
+        remains: impl FnOnce() -> Remains,
+    ) {
         let is_it = |entry: &&mut Entry| entry.message.as_ptr() == message;
         if self.state().entries.get_mut(&tag).filter(is_it).is_none() {
             return;

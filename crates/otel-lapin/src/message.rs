@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{MessageExt, adapter::ProcessSpan};
 
-use crate::{acker::Acker, settle::Handed};
+use crate::{acker::Acker, settle::DeliveredMessage};
 
 /// What a consumer gives: a delivery, `None` when it was cancelled, an error.
 pub type DeliveryResult = Result<Option<Delivery>>;
@@ -52,10 +52,10 @@ impl Delivery {
         lapin::message::Delivery::mock(delivery_tag, exchange, routing_key, redelivered, data).into()
     }
 
-    pub(crate) fn new(delivery: lapin::message::Delivery, handed: Option<Arc<Handed>>) -> Self {
+    pub(crate) fn new(delivery: lapin::message::Delivery, delivered: Option<Arc<DeliveredMessage>>) -> Self {
         let lapin::message::Delivery { delivery_tag, exchange, routing_key, redelivered, properties, data, acker } =
             delivery;
-        let acker = Acker::new(acker, handed);
+        let acker = Acker::new(acker, delivered);
         Self { delivery_tag, exchange, routing_key, redelivered, properties, data, acker }
     }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// What a message carries that was handed to the application: its process span, and what its settlement tells.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
     pub(crate) origin: Arc<Origin>,
     pub(crate) tag: DeliveryTag,
@@ -54,10 +54,10 @@ impl Origin {
     }
 }
 
-impl Handed {
+impl DeliveredMessage {
     /// Hands a message out.
     #[inline]
-    pub(crate) fn out(
+    pub(crate) fn deliver(
         call: Call,
         source: SourceId,
         delivery: &lapin::message::Delivery,
@@ -75,16 +75,16 @@ impl Handed {
         if let Some(address) = properties.reply_to() {
             arrival = arrival.reply_to(address.as_str());
         }
-        let span = broker.telemetry.hand_out(call, process.clone(), arrival, |attributes| {
+        let span = broker.telemetry.deliver(call, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
             stream_offset(attributes, found.stream_offset);
         });
-        let handed =
+        let delivered =
             Arc::new(Self { span, tag: delivery.delivery_tag, ids: Ids::of(properties, found.stream_offset), origin });
-        if let Some(ledger) = &handed.origin.ledger {
-            ledger.enter(&handed, &delivery.acker);
+        if let Some(ledger) = &delivered.origin.ledger {
+            ledger.enter(&delivered, &delivery.acker);
         }
-        handed
+        delivered
     }
 
     /// The message, or with `multiple` all up to it, are settled where nobody here sees it.
@@ -113,7 +113,7 @@ impl Handed {
     }
 }
 
-impl Drop for Handed {
+impl Drop for DeliveredMessage {
     fn drop(&mut self) {
         if let Some(ledger) = &self.origin.ledger {
             ledger.outlive(self.tag, self, || Remains {
@@ -133,14 +133,14 @@ pub(crate) struct Settling<'a> {
 }
 
 enum Messages<'a> {
-    One(&'a Arc<Handed>),
+    One(&'a Arc<DeliveredMessage>),
     Tagged(&'a Ledger, Option<(DeliveryTag, Entry)>),
     Until(&'a Ledger, DeliveryTag, Vec<(DeliveryTag, Entry)>),
 }
 
 impl<'a> Settling<'a> {
     /// Of a message at hand, or of all up to it.
-    pub(crate) fn message(call: Call, name: OperationName, message: &'a Arc<Handed>, multiple: bool) -> Self {
+    pub(crate) fn message(call: Call, name: OperationName, message: &'a Arc<DeliveredMessage>, multiple: bool) -> Self {
         if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
             let mut known = ledger.find_until(message.tag);
             // It may be one of those that were forgotten.
@@ -260,7 +260,7 @@ impl Messages<'_> {
     }
 }
 
-fn of_message(call: Call, name: OperationName, message: &Handed) -> ClientSpan {
+fn of_message(call: Call, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
     let Origin { broker, place, .. } = &*message.origin;
     let operation = broker.at(name, place);
     let settles = Settles::Message(&message.span);

@@ -69,7 +69,7 @@
 //!         let (headers, body) = self.messages.pop_front()?;
 //!         let process = self.telemetry.call().map(|call| {
 //!             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-//!             self.telemetry.hand_out(call, operation, Arrival::new(self.source, Some(&headers)), |message| {
+//!             self.telemetry.deliver(call, operation, Arrival::new(self.source, Some(&headers)), |message| {
 //!                 message.set(attribute::MESSAGING_MESSAGE_ID, "17");
 //!             })
 //!         });
@@ -111,7 +111,7 @@ pub use crate::{
     arrival::{Arrival, Clock},
     batch::Batch,
     client_span::{ClientSpan, Settlement},
-    handing_out::HandingOut,
+    deliver_stream::DeliverStream,
     header_budget::HeaderBudget,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::{ProcessSpan, Unsettled},

@@ -9,7 +9,7 @@ use opentelemetry::propagation::Extractor;
 
 use crate::{context_state::ReplyAddress, operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
 
-/// A message that arrives, as its adapter describes it to [`hand_out`](crate::adapter::Telemetry::hand_out).
+/// A message that arrives, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).
 ///
 /// What the broker does not tell is left out.
 #[derive(Clone, Copy)]

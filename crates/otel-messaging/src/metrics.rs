@@ -256,7 +256,7 @@ impl Operation {
     }
 
     /// A message is handed out that was under way for so long.
-    pub(crate) fn handed_out(&self, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
+    pub(crate) fn delivered(&self, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         self.series.count(&instruments.consumed, of);
         if let Some((time, clock)) = queued {

@@ -55,7 +55,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 pub struct ProcessSpan {
     probe: TracerProbe,
     operation: Arc<Operation>,
-    handed_out: SystemTime,
+    delivered_at: SystemTime,
     /// What is current for the handler, but for the span: the context at the hand-out with what the headers said on top.
     /// Its own span is the creation context.
     base: Context,
@@ -101,7 +101,7 @@ impl ProcessSpan {
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        let Call { at: handed_out, parent: mut base, probe, has_state, .. } = call;
+        let Call { at: delivered_at, parent: mut base, probe, has_state, .. } = call;
         if has_state {
             // They are another message's.
             base = base.with_value(ContextState::default());
@@ -126,7 +126,7 @@ impl ProcessSpan {
         if let Some(reader) = &settings.context_reader {
             read_by(reader, &operation.pipeline, &arrival, probe, (&mut base, &mut untrusted));
         }
-        let starts_anew = settings.correlation.starts_anew(|| arrival.past(handed_out));
+        let starts_anew = settings.correlation.starts_anew(|| arrival.past(delivered_at));
         let (mut told, mut own) = (Attributes::default(), 0);
         if !operation.off {
             told = operation.attributes(|all| {
@@ -141,7 +141,7 @@ impl ProcessSpan {
         let partition = metrics::partition(settings, &told.0).map(Box::new);
         Self {
             probe,
-            handed_out,
+            delivered_at,
             base,
             unread,
             ambient,
@@ -189,7 +189,7 @@ impl ProcessSpan {
         Self {
             probe: first.probe,
             operation,
-            handed_out: now,
+            delivered_at: now,
             base: Context::new(),
             unread: None,
             ambient: None,
@@ -212,7 +212,7 @@ impl ProcessSpan {
     /// Gives a message that has no span of its own yet to a batch, whose handler starts at that time.
     pub(crate) fn claim(&self, batch: &Self, now: SystemTime) {
         let (Some(batch), Some(_making)) = (batch.context.get(), Making::begin()) else { return };
-        let wait = between(self.handed_out, now);
+        let wait = between(self.delivered_at, now);
         let context = with_baggage(&batch.context, self.handler_base().baggage());
         let span = if batch.span == SpanOwner::None { SpanOwner::None } else { SpanOwner::Batch };
         if self.context.set(Current { context, span, began: now }).is_ok() {
@@ -267,7 +267,7 @@ impl ProcessSpan {
 
     #[inline]
     fn current(&self) -> Option<&Current> {
-        self.current_since(self.handed_out, None)
+        self.current_since(self.delivered_at, None)
     }
 
     /// What is current for the handler. Where nothing is yet, the span begins at that time, after that wait. `None` where
@@ -303,7 +303,7 @@ impl ProcessSpan {
 
     fn start_with_handler(&self) {
         let now = SystemTime::now();
-        let wait = between(self.handed_out, now);
+        let wait = between(self.delivered_at, now);
         // Another thread may have been first.
         if self.current_since(now, wait).is_some_and(|current| current.began == now) {
             self.waited(wait);
@@ -315,7 +315,7 @@ impl ProcessSpan {
         if self.context.get().is_some() {
             return None;
         }
-        let wait = between(self.handed_out, now).filter(|wait| *wait >= SHORTEST_WAIT)?;
+        let wait = between(self.delivered_at, now).filter(|wait| *wait >= SHORTEST_WAIT)?;
         Some(KeyValue::new(ours::WAIT_TIME, wait.as_secs_f64()))
     }
 
@@ -526,7 +526,7 @@ impl ProcessSpan {
     #[inline]
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         if let Some(ended_at) = ended_at {
-            let began = self.context.get().map_or(self.handed_out, |current| current.began);
+            let began = self.context.get().map_or(self.delivered_at, |current| current.began);
             self.operation.ended(between(began, ended_at), &self.measurement_attributes(error_type));
         }
     }
@@ -535,7 +535,7 @@ impl ProcessSpan {
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
         if self.operation.instruments().is_some() {
-            self.operation.handed_out(arrival.queue_time(self.handed_out), &self.measurement_attributes(None));
+            self.operation.delivered(arrival.queue_time(self.delivered_at), &self.measurement_attributes(None));
         }
     }
 
@@ -710,7 +710,7 @@ impl Drop for ProcessSpan {
         let panicked =
             thread::panicking().then_some((Cow::Borrowed(ERROR_TYPE_PANIC), &"panicked" as &dyn fmt::Display));
         let ended_at = self.measured_at();
-        let mut span = self.start_span(self.handed_out, attributes);
+        let mut span = self.start_span(self.delivered_at, attributes);
         let failure = panicked.or_else(|| self.failed_answer());
         let message = failure.as_ref().and_then(|failure| {
             let recording = span.as_ref().is_some_and(Span::is_recording);

@@ -78,7 +78,7 @@ pub fn sequential_blocking<T>(r#loop: impl FnOnce() -> T) -> T {
 /// For adapters: this source was asked for its next message, so none of its messages is in hand any more.
 ///
 /// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is handed out next is in
-/// hand again, by [`hand_out`](crate::adapter::Telemetry::hand_out).
+/// hand again, by [`deliver`](crate::adapter::Telemetry::deliver).
 #[inline]
 pub fn waiting(source: SourceId) {
     if let Some(hand) = here() {

@@ -402,7 +402,7 @@ impl Telemetry {
     /// Notes that a message is handed to the application. Its process span is made when it is first needed.
     ///
     /// `attributes` adds what this message alone has.
-    pub fn hand_out(
+    pub fn deliver(
         &self,
         call: Call,
         operation: Arc<Operation>,

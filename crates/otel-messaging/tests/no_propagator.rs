@@ -94,7 +94,7 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
     tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).init();
     let sdk = Sdk::new();
 
-    // Handed out before the SDK is installed, and processed after.
+    // Delivered before the SDK is installed, and processed after.
     let mut early = Queue::bare();
     let sender = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     early.messages.push_back((sender.with("baggage", "tenant=6"), "0".to_owned()));

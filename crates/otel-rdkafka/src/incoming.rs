@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_core::Stream;
-use otel_messaging::{Instrumentation, adapter::HandingOut};
+use otel_messaging::{Instrumentation, adapter::DeliverStream};
 use rdkafka::{consumer as raw_consumer, message as raw};
 
 use crate::{
@@ -72,13 +72,13 @@ impl Incoming {
     /// Hands a message out.
     #[must_use]
     pub fn message<'a>(&self, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-        hand_out(&self.0, message)
+        deliver(&self.0, message)
     }
 
     /// Hands a message out that owns its data.
     #[must_use]
     pub fn owned_message(&self, message: raw::OwnedMessage) -> OwnedMessage {
-        let process = self.0.call().map(|call| self.0.hand_out_owned(call, &message));
+        let process = self.0.call().map(|call| self.0.deliver_owned(call, &message));
         OwnedMessage::received(message, process)
     }
 
@@ -88,13 +88,13 @@ impl Incoming {
         S: Stream<Item = Result<raw::BorrowedMessage<'a>, E>>,
     {
         let kafka = self.0.clone();
-        HandingOut::new(kafka.source, messages, move |message: Result<_, E>| {
-            message.map(|message| hand_out(&kafka, message))
+        DeliverStream::new(kafka.source, messages, move |message: Result<_, E>| {
+            message.map(|message| deliver(&kafka, message))
         })
     }
 }
 
-fn hand_out<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-    let process = kafka.call().map(|call| kafka.hand_out(call, kafka.source, &message, None));
+fn deliver<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
+    let process = kafka.call().map(|call| kafka.deliver(call, kafka.source, &message, None));
     BorrowedMessage::received(message, process)
 }

@@ -205,7 +205,7 @@ impl Kafka {
     /// Notes that a message is handed to the application. `since` is when the poll for it began, if it was
     /// polled for and anybody wants to know.
     #[inline]
-    pub(crate) fn hand_out(
+    pub(crate) fn deliver(
         &self,
         call: Call,
         source: SourceId,
@@ -214,7 +214,7 @@ impl Kafka {
     ) -> Arc<ProcessSpan> {
         let broker = self.broker(message);
         let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
-        let process = self.hand_out_any(call, source, message, message.headers(), broker.as_ref());
+        let process = self.deliver_any(call, source, message, message.headers(), broker.as_ref());
         if let Some(poll) = poll {
             let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
             self.telemetry.polled(poll, &operation, &process, |attributes| {
@@ -227,12 +227,12 @@ impl Kafka {
     }
 
     /// Notes that a message which owns its data is handed to the application.
-    pub(crate) fn hand_out_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.hand_out_any(call, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
+    pub(crate) fn deliver_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
+        self.deliver_any(call, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
     }
 
     #[inline]
-    fn hand_out_any(
+    fn deliver_any(
         &self,
         call: Call,
         source: SourceId,
@@ -259,7 +259,7 @@ impl Kafka {
         if let Some(attempt) = arrived.lineage.attempt {
             arrival = arrival.attempt(attempt);
         }
-        self.telemetry.hand_out(call, operation, arrival, |attributes| {
+        self.telemetry.deliver(call, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
             self.of_content(attributes, message.key(), payload);
         })

@@ -316,10 +316,10 @@ impl<'a> Rules<'a> {
             let told = !there || point.attributes.has(key) || self.is("destination_limit");
             self.holds(told, Rule::MetricCondition, || format!("{of} of {operation}: {key}"));
         }
-        let handed_out = ["messaging.client.consumed.messages", "otel_messaging.queue_time"].contains(&of.as_str());
+        let delivered = ["messaging.client.consumed.messages", "otel_messaging.queue_time"].contains(&of.as_str());
         let mut beside = spans
             .iter()
-            .filter(|span| span.operation() == operation || handed_out && span.operation_type() == "process");
+            .filter(|span| span.operation() == operation || delivered && span.operation_type() == "process");
         // Of a name that does not last, or is beyond the bound, the span is not named.
         let called = |span: &&&Span| span.attributes.has(NAME) && span.name != span.operation();
         let lasting = beside.clone().next().is_some() && beside.all(|span| called(&span));

@@ -69,7 +69,7 @@ impl Stream for Endpoint {
         next.map(|request| {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
-                    let delivery = self.source.hand_out(self.client.get_ref(), &message, Past::default);
+                    let delivery = self.source.deliver(self.client.get_ref(), &message, Past::default);
                     Message::new(message, delivery.map(Into::into))
                 })
             })

@@ -124,7 +124,7 @@ fn a_handler_without_a_span_of_its_own_works_in_the_very_span_that_is_still_acti
 }
 
 #[test]
-fn a_handler_without_any_span_has_what_was_in_the_context_at_the_hand_out() {
+fn a_handler_without_any_span_has_what_was_in_the_context_at_the_delivery() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().without_spans().build());
     queue.messages.push_back((HeaderMap::default(), "1".to_owned()));

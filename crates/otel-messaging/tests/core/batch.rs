@@ -110,7 +110,7 @@ fn together(sdk: &Sdk, places: &[[&str; 2]], describe: impl Fn(Destination) -> D
         .map(|place| {
             let named = || describe(Destination::named(place.concat()).with("messaging.client.id", "us").at("b", 1));
             let operation = queue.telemetry.operation(PROCESS, place, named);
-            Part(queue.telemetry.hand_out(
+            Part(queue.telemetry.deliver(
                 queue.telemetry.call().unwrap(),
                 operation,
                 Arrival::new(queue.source, None),
@@ -171,7 +171,7 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
                 if temporary { named.temporary() } else { named }
             };
             let operation = queue.telemetry.operation(PROCESS, &place, described);
-            Part(queue.telemetry.hand_out(
+            Part(queue.telemetry.deliver(
                 queue.telemetry.call().unwrap(),
                 operation,
                 Arrival::new(queue.source, None),

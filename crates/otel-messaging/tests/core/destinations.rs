@@ -91,7 +91,7 @@ fn a_server_that_is_named_by_its_address_is_the_peer_of_what_is_asked_of_it() {
                 }
                 OperationType::Settle => queue.telemetry.settle(call, &operation, Settles::Unknown, |_| ()).succeed(),
                 OperationType::Create => queue.telemetry.create(call, &operation, &mut HeaderMap::default(), |_| ()),
-                _ => drop(queue.telemetry.hand_out(call, operation, Arrival::new(queue.source, None), |_| ())),
+                _ => drop(queue.telemetry.deliver(call, operation, Arrival::new(queue.source, None), |_| ())),
             }
             let spans = sdk.spans();
             let span = spans.last().unwrap();

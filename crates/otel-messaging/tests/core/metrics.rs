@@ -144,7 +144,7 @@ fn everything(queue: &mut Queue) {
             send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
             let arrival = Arrival::new(SourceId::new(), None).sent(sent, Clock::CreateTime).awaits_settlement(true);
-            let message = telemetry.hand_out(call(), process, arrival, |attributes| {
+            let message = telemetry.deliver(call(), process, arrival, |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             let pull = telemetry.operation(PULL, &[destination], || consumer(destination));
@@ -156,7 +156,7 @@ fn everything(queue: &mut Queue) {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
-            let handled = telemetry.hand_out(call(), process, Arrival::new(SourceId::new(), None), |attributes| {
+            let handled = telemetry.deliver(call(), process, Arrival::new(SourceId::new(), None), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             Handled(handled).in_scope(|| ());

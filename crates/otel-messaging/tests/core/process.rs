@@ -31,7 +31,7 @@ impl fmt::Display for Declined {
 }
 
 #[test]
-fn a_message_handed_out_in_no_span_is_a_child_of_its_send_and_linked_to_it() {
+fn a_message_delivered_in_no_span_is_a_child_of_its_send_and_linked_to_it() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();

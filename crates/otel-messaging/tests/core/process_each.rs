@@ -20,7 +20,7 @@ use futures::{FutureExt, Stream, StreamExt, channel::oneshot, future::join, stre
 use opentelemetry::{SpanId, trace::Tracer};
 use otel_messaging::{
     MessageExt, MessageStreamExt,
-    adapter::{AtStreamError, HandingOut, ProcessSpan},
+    adapter::{AtStreamError, DeliverStream, ProcessSpan},
     sequential,
 };
 use support::{Sdk, attribute as value_of};
@@ -385,13 +385,13 @@ fn without_telemetry_the_handlers_run_all_the_same() {
 }
 
 #[test]
-fn a_stream_that_is_handed_out_works_in_a_sequential_loop() {
+fn a_stream_that_is_delivered_works_in_a_sequential_loop() {
     let sdk = Sdk::new();
     let queue = queue(&sdk, 3);
     let tracer = sdk.tracer();
     // Somebody else's stream, of which one item is a message each.
     let ticks = stream::iter(0..3);
-    let mut stream = HandingOut::new(queue.borrow().source, ticks, |_| queue.borrow_mut().pop().unwrap());
+    let mut stream = DeliverStream::new(queue.borrow().source, ticks, |_| queue.borrow_mut().pop().unwrap());
     assert_eq!(stream.size_hint(), (3, Some(3)));
     block_on(sequential(async {
         while let Some(message) = stream.next().await {

@@ -262,7 +262,7 @@ fn a_span_starts_at_the_call_and_not_when_it_is_made() {
     while SystemTime::now() <= after_the_call {}
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     queue.telemetry.send(call.clone(), &operation, None, |_| ()).succeed();
-    drop(queue.telemetry.hand_out(call, operation, Arrival::new(queue.source, None), |_| ()));
+    drop(queue.telemetry.deliver(call, operation, Arrival::new(queue.source, None), |_| ()));
     for span in sdk.spans() {
         assert!(span.start_time <= after_the_call, "{} started late", span.name);
     }

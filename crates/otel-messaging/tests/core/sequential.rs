@@ -42,7 +42,7 @@ fn parents(sdk: &Sdk, name: &str) -> Vec<Option<String>> {
 }
 
 #[test]
-fn each_message_is_current_from_its_hand_out_until_it_is_dropped() {
+fn each_message_is_current_from_its_delivery_until_it_is_dropped() {
     let sdk = Sdk::new();
     let mut queue = queue(&sdk, 2);
     let tracer = sdk.tracer();

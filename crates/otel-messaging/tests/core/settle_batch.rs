@@ -11,10 +11,10 @@ use support::Sdk;
 
 use crate::queue::{ACK, PROCESS, Queue};
 
-fn hand_out(queue: &Queue) -> Arc<ProcessSpan> {
+fn deliver(queue: &Queue) -> Arc<ProcessSpan> {
     let call = queue.telemetry.call().unwrap();
     let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-    queue.telemetry.hand_out(call, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
+    queue.telemetry.deliver(call, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
 }
 
 fn settle(queue: &Queue, messages: Vec<(Option<SpanContext>, Attributes)>) {
@@ -128,7 +128,7 @@ fn a_settlement_that_outlives_its_message_is_dropped_only_when_it_goes_itself() 
         let count = measured.lines().find_map(|line| Some(line.split_once("\"dropped\"} ")?.1.to_owned()));
         count.unwrap_or_else(|| "none".to_owned())
     };
-    let (first, second) = (hand_out(&queue), hand_out(&queue));
+    let (first, second) = (deliver(&queue), deliver(&queue));
     let (lost, settled) = (first.unsettled().unwrap(), second.unsettled().unwrap());
     assert!(first.unsettled().is_none(), "there is one settlement");
     drop((first, second));

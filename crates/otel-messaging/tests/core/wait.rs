@@ -57,14 +57,14 @@ fn the_span_and_its_measurement_begin_with_the_handler_and_say_how_long_the_mess
         let sdk = Sdk::new();
         let before = SystemTime::now();
         let (_queue, messages) = popped(&sdk, 1);
-        let handed_out = SystemTime::now();
+        let delivered_at = SystemTime::now();
         thread::sleep(WAIT);
         let started = SystemTime::now();
         handle(&messages[0]);
         let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
         assert!(span.start_time >= started, "it begins with the handler");
         let wait = waited(&span.attributes).expect("it waited");
-        let (shortest, longest) = (started.duration_since(handed_out), span.start_time.duration_since(before));
+        let (shortest, longest) = (started.duration_since(delivered_at), span.start_time.duration_since(before));
         assert!(wait >= shortest.unwrap().as_secs_f64() && wait <= longest.unwrap().as_secs_f64(), "{wait}");
         assert_eq!(waits(&sdk), (1, wait));
         let took = span.end_time.duration_since(span.start_time).unwrap().as_secs_f64();
@@ -99,7 +99,7 @@ fn a_wait_of_less_than_a_millisecond_is_measured_and_not_on_the_span() {
 }
 
 #[test]
-fn where_the_stream_calls_the_handler_the_hand_out_is_its_start() {
+fn where_the_stream_calls_the_handler_the_delivery_is_its_start() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().build());
     (0..3).for_each(|id| queue.push(&id.to_string()).unwrap());
@@ -111,7 +111,7 @@ fn where_the_stream_calls_the_handler_the_hand_out_is_its_start() {
 }
 
 #[test]
-fn a_span_that_something_needed_before_begins_with_the_hand_out() {
+fn a_span_that_something_needed_before_begins_with_the_delivery() {
     let needs: [fn(&mut Queue) -> Message; 3] = [
         |queue| {
             let message = queue.pop().unwrap();
@@ -130,24 +130,24 @@ fn a_span_that_something_needed_before_begins_with_the_hand_out() {
         let mut queue = Queue::new(sdk.all_signals_builder().build());
         queue.push("1").unwrap();
         let message = need(&mut queue);
-        let handed_out = SystemTime::now();
+        let delivered_at = SystemTime::now();
         thread::sleep(WAIT);
         message.in_scope(|| ());
         let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
-        assert!(span.start_time <= handed_out);
+        assert!(span.start_time <= delivered_at);
         assert_eq!((waited(&span.attributes), waits(&sdk).0), (None, 0));
     }
 }
 
 #[test]
-fn a_message_that_nobody_handles_begins_with_the_hand_out() {
+fn a_message_that_nobody_handles_begins_with_the_delivery() {
     let sdk = Sdk::new();
     let (_queue, messages) = popped(&sdk, 1);
-    let handed_out = SystemTime::now();
+    let delivered_at = SystemTime::now();
     thread::sleep(WAIT);
     drop(messages);
     let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
-    assert!(span.start_time <= handed_out && span.end_time >= handed_out + WAIT);
+    assert!(span.start_time <= delivered_at && span.end_time >= delivered_at + WAIT);
     assert_eq!((waited(&span.attributes), waits(&sdk).0), (None, 0));
 }
 

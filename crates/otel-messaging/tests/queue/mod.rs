@@ -150,7 +150,7 @@ impl Queue {
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-            self.telemetry.hand_out(call, operation, Arrival::new(self.source, Some(&headers)), |attributes| {
+            self.telemetry.deliver(call, operation, Arrival::new(self.source, Some(&headers)), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_owned());
             })
         });
@@ -168,7 +168,7 @@ impl Queue {
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));
-            self.telemetry.hand_out(call, operation, past(Arrival::new(source, Some(&headers))), |attributes| {
+            self.telemetry.deliver(call, operation, past(Arrival::new(source, Some(&headers))), |attributes| {
                 attributes.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
             })
         });

@@ -111,12 +111,12 @@ fn poll<'a>(
     let since = SystemTime::now();
     let result = poll()?;
     let now = kafka.call().inspect(|_| kafka.heard_from_a_broker(&result, cluster_id));
-    Some(hand_out(kafka, source, now, Some(since), result))
+    Some(deliver(kafka, source, now, Some(since), result))
 }
 
 /// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
 #[inline]
-pub(super) fn hand_out<'a>(
+pub(super) fn deliver<'a>(
     kafka: &Kafka,
     source: SourceId,
     now: Option<Call>,
@@ -125,7 +125,7 @@ pub(super) fn hand_out<'a>(
 ) -> KafkaResult<BorrowedMessage<'a>> {
     match result {
         Ok(message) => {
-            let process = now.map(|now| kafka.hand_out(now, source, &message, since));
+            let process = now.map(|now| kafka.deliver(now, source, &message, since));
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {

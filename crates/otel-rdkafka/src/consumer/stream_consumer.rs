@@ -26,7 +26,7 @@ use rdkafka::{
 
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol,
-    base_consumer::hand_out, forward::consumer,
+    base_consumer::deliver, forward::consumer,
 };
 use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::Kafka};
 
@@ -78,7 +78,7 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
                 #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
                 kafka.heard_from_a_broker(&result, || unsafe { native::cluster_id_of(kafka.client()) });
             }
-            hand_out(kafka, source, call, since, result)
+            deliver(kafka, source, call, since, result)
         }))
     }
 }

@@ -101,7 +101,7 @@ fn assert_is_what_was_sent(test: &Test, message: &BorrowedMessage<'_>) {
 }
 
 #[test]
-fn poll_hands_out() {
+fn poll_delivers() {
     let test = Test::new();
     sent(&test, &["four apples"]);
     let consumer = base_consumer(&test);
@@ -113,7 +113,7 @@ fn poll_hands_out() {
 }
 
 #[test]
-fn p05_a_process_span_starts_when_the_message_is_handed_out() {
+fn p05_a_process_span_starts_when_the_message_is_delivered() {
     let test = Test::new();
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();
     let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
@@ -145,7 +145,7 @@ fn p05_a_poll_that_finds_nothing_has_no_span() {
 }
 
 #[test]
-fn iter_hands_out() {
+fn iter_delivers() {
     let test = Test::new();
     sent(&test, &["four apples"]);
     let consumer = base_consumer(&test);
@@ -160,7 +160,7 @@ fn iter_hands_out() {
 }
 
 #[tokio::test]
-async fn recv_hands_out() {
+async fn recv_delivers() {
     let test = Test::new();
     sent(&test, &["four apples"]);
     let consumer = stream_consumer(&test);
@@ -172,7 +172,7 @@ async fn recv_hands_out() {
 }
 
 #[tokio::test]
-async fn stream_hands_out() {
+async fn stream_delivers() {
     let test = Test::new();
     sent(&test, &["four apples"]);
     let consumer = stream_consumer(&test);
@@ -189,7 +189,7 @@ fn first_of_partition(test: &Test) -> TopicPartitionList {
 }
 
 #[test]
-fn a_partition_queue_hands_out() {
+fn a_partition_queue_delivers() {
     let test = Test::new();
     sent(&test, &["four apples"]);
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();
@@ -213,7 +213,7 @@ fn a_partition_queue_hands_out() {
 }
 
 #[tokio::test]
-async fn a_stream_partition_queue_hands_out() {
+async fn a_stream_partition_queue_delivers() {
     let test = Test::new();
     sent(&test, &["four apples"]);
     let consumer: StreamConsumer = test.consumer_config().create().unwrap();

@@ -91,7 +91,7 @@ async fn where_the_stream_calls_the_handler_nothing_waits() {
 }
 
 #[tokio::test]
-async fn a_commit_before_the_handler_begins_the_span_at_the_hand_out() {
+async fn a_commit_before_the_handler_begins_the_span_at_the_delivery() {
     let test = full();
     let consumer = consumer(&test);
     let message = timeout(DEADLINE, consumer.recv()).await.unwrap().unwrap();

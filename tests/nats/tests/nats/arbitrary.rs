@@ -162,7 +162,7 @@ impl Stored {
     }
 
     /// A message with this delivery count, these sequences, and this time of storage.
-    fn hand_out(&self, [count, stream, consumer, at]: [i128; 4]) -> jetstream::Message {
+    fn deliver(&self, [count, stream, consumer, at]: [i128; 4]) -> jetstream::Message {
         let message = arrived("orders", Some(&format!("$JS.ACK.S.C.{count}.{stream}.{consumer}.{at}.0")));
         self.incoming.message(async_nats::jetstream::Message { message, context: self.context.get_ref().clone() })
     }
@@ -173,7 +173,7 @@ fn numbers_that_do_not_fit_are_left_out_and_never_wrong() {
     let runtime = runtime();
     let stored = runtime.block_on(Stored::new());
     let tell = |numbers: [i128; 4]| {
-        let message = stored.hand_out(numbers);
+        let message = stored.deliver(numbers);
         prop_assert_eq!(&message.payload, &"four apples");
         let readable = message.info().is_ok();
         drop(message);
@@ -203,10 +203,10 @@ async fn times_that_cannot_be_are_not_measured() {
     let stored = Stored::new().await;
     let measured = || stored.sdk.measured().lines().filter(|line| line.contains("queue_time")).count();
     for at in [-1, 0, 999_999_999, i128::from(i64::MAX)] {
-        drop(stored.hand_out([1, 1, 1, at]));
+        drop(stored.deliver([1, 1, 1, at]));
     }
     assert_eq!(measured(), 0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    drop(stored.hand_out([1, 1, 1, i128::try_from(now.as_nanos()).unwrap()]));
+    drop(stored.deliver([1, 1, 1, i128::try_from(now.as_nanos()).unwrap()]));
     assert_eq!(measured(), 1);
 }

@@ -69,7 +69,7 @@ fn named(subject: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_message_is_handed_out_as_it_arrived_with_its_process_span() {
+async fn a_message_is_delivered_as_it_arrived_with_its_process_span() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let subject = unique("orders");
@@ -420,7 +420,7 @@ async fn p05_an_empty_fetch_has_no_span_and_every_kind_of_batch_is_a_fetch() {
 }
 
 #[tokio::test]
-async fn ordered_and_push_consumers_hand_out_the_same() {
+async fn ordered_and_push_consumers_deliver_the_same() {
     let sdk = Sdk::new();
     let Stored { stream, name, subject } = store(&sdk, 1).await;
     let publish = format!("publish {subject}");

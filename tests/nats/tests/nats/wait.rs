@@ -39,7 +39,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
             give.send(take(&mut messages).await).unwrap();
         }
         drop(give);
-        let handed_out = SystemTime::now();
+        let delivered_at = SystemTime::now();
         while let Some(message) = work.recv().await {
             message.process(sleep(WORK)).await;
             message.settle().await;
@@ -51,7 +51,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
         }
         for (number, span) in process.iter().enumerate().skip(1) {
             let wait = waited(span).expect("it waited for those before it");
-            let least = seconds(handed_out, span.start_time).max(number as f64 * WORK.as_secs_f64());
+            let least = seconds(delivered_at, span.start_time).max(number as f64 * WORK.as_secs_f64());
             assert!(wait >= least, "{source:?}: message {number} waited {wait} s");
         }
         assert_eq!(sdk.histogram(ours::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
@@ -72,16 +72,16 @@ fn assert_no_wait(sdk: &Sdk, subject: &str, source: Source) {
 
 /// Those of Core NATS are not settled; who asked for something is answered.
 #[tokio::test]
-async fn a_message_that_is_settled_before_its_handler_begins_with_its_hand_out() {
+async fn a_message_that_is_settled_before_its_handler_begins_with_its_delivery() {
     for source in ALL.into_iter().filter(|source| source.settles()) {
         let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
         for _ in 0..MESSAGES {
             let message = take(&mut messages).await;
-            let handed_out = SystemTime::now();
+            let delivered_at = SystemTime::now();
             message.settle().await;
             thread::sleep(WORK);
             message.process(async {}).await;
-            assert!(process(&sdk, &subject).last().unwrap().start_time <= handed_out, "{source:?}");
+            assert!(process(&sdk, &subject).last().unwrap().start_time <= delivered_at, "{source:?}");
         }
         assert_no_wait(&sdk, &subject, source);
     }

@@ -450,7 +450,7 @@ async fn a_message_that_is_at_hand_is_known_where_it_settles_all_up_to_it_though
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_number_is_told_where_messages_were_handed_out_while_nothing_was_told() {
+async fn no_number_is_told_where_messages_were_delivered_while_nothing_was_told() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..9 {
@@ -513,7 +513,7 @@ async fn no_number_is_told_where_a_message_was_given_away_that_nobody_settled() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_handed_out_while_nothing_was_told_is_forgotten_when_the_channel_is_recovered() {
+async fn what_was_delivered_while_nothing_was_told_is_forgotten_when_the_channel_is_recovered() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..2 {

@@ -48,7 +48,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
             give.send(take(&mut messages).await).unwrap();
         }
         drop(give);
-        let handed_out = SystemTime::now();
+        let delivered_at = SystemTime::now();
         while let Some(message) = work.recv().await {
             message.process(sleep(WORK)).await;
             message.ack(BasicAckOptions::default()).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
         }
         for (number, span) in process.iter().enumerate().skip(1) {
             let wait = waited(span).expect("it waited for those before it");
-            let least = seconds(handed_out, span.start_time).max(number as f64 * WORK.as_secs_f64());
+            let least = seconds(delivered_at, span.start_time).max(number as f64 * WORK.as_secs_f64());
             assert!(wait >= least, "{source:?}: message {number} waited {wait} s");
         }
         assert_eq!(rabbit.sdk.histogram(ours::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
@@ -82,20 +82,20 @@ fn assert_no_wait(rabbit: &Rabbit, queue: &str, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_settled_before_its_handler_begins_with_its_hand_out() {
+async fn a_message_that_is_settled_before_its_handler_begins_with_its_delivery() {
     for source in ASKED {
         let rabbit = Rabbit::with_all_signals().await;
         let queue = filled(&rabbit, MESSAGES).await;
         let Opened { mut messages, .. } = source.open(&rabbit, &queue).await;
         for _ in 0..MESSAGES {
             let message = take(&mut messages).await;
-            let handed_out = SystemTime::now();
+            let delivered_at = SystemTime::now();
             message.ack(BasicAckOptions::default()).await.unwrap();
             thread::sleep(WORK);
             message.process(async {}).await;
             let spans = rabbit.sdk.spans();
             let process = named(&spans, &format!("process {queue}"));
-            assert!(process.last().unwrap().start_time <= handed_out, "{source:?}");
+            assert!(process.last().unwrap().start_time <= delivered_at, "{source:?}");
         }
         assert_no_wait(&rabbit, &queue, &format!("{source:?}"));
     }

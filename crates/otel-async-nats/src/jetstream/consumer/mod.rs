@@ -182,18 +182,18 @@ impl Feed {
     }
 
     /// Hands a message to the application.
-    pub(crate) fn hand_out(&self, message: async_nats::jetstream::Message) -> Message {
+    pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
-        let delivery = self.source.hand_out(self.client.get_ref(), &message, || {
+        let delivery = self.source.deliver(self.client.get_ref(), &message, || {
             let (past, stored) = info::past(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
             let awaits_settlement = self.awaits_settlement && stored.is_some();
             Past { replayed, headers_only: self.headers_only, awaits_settlement, ..past }
         });
-        let delivery = delivery.map(|handed_out| match message.reply.clone().filter(|_| self.acknowledges) {
-            Some(reply) => handed_out.settled_by(reply, self.ack_wait, &message.subject, &self.source),
-            None => handed_out.into(),
+        let delivery = delivery.map(|delivered| match message.reply.clone().filter(|_| self.acknowledges) {
+            Some(reply) => delivered.settled_by(reply, self.ack_wait, &message.subject, &self.source),
+            None => delivered.into(),
         });
         Message {
             message: crate::Message::new(message, delivery),
@@ -225,7 +225,7 @@ impl Feed {
     ) -> Result<Message, E> {
         match result {
             Ok(message) => {
-                let message = self.hand_out(message);
+                let message = self.deliver(message);
                 if let (Some(_), Some(delivery)) = (asked, message.message.delivery())
                     && let Some(call) = self.polled(asked)
                 {

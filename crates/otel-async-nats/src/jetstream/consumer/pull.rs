@@ -170,7 +170,7 @@ impl futures_core::Stream for Batch {
         let this = &mut *self;
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         let receive = &mut this.receive;
-        let next = next.map(|result| result.map(|message| receive.feed.hand_out(message)));
+        let next = next.map(|result| result.map(|message| receive.feed.deliver(message)));
         match &next {
             Some(Ok(message)) => {
                 if let Some(fetch) = &mut receive.fetch {

@@ -17,22 +17,22 @@ pin_project! {
     /// The function is called when an item is given away and not before, and a [`sequential`](crate::sequential) loop
     /// over this stream knows when the next one is asked for.
     #[must_use = "streams do nothing unless polled"]
-    pub struct HandingOut<S, F> {
+    pub struct DeliverStream<S, F> {
         #[pin]
         stream: S,
         source: SourceId,
-        hand_out: F,
+        deliver: F,
     }
 }
 
-impl<S, F> HandingOut<S, F> {
+impl<S, F> DeliverStream<S, F> {
     /// Hands the items of this stream out through this function, which names the same source as where they come from.
-    pub fn new(source: SourceId, stream: S, hand_out: F) -> Self {
-        Self { stream, source, hand_out }
+    pub fn new(source: SourceId, stream: S, deliver: F) -> Self {
+        Self { stream, source, deliver }
     }
 }
 
-impl<S, F, T> Stream for HandingOut<S, F>
+impl<S, F, T> Stream for DeliverStream<S, F>
 where
     S: Stream,
     F: FnMut(S::Item) -> T,
@@ -42,7 +42,7 @@ where
     fn poll_next(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<T>> {
         waiting(self.source);
         let this = self.project();
-        this.stream.poll_next(task).map(|item| item.map(this.hand_out))
+        this.stream.poll_next(task).map(|item| item.map(this.deliver))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -50,8 +50,8 @@ where
     }
 }
 
-impl<S: fmt::Debug, F> fmt::Debug for HandingOut<S, F> {
+impl<S: fmt::Debug, F> fmt::Debug for DeliverStream<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandingOut").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("DeliverStream").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
