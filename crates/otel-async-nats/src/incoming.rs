@@ -16,7 +16,7 @@ use crate::{
 
 /// Gives process spans to messages that somebody else's code received with async-nats itself.
 ///
-/// Every message that passes gets its span then, as one that our own subscription hands out. Spans go where the client
+/// Every message that passes gets its span then, as one that our own subscription delivers. Spans go where the client
 /// says that it is made with.
 ///
 /// ```no_run
@@ -63,7 +63,7 @@ impl Incoming {
         Self { client: client.clone(), source }
     }
 
-    /// Hands a message out.
+    /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
         let delivery = self.source.deliver(self.client.get_ref(), &message, Past::default);
@@ -125,7 +125,7 @@ impl IncomingJetStream {
         Self(Arc::new(Feed::new(Arc::new(client.clone()), consumer)))
     }
 
-    /// Hands a message out.
+    /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::jetstream::Message) -> jetstream::Message {
         self.0.deliver(message)

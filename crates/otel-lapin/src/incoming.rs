@@ -10,7 +10,7 @@ use crate::{consumer::Source, message::Delivery, telemetry::Broker};
 
 /// Gives process spans to deliveries that somebody else's code received with lapin itself.
 ///
-/// Every delivery that passes gets its span then, as one that a [`Consumer`](crate::Consumer) hands out. A raw consumer
+/// Every delivery that passes gets its span then, as one that a [`Consumer`](crate::Consumer) delivers. A raw consumer
 /// is one by itself: `Consumer::from(raw)`.
 ///
 /// ```no_run

@@ -18,7 +18,7 @@ use crate::{
 /// How many messages one channel remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
 
-/// The messages of one channel that were handed out and not settled yet, by delivery tag.
+/// The messages of one channel that were delivered and not settled yet, by delivery tag.
 #[derive(Default)]
 pub(crate) struct Ledger {
     state: Mutex<State>,
@@ -81,7 +81,7 @@ impl Entry {
 }
 
 impl Ledger {
-    /// Remembers a message that is handed out.
+    /// Remembers a message that is delivered.
     pub(crate) fn enter(&self, message: &Arc<DeliveredMessage>, acker: &lapin::Acker) {
         let forgotten = {
             let mut state = self.state();
@@ -102,7 +102,7 @@ impl Ledger {
         }
     }
 
-    /// A message is handed out while nothing is told, or is given away.
+    /// A message is delivered while nothing is told, or is given away.
     pub(crate) fn overlook(&self, tag: DeliveryTag, acker: &lapin::Acker) {
         let mut state = self.state();
         state.era.get_or_insert_with(|| acker.clone());

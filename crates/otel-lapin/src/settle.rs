@@ -55,7 +55,7 @@ impl Origin {
 }
 
 impl DeliveredMessage {
-    /// Hands a message out.
+    /// Delivers a message.
     #[inline]
     pub(crate) fn deliver(
         call: Call,

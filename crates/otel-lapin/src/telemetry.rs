@@ -97,7 +97,7 @@ impl Server {
 }
 
 impl Broker {
-    /// Of handles that others hand out. There may be one for each message, and those that live are told of as one; after
+    /// Of handles that others return. There may be one for each message, and those that live are told of as one; after
     /// the last of them another SDK may be installed.
     pub(crate) fn unknown() -> Arc<Self> {
         static UNKNOWN: Mutex<Weak<Broker>> = Mutex::new(Weak::new());

@@ -156,7 +156,7 @@ impl BatchAttributes {
     }
 }
 
-/// The messages of one receive operation, noted as they are handed out: see
+/// The messages of one receive operation, noted as they are delivered: see
 /// [`Telemetry::receive_batch`](crate::adapter::Telemetry::receive_batch).
 ///
 /// What is kept of them is bounded by [`max_links`](crate::InstrumentationBuilder::max_links).

@@ -61,7 +61,7 @@ impl Current {
 
     /// The context to attach for a handler that is called inside `outer`.
     ///
-    /// A message without a span of its own names the span that was active at its hand-out. Where that very span is still
+    /// A message without a span of its own names the span that was active at its delivery. Where that very span is still
     /// current, the handler works in the span itself and not in a context that only names it.
     #[inline]
     pub(crate) fn inside(&self, outer: impl FnOnce() -> Context) -> Context {

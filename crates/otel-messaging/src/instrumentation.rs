@@ -242,7 +242,7 @@ impl InstrumentationBuilder {
     ///
     /// Headers are found by name, the last of several, in any letter case where the broker's names have no fixed one; the
     /// payload is empty where there is none. Both are lent to the function, and nothing of them is told. It runs where the
-    /// client hands the message out, for each message without a context: it must not block. What it panics at has no context.
+    /// client delivers the message, for each message without a context: it must not block. What it panics at has no context.
     ///
     /// A `traceparent` that Kafka Connect has quoted, and one of a CloudEvent:
     ///
@@ -318,7 +318,7 @@ impl InstrumentationBuilder {
 
 /// What is told beyond the usual. All of it is off by default.
 impl InstrumentationBuilder {
-    /// Sees each operation when its span starts, for a message when it is handed out, and may add attributes; one that is
+    /// Sees each operation when its span starts, for a message when it is delivered, and may add attributes; one that is
     /// there already is replaced, on the span, not on metrics. It must not block: it runs where the client does.
     pub fn on_operation(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
         self.settings.hook = Some(Arc::new(hook));

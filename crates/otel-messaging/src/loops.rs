@@ -25,7 +25,7 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// A process span was started as a child of the span that was active at the hand-out. Warns at the second, once for a
+    /// A process span was started as a child of the span that was active at the delivery. Warns at the second, once for a
     /// client.
     pub(crate) fn started_in(&self, around: SpanId, operation: &Operation) {
         if self.warned.load(Ordering::Relaxed) || self.is_first(around, operation) {

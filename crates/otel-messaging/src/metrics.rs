@@ -255,7 +255,7 @@ impl Operation {
         self.series.record(duration, took, of);
     }
 
-    /// A message is handed out that was under way for so long.
+    /// A message is delivered that was under way for so long.
     pub(crate) fn delivered(&self, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         self.series.count(&instruments.consumed, of);

@@ -16,7 +16,7 @@ use crate::arrival::Past;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Correlation {
-    /// A child of the span that was active when the message was handed out, else the root of a new trace.
+    /// A child of the span that was active when the message was delivered, else the root of a new trace.
     Link,
     /// As [`Link`](Self::Link) where a span was active, else a child of the creation context. The default: one request,
     /// one trace, in a consumer loop that is not itself inside a span.

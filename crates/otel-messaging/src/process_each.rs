@@ -242,7 +242,7 @@ where
     }
 }
 
-/// Hands a message to the handler. Its span begins with the hand-out: the stream gave the message just now.
+/// Hands a message to the handler. Its span begins with the delivery: the stream gave the message just now.
 fn handle<M: MessageExt, F>(message: M, handler: &mut impl FnMut(M) -> F) -> Handling<F> {
     let span = message.process_span().cloned();
     let handler = match &span {

@@ -48,7 +48,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// The span is made when it is first needed, so that a batch can claim messages before they have spans of their own. It
 /// begins when the handler starts, where that is the first to need it: at the first poll of
 /// [`process`](crate::MessageExt::process), or the call of [`in_scope`](crate::MessageExt::in_scope). Otherwise it begins at
-/// the hand-out. It ends at the first of: the end of `process` or `in_scope`, [`end`](Self::end), [`fail`](Self::fail), or
+/// the delivery. It ends at the first of: the end of `process` or `in_scope`, [`end`](Self::end), [`fail`](Self::fail), or
 /// when the last `Arc` of it is dropped. Dropping is no error, unless the thread is panicking.
 ///
 /// Every part of a message that lives on by itself (an acker, a detached copy) holds the same `Arc`.
@@ -56,12 +56,12 @@ pub struct ProcessSpan {
     probe: TracerProbe,
     operation: Arc<Operation>,
     delivered_at: SystemTime,
-    /// What is current for the handler, but for the span: the context at the hand-out with what the headers said on top.
+    /// What is current for the handler, but for the span: the context at the delivery with what the headers said on top.
     /// Its own span is the creation context.
     base: Context,
     /// The same as it was before the headers were read, where they were read in the hope of a tracer.
     unread: Option<Box<Context>>,
-    /// The context at the hand-out, if a span was active in it. It names that span and does not hold it: a span ends when its
+    /// The context at the delivery, if a span was active in it. It names that span and does not hold it: a span ends when its
     /// owner lets go of it, and the message may be kept for longer.
     ambient: Option<Context>,
     /// What an untrusted sender named, which nothing continues.
@@ -531,7 +531,7 @@ impl ProcessSpan {
         }
     }
 
-    /// Measures that the message is handed out.
+    /// Measures that the message is delivered.
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
         if self.operation.instruments().is_some() {
@@ -566,7 +566,7 @@ impl ProcessSpan {
         self.operation.settled(Settlement::Dropped, 1);
     }
 
-    /// Whether the span is a child of what the sender left, rather than of what was active at the hand-out.
+    /// Whether the span is a child of what the sender left, rather than of what was active at the delivery.
     #[inline]
     fn continues_creation(&self) -> bool {
         let settings = self.operation.pipeline.settings();

@@ -38,7 +38,7 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A message is in hand from the moment a wrapped consumer hands it out, inside this future, until it is dropped or that
+/// A message is in hand from the moment a wrapped consumer delivers it, inside this future, until it is dropped or that
 /// consumer is asked for the next one, even in vain. A handler may ask other queues meanwhile: only the consumer that the
 /// message came from takes it out of hand. While two messages are alive none is current, and nothing is guessed. Tasks that
 /// are spawned inside inherit nothing.
@@ -77,7 +77,7 @@ pub fn sequential_blocking<T>(r#loop: impl FnOnce() -> T) -> T {
 
 /// For adapters: this source was asked for its next message, so none of its messages is in hand any more.
 ///
-/// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is handed out next is in
+/// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is delivered next is in
 /// hand again, by [`deliver`](crate::adapter::Telemetry::deliver).
 #[inline]
 pub fn waiting(source: SourceId) {

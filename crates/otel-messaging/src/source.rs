@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// For adapters: the identity of what hands messages out, such as a consumer or a subscription.
+/// For adapters: the identity of what delivers messages, such as a consumer or a subscription.
 ///
 /// [`sequential`](crate::sequential) has to know it: a message stays in hand while the loop asks another source, and no
 /// longer when it asks the same one. What a client calls a stream, a fetch or a clone of one consumer is the same source.

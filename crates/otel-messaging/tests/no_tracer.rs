@@ -22,7 +22,7 @@ fn fresh(configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilde
     queue
 }
 
-/// Its first message, which is handed out in the hope of a tracer.
+/// Its first message, which is delivered in the hope of a tracer.
 fn first(queue: &mut Queue) -> Message {
     let message = queue.pop().unwrap();
     assert!(message.process_span().is_some());

@@ -3,7 +3,7 @@
 //! The invariant of the clients: [`Client`], [`BaseConsumer`] and [`StreamConsumer`] are `#[repr(transparent)]` over the
 //! raw type, with one field, no `Drop` and no state beside it; everything lives in [`Traced`]. So a reference to the one is a
 //! reference to the other.
-#![allow(unsafe_code, reason = "rdkafka hands out references to its own types; each cast states its invariant")]
+#![allow(unsafe_code, reason = "rdkafka returns references to its own types; each cast states its invariant")]
 
 use std::{ffi::c_void, ptr, sync::Arc};
 

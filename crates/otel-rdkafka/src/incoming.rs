@@ -69,13 +69,13 @@ impl Incoming {
         self
     }
 
-    /// Hands a message out.
+    /// Delivers a message.
     #[must_use]
     pub fn message<'a>(&self, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
         deliver(&self.0, message)
     }
 
-    /// Hands a message out that owns its data.
+    /// Delivers a message that owns its data.
     #[must_use]
     pub fn owned_message(&self, message: raw::OwnedMessage) -> OwnedMessage {
         let process = self.0.call().map(|call| self.0.deliver_owned(call, &message));

@@ -181,7 +181,7 @@ impl Kafka {
                     destination = destination.with(attribute::MESSAGING_CONSUMER_GROUP_NAME, group.clone());
                 }
             }
-            // Known before the first message is handed out, and the same for all of them.
+            // Known before the first message is delivered, and the same for all of them.
             if name == PROCESS
                 && let Some(cluster) = self.known_cluster()
             {

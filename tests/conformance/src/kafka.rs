@@ -198,7 +198,7 @@ pub(crate) static KAFKA: Broker = Broker {
         LeftOut {
             attribute: "error.type",
             of: "messaging.client.consumed.messages",
-            why: "what is counted was handed out; a poll that failed brought none",
+            why: "what is counted was delivered; a poll that failed brought none",
         },
         LeftOut {
             attribute: "otel_messaging.delivery.outcome_unknown",
@@ -293,14 +293,14 @@ pub(crate) static KAFKA: Broker = Broker {
         ),
         scenario!(
             context_before_handler,
-            "a message waits for its handler, and its context is asked for before: the span starts with the hand-out",
+            "a message waits for its handler, and its context is asked for before: the span starts with the delivery",
             "
              PRODUCER send orders
              CONSUMER process orders < send orders ~ send orders"
         ),
         scenario!(
             handled_at_once,
-            "`process_each`: the hand-out is the handler's start",
+            "`process_each`: the delivery is the handler's start",
             "
              2 x PRODUCER send orders
              2 x CONSUMER process orders < send orders ~ send orders [settlement.outcome=commit]
@@ -1221,7 +1221,7 @@ async fn retried(stage: Stage) {
     next(&consumer).await.end();
 }
 
-/// One message is handed out inside a span, and one is not.
+/// One message is delivered inside a span, and one is not.
 async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) {
     let both = Both::new(&stage, configure(stage.builder()).build()).await;
     both.send(2).await;

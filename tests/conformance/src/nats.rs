@@ -222,7 +222,7 @@ pub(crate) static NATS: Broker = Broker {
         LeftOut {
             attribute: "error.type",
             of: "messaging.client.consumed.messages",
-            why: "what is counted was handed out",
+            why: "what is counted was delivered",
         },
     ],
     elsewhere: &[
@@ -289,14 +289,14 @@ pub(crate) static NATS: Broker = Broker {
         ),
         scenario!(
             context_before_handler,
-            "a message waits for its handler, and its context is asked for before: the span starts with the hand-out",
+            "a message waits for its handler, and its context is asked for before: the span starts with the delivery",
             "
              PRODUCER publish orders
              CONSUMER process orders < publish orders ~ publish orders"
         ),
         scenario!(
             handled_at_once,
-            "`process_each`: the hand-out is the handler's start",
+            "`process_each`: the delivery is the handler's start",
             "
              2 x PRODUCER publish orders
              2 x CONSUMER process orders < publish orders ~ publish orders"
@@ -1566,7 +1566,7 @@ async fn republished(stage: Stage) {
     order.republish(|| client.publish_with_headers(dead, headers, "".into())).await.expect("published");
 }
 
-/// One message is handed out inside a span, and one is not.
+/// One message is delivered inside a span, and one is not.
 async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) {
     let client = connect(&stage, configure(stage.builder()).build()).await;
     let subject = stage.name("orders");

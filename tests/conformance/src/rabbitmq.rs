@@ -216,7 +216,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
         LeftOut {
             attribute: "error.type",
             of: "messaging.client.consumed.messages",
-            why: "what is counted was handed out",
+            why: "what is counted was delivered",
         },
         LeftOut {
             attribute: "otel_messaging.delivery.outcome_unknown",
@@ -393,7 +393,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
         ),
         scenario!(
             context_before_handler,
-            "a message waits for its handler, and its context is asked for before: the span starts with the hand-out",
+            "a message waits for its handler, and its context is asked for before: the span starts with the delivery",
             "
              PRODUCER publish orders
              CONSUMER process orders < publish orders ~ publish orders
@@ -401,7 +401,7 @@ pub(crate) static RABBITMQ: Broker = Broker {
         ),
         scenario!(
             handled_at_once,
-            "`process_each`: the hand-out is the handler's start",
+            "`process_each`: the delivery is the handler's start",
             "
              2 x PRODUCER publish orders
              2 x CONSUMER process orders < publish orders ~ publish orders [settlement.outcome=ack]
@@ -1370,7 +1370,7 @@ async fn republished(stage: Stage) {
     }
 }
 
-/// One message is handed out inside a span, and one is not.
+/// One message is delivered inside a span, and one is not.
 async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) {
     let rabbit = Rabbit::new(&stage, configure(stage.builder()).build()).await;
     rabbit.publish().await;

@@ -28,7 +28,7 @@ const SHORTEST_WAIT: f64 = 0.001;
 /// In these scenarios each message waits for its handler.
 const WAITING: [&str; 2] = ["handler_waits", "batch_waits"];
 
-/// In these each span starts at the hand-out.
+/// In these each span starts at the delivery.
 const AT_ONCE: [&str; 3] = ["handled_at_once", "context_before_handler", "delegate"];
 
 /// The rules' findings in one scenario.

@@ -144,7 +144,7 @@ impl Operation {
 
 /// When process spans start and end; the page says which start is which.
 pub(crate) const PROCESS: &str =
-    "from the handler's start, or else from the hand-out, to the end of the handler, or to the drop of the message";
+    "from the handler's start, or else from the delivery, to the end of the handler, or to the drop of the message";
 
 /// Why a `consume` tells nothing of a message.
 pub(crate) const NO_MESSAGE: &str = "it has failed, and brought no message";

@@ -125,7 +125,7 @@ async fn nothing_then_suppressed_then_an_sdk_that_comes_late() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    // A wrapper that lives for one message costs no more than what is its own: a pool may hand out as many.
+    // A wrapper that lives for one message costs no more than what is its own: a pool may make as many.
     let pooled = connection.get_ref().create_channel().await.unwrap();
     let send = |wrapper: otel_lapin::Channel| {
         let name = name.clone();

@@ -1,6 +1,6 @@
 //! Correlation policy: where the process span of a message stands, and what of its sender's reaches the handler.
 //!
-//! One table for all brokers. Each makes the messages by its own means, and its wrapped consumer hands them out.
+//! One table for all brokers. Each makes the messages by its own means, and its wrapped consumer delivers them.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -17,7 +17,7 @@ use otel_messaging::{
 
 use crate::Sdk;
 
-/// A row for each kind of [`Message`] and whether a span was active when it was handed out, a column for each policy; the
+/// A row for each kind of [`Message`] and whether a span was active when it was delivered, a column for each policy; the
 /// last is `Parent` for a source that is not trusted.
 ///
 /// A cell is what the process span is a child of, then what it links: `creation` is the context that the sender left in
@@ -115,16 +115,16 @@ impl Message {
 
 /// A broker's consumer of one policy, and what its messages are made with.
 pub trait Consumer {
-    /// What it hands out.
+    /// What it delivers.
     type Message: MessageExt;
 
     /// The age that a broker can give a message which cannot stamp it with a time of the past. Elsewhere it is the default.
     const MAX_AGE: Option<Duration> = None;
 
-    /// Sends a message of this kind with these headers, past the instrumentation, so that it is the next to be handed out.
+    /// Sends a message of this kind with these headers, past the instrumentation, so that it is the next to be delivered.
     fn make(&mut self, message: Message, headers: &[(&str, String)]) -> impl Future<Output = ()>;
 
-    /// Hands it out.
+    /// Delivers it.
     fn next(&mut self, message: Message) -> impl Future<Output = Self::Message>;
 }
 

@@ -233,7 +233,7 @@ fn each_series_has_the_attributes_of_its_metric_and_no_others() {
         let named = attributes.contains_key("messaging.destination.name");
         assert_ne!(named, attributes.contains_key("messaging.destination.template"), "{name}: {attributes:?}");
     }
-    // Whatever may be there was, but for a message that cannot fail to be handed out.
+    // Whatever may be there was, but for a message that cannot fail to be delivered.
     for (attribute, levels) in &table {
         for (column, level) in levels.iter().enumerate() {
             let possible = *level != "-" && (*attribute, METRICS[column]) != ("error.type", METRICS[2]);

@@ -1,4 +1,4 @@
-//! Kafka consumers: `rdkafka::consumer`, with a process span for every message that is handed out.
+//! Kafka consumers: `rdkafka::consumer`, with a process span for every message that is delivered.
 
 use std::{sync::Arc, time::Duration};
 

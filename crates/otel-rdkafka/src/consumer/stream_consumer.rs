@@ -64,7 +64,7 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         waiting(self.source);
         let kafka = self.context.kafka();
-        // This never waits, so what is true when it is called is true when it hands out.
+        // This never waits, so what is true when it is called is true when it delivers.
         let call = kafka.call();
         let since = self.since.take().or(call.as_ref().map(Call::at));
         let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {

@@ -95,7 +95,7 @@ async fn raw_messages_get_process_spans_one_by_one_and_as_a_stream() {
     third.in_scope(|| ());
     drop(third);
 
-    // As if our own consumer had handed them out.
+    // As if our own consumer had delivered them.
     let spans = test.sdk.wait_for(6);
     let described = test.named(&[spans[0].clone(), spans[3].clone()]);
     assert!(

@@ -1,4 +1,4 @@
-//! `sequential` around a loop over each stream that hands messages out.
+//! `sequential` around a loop over each stream that delivers messages.
 
 use std::cell::Cell;
 

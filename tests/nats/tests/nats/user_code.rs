@@ -173,7 +173,7 @@ async fn whatever_the_client_does_inside_somebody_elses_span_has_none_of_its_own
     assert_eq!(sdk.spans().len(), 1, "{}", sdk.described());
 }
 
-/// The message was handed out before telemetry was suppressed.
+/// The message was delivered before telemetry was suppressed.
 #[tokio::test]
 async fn a_settlement_that_somebody_else_tells_of_is_no_drop() {
     let sdk = Sdk::new();

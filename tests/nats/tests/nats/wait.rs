@@ -62,7 +62,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
     }
 }
 
-/// That they began with the hand-out, and have nothing to say of a wait.
+/// That they began with the delivery, and have nothing to say of a wait.
 fn assert_no_wait(sdk: &Sdk, subject: &str, source: Source) {
     let process = process(sdk, subject);
     assert_eq!(process.len(), MESSAGES, "{source:?}");

@@ -24,7 +24,7 @@ struct Queue {
     hands_out: HandsOut,
 }
 
-/// What hands the messages out.
+/// What delivers the messages.
 enum HandsOut {
     Consumer(Consumer),
     Gets(Channel),

@@ -75,7 +75,7 @@ impl<T: IntoConsumerConfig> Consumer<T> {
         self.inner
     }
 
-    /// What its messages are handed out with.
+    /// What its messages are delivered with.
     fn feed(&self) -> &Arc<Feed> {
         self.feed.get_or_init(|| Arc::new(Feed::new(self.client.clone(), self.inner.cached_info())))
     }
@@ -175,7 +175,7 @@ impl Feed {
         self.source.id()
     }
 
-    /// Hands messages out, and settles them, as this instrumentation says.
+    /// Delivers messages, and settles them, as this instrumentation says.
     fn instrument(&mut self, instrumentation: Instrumentation) {
         self.client = Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation));
         self.source = Arc::new(self.source.reported_by(self.client.telemetry().clone()));
