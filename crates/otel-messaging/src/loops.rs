@@ -37,8 +37,8 @@ impl Loops {
                 otel_warn!(
                     name: "messaging.consumer.ambient_span",
                     span_id = around.to_string(),
-                    message = "a consumer hands out message after message inside one span: their process spans are its \
-                        children. Hold no span open around the loop, or use Correlation::Parent."
+                    message = "a span is active around a consumer's loop: the process span of every message becomes its child. \
+                        End the span before the loop, or use Correlation::Parent."
                 );
             });
         }

@@ -71,15 +71,15 @@ impl Instruments {
             ),
             queue_time: seconds(
                 ours::QUEUE_TIME,
-                "How long messages were under way when they were handed out.",
+                "Time from sending a message until it is delivered to the application.",
                 &QUEUE_TIMES,
             ),
             wait_time: seconds(
                 ours::WAIT_TIME,
-                "How long messages waited for their handlers after they were handed out.",
+                "Time from the delivery of a message to the application until its handler starts.",
                 &QUEUE_TIMES,
             ),
-            deliveries: messages(ours::DELIVERIES, "Messages by what became of them at the broker."),
+            deliveries: messages(ours::DELIVERIES, "Number of messages by settlement outcome."),
         }
     }
 }

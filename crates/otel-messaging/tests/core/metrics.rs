@@ -30,9 +30,9 @@ const INSTRUMENTS: &str = "
     messaging.client.operation.duration histogram s         Duration of messaging operation initiated by a producer or consumer client.
     messaging.client.sent.messages      counter   {message} Number of messages producer attempted to send to the broker.
     messaging.process.duration          histogram s         Duration of processing operation.
-    otel_messaging.deliveries           counter   {message} Messages by what became of them at the broker.
-    otel_messaging.queue_time           histogram s         How long messages were under way when they were handed out.
-    otel_messaging.wait_time            histogram s         How long messages waited for their handlers after they were handed out.
+    otel_messaging.deliveries           counter   {message} Number of messages by settlement outcome.
+    otel_messaging.queue_time           histogram s         Time from sending a message until it is delivered to the application.
+    otel_messaging.wait_time            histogram s         Time from the delivery of a message to the application until its handler starts.
 ";
 
 /// The convention's boundaries for durations, and ours for times in queues.
