@@ -560,7 +560,7 @@ impl Source {
         client: &async_nats::Client,
         message: &'a async_nats::Message,
         past: impl FnOnce() -> Past<'a>,
-    ) -> Option<HandedOut> {
+    ) -> Option<Delivered> {
         // The client's own signals: no responders, heartbeats.
         if message.status.is_some() {
             return None;
@@ -588,7 +588,7 @@ impl Source {
             past.set(attributes);
             set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
         });
-        Some(HandedOut { process, id: told.id, domain })
+        Some(Delivered { process, id: told.id, domain })
     }
 
     /// Starts the span of a receive operation that has brought these messages.
@@ -618,14 +618,14 @@ impl Source {
 
 /// A message that was handed to the application just now.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
-pub(crate) struct HandedOut {
+pub(crate) struct Delivered {
     process: Arc<ProcessSpan>,
     id: Option<Arc<str>>,
     domain: Option<Arc<str>>,
 }
 
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
-impl HandedOut {
+impl Delivered {
     /// It can be settled by this subject, for as long as the server waits for that.
     pub(crate) fn settled_by(self, reply: Subject, ack_wait: Duration, subject: &Subject, source: &Source) -> Delivery {
         let Self { process: span, id, domain } = self;
@@ -637,8 +637,8 @@ impl HandedOut {
     }
 }
 
-impl From<HandedOut> for Delivery {
-    fn from(HandedOut { process, .. }: HandedOut) -> Self {
+impl From<Delivered> for Delivery {
+    fn from(Delivered { process, .. }: Delivered) -> Self {
         Self::Received(AssertUnwindSafe(process))
     }
 }

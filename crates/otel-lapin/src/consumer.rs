@@ -214,8 +214,8 @@ impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
     fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let delivery = match delivery {
             Ok(Some(delivery)) => {
-                // What is current here is lapin's own span, in which its I/O thread lives, or that of who sets the delegate.
-                let _nobodys = opentelemetry::Context::new().attach();
+                // Clear the current context: it has lapin's I/O span, or the span of the caller of `set_delegate`.
+                let _cleared = opentelemetry::Context::new().attach();
                 self.source.deliver(delivery)
             }
             Ok(None) => return self.delegate.on_new_delivery(Ok(None)),

@@ -296,7 +296,7 @@ impl Injected {
     }
 
     /// Whether these are the headers of the message that this was written into.
-    pub(crate) fn marks(&self, properties: &BasicProperties) -> bool {
+    pub(crate) fn are_in(&self, properties: &BasicProperties) -> bool {
         let Some(headers) = properties.headers() else { return false };
         let mut written = self.changes.iter().filter_map(|change| change.written.as_ref());
         self.is_marked() && written.all(|(name, value)| headers.inner().get(name) == Some(value))

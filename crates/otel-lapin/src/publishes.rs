@@ -284,10 +284,10 @@ impl State {
     ) {
         let properties = &message.delivery.properties;
         let own = with.and_then(|number| Some((number, &self.returnable.get(&number)?.injected)));
-        let marked = own.filter(|(_, own)| own.marks(properties)).map(|(number, _)| number);
+        let marked = own.filter(|(_, own)| own.are_in(properties)).map(|(number, _)| number);
         let marked = marked.or_else(|| {
             let mut all = self.returnable.iter();
-            all.find(|(_, one)| one.injected.marks(properties)).map(|(&number, _)| number)
+            all.find(|(_, one)| one.injected.are_in(properties)).map(|(&number, _)| number)
         });
         // Where nobody's mark is on it there is only lapin's word for it.
         let unmarked = || own.filter(|(_, own)| !own.is_marked()).map(|(number, _)| number);

@@ -13,8 +13,8 @@ use crate::{
 
 /// Gives process spans to messages that somebody else's code received with rdkafka itself.
 ///
-/// Every message that passes gets its span then, as one that a [`StreamConsumer`](crate::consumer::StreamConsumer) hands
-/// out. A raw consumer whose context is a [`Traced`](crate::otel::Traced) is one by itself: `StreamConsumer::from(raw)`.
+/// Every message that passes gets its span then, as one that a [`StreamConsumer`](crate::consumer::StreamConsumer)
+/// delivers. A raw consumer whose context is a [`Traced`](crate::otel::Traced) is one by itself: `StreamConsumer::from(raw)`.
 ///
 /// ```no_run
 /// use futures::StreamExt;

@@ -30,7 +30,7 @@ const DELIVERIES: &str = "otel_messaging.deliveries";
 const METRICS: [&str; 7] = [SENT, CONSUMED, PROCESS, OPERATION, QUEUE_TIME, WAIT_TIME, DELIVERIES];
 
 /// What tells one line of a metric from the next, besides system and destination.
-const PARTICULARS: [&str; 6] = [
+const DETAILS: [&str; 6] = [
     "messaging.operation.name",
     "messaging.consumer.group.name",
     "messaging.destination.subscription.name",
@@ -137,9 +137,9 @@ impl Series {
         format!("{} {}", self.attribute("messaging.operation.name"), self.destination()).trim_end().to_owned()
     }
 
-    fn particulars(&self) -> String {
+    fn details(&self) -> String {
         let mut shown: Vec<&str> = Vec::new();
-        for key in PARTICULARS {
+        for key in DETAILS {
             // Of an error's type the last part: the others are its modules.
             let value = self.attribute(key).rsplit("::").next().unwrap_or_default();
             if !value.is_empty() && !shown.contains(&value) {
@@ -188,7 +188,7 @@ pub(crate) fn table(series: &[Series], paint: Paint) -> String {
     let mut lines: BTreeMap<_, Measured> = BTreeMap::new();
     for one in series {
         let Some(metric) = METRICS.iter().position(|metric| *metric == one.metric) else { continue };
-        let what = (one.attribute("messaging.system"), one.destination(), one.particulars());
+        let what = (one.attribute("messaging.system"), one.destination(), one.details());
         lines.entry((metric, what)).or_default().add(&one.measured);
     }
     let mut text = String::new();

@@ -93,7 +93,7 @@ fn installed() -> Sdk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delegate_is_called_inside_nobodys_span_but_its_messages() {
+async fn a_delegate_is_called_inside_no_span_but_its_messages() {
     let sdk = installed();
     let rabbit = Rabbit::with(sdk.clone(), sdk.instrumentation()).await;
     let channel = rabbit.channel.clone();

@@ -377,7 +377,7 @@ fn p25_samplers_see_attributes_and_links() {
 }
 
 #[test]
-fn a_message_s_marks_do_not_reach_the_next_one() {
+fn a_message_s_state_does_not_reach_the_next_one() {
     // Delivered where another message's context was attached: a forward is of the one that is worked on.
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());

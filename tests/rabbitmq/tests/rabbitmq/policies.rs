@@ -21,11 +21,11 @@ struct Queue {
     name: String,
     /// What expires here is dead-lettered to the queue.
     parked: String,
-    hands_out: HandsOut,
+    source: Source,
 }
 
 /// What delivers the messages.
-enum HandsOut {
+enum Source {
     Consumer(Consumer),
     Gets(Channel),
 }
@@ -51,19 +51,19 @@ impl Queue {
         ]);
         let parked = rabbit.queue_with("parked", dead_letters).await;
         let channel = rabbit.channel.clone();
-        let hands_out = match to {
-            To::Connection => HandsOut::Consumer(consume(&channel, &name).await),
-            To::Channel => HandsOut::Consumer(consume(&channel.with_instrumentation(own), &name).await),
-            To::Consumer => HandsOut::Consumer(consume(&channel, &name).await.with_instrumentation(own)),
-            To::Gets => HandsOut::Gets(channel.with_instrumentation(own)),
+        let source = match to {
+            To::Connection => Source::Consumer(consume(&channel, &name).await),
+            To::Channel => Source::Consumer(consume(&channel.with_instrumentation(own), &name).await),
+            To::Consumer => Source::Consumer(consume(&channel, &name).await.with_instrumentation(own)),
+            To::Gets => Source::Gets(channel.with_instrumentation(own)),
         };
-        Self { rabbit, name, parked, hands_out }
+        Self { rabbit, name, parked, source }
     }
 
     async fn take(&mut self) -> Delivery {
-        let channel = match &mut self.hands_out {
-            HandsOut::Consumer(consumer) => return next(consumer).await,
-            HandsOut::Gets(channel) => channel,
+        let channel = match &mut self.source {
+            Source::Consumer(consumer) => return next(consumer).await,
+            Source::Gets(channel) => channel,
         };
         let deadline = Instant::now() + DEADLINE;
         loop {
