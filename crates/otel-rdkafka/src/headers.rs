@@ -227,7 +227,12 @@ impl Injector for RecordHeaders<'_> {
             }
         }
         if let Some(headers) = self.headers {
-            HeaderInjector(headers).set(key, value);
+            if replaces {
+                native::remove(headers, key);
+            }
+            if !value.is_empty() {
+                native::add(headers, (key.as_bytes(), Some(value.as_bytes())));
+            }
         }
     }
 }

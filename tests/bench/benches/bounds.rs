@@ -13,7 +13,7 @@ fn most(path: Path, mode: Mode) -> f64 {
         (Mode::SampledOutW3c, Path::KafkaSend) => 0.75,
         (Mode::SampledOutW3c, _) => 0.7,
         // A fourth of it is the SDK's propagator, which both sides ask.
-        (Mode::Recorded | Mode::SampledOut, Path::KafkaReceive) => 1.07,
+        (Mode::Recorded | Mode::SampledOut, Path::KafkaReceive) => 1.1,
         (Mode::Recorded | Mode::SampledOut | Mode::NoSdk, _) => 1.0,
     }
 }
