@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use crate::{sequential::waiting, source::SourceId};
 
 pin_project! {
-    /// For adapters: a stream of somebody else's whose items are delivered through a function.
+    /// For adapters: a raw client's stream whose items are delivered through a function.
     ///
     /// The function is called when an item is given away and not before, and a [`sequential`](crate::sequential) loop
     /// over this stream knows when the next one is asked for.

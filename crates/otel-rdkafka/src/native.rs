@@ -86,7 +86,7 @@ pub(crate) fn truncate(headers: &mut OwnedHeaders, count: usize) {
 
 /// # Safety
 ///
-/// Nobody holds a reference into the list.
+/// There is no other reference into the list.
 unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
     while let Some((name, _)) = at(headers, count) {
         // By name is the only way, and only headers after `count` have it: what we append replaces what was there.
@@ -100,9 +100,9 @@ unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
 
 /// # Safety
 ///
-/// Nobody holds a reference into the list.
+/// There is no other reference into the list.
 unsafe fn remove_exactly(headers: &BorrowedHeaders, name: &CString) -> bool {
-    // SAFETY: the list is alive as long as the reference to it, and nobody reads what is freed. The name is a copy:
+    // SAFETY: the list is alive as long as the reference to it, and there is no reference to what is freed. The name is a copy:
     // librdkafka compares it after it has freed headers.
     unsafe { !bindings::rd_kafka_header_remove(native(headers), name.as_ptr()).is_error() }
 }
@@ -132,7 +132,7 @@ impl<'a> Report<'a> {
         message
     }
 
-    /// The id of the cluster, if a broker has told it.
+    /// The id of the cluster, if librdkafka has it from a broker.
     pub(crate) fn cluster_id(&self) -> Option<String> {
         // SAFETY: the client is alive if it is one, as `new` was promised.
         unsafe { cluster_id_of(self.client) }
@@ -141,7 +141,7 @@ impl<'a> Report<'a> {
     /// Takes away the headers of the message after the first so many.
     pub(crate) fn truncate_headers(&mut self, count: usize) {
         if let Some(headers) = self.message().headers() {
-            // SAFETY: what `message` lent is given back, and nobody else has the message, as `new` was promised.
+            // SAFETY: what `message` lent is given back, and no other code has the message, as `new` was promised.
             unsafe { truncate_list(headers, count) }
         }
     }
@@ -149,8 +149,8 @@ impl<'a> Report<'a> {
     /// Gives the message other headers, or none.
     pub(crate) fn replace_headers(&mut self, headers: Option<OwnedHeaders>) {
         let list = headers.as_ref().map_or(ptr::null_mut(), |headers| native(headers.as_borrowed()));
-        // SAFETY: the message is alive as long as the reference to it. Nobody holds a reference into its old headers, which
-        // librdkafka frees: what `message` lent is given back, and nobody else has the message, as `new` was promised.
+        // SAFETY: the message is alive as long as the reference to it. There is no reference into its old headers, which
+        // librdkafka frees: what `message` lent is given back, and no other code has the message, as `new` was promised.
         // librdkafka owns the new ones from here on, so that they must not be dropped.
         unsafe { bindings::rd_kafka_message_set_headers(self.message().ptr(), list) };
         mem::forget(headers);

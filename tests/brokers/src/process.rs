@@ -114,7 +114,7 @@ impl Process {
     /// Suspends the broker by SIGSTOP and waits until it is: its connections stay open, and it does not answer.
     pub(crate) fn pause(&self) {
         self.signal_all(Signal::STOP);
-        // A thread that runs on another processor stops a moment after the signal. The system tells when all have stopped.
+        // A thread that runs on another processor stops a moment after the signal. `waitid` returns when all have stopped.
         if let Some(child) = &self.child {
             let suspended = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             let _ = retry_on_intr(|| waitid(WaitId::Pid(Pid::from_child(child)), suspended));

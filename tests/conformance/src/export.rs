@@ -120,7 +120,7 @@ fn event(event: &Event, all: &[Span]) -> String {
 }
 
 fn attributes(text: &mut String, prefix: &str, attributes: &Attributes) {
-    // Whether a message waited for its handler may be by chance; where that is told is a rule of its own.
+    // Whether a message waited for its handler may be by chance; the rule `WaitTime` holds where it is recorded.
     let values: BTreeMap<_, _> =
         attributes.0.iter().filter(|(key, _)| key != WAIT_TIME).map(|(key, value)| (key, value)).collect();
     for (key, value) in values {

@@ -39,7 +39,7 @@ usage: conformance kafka|rabbitmq|nats [SCENARIO...]
                              performs all of them into the convention's own validator, weaver, which also checks the registry;
                              exits 1 at a violation, and at an improvement that improvements.txt does not list. WEAVER names the
                              program, SEMCONV_MODEL a folder with the official registry where it cannot be fetched
-       conformance export    performs all of them and writes what they export to tests/conformance/export anew, as text
+       conformance export    performs all of them and rewrites tests/conformance/export, what they export as text
        conformance page      writes docs/telemetry.md anew
 
 The brokers are started when they are needed; BROKERS_KAFKA, BROKERS_AMQP and BROKERS_NATS name others.
