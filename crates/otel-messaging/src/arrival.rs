@@ -29,7 +29,7 @@ pub struct Arrival<'a> {
     pub(crate) awaits_settlement: bool,
 }
 
-/// SpanOwner clock says when a message was sent: `otel_messaging.clock`.
+/// Which clock says when a message was sent: `otel_messaging.clock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
