@@ -34,7 +34,7 @@ pub use crate::{
 pub mod otel {
     pub use lapin as raw;
     pub use otel_messaging::{
-        Attributes, Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+        Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
         MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
         Sequential, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
     };

@@ -39,7 +39,7 @@ pub use crate::{
     message_ext::{MessageExt, Processing},
     operation::{Attributes, Operation, OperationType},
     outcome::Outcome,
-    policy::{Auto, CarriedContext, Correlation},
+    policy::{AutoCorrelation, CarriedContext, Correlation},
     process_each::{MessageStreamExt, ProcessEach},
     propagation::Propagation,
     received::Received,

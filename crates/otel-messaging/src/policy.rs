@@ -26,7 +26,7 @@ pub enum Correlation {
     Parent,
     /// As [`ParentIfNoAmbient`](Self::ParentIfNoAmbient) for a message on its usual way. One that is late, comes again, or
     /// was parked elsewhere starts a trace of its own, so that no trace grows for days.
-    Auto(Auto),
+    Auto(AutoCorrelation),
 }
 
 impl Correlation {
@@ -49,28 +49,28 @@ impl Correlation {
 /// ```
 /// use std::time::Duration;
 ///
-/// use otel_messaging::{Auto, Correlation, Instrumentation};
+/// use otel_messaging::{AutoCorrelation, Correlation, Instrumentation};
 ///
-/// let auto = Auto::default().max_age(Duration::from_secs(600)).max_attempts(3);
+/// let auto = AutoCorrelation::default().max_age(Duration::from_secs(600)).max_attempts(3);
 /// let instrumentation = Instrumentation::builder().correlation(Correlation::Auto(auto)).build();
 /// # let _ = instrumentation;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Auto {
+pub struct AutoCorrelation {
     max_age: Duration,
     max_attempts: u64,
     dead_letters: bool,
     replays: bool,
 }
 
-impl Default for Auto {
+impl Default for AutoCorrelation {
     /// An hour, one attempt, no dead letters, no replays.
     fn default() -> Self {
         Self { max_age: Duration::from_secs(3_600), max_attempts: 1, dead_letters: false, replays: false }
     }
 }
 
-impl Auto {
+impl AutoCorrelation {
     /// A message that was sent longer ago starts a new trace. Default: an hour. Where nothing tells when it was sent, age
     /// is no reason.
     #[must_use]

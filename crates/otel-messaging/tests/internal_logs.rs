@@ -8,7 +8,7 @@ mod queue;
 
 use opentelemetry::{Context, KeyValue, baggage::BaggageExt, global};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use otel_messaging::{Auto, Correlation, InstrumentationBuilder, MessageExt, Propagation, process_batch};
+use otel_messaging::{AutoCorrelation, Correlation, InstrumentationBuilder, MessageExt, Propagation, process_batch};
 use support::Sdk;
 use tracing::{Event, Subscriber, subscriber::with_default};
 use tracing_subscriber::{Layer, layer, layer::SubscriberExt, registry};
@@ -67,7 +67,7 @@ fn a_span_around_a_loop_is_named_once_with_the_remedy() {
 
     // No span grows.
     assert_eq!(warnings(|b| b.correlation(Correlation::Parent), in_one_span(2)), [""; 0]);
-    assert_eq!(warnings(|b| b.correlation(Correlation::Auto(Auto::default())), in_one_span(2)), [""; 0]);
+    assert_eq!(warnings(|b| b.correlation(Correlation::Auto(AutoCorrelation::default())), in_one_span(2)), [""; 0]);
     assert_eq!(warnings(|b| b.filter(|_| false), in_one_span(2)), [""; 0]);
     assert_eq!(warnings(|b| b.without_spans(), in_one_span(2)), [""; 0]);
 }

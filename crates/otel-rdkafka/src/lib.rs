@@ -26,7 +26,7 @@ pub use rdkafka::{
 /// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.
 pub mod otel {
     pub use otel_messaging::{
-        Attributes, Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
+        Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
         MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
         Sequential, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
     };

@@ -6,7 +6,7 @@ use opentelemetry_sdk::{
     logs::SdkLoggerProvider,
     metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider},
 };
-use otel_messaging::{Auto, Correlation, Instrumentation};
+use otel_messaging::{AutoCorrelation, Correlation, Instrumentation};
 
 use crate::{mode::Mode, path::Path, peer};
 
@@ -73,7 +73,7 @@ impl Feature {
             Self::CaptureKey => builder.capture_key(true),
             Self::Hook => builder.on_operation(|_, attributes| attributes.set("app.tenant", "eu-1")),
             Self::LoggerProvider => builder.logger_provider(SdkLoggerProvider::builder().build()),
-            Self::Auto => builder.correlation(Correlation::Auto(Auto::default())),
+            Self::Auto => builder.correlation(Correlation::Auto(AutoCorrelation::default())),
         };
         builder.build()
     }

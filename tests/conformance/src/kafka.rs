@@ -7,7 +7,7 @@ use futures::{
     future::{Either, select},
 };
 use opentelemetry::trace::FutureExt;
-use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
+use otel_messaging::{AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 use otel_rdkafka::{
     ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
     consumer::{CommitMode, Consumer, ConsumerContext, StreamConsumer},
@@ -1256,7 +1256,7 @@ async fn untrusted(stage: Stage) {
 }
 
 async fn policy_auto(stage: Stage) {
-    let auto = Correlation::Auto(Auto::default());
+    let auto = Correlation::Auto(AutoCorrelation::default());
     let Both { producer, consumer, topic } = Both::new(&stage, stage.builder().correlation(auto).build()).await;
     let dead = [("kafka_dlt-original-topic", "orders")];
     let all = [

@@ -14,7 +14,7 @@ use otel_async_nats::{
     otel::{Creator, MessageExt, MessageStreamExt, process_batch},
     service::{self, ServiceExt},
 };
-use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
+use otel_messaging::{AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 
 use crate::{
     broker::{Broker, Started},
@@ -1213,7 +1213,8 @@ async fn duplicate(stage: Stage) {
 }
 
 async fn scheduled(stage: Stage) {
-    let client = connect(&stage, stage.builder().correlation(Correlation::Auto(Auto::default())).build()).await;
+    let client =
+        connect(&stage, stage.builder().correlation(Correlation::Auto(AutoCorrelation::default())).build()).await;
     let context = jetstream::new(client);
     let name = stage.name("S");
     let config = serde_json::json!({ "name": name, "subjects": [format!("{name}.>")], "allow_msg_schedules": true });
@@ -1610,7 +1611,8 @@ async fn untrusted(stage: Stage) {
 }
 
 async fn policy_auto(stage: Stage) {
-    let stored = Stored::new(&stage, stage.builder().correlation(Correlation::Auto(Auto::default())).build()).await;
+    let stored =
+        Stored::new(&stage, stage.builder().correlation(Correlation::Auto(AutoCorrelation::default())).build()).await;
     stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
     again(&stored).await.ack().await.expect("settled");
     let config = pull::Config { durable_name: Some("replay".to_owned()), ..Default::default() };

@@ -18,7 +18,7 @@ use otel_lapin::{
     otel::{Creator, HeaderInjector, MessageExt, MessageStreamExt, process_batch},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
-use otel_messaging::{Auto, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
+use otel_messaging::{AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
@@ -1412,7 +1412,7 @@ async fn untrusted(stage: Stage) {
 }
 
 async fn policy_auto(stage: Stage) {
-    let auto = Correlation::Auto(Auto::default());
+    let auto = Correlation::Auto(AutoCorrelation::default());
     twice(&Rabbit::new(&stage, stage.builder().correlation(auto).build()).await).await;
 }
 

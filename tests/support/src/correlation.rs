@@ -12,7 +12,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::{
-    Auto, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, parse_traceparent, process_batch,
+    AutoCorrelation, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, parse_traceparent, process_batch,
 };
 
 use crate::Sdk;
@@ -40,7 +40,7 @@ baggage                                       |         | kept                  
 tracestate                                    |         | kept                         | kept                         | kept                         | kept                         | dropped
 ";
 
-/// What of the table a broker does not have, and why; the documentation of [`Auto`] says it in the same words.
+/// What of the table a broker does not have, and why; the documentation of [`AutoCorrelation`] says it in the same words.
 const LACKING: [(&str, &[Message], &str); 4] = [
     ("Kafka", &[Message::Replayed], "an offset that is read again looks as it did the first time"),
     ("RabbitMQ", &[Message::Replayed], "a stream does not tell what was read from it before"),
@@ -68,7 +68,7 @@ pub enum Message {
     Absent,
     /// With a `traceparent` of another format.
     Malformed,
-    /// Sent longer ago than [`Auto`] allows.
+    /// Sent longer ago than [`AutoCorrelation`] allows.
     Old,
     /// Delivered, or tried, for the second time.
     Redelivered,
@@ -150,14 +150,14 @@ pub async fn check<C: Consumer>(broker: &str, open: impl AsyncFn(Given) -> C) {
     let (mut expected, mut found) = (Vec::new(), Vec::new());
     for policy in 0..table.policies.len() {
         let mut column = Column { sdk: Sdk::new(), keeps: table.keeps(policy), sent: 0 };
-        let given = |auto: Auto| Given {
+        let given = |auto: AutoCorrelation| Given {
             sdk: column.sdk.clone(),
             own: table.configure(policy, auto, column.sdk.instrumentation_builder()).build(),
             other: table.configure(policy + 1, auto, column.sdk.instrumentation_builder()).build(),
         };
-        let mut consumer = open(given(Auto::default())).await;
+        let mut consumer = open(given(AutoCorrelation::default())).await;
         let mut of_old = match C::MAX_AGE {
-            Some(age) => Some(open(given(Auto::default().max_age(age))).await),
+            Some(age) => Some(open(given(AutoCorrelation::default().max_age(age))).await),
             None => None,
         };
         for message in Message::ALL.into_iter().filter(|message| !lacking.contains(message)) {
@@ -202,7 +202,12 @@ impl Table {
         Keeps { baggage: keeps("baggage"), tracestate: keeps("tracestate") }
     }
 
-    fn configure(&self, policy: usize, auto: Auto, builder: InstrumentationBuilder) -> InstrumentationBuilder {
+    fn configure(
+        &self,
+        policy: usize,
+        auto: AutoCorrelation,
+        builder: InstrumentationBuilder,
+    ) -> InstrumentationBuilder {
         let builder = builder.with_context_reader(|headers, _| read(headers));
         match self.policies[policy % self.policies.len()] {
             "Link" => builder.correlation(Correlation::Link),

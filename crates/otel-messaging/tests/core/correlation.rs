@@ -12,7 +12,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
 use otel_messaging::{
-    Auto, Correlation, InstrumentationBuilder, MessageExt,
+    AutoCorrelation, Correlation, InstrumentationBuilder, MessageExt,
     adapter::{Arrival, Clock},
     process_batch,
 };
@@ -98,7 +98,7 @@ fn by_policy(builder: InstrumentationBuilder, policy: &str) -> InstrumentationBu
         "Link" => builder.correlation(Correlation::Link),
         "ParentIfNoAmbient" => builder,
         "Parent" => builder.correlation(Correlation::Parent),
-        "Auto" => builder.correlation(Correlation::Auto(Auto::default())),
+        "Auto" => builder.correlation(Correlation::Auto(AutoCorrelation::default())),
         "untrusted Parent" => builder.correlation(Correlation::Parent).untrusted_source(true),
         other => panic!("no policy {other}"),
     }
@@ -176,7 +176,7 @@ fn p01_p02_p09_a_policy_decides_about_parents_and_the_creation_context_is_always
 }
 
 /// Whether this policy gives a message with this past a trace of its own.
-fn anew(auto: Auto, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
+fn anew(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().correlation(Correlation::Auto(auto)).build());
     queue.push("1").unwrap();
@@ -187,24 +187,24 @@ fn anew(auto: Auto, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bo
 #[test]
 fn p09_auto_starts_anew_beyond_its_thresholds_and_only_there() {
     let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
-    let auto = Auto::default().max_age(Duration::from_secs(600));
+    let auto = AutoCorrelation::default().max_age(Duration::from_secs(600));
     assert!(!anew(auto, |a| a.sent(ago(590), Clock::Broker)));
     assert!(anew(auto, |a| a.sent(ago(610), Clock::Broker)));
     // A time that cannot be is no reason.
     assert!(!anew(auto, |a| a.sent(SystemTime::UNIX_EPOCH, Clock::CreateTime)));
     assert!(!anew(auto, |a| a.sent(ago(0) + Duration::from_secs(1 << 33), Clock::CreateTime)));
 
-    let auto = Auto::default().max_attempts(3);
+    let auto = AutoCorrelation::default().max_attempts(3);
     assert!(!anew(auto, |a| a.attempt(3)));
     assert!(anew(auto, |a| a.attempt(4)));
     assert!(anew(auto, |a| a.attempt(u64::MAX)));
     assert!(!anew(auto, |a| a.redelivered(true)), "it counts as the second");
-    assert!(!anew(Auto::default(), |a| a.attempt(0)));
+    assert!(!anew(AutoCorrelation::default(), |a| a.attempt(0)));
 
-    assert!(anew(Auto::default(), |a| a.dead_lettered(true)));
-    assert!(!anew(Auto::default().follow_dead_letters(true), |a| a.dead_lettered(true)));
-    assert!(anew(Auto::default(), |a| a.replayed(true)));
-    assert!(!anew(Auto::default().follow_replays(true), |a| a.replayed(true)));
+    assert!(anew(AutoCorrelation::default(), |a| a.dead_lettered(true)));
+    assert!(!anew(AutoCorrelation::default().follow_dead_letters(true), |a| a.dead_lettered(true)));
+    assert!(anew(AutoCorrelation::default(), |a| a.replayed(true)));
+    assert!(!anew(AutoCorrelation::default().follow_replays(true), |a| a.replayed(true)));
 }
 
 fn tenant() -> Option<String> {

@@ -3,7 +3,7 @@
 use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::{
     jetstream::{self, consumer::pull},
-    otel::{Auto, Correlation, MessageExt},
+    otel::{AutoCorrelation, Correlation, MessageExt},
 };
 use support::{Sdk, attribute, describe};
 
@@ -69,7 +69,7 @@ async fn the_size_of_a_message_whose_body_was_left_out_is_that_of_its_body() {
 #[tokio::test]
 async fn a_message_of_a_schedule_has_no_queue_time_and_auto_gives_it_a_trace_of_its_own() {
     let sdk = Sdk::new();
-    let auto = Correlation::Auto(Auto::default());
+    let auto = Correlation::Auto(AutoCorrelation::default());
     let context = jetstream::new(connect_with(sdk.all_signals_builder().correlation(auto).build()).await);
     let name = unique("S");
     let stream = serde_json::json!({

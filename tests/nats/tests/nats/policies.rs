@@ -11,7 +11,7 @@ use otel_async_nats::{
         consumer::{DeliverPolicy, PullConsumer, pull},
         stream::Stream,
     },
-    otel::{Auto, Correlation, IncomingJetStream, Instrumentation},
+    otel::{AutoCorrelation, Correlation, IncomingJetStream, Instrumentation},
 };
 use support::{
     Sdk,
@@ -157,7 +157,7 @@ async fn p01_p02_p09_p10_a_subscriptions_policy_decides() {
 #[tokio::test]
 async fn p09_auto_starts_a_new_trace_for_what_is_older_than_an_hour() {
     let sdk = Sdk::new();
-    let auto = sdk.instrumentation_builder().correlation(Correlation::Auto(Auto::default())).build();
+    let auto = sdk.instrumentation_builder().correlation(Correlation::Auto(AutoCorrelation::default())).build();
     let context = jetstream::new(connect_with(auto).await);
     let (stream, name) = stream_of(&context).await;
     let consumer = durable(&stream, "shipping").await;
