@@ -36,8 +36,8 @@ pub mod otel {
     pub use async_nats as raw;
     pub use otel_messaging::{
         Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
-        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
-        Sequential, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
+        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Sequential,
+        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
     };
 
     #[cfg(feature = "jetstream")]

@@ -115,9 +115,9 @@ pub use crate::{
     header_budget::HeaderBudget,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::{ProcessSpan, Unsettled},
-    received::AtStreamError,
     sequential::waiting,
     source::SourceId,
+    stream_item::AtStreamError,
     telemetry::{Call, Headers, Settles, Telemetry},
     w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
 };

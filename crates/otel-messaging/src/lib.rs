@@ -23,9 +23,9 @@ mod policy;
 mod process_each;
 mod process_span;
 mod propagation;
-mod received;
 mod sequential;
 mod source;
+mod stream_item;
 mod telemetry;
 mod w3c;
 
@@ -42,8 +42,8 @@ pub use crate::{
     policy::{AutoCorrelation, CarriedContext, Correlation},
     process_each::{MessageStreamExt, ProcessEach},
     propagation::Propagation,
-    received::Received,
     sequential::{Sequential, sequential, sequential_blocking},
+    stream_item::StreamItem,
     w3c::parse_traceparent,
 };
 
@@ -53,6 +53,6 @@ pub mod handler {
     pub use crate::{
         outcome::{ErrorBy, FindError, ReturnedError},
         process_each::{Observe, Observer},
-        received::{AskedFor, ByClient, OnStreamError},
+        stream_item::{AskedFor, ByClient, OnStreamError},
     };
 }

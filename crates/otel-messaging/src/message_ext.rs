@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use crate::{
     outcome::{ErrorBy, FindError, Outcome, ReturnedError},
     process_span::ProcessSpan,
-    received::AtStreamError,
+    stream_item::AtStreamError,
 };
 
 /// What the wrappers add to received messages. One trait, so that nothing shadows a method of the client's or of yours.

@@ -18,7 +18,7 @@ use crate::{
     message_ext::MessageExt,
     outcome::{ErrorBy, FindError, Outcome, ReturnedError},
     process_span::ProcessSpan,
-    received::{AskedFor, AtStreamError, ByClient, OnStreamError, Received},
+    stream_item::{AskedFor, AtStreamError, ByClient, OnStreamError, StreamItem},
 };
 
 /// How many messages are taken in one poll before others of the same task have their turn.
@@ -83,8 +83,8 @@ pub trait MessageStreamExt: Stream {
     fn process_each<H, F>(self, limit: usize, handler: H) -> ProcessEach<Self, H, F>
     where
         Self: Sized,
-        Self::Item: Received,
-        H: FnMut(<Self::Item as Received>::Message) -> F,
+        Self::Item: StreamItem,
+        H: FnMut(<Self::Item as StreamItem>::Message) -> F,
         F: Future,
         F::Output: Outcome,
     {
@@ -100,8 +100,8 @@ pub trait MessageStreamExt: Stream {
     fn process_each_with<H, F, E, D>(self, limit: usize, handler: H, error: E) -> ProcessEach<Self, H, F, ErrorBy<E, D>>
     where
         Self: Sized,
-        Self::Item: Received,
-        H: FnMut(<Self::Item as Received>::Message) -> F,
+        Self::Item: StreamItem,
+        H: FnMut(<Self::Item as StreamItem>::Message) -> F,
         F: Future,
         E: FnMut(&F::Output) -> Option<(Cow<'static, str>, D)>,
         D: fmt::Display,
@@ -116,7 +116,7 @@ impl<S: Stream + ?Sized> MessageStreamExt for S {}
 #[must_use = "futures do nothing unless polled"]
 pub struct ProcessEach<S, H, F, E = ReturnedError, R = ByClient, O = ()>
 where
-    S: Stream<Item: Received>,
+    S: Stream<Item: StreamItem>,
 {
     /// In a box, so that the stream need not be `Unpin`: one allocation for a loop.
     stream: Pin<Box<S>>,
@@ -127,14 +127,14 @@ where
     observer: O,
     in_hand: FuturesUnordered<Handling<F>>,
     /// An error after which the stream may be over, where it is the output then.
-    may_be_last: Option<<S::Item as Received>::Error>,
+    may_be_last: Option<<S::Item as StreamItem>::Error>,
     /// What to end with, once the handlers are done.
-    end: Option<<S::Item as Received>::End>,
+    end: Option<<S::Item as StreamItem>::End>,
 }
 
 impl<S, H, F, E> ProcessEach<S, H, F, E>
 where
-    S: Stream<Item: Received>,
+    S: Stream<Item: StreamItem>,
 {
     fn new(stream: S, limit: usize, handler: H, error: E) -> Self {
         Self {
@@ -153,7 +153,7 @@ where
 
 impl<S, H, F, E, R, O> ProcessEach<S, H, F, E, R, O>
 where
-    S: Stream<Item: Received>,
+    S: Stream<Item: StreamItem>,
 {
     /// Decides at each error of the stream whether to go on, in place of what its client says. At `Break` no more messages are
     /// taken, those in hand are handled to their end, and the error is the output.
@@ -161,7 +161,7 @@ where
     /// A stream that gives errors without end is polled without end: go on only where the client waits between them.
     pub fn on_stream_error<C>(self, decide: C) -> ProcessEach<S, H, F, E, AskedFor<C>, O>
     where
-        C: FnMut(&<S::Item as Received>::Error) -> ControlFlow<()>,
+        C: FnMut(&<S::Item as StreamItem>::Error) -> ControlFlow<()>,
     {
         let Self { stream, limit, handler, error, rule: _, observer, in_hand, may_be_last, end } = self;
         ProcessEach { stream, limit, handler, error, rule: AskedFor(decide), observer, in_hand, may_be_last, end }
@@ -180,18 +180,18 @@ where
 }
 
 // Nothing in it is pinned: the stream is in its box, and the handlers are pinned where `FuturesUnordered` keeps them.
-impl<S, H, F, E, R, O> Unpin for ProcessEach<S, H, F, E, R, O> where S: Stream<Item: Received> {}
+impl<S, H, F, E, R, O> Unpin for ProcessEach<S, H, F, E, R, O> where S: Stream<Item: StreamItem> {}
 
 impl<S, H, F, E, R, O> Future for ProcessEach<S, H, F, E, R, O>
 where
-    S: Stream<Item: Received>,
-    H: FnMut(<S::Item as Received>::Message) -> F,
+    S: Stream<Item: StreamItem>,
+    H: FnMut(<S::Item as StreamItem>::Message) -> F,
     F: Future,
     E: FindError<F::Output>,
     R: OnStreamError<S::Item>,
     O: Observe<F::Output>,
 {
-    type Output = <S::Item as Received>::End;
+    type Output = <S::Item as StreamItem>::End;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -232,7 +232,7 @@ where
 
 impl<S, H, F, E, R, O> fmt::Debug for ProcessEach<S, H, F, E, R, O>
 where
-    S: Stream<Item: Received>,
+    S: Stream<Item: StreamItem>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessEach")

@@ -27,8 +27,8 @@ pub use rdkafka::{
 pub mod otel {
     pub use otel_messaging::{
         Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
-        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Received,
-        Sequential, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
+        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Sequential,
+        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
     };
     pub use rdkafka as raw;
 

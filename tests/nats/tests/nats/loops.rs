@@ -20,7 +20,7 @@ use otel_async_nats::{
         consumer::{pull, push},
         stream,
     },
-    otel::{IncomingJetStream, MessageStreamExt, Received},
+    otel::{IncomingJetStream, MessageStreamExt, StreamItem},
 };
 use otel_messaging::semconv::{metric, ours};
 use support::{DEADLINE, Sdk, attribute as value_of, describe};
@@ -188,7 +188,7 @@ const DECISIONS: [Decides; 3] = [Decides::No, Decides::GoesOn, Decides::Ends];
 fn run<S, T, M, E>(messages: S, decides: Decides, met: &Met, meanwhile: impl Future<Output = T>) -> Ended<E>
 where
     S: Stream<Item = Result<M, E>>,
-    Result<M, E>: Received<Message = M, Error = E, End = Result<(), E>>,
+    Result<M, E>: StreamItem<Message = M, Error = E, End = Result<(), E>>,
     E: fmt::Display,
 {
     let (started, handled) = (Cell::new(0), Cell::new(0));

@@ -7,7 +7,7 @@ use opentelemetry::otel_warn;
 use crate::{catch_panic::catch_panic, message_ext::MessageExt};
 
 /// An item of a stream of messages: a message, or a result with one.
-pub trait Received {
+pub trait StreamItem {
     /// The message.
     type Message: MessageExt;
     /// The stream's error; none where it gives messages alone.
@@ -29,7 +29,7 @@ pub trait Received {
     fn end(error: Option<Self::Error>) -> Self::End;
 }
 
-impl<M: MessageExt> Received for M {
+impl<M: MessageExt> StreamItem for M {
     type Message = M;
     type Error = Infallible;
     type End = ();
@@ -45,7 +45,7 @@ impl<M: MessageExt> Received for M {
     fn end(_: Option<Infallible>) {}
 }
 
-impl<M: MessageExt, E: 'static> Received for Result<M, E> {
+impl<M: MessageExt, E: 'static> StreamItem for Result<M, E> {
     type Message = M;
     type Error = E;
     type End = Result<(), E>;
@@ -78,7 +78,7 @@ pub enum AtStreamError {
 }
 
 /// Who decides what happens at an error of a stream.
-pub trait OnStreamError<I: Received> {
+pub trait OnStreamError<I: StreamItem> {
     /// Decides.
     fn at(&mut self, error: &I::Error) -> AtStreamError;
 }
@@ -89,7 +89,7 @@ pub struct ByClient {
     warned: Vec<&'static str>,
 }
 
-impl<I: Received> OnStreamError<I> for ByClient {
+impl<I: StreamItem> OnStreamError<I> for ByClient {
     fn at(&mut self, error: &I::Error) -> AtStreamError {
         let rule = I::at_error(error);
         if let AtStreamError::GoOn(error_type) | AtStreamError::GoOnUnlessLast(error_type) = rule
@@ -112,7 +112,7 @@ impl<I: Received> OnStreamError<I> for ByClient {
 /// A function of the application's: see [`ProcessEach::on_stream_error`](crate::ProcessEach::on_stream_error).
 pub struct AskedFor<C>(pub(crate) C);
 
-impl<I: Received, C: FnMut(&I::Error) -> ControlFlow<()>> OnStreamError<I> for AskedFor<C> {
+impl<I: StreamItem, C: FnMut(&I::Error) -> ControlFlow<()>> OnStreamError<I> for AskedFor<C> {
     fn at(&mut self, error: &I::Error) -> AtStreamError {
         match (self.0)(error) {
             ControlFlow::Continue(()) => AtStreamError::Ignore,
