@@ -160,20 +160,20 @@ where
 /// handed on.
 ///
 /// ```no_run
-/// use otel_rdkafka::{ClientConfig, consumer::StreamConsumer, otel::Foreign};
+/// use otel_rdkafka::{ClientConfig, consumer::StreamConsumer, otel::RawConsumerContext};
 /// # struct Theirs;
 /// # impl otel_rdkafka::ClientContext for Theirs {}
 /// # impl otel_rdkafka::otel::raw::consumer::ConsumerContext for Theirs {}
 ///
 /// let config = ClientConfig::new();
-/// let consumer: StreamConsumer<_> = config.create_with_context(Foreign(Theirs))?;
-/// # let _: StreamConsumer<Foreign<Theirs>> = consumer;
+/// let consumer: StreamConsumer<_> = config.create_with_context(RawConsumerContext(Theirs))?;
+/// # let _: StreamConsumer<RawConsumerContext<Theirs>> = consumer;
 /// # Ok::<_, otel_rdkafka::error::KafkaError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Foreign<C>(pub C);
+pub struct RawConsumerContext<C>(pub C);
 
-impl<C> Deref for Foreign<C> {
+impl<C> Deref for RawConsumerContext<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
@@ -181,9 +181,9 @@ impl<C> Deref for Foreign<C> {
     }
 }
 
-client_context! { [] Foreign<C>, 0 }
+client_context! { [] RawConsumerContext<C>, 0 }
 
-impl<C: raw_consumer::ConsumerContext> ConsumerContext for Foreign<C> {
+impl<C: raw_consumer::ConsumerContext> ConsumerContext for RawConsumerContext<C> {
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         self.0.commit_callback(result, offsets);
     }

@@ -33,7 +33,7 @@ pub mod otel {
     pub use rdkafka as raw;
 
     pub use crate::{
-        context::{Foreign, Traced},
+        context::{RawConsumerContext, Traced},
         creator::Creator,
         headers::{HeaderExtractor, HeaderInjector},
         incoming::Incoming,

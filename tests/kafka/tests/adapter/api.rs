@@ -201,7 +201,7 @@ impl raw::consumer::ConsumerContext for Theirs {
 #[test]
 fn a_foreign_consumer_context_serves() {
     use consumer::Consumer;
-    use otel_rdkafka::otel::Foreign;
+    use otel_rdkafka::otel::RawConsumerContext;
 
     let test = crate::broker::Test::new();
     let producer: raw::producer::BaseProducer = test.config().create().unwrap();
@@ -209,8 +209,8 @@ fn a_foreign_consumer_context_serves() {
     raw::producer::Producer::flush(&producer, std::time::Duration::from_secs(10)).unwrap();
     let mut config = test.consumer_config();
     config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "50");
-    let consumer: consumer::BaseConsumer<Foreign<Theirs>> =
-        config.create_with_context(Foreign(Theirs::default())).unwrap();
+    let consumer: consumer::BaseConsumer<RawConsumerContext<Theirs>> =
+        config.create_with_context(RawConsumerContext(Theirs::default())).unwrap();
     let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
     consumer.subscribe(&[&test.topic]).unwrap();
     support::eventually("an automatic commit", || {
