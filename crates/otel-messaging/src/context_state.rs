@@ -91,11 +91,11 @@ pub(crate) fn answers_go_to(context: &Context, address: ReplyAddress) -> bool {
 /// ```
 /// use opentelemetry::Context;
 ///
-/// let _outer = otel_messaging::suppressed(&Context::current()).attach();
+/// let _outer = otel_messaging::suppress_messaging(&Context::current()).attach();
 /// // Whatever is sent or received here is told of by somebody else.
 /// ```
 #[must_use]
-pub fn suppressed(context: &Context) -> Context {
+pub fn suppress_messaging(context: &Context) -> Context {
     context.with_value(ContextState { suppressed: true, ..ContextState::default() })
 }
 

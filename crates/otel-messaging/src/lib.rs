@@ -34,7 +34,7 @@ pub mod semconv;
 
 pub use crate::{
     batch::{process_batch, process_batch_with},
-    context_state::suppressed,
+    context_state::suppress_messaging,
     instrumentation::{Instrumentation, InstrumentationBuilder},
     message_ext::{MessageExt, Processing},
     operation::{Attributes, Operation, OperationType},

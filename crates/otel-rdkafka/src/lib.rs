@@ -28,7 +28,8 @@ pub mod otel {
     pub use otel_messaging::{
         Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
         MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Sequential,
-        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking, suppressed,
+        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking,
+        suppress_messaging,
     };
     pub use rdkafka as raw;
 

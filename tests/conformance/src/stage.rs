@@ -28,7 +28,7 @@ use opentelemetry_sdk::{
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation, parse_traceparent, suppressed};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation, parse_traceparent, suppress_messaging};
 
 /// The resource attributes that name the scenario: its broker, and its own name.
 pub(crate) const SUITE: &str = "test.suite.name";
@@ -213,7 +213,7 @@ impl App {
     /// `ce_traceparent`, which no propagator reads.
     pub(crate) fn sends_otherwise<T>(&self, send: impl FnOnce(&str) -> T) -> T {
         let span = self.0.span().span_context().clone();
-        let _attached = suppressed(&Context::new()).attach();
+        let _attached = suppress_messaging(&Context::new()).attach();
         send(&format!("00-{}-{}-01", span.trace_id(), span.span_id()))
     }
 }

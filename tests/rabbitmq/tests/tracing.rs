@@ -115,7 +115,7 @@ async fn a_delegate_is_called_inside_no_span_but_its_messages() {
     assert_senders_children(&sdk, &in_span);
     let consumer = prefetched(&channel, &suppressed).await;
     {
-        let _suppressed = otel_messaging::suppressed(&Context::current()).attach();
+        let _suppressed = otel_messaging::suppress_messaging(&Context::current()).attach();
         set_delegate(&consumer);
     }
     assert_senders_children(&sdk, &suppressed);

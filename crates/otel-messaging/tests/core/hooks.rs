@@ -9,7 +9,7 @@ use std::{
 };
 
 use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{MessageExt, OperationType, adapter::Settlement, process_batch, suppressed};
+use otel_messaging::{MessageExt, OperationType, adapter::Settlement, process_batch, suppress_messaging};
 use support::{Sdk, attribute as value_of};
 
 use crate::{
@@ -128,7 +128,7 @@ fn what_somebody_else_tells_of_is_left_alone() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().build());
     let request = sdk.app_span("request");
-    for outer in [suppressed(&request), request.clone().with_telemetry_suppressed()] {
+    for outer in [suppress_messaging(&request), request.clone().with_telemetry_suppressed()] {
         let _outer = outer.attach();
         assert!(queue.telemetry.call().is_none());
         queue.push("1").unwrap();
@@ -156,7 +156,7 @@ fn suppression_inside_a_handler_spares_what_is_done_there_and_no_more() {
     let message = queue.pop().unwrap();
     message.in_scope(|| {
         {
-            let _outer = suppressed(&Context::current()).attach();
+            let _outer = suppress_messaging(&Context::current()).attach();
             queue.push("told elsewhere").unwrap();
         }
         queue.push_with(message.headers.clone(), "forward").unwrap();

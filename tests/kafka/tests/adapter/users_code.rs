@@ -15,7 +15,7 @@ use otel_rdkafka::{
     Message,
     consumer::{CommitMode, Consumer, StreamConsumer},
     message::{Header, OwnedHeaders},
-    otel::{Instrumentation, MessageExt, suppressed},
+    otel::{Instrumentation, MessageExt, suppress_messaging},
     producer::{FutureProducer, FutureRecord},
 };
 use support::attribute;
@@ -49,7 +49,7 @@ async fn what_somebody_else_tells_of_is_left_alone() {
     let outer = test.sdk.app_span("publish");
     let headers = {
         use opentelemetry::trace::FutureExt;
-        round_trip(&test, &test.sdk.all_signals_builder().build()).with_context(suppressed(&outer)).await
+        round_trip(&test, &test.sdk.all_signals_builder().build()).with_context(suppress_messaging(&outer)).await
     };
     outer.span().end();
     assert_eq!(headers, [tenant()]);

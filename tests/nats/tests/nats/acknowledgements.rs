@@ -17,7 +17,7 @@ use otel_async_nats::{
         stream::Stream,
     },
     message::OutboundMessage,
-    otel::{MessageExt, suppressed},
+    otel::{MessageExt, suppress_messaging},
 };
 use support::{Sdk, attribute, describe};
 
@@ -354,7 +354,7 @@ async fn what_is_settled_by_hand_while_nothing_is_told_is_not_dropped() {
         let reply = message.reply.clone().unwrap();
         let kept = keeps_message.then_some(message);
         let client = consumed.context.client();
-        within(&suppressed(&Context::new()), || client.publish(reply, "+ACK".into())).await.unwrap();
+        within(&suppress_messaging(&Context::new()), || client.publish(reply, "+ACK".into())).await.unwrap();
         drop(kept);
         drop(client);
         let sdk = consumed.end();

@@ -16,7 +16,7 @@ use opentelemetry_sdk::{
 };
 use otel_async_nats::{
     jetstream,
-    otel::{Creator, Instrumentation, MessageExt, OperationType, suppressed},
+    otel::{Creator, Instrumentation, MessageExt, OperationType, suppress_messaging},
     service::ServiceExt,
 };
 use support::{Sdk, describe};
@@ -124,7 +124,7 @@ async fn what_somebody_else_tells_of_has_one_span_and_not_two() {
     let subject = unique("orders");
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
     let outer = sdk.app_span("framework");
-    let quiet = suppressed(&outer);
+    let quiet = suppress_messaging(&outer);
     within(&quiet, || client.publish(subject.clone(), "1".into())).await.unwrap();
     let message = futures::future::poll_fn(|cx| within(&quiet, || subscriber.poll_next_unpin(cx))).await.unwrap();
     assert_eq!(message.headers, None, "the framework has injected what it wanted");
@@ -168,7 +168,7 @@ async fn whatever_the_client_does_inside_somebody_elses_span_has_none_of_its_own
         drop(next(&mut messages).await.unwrap());
         Creator::new(sdk.instrumentation()).create("orders", &mut std::collections::HashMap::new());
     };
-    everything.with_context(suppressed(&outer)).await;
+    everything.with_context(suppress_messaging(&outer)).await;
     end(&outer);
     assert_eq!(sdk.spans().len(), 1, "{}", sdk.described());
 }
@@ -182,7 +182,7 @@ async fn a_settlement_that_somebody_else_tells_of_is_no_drop() {
     context.get_ref().publish(format!("{name}.paid"), "1".into()).await.unwrap().await.unwrap();
     let mut messages = durable(&stream, "shipping").await.messages().await.unwrap();
     let message = next(&mut messages).await.unwrap();
-    within(&suppressed(&Context::new()), || message.ack()).await.unwrap();
+    within(&suppress_messaging(&Context::new()), || message.ack()).await.unwrap();
     drop(message);
     let spans = sdk.spans();
     let [process] = &spans[..] else { panic!("{}", describe(&spans)) };

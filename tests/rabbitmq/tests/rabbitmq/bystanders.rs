@@ -27,7 +27,7 @@ use otel_lapin::{
 };
 use otel_messaging::{
     semconv::{attribute, ours},
-    suppressed,
+    suppress_messaging,
 };
 use support::{Sdk, attribute as value_of, eventually};
 
@@ -37,7 +37,7 @@ use crate::common::{Rabbit, long, next, table};
 async fn what_somebody_else_tells_of_is_left_alone() {
     let rabbit = Rabbit::with_all_signals().await;
     let queue = rabbit.queue("orders").await;
-    let outer = suppressed(&Context::current());
+    let outer = suppress_messaging(&Context::current());
     let work = async {
         rabbit.publish(&queue, b"1", BasicProperties::default()).await;
         let mut consumer = rabbit.consume(&queue).await;
@@ -83,7 +83,7 @@ async fn what_a_delegate_leaves_to_somebody_else_is_left_alone_inside_its_span()
             channel.basic_publish("".into(), to.as_str().into(), Default::default(), b"1", properties).await.unwrap();
             assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
         };
-        let outer = suppressed(&Context::current());
+        let outer = suppress_messaging(&Context::current());
         work.with_context(outer)
     });
     assert_eq!(*rabbit.take_raw(&onwards).await.properties.headers(), None);

@@ -228,7 +228,7 @@ async fn what_is_settled_by_its_tag_while_nothing_is_told_is_not_dropped_and_not
     for _ in 0..6 {
         deliveries.push(next(&mut consumer).await);
     }
-    let suppressed = otel_messaging::suppressed(&Context::current());
+    let suppressed = otel_messaging::suppress_messaging(&Context::current());
     let (one, all) = (BasicAckOptions::default(), BasicAckOptions { multiple: true });
     // By tag, one and several, and by ackers likewise.
     let settled = async {

@@ -456,7 +456,7 @@ async fn no_number_is_told_where_messages_were_delivered_while_nothing_was_told(
     for _ in 0..9 {
         rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
     }
-    let unseen = || otel_messaging::suppressed(&Context::current());
+    let unseen = || otel_messaging::suppress_messaging(&Context::current());
     let get = || rabbit.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
     let mut got = Vec::new();
     for number in 1..=4 {
@@ -524,7 +524,7 @@ async fn what_was_delivered_while_nothing_was_told_is_forgotten_when_the_channel
     let connection = connection.with_instrumentation(rabbit.sdk.instrumentation());
     let channel = connection.create_channel().await.unwrap();
     let get = || channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
-    let unseen = get().with_context(otel_messaging::suppressed(&Context::current())).await.unwrap().unwrap();
+    let unseen = get().with_context(otel_messaging::suppress_messaging(&Context::current())).await.unwrap().unwrap();
 
     // RabbitMQ does not implement it, and closes the connection.
     let immediate = BasicPublishOptions { mandatory: false, immediate: true };
