@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use otel_messaging::{Instrumentation, adapter::waiting};
+use otel_messaging::{Instrumentation, adapter::poll_started};
 
 use crate::{
     Message,
@@ -60,7 +60,7 @@ impl Stream for Subscriber {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        waiting(self.source.id());
+        poll_started(self.source.id());
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {

@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, ClientSpan, Operation, OperationName, Settlement, SourceId, waiting},
+    adapter::{Call, ClientSpan, Operation, OperationName, Settlement, SourceId, poll_started},
 };
 
 use crate::{
@@ -195,12 +195,12 @@ impl Channel {
         options: BasicGetOptions,
     ) -> impl Future<Output = Result<Option<BasicGetMessage>>> + Send {
         let source = self.state.source.named(queue.as_str());
-        waiting(source);
+        poll_started(source);
         let call = self.state.broker.telemetry.call();
         async move {
             let Shared { broker, ledger, .. } = &self.state;
             let ledger = (!options.no_ack).then_some(ledger);
-            let Some(call) = call.map(Call::waiting) else {
+            let Some(call) = call.map(Call::release_parent) else {
                 let message = self.inner.basic_get(queue, options).await?;
                 if let (Some(message), Some(ledger)) = (&message, ledger) {
                     ledger.overlook(message.delivery.delivery_tag, &message.delivery.acker);

@@ -13,7 +13,7 @@ use futures_core::stream::Stream;
 use lapin::{Result, types::ShortString};
 use otel_messaging::{
     Instrumentation,
-    adapter::{ProcessSpan, SourceId, waiting},
+    adapter::{ProcessSpan, SourceId, poll_started},
 };
 
 use crate::{
@@ -162,7 +162,7 @@ impl Stream for Consumer {
     type Item = Result<Delivery>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        waiting(self.source.id);
+        poll_started(self.source.id);
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
             Some(Ok(delivery)) => Some(Ok(self.source.deliver(delivery))),
             Some(Err(error)) => {

@@ -65,7 +65,7 @@
 //!
 //!     // 5. Receive: when the message is handed to the application, and not before.
 //!     fn pop(&mut self) -> Option<Message> {
-//!         waiting(self.source); // for `sequential`: none of it is in hand while the next is asked for
+//!         poll_started(self.source); // for `sequential`: none of it is in hand while the next is asked for
 //!         let (headers, body) = self.messages.pop_front()?;
 //!         let process = self.telemetry.call().map(|call| {
 //!             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
@@ -115,7 +115,7 @@ pub use crate::{
     header_budget::HeaderBudget,
     operation::{Attributes, Destination, Operation, OperationName, is_uuid},
     process_span::{ProcessSpan, Unsettled},
-    sequential::waiting,
+    sequential::poll_started,
     source::SourceId,
     stream_item::AtStreamError,
     telemetry::{Call, Headers, Settles, Telemetry},

@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::{sequential::waiting, source::SourceId};
+use crate::{sequential::poll_started, source::SourceId};
 
 pin_project! {
     /// For adapters: a raw client's stream whose items are delivered through a function.
@@ -40,7 +40,7 @@ where
     type Item = T;
 
     fn poll_next(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<T>> {
-        waiting(self.source);
+        poll_started(self.source);
         let this = self.project();
         this.stream.poll_next(task).map(|item| item.map(this.deliver))
     }

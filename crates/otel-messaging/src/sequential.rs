@@ -80,7 +80,7 @@ pub fn sequential_blocking<T>(r#loop: impl FnOnce() -> T) -> T {
 /// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is delivered next is in
 /// hand again, by [`deliver`](crate::adapter::Telemetry::deliver).
 #[inline]
-pub fn waiting(source: SourceId) {
+pub fn poll_started(source: SourceId) {
     if let Some(hand) = here() {
         hand.lock().asked(source);
         attach(&hand);

@@ -80,7 +80,7 @@ impl Call {
     /// The same, to be kept while the operation waits for what comes: it knows which span was current, and holds no handle of
     /// it. A span that ends when it is let go of ends then, as it would have without this call.
     #[must_use]
-    pub fn waiting(mut self) -> Self {
+    pub fn release_parent(mut self) -> Self {
         let current = self.parent.span().span_context().clone();
         if current.is_valid() {
             self.parent = self.parent.with_remote_span_context(current);

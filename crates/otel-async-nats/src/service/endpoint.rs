@@ -9,7 +9,7 @@ use std::{
 
 use async_nats::service::endpoint;
 use futures_core::Stream;
-use otel_messaging::{Instrumentation, adapter::waiting};
+use otel_messaging::{Instrumentation, adapter::poll_started};
 
 use crate::{
     Client, Message,
@@ -64,7 +64,7 @@ impl Stream for Endpoint {
     type Item = Request;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        waiting(self.source.id());
+        poll_started(self.source.id());
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|request| {
             request.map(|request| {

@@ -193,7 +193,7 @@ fn an_operation_that_was_polled_names_it_and_one_that_was_not_may_hold_it() {
     let wait = sdk.tracer().in_span("call", |_| {
         let call = queue.telemetry.call().unwrap();
         async move {
-            let call = call.waiting();
+            let call = call.release_parent();
             yield_now().await;
             drop(call);
         }

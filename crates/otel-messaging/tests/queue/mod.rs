@@ -10,7 +10,7 @@ use otel_messaging::{
     Instrumentation, MessageExt,
     adapter::{
         Arrival, Attributes, Batch, ClientSpan, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles,
-        SourceId, Telemetry, scope, waiting,
+        SourceId, Telemetry, poll_started, scope,
     },
     semconv::attribute,
 };
@@ -164,7 +164,7 @@ impl Queue {
         past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>,
     ) -> Option<Message> {
         let source = self.source.named(destination);
-        waiting(source);
+        poll_started(source);
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.call().map(|call| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));

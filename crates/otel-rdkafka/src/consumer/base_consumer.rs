@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, SourceId, waiting},
+    adapter::{Call, SourceId, poll_started},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -107,7 +107,7 @@ fn poll<'a>(
     cluster_id: impl FnOnce() -> Option<String>,
     poll: impl FnOnce() -> Polled<'a>,
 ) -> Option<KafkaResult<BorrowedMessage<'a>>> {
-    waiting(source);
+    poll_started(source);
     let since = SystemTime::now();
     let result = poll()?;
     let now = kafka.call().inspect(|_| kafka.heard_from_a_broker(&result, cluster_id));

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, SourceId, waiting},
+    adapter::{Call, SourceId, poll_started},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -62,7 +62,7 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
     type Item = KafkaResult<BorrowedMessage<'a>>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        waiting(self.source);
+        poll_started(self.source);
         let kafka = self.context.kafka();
         // This never waits, so what is true when it is called is true when it delivers.
         let call = kafka.call();

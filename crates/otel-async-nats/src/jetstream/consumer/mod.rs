@@ -285,7 +285,7 @@ macro_rules! messages {
             type Item = Result<Message, $error>;
 
             fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-                otel_messaging::adapter::waiting(self.feed.source());
+                otel_messaging::adapter::poll_started(self.feed.source());
                 let this = &mut *self;
                 this.feed.asks(&mut this.asked);
                 let next = Pin::new(&mut this.inner).poll_next(cx);

@@ -12,7 +12,7 @@ use std::{
 use async_nats::jetstream::consumer::{self, StreamError};
 use otel_messaging::{
     Instrumentation, MessageExt,
-    adapter::{self, Call, waiting},
+    adapter::{self, Call, poll_started},
 };
 
 use crate::{
@@ -108,7 +108,7 @@ struct Fetch {
 
 impl Fetch {
     fn new(call: Call) -> Self {
-        Self { call: call.waiting(), messages: adapter::Batch::default() }
+        Self { call: call.release_parent(), messages: adapter::Batch::default() }
     }
 
     fn received(&mut self, message: &Message) {
@@ -166,7 +166,7 @@ impl futures_core::Stream for Batch {
     type Item = Result<Message, async_nats::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        waiting(self.receive.feed.source());
+        poll_started(self.receive.feed.source());
         let this = &mut *self;
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         let receive = &mut this.receive;
@@ -241,7 +241,7 @@ impl futures_core::Stream for Sequence {
     type Item = Result<Batch, MessagesError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        waiting(self.feed.source());
+        poll_started(self.feed.source());
         let this = &mut *self;
         let asked = *this.asked.get_or_insert_with(SystemTime::now);
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
@@ -386,7 +386,7 @@ impl Consumer<Config> {
         &self,
         batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
     ) -> impl Future<Output = Result<Batch, BatchError>> {
-        waiting(self.feed().source());
+        poll_started(self.feed().source());
         let fetch = self.client.telemetry().call_on_message().map(Fetch::new);
         async move { Batch::of(batch.await, self.feed().clone(), fetch) }
     }

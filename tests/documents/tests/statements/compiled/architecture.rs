@@ -14,7 +14,7 @@ fn the_rule(telemetry: &Telemetry, key: &[&str], describe: fn() -> Destination) 
 }
 
 fn sources(source: SourceId) {
-    let _ = adapter::waiting(source);
+    let _ = adapter::poll_started(source);
 }
 
 fn failed(span: ClientSpan, error_type: &'static str, error: &str) {
