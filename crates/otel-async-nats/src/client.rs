@@ -21,7 +21,7 @@ use crate::{
     settle::{Answer, Settling, is_acknowledgement},
     subject::{Subject, ToSubject},
     subscriber::subscription,
-    telemetry::{Built, ClientTelemetry, PUBLISH, Publishing, REQUEST, SendCall, report},
+    telemetry::{Built, ClientTelemetry, PUBLISH, Publishing, REQUEST, SendStart, report},
     wrap::deref,
 };
 
@@ -170,9 +170,9 @@ impl Client {
     }
 
     fn publish_outbound(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
-        let call = self.telemetry.call(&message.subject);
+        let start = self.telemetry.start_send(&message.subject);
         async move {
-            let span = self.start_publish(call, &message.subject, &mut message.headers, &message.payload);
+            let span = self.start_publish(start, &message.subject, &mut message.headers, &message.payload);
             let result = traits::Publisher::publish_message(&self.inner, message).await;
             report(span, &result);
             result
@@ -185,10 +185,10 @@ impl Client {
         message: OutboundMessage,
         reply: Subject,
     ) -> impl Future<Output = Result<(), PublishError>> {
-        let call = self.telemetry.call(&message.subject);
+        let start = self.telemetry.start_send(&message.subject);
         async move {
             let OutboundMessage { subject, payload, mut headers, .. } = message;
-            let span = self.start_publish(call, &subject, &mut headers, &payload);
+            let span = self.start_publish(start, &subject, &mut headers, &payload);
             let result = match headers {
                 None => self.inner.publish_with_reply(subject, reply, payload).await,
                 Some(headers) => self.inner.publish_with_reply_and_headers(subject, reply, headers, payload).await,
@@ -201,17 +201,17 @@ impl Client {
     #[inline]
     pub(crate) fn start_publish(
         &self,
-        call: Option<SendCall>,
+        start: Option<SendStart>,
         subject: &Subject,
         headers: &mut Option<crate::HeaderMap>,
         payload: &[u8],
     ) -> Option<Publishing> {
         if is_acknowledgement(subject) {
-            let call = call.map(SendCall::into_call);
-            let settling = Settling::by_hand(self, call, subject, payload, Answer::None)?;
+            let start = start.map(SendStart::into_operation);
+            let settling = Settling::by_hand(self, start, subject, payload, Answer::None)?;
             return Some(Publishing::Settlement(Box::new(settling)));
         }
-        Some(Publishing::Send(self.telemetry.send(&self.inner, call?, PUBLISH, Some(subject), headers, payload.len())))
+        Some(Publishing::Send(self.telemetry.send(&self.inner, start?, PUBLISH, Some(subject), headers, payload.len())))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -281,22 +281,22 @@ impl Client {
     where
         F: Future<Output = Result<async_nats::Message, RequestError>>,
     {
-        let call = self.telemetry.call(&subject);
+        let start = self.telemetry.start_send(&subject);
         async move {
             if is_acknowledgement(&subject) {
                 let payload = request.payload.as_deref().unwrap_or_default();
-                let call = call.map(SendCall::into_call);
-                let settling = Settling::by_hand(self, call, &subject, payload, Answer::Awaited);
+                let start = start.map(SendStart::into_operation);
+                let settling = Settling::by_hand(self, start, &subject, payload, Answer::Awaited);
                 let result = send(subject, request).await;
                 if let Some(settling) = settling {
                     settling.end(&result);
                 }
                 return result;
             }
-            let Some(call) = call else { return send(subject, request).await };
+            let Some(start) = start else { return send(subject, request).await };
             let payload = request.payload.as_ref().map_or(0, Bytes::len);
             let headers = &mut request.headers;
-            let mut span = self.telemetry.send(&self.inner, call, REQUEST, Some(&subject), headers, payload);
+            let mut span = self.telemetry.send(&self.inner, start, REQUEST, Some(&subject), headers, payload);
             let result = send(subject, request).await;
             match &result {
                 Ok(reply) => {
@@ -459,8 +459,8 @@ impl Sink<OutboundMessage> for Client {
     }
 
     fn start_send(mut self: Pin<&mut Self>, mut message: OutboundMessage) -> Result<(), Self::Error> {
-        let call = self.telemetry.call(&message.subject);
-        let span = self.start_publish(call, &message.subject, &mut message.headers, &message.payload);
+        let start = self.telemetry.start_send(&message.subject);
+        let span = self.start_publish(start, &message.subject, &mut message.headers, &message.payload);
         let result = Pin::new(&mut self.inner).start_send(message);
         report(span, &result);
         result

@@ -59,12 +59,12 @@ impl Creator {
     ///
     /// Source: "Create" of the messaging spans convention.
     pub fn create(&self, subject: &str, headers: &mut dyn Injector) {
-        let Some(call) = self.0.call() else { return };
+        let Some(start) = self.0.start_operation() else { return };
         let operation = self.0.operation(CREATE, &[subject], || {
             let destination = Destination::named(subject);
             if is_temporary(subject, "") { destination.temporary() } else { destination }
         });
-        self.0.create(call, &operation, headers, |_| ());
+        self.0.create(start, &operation, headers, |_| ());
     }
 }
 

@@ -218,7 +218,8 @@ mod tests {
     fn delivered(ledger: &Arc<Ledger>, reply: &Subject) -> Arc<DeliveredMessage> {
         let core = core(Some(Instrumentation::builder().tracer_provider(SdkTracerProvider::default()).build()));
         let operation = core.operation(PROCESS, &["orders"], || Destination::named("orders"));
-        let span = core.deliver(core.call().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());
+        let span =
+            core.deliver(core.start_operation().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());
         let what = What { place: Arc::default(), subject: "orders".into(), id: None, domain: None };
         let delivered =
             DeliveredMessage { span, what, reply: reply.clone(), ack_wait: ACK_WAIT, ledger: ledger.clone() };

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_nats::Subject;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
-use otel_messaging::adapter::{Call, ClientSpan, OperationName, ProcessSpan, Settlement, Unsettled};
+use otel_messaging::adapter::{ClientSpan, OperationName, OperationStart, ProcessSpan, Settlement, Unsettled};
 
 use crate::{Client, error::ErrorType, ledger::Ledger, telemetry::Place};
 
@@ -128,37 +128,37 @@ impl Settling {
     /// nothing, or telemetry is off.
     pub(crate) fn begin(
         client: &Client,
-        call: Option<Call>,
+        start: Option<OperationStart>,
         (reply, payload): (Option<&Subject>, &[u8]),
         known: Known<'_>,
         answer: Answer,
     ) -> Option<Self> {
         let ledger = client.telemetry().ledger();
         let Some((name, outcome)) = settles(payload) else {
-            if let (Some(call), Some(reply), IN_PROGRESS) = (&call, reply, payload) {
-                ledger.in_progress(reply, call.at());
+            if let (Some(start), Some(reply), IN_PROGRESS) = (&start, reply, payload) {
+                ledger.in_progress(reply, start.at());
             }
             return None;
         };
         // Without a call the settlement has no span, and the outcome of the message is not recorded.
-        if call.is_none() || answer == Answer::Awaited {
+        if start.is_none() || answer == Answer::Awaited {
             known.may_settle_elsewhere();
             reply.iter().for_each(|reply| ledger.may_be_settled(reply));
         }
-        let span = client.telemetry().settle(client.get_ref(), call?, name, &known);
+        let span = client.telemetry().settle(client.get_ref(), start?, name, &known);
         Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
     }
 
     /// The same for an acknowledgement that is published by hand.
     pub(crate) fn by_hand(
         client: &Client,
-        call: Option<Call>,
+        start: Option<OperationStart>,
         reply: &Subject,
         payload: &[u8],
         answer: Answer,
     ) -> Option<Self> {
         let known = client.telemetry().ledger().find(reply);
-        Self::begin(client, call, (Some(reply), payload), known, answer)
+        Self::begin(client, start, (Some(reply), payload), known, answer)
     }
 
     /// Reports whether the acknowledgement was taken over, or answered.

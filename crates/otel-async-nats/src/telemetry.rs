@@ -19,8 +19,8 @@ use otel_messaging::adapter::Batch;
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Settles,
-        SourceId, Telemetry, scope,
+        Arrival, Attributes, ClientSpan, Clock, Destination, Operation, OperationName, OperationStart, ProcessSpan,
+        Settles, SourceId, Telemetry, scope,
     },
     semconv::{attribute, ours},
 };
@@ -156,17 +156,17 @@ impl ClientTelemetry {
 
     /// The moment of a send to this subject; `None` where nothing is to be told. JetStream's API is the client's own business.
     #[inline]
-    pub(crate) fn call(&self, subject: &str) -> Option<SendCall> {
-        let call = self.call_on_message().filter(|_| !is_api(subject))?;
-        Some(SendCall { answers: call.answers(subject), call })
+    pub(crate) fn start_send(&self, subject: &str) -> Option<SendStart> {
+        let start = self.start_on_message().filter(|_| !is_api(subject))?;
+        Some(SendStart { answers: start.answers(subject), start })
     }
 
     /// The moment of an operation on a message that was received.
     #[inline]
-    pub(crate) fn call_on_message(&self) -> Option<Call> {
-        let call = self.core.call()?;
-        self.ledger.expire(call.at());
-        Some(call)
+    pub(crate) fn start_on_message(&self) -> Option<OperationStart> {
+        let start = self.core.start_operation()?;
+        self.ledger.expire(start.at());
+        Some(start)
     }
 
     /// The messages of its connection that can be settled.
@@ -179,7 +179,7 @@ impl ClientTelemetry {
     pub(crate) fn send(
         &self,
         client: &async_nats::Client,
-        call: SendCall,
+        start: SendStart,
         name: OperationName,
         subject: Option<&str>,
         headers: &mut Option<HeaderMap>,
@@ -187,15 +187,15 @@ impl ClientTelemetry {
     ) -> ClientSpan {
         let length = length.into();
         if !self.server_reads_headers(client) {
-            return self.send_bare(client, call, name, subject, headers.as_ref(), length.body);
+            return self.send_bare(client, start, name, subject, headers.as_ref(), length.body);
         }
-        let SendCall { call, answers } = call;
+        let SendStart { start, answers } = start;
         let operation = self.operation(client, name, subject, answers);
         let told = self.told_of(message_id(headers.as_ref()), length.body);
         let budget = self.header_budget(client, length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
         let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).budget(budget);
-        let span = self.core.send(call, &operation, Some(&mut injector), |message| told.set(message));
+        let span = self.core.send(start, &operation, Some(&mut injector), |message| told.set(message));
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
         span
@@ -212,7 +212,7 @@ impl ClientTelemetry {
     pub(crate) fn send_bare(
         &self,
         client: &async_nats::Client,
-        SendCall { call, answers }: SendCall,
+        SendStart { start, answers }: SendStart,
         name: OperationName,
         subject: Option<&str>,
         headers: Option<&HeaderMap>,
@@ -220,7 +220,7 @@ impl ClientTelemetry {
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject, answers);
         let told = self.told_of(message_id(headers), body);
-        self.core.send(call, &operation, None, |message| told.set(message))
+        self.core.send(start, &operation, None, |message| told.set(message))
     }
 
     /// What a message says of itself, as far as somebody wants to know.
@@ -240,7 +240,7 @@ impl ClientTelemetry {
     pub(crate) fn settle(
         &self,
         client: &async_nats::Client,
-        call: Call,
+        start: OperationStart,
         name: OperationName,
         known: &Known<'_>,
     ) -> ClientSpan {
@@ -255,7 +255,7 @@ impl ClientTelemetry {
             Known::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
             Known::Nothing => (on(None), Settles::Unknown, None),
         };
-        self.core.settle(call, &operation, settles, |attributes| {
+        self.core.settle(start, &operation, settles, |attributes| {
             if let Some(What { id, domain, .. }) = what {
                 set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
                 set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
@@ -565,7 +565,7 @@ impl Source {
         if message.status.is_some() {
             return None;
         }
-        let call = self.telemetry.call_on_message()?;
+        let start = self.telemetry.start_on_message()?;
         let name = if self.place.description.pulled { PROCESS_FETCHED } else { PROCESS };
         let operation = self.operation(client, name, Some(&message.subject));
         let mut arrived = Arrived::default();
@@ -583,7 +583,7 @@ impl Source {
         if let (Some(reply), None) = (&message.reply, past.stored) {
             arrival = arrival.reply_to(reply);
         }
-        let process = self.telemetry.core.deliver(call, operation, arrival, |attributes| {
+        let process = self.telemetry.core.deliver(start, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);
             set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
@@ -593,24 +593,24 @@ impl Source {
 
     /// Starts the span of a receive operation that has brought these messages.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn received(&self, client: &async_nats::Client, call: Call, messages: Batch) -> ClientSpan {
+    pub(crate) fn received(&self, client: &async_nats::Client, start: OperationStart, messages: Batch) -> ClientSpan {
         let operation = self.operation(client, FETCH, messages.destination().as_deref());
-        self.telemetry.core.receive_batch(call, &operation, messages)
+        self.telemetry.core.receive_batch(start, &operation, messages)
     }
 
     /// Starts the span of a wait for a message that brought none.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, call: Call) -> ClientSpan {
+    pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, start: OperationStart) -> ClientSpan {
         let name = if self.place.description.pulled { FETCH } else { CONSUME };
         let operation = self.operation(client, name, None);
-        self.telemetry.core.receive(call, &operation, iter::empty(), |_| ())
+        self.telemetry.core.receive(start, &operation, iter::empty(), |_| ())
     }
 
     /// Tells of the wait for one message.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn polled(&self, client: &async_nats::Client, call: Call, subject: &str, message: &Delivery) {
+    pub(crate) fn polled(&self, client: &async_nats::Client, start: OperationStart, subject: &str, message: &Delivery) {
         let operation = self.operation(client, FETCH, Some(subject));
-        self.telemetry.core.polled(call, &operation, message.process(), |attributes| {
+        self.telemetry.core.polled(start, &operation, message.process(), |attributes| {
             message.process().own_attributes(attributes);
         });
     }
@@ -672,20 +672,20 @@ impl Clone for Delivery {
 
 /// The moment of a send, and whether it answers the message that was being processed then.
 #[derive(Debug)]
-pub(crate) struct SendCall {
-    call: Call,
+pub(crate) struct SendStart {
+    start: OperationStart,
     answers: bool,
 }
 
-impl SendCall {
+impl SendStart {
     /// That of an answer.
     #[cfg(feature = "service")]
-    pub(crate) fn answer(call: Call) -> Self {
-        Self { call, answers: true }
+    pub(crate) fn answer(start: OperationStart) -> Self {
+        Self { start, answers: true }
     }
 
-    pub(crate) fn into_call(self) -> Call {
-        self.call
+    pub(crate) fn into_operation(self) -> OperationStart {
+        self.start
     }
 }
 

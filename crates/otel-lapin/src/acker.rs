@@ -82,16 +82,17 @@ impl Acker {
         outcome: Settlement,
         settle: impl Future<Output = Result<bool>> + Send,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let traced = self.delivered.as_ref().map(|delivered| (delivered, delivered.origin.broker.telemetry.call()));
+        let traced =
+            self.delivered.as_ref().map(|delivered| (delivered, delivered.origin.broker.telemetry.start_operation()));
         async move {
-            let Some((delivered, call)) = traced else { return settle.await };
-            let Some(call) = call else {
+            let Some((delivered, start)) = traced else { return settle.await };
+            let Some(start) = start else {
                 // Suppressed: nothing is told of the settlement, and nothing else of the message either.
                 delivered.settled_elsewhere(multiple && self.usable());
                 return settle.await;
             };
             // One that was used settles nothing, and nobody else's message either.
-            let settling = Settling::message(call, name, delivered, multiple && self.usable());
+            let settling = Settling::message(start, name, delivered, multiple && self.usable());
             let result = settle.await;
             settling.end(&result, outcome, &self.inner);
             result

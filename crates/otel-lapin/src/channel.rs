@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, ClientSpan, Operation, OperationName, Settlement, SourceId, poll_started},
+    adapter::{ClientSpan, Operation, OperationName, OperationStart, Settlement, SourceId, poll_started},
 };
 
 use crate::{
@@ -116,14 +116,14 @@ impl Channel {
         payload: &[u8],
         mut properties: BasicProperties,
     ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
-        let call = self.state.broker.telemetry.call();
-        let answers = call.as_ref().is_some_and(|call| answers(call, exchange.as_str(), routing_key.as_str()));
+        let start = self.state.broker.telemetry.start_operation();
+        let answers = start.as_ref().is_some_and(|start| answers(start, exchange.as_str(), routing_key.as_str()));
         async move {
             // Put together in place: what is moved here is large, and held for as long as the publish takes.
-            let begun = match call {
-                Some(call) => {
+            let begun = match start {
+                Some(start) => {
                     let operation = self.state.broker.publish(exchange.as_str(), routing_key.as_str(), answers);
-                    self.begin(call, &operation, options, payload, &mut properties)
+                    self.begin(start, &operation, options, payload, &mut properties)
                 }
                 None => Begun::Untold,
             };
@@ -133,7 +133,7 @@ impl Channel {
 
     fn begin(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         options: BasicPublishOptions,
         payload: &[u8],
@@ -144,7 +144,7 @@ impl Channel {
         let confirms = self.inner.status().confirm();
         let may_come_back = confirms && (options.mandatory || options.immediate);
         let mut outgoing = Outgoing::new(properties, broker.frame_max(), may_come_back);
-        let span = broker.telemetry.send(call, operation, Some(&mut outgoing), |attributes| {
+        let span = broker.telemetry.send(start, operation, Some(&mut outgoing), |attributes| {
             message_attributes(attributes, properties, payload, broker);
         });
         let (headers, injected) = outgoing.finish();
@@ -196,11 +196,11 @@ impl Channel {
     ) -> impl Future<Output = Result<Option<BasicGetMessage>>> + Send {
         let source = self.state.source.named(queue.as_str());
         poll_started(source);
-        let call = self.state.broker.telemetry.call();
+        let start = self.state.broker.telemetry.start_operation();
         async move {
             let Shared { broker, ledger, .. } = &self.state;
             let ledger = (!options.no_ack).then_some(ledger);
-            let Some(call) = call.map(Call::release_parent) else {
+            let Some(start) = start.map(OperationStart::release_parent) else {
                 let message = self.inner.basic_get(queue, options).await?;
                 if let (Some(message), Some(ledger)) = (&message, ledger) {
                     ledger.overlook(message.delivery.delivery_tag, &message.delivery.acker);
@@ -213,9 +213,9 @@ impl Channel {
                     let lapin::message::BasicGetMessage { delivery, message_count } = message;
                     let place = Place::of(&delivery, queue);
                     let operation = broker.at(GET, &place);
-                    let delivered = broker.telemetry.call().map(|call| {
+                    let delivered = broker.telemetry.start_operation().map(|start| {
                         DeliveredMessage::deliver(
-                            call,
+                            start,
                             source,
                             &delivery,
                             Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)),
@@ -225,7 +225,7 @@ impl Channel {
                         ledger.overlook(delivery.delivery_tag, &delivery.acker);
                     }
                     let messages = delivered.iter().map(|delivered| &delivered.span);
-                    let span = broker.telemetry.receive(call, &operation, messages, |attributes| {
+                    let span = broker.telemetry.receive(start, &operation, messages, |attributes| {
                         delivery_attributes(attributes, &delivery, broker);
                     });
                     span.succeed();
@@ -233,7 +233,7 @@ impl Channel {
                 }
                 Err(error) => {
                     let operation = broker.at(GET, &Place { queue, ..Place::default() });
-                    let span = broker.telemetry.receive(call, &operation, iter::empty(), |_| ());
+                    let span = broker.telemetry.receive(start, &operation, iter::empty(), |_| ());
                     span.fail(error_type(&error), &error);
                     Err(error)
                 }
@@ -303,14 +303,14 @@ impl Channel {
         outcome: Settlement,
         settle: impl Future<Output = Result<()>> + Send,
     ) -> impl Future<Output = Result<()>> + Send {
-        let call = self.state.broker.telemetry.call();
+        let start = self.state.broker.telemetry.start_operation();
         async move {
             let Shared { broker, ledger, .. } = &self.state;
-            let Some(call) = call else {
+            let Some(start) = start else {
                 ledger.settled_elsewhere(tag, multiple);
                 return settle.await;
             };
-            let settling = Settling::tagged(call, name, tag, multiple, broker, ledger);
+            let settling = Settling::tagged(start, name, tag, multiple, broker, ledger);
             let result = settle.await;
             match &result {
                 Ok(()) => settling.settled(outcome),

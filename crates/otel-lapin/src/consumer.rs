@@ -65,9 +65,9 @@ impl Source {
     /// Gives a message its process span.
     #[inline]
     pub(crate) fn deliver(&self, delivery: lapin::message::Delivery) -> Delivery {
-        let delivered = self.broker.telemetry.call().map(|call| {
+        let delivered = self.broker.telemetry.start_operation().map(|start| {
             let origin = self.origin_of(&delivery);
-            DeliveredMessage::deliver(call, self.id, &delivery, origin)
+            DeliveredMessage::deliver(start, self.id, &delivery, origin)
         });
         if let (None, Some(ledger)) = (&delivered, &self.ledger) {
             ledger.overlook(delivery.delivery_tag, &delivery.acker);
@@ -77,9 +77,9 @@ impl Source {
 
     /// Tells of an error that ends the consumer.
     fn failed(&self, error: &lapin::Error) {
-        if let Some(call) = self.broker.telemetry.call() {
+        if let Some(start) = self.broker.telemetry.start_operation() {
             let operation = self.broker.at(CONSUME, &Place { queue: self.queue.clone(), ..Place::default() });
-            let span = self.broker.telemetry.receive(call, &operation, iter::empty(), |_| ());
+            let span = self.broker.telemetry.receive(start, &operation, iter::empty(), |_| ());
             span.fail(error_type(error), error);
         }
     }

@@ -39,10 +39,10 @@ impl Creator {
     /// Makes the span of a message that will be published to this exchange with this routing key: a child of the current
     /// span. Writes its context into the headers to store; they replace what is there by those names.
     pub fn create(&self, exchange: &str, routing_key: &str, headers: &mut dyn Injector) {
-        if let Some(call) = self.broker.telemetry.call() {
-            let answers = answers(&call, exchange, routing_key);
+        if let Some(start) = self.broker.telemetry.start_operation() {
+            let answers = answers(&start, exchange, routing_key);
             let operation = self.broker.create(exchange, routing_key, answers);
-            self.broker.telemetry.create(call, &operation, headers, |_| ());
+            self.broker.telemetry.create(start, &operation, headers, |_| ());
         }
     }
 }

@@ -475,7 +475,7 @@ mod tests {
             let begin = || {
                 let given = BasicProperties::default();
                 let mut outgoing = Outgoing::new(&given, usize::MAX, true);
-                let span = telemetry.send(telemetry.call().unwrap(), &operation, Some(&mut outgoing), |_| ());
+                let span = telemetry.send(telemetry.start_operation().unwrap(), &operation, Some(&mut outgoing), |_| ());
                 let (headers, injected) = outgoing.finish();
                 (publishes.begin(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
             };

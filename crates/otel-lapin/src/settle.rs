@@ -9,7 +9,8 @@ use lapin::{
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use otel_messaging::{
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Operation, OperationName, ProcessSpan, Settlement, Settles, SourceId,
+        Arrival, Attributes, ClientSpan, Operation, OperationName, OperationStart, ProcessSpan, Settlement, Settles,
+        SourceId,
     },
     semconv::attribute,
 };
@@ -58,7 +59,7 @@ impl DeliveredMessage {
     /// Delivers a message.
     #[inline]
     pub(crate) fn deliver(
-        call: Call,
+        start: OperationStart,
         source: SourceId,
         delivery: &lapin::message::Delivery,
         origin: Arc<Origin>,
@@ -75,7 +76,7 @@ impl DeliveredMessage {
         if let Some(address) = properties.reply_to() {
             arrival = arrival.reply_to(address.as_str());
         }
-        let span = broker.telemetry.deliver(call, process.clone(), arrival, |attributes| {
+        let span = broker.telemetry.deliver(start, process.clone(), arrival, |attributes| {
             delivery_attributes(attributes, delivery, broker);
             stream_offset(attributes, found.stream_offset);
         });
@@ -140,21 +141,26 @@ enum Messages<'a> {
 
 impl<'a> Settling<'a> {
     /// Of a message at hand, or of all up to it.
-    pub(crate) fn message(call: Call, name: OperationName, message: &'a Arc<DeliveredMessage>, multiple: bool) -> Self {
+    pub(crate) fn message(
+        start: OperationStart,
+        name: OperationName,
+        message: &'a Arc<DeliveredMessage>,
+        multiple: bool,
+    ) -> Self {
         if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
             let mut known = ledger.find_until(message.tag);
             // It may be one of those that were forgotten.
             if !known.all && known.messages.last().is_none_or(|(last, _)| *last != message.tag) {
                 known.messages.push((message.tag, Entry::of(message)));
             }
-            return Self::all_until(call, name, message.tag, &message.origin.broker, ledger, known);
+            return Self::all_until(start, name, message.tag, &message.origin.broker, ledger, known);
         }
-        Self::begun(of_message(call, name, message), Messages::One(message))
+        Self::begun(of_message(start, name, message), Messages::One(message))
     }
 
     /// By tag alone.
     pub(crate) fn tagged(
-        call: Call,
+        start: OperationStart,
         name: OperationName,
         tag: DeliveryTag,
         multiple: bool,
@@ -162,17 +168,17 @@ impl<'a> Settling<'a> {
         ledger: &'a Ledger,
     ) -> Self {
         if multiple {
-            return Self::all_until(call, name, tag, broker, ledger, ledger.find_until(tag));
+            return Self::all_until(start, name, tag, broker, ledger, ledger.find_until(tag));
         }
         let entry = ledger.find(tag);
         let span = match entry.as_ref().and_then(|entry| entry.message.upgrade()) {
-            Some(message) => of_message(call, name, &message),
+            Some(message) => of_message(start, name, &message),
             None => {
                 let remains = entry.as_ref().and_then(|entry| entry.remains.as_ref());
                 let settles = remains.map_or(Settles::Unknown, |remains| Settles::Context(&remains.context));
                 let nowhere = Place::default();
                 let place = entry.as_ref().map_or(&nowhere, |entry| &entry.place);
-                broker.telemetry.settle(call, &broker.at(name, place), settles, |attributes| {
+                broker.telemetry.settle(start, &broker.at(name, place), settles, |attributes| {
                     delivery_tag(attributes, tag);
                     if let Some(remains) = remains {
                         remains.ids.set(attributes);
@@ -184,7 +190,7 @@ impl<'a> Settling<'a> {
     }
 
     fn all_until(
-        call: Call,
+        start: OperationStart,
         name: OperationName,
         tag: DeliveryTag,
         broker: &Broker,
@@ -199,9 +205,9 @@ impl<'a> Settling<'a> {
             }
         };
         let span = if all {
-            broker.telemetry.settle_batch(call, &operation, messages, attributes)
+            broker.telemetry.settle_batch(start, &operation, messages, attributes)
         } else {
-            broker.telemetry.settle_known(call, &operation, messages, attributes)
+            broker.telemetry.settle_known(start, &operation, messages, attributes)
         };
         Self::begun(span, Messages::Until(ledger, tag, known))
     }
@@ -260,11 +266,11 @@ impl Messages<'_> {
     }
 }
 
-fn of_message(call: Call, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
+fn of_message(start: OperationStart, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
     let Origin { broker, place, .. } = &*message.origin;
     let operation = broker.at(name, place);
     let settles = Settles::Message(&message.span);
-    broker.telemetry.settle(call, &operation, settles, |attributes| {
+    broker.telemetry.settle(start, &operation, settles, |attributes| {
         delivery_tag(attributes, message.tag);
         message.ids.set(attributes);
     })

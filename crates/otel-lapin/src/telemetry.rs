@@ -13,7 +13,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{self, Attributes, Call, Destination, Operation, OperationName, Telemetry, is_uuid},
+    adapter::{self, Attributes, Destination, Operation, OperationName, OperationStart, Telemetry, is_uuid},
     semconv::{attribute, ours},
 };
 
@@ -222,9 +222,9 @@ impl Broker {
 
 /// Whether what is published there answers the message that is being processed, whose `reply_to` names a queue.
 #[inline]
-pub(crate) fn answers(call: &Call, exchange: &str, routing_key: &str) -> bool {
+pub(crate) fn answers(start: &OperationStart, exchange: &str, routing_key: &str) -> bool {
     // The default exchange routes to the queue of that name.
-    exchange.is_empty() && call.answers(routing_key)
+    exchange.is_empty() && start.answers(routing_key)
 }
 
 /// Of an exchange, a routing key and a queue.

@@ -1,7 +1,7 @@
 //! What an adapter for one broker's client is written with.
 //!
 //! An adapter knows one client's types and nothing of OpenTelemetry beyond carriers. For each client it holds one
-//! [`Telemetry`]; each operation asks it for a [`Call`], describes itself, and reports its outcome. One message, there
+//! [`Telemetry`]; each operation asks it for a [`OperationStart`], describes itself, and reports its outcome. One message, there
 //! and back, through a queue in memory:
 //!
 //! ```
@@ -50,9 +50,9 @@
 //!
 //!     // 4. Send: ask, describe, do, report. `None` is the client's own call and nothing else.
 //!     fn push(&mut self, mut headers: HeaderMap, body: String) -> Result<(), &'static str> {
-//!         let span = self.telemetry.call().map(|call| {
+//!         let span = self.telemetry.start_operation().map(|start| {
 //!             let operation = self.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-//!             self.telemetry.send(call, &operation, Some(&mut headers), |_| ())
+//!             self.telemetry.send(start, &operation, Some(&mut headers), |_| ())
 //!         });
 //!         if self.messages.len() == 2 {
 //!             if let Some(span) = span { span.fail("queue_full", "the queue is full"); }
@@ -67,9 +67,9 @@
 //!     fn pop(&mut self) -> Option<Message> {
 //!         poll_started(self.source); // for `sequential`: none of it is in hand while the next is asked for
 //!         let (headers, body) = self.messages.pop_front()?;
-//!         let process = self.telemetry.call().map(|call| {
+//!         let process = self.telemetry.start_operation().map(|start| {
 //!             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-//!             self.telemetry.deliver(call, operation, Arrival::new(self.source, Some(&headers)), |message| {
+//!             self.telemetry.deliver(start, operation, Arrival::new(self.source, Some(&headers)), |message| {
 //!                 message.set(attribute::MESSAGING_MESSAGE_ID, "17");
 //!             })
 //!         });
@@ -80,10 +80,10 @@
 //! impl Message {
 //!     // 6. Settle: a child of the process span, which notes the outcome too.
 //!     fn ack(&self) {
-//!         let span = self.telemetry.call().map(|call| {
+//!         let span = self.telemetry.start_operation().map(|start| {
 //!             let operation = self.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
 //!             let settles = self.process.as_ref().map_or(Settles::Unknown, Settles::Message);
-//!             self.telemetry.settle(call, &operation, settles, |_| ())
+//!             self.telemetry.settle(start, &operation, settles, |_| ())
 //!         });
 //!         if let Some(span) = span { span.settled(Settlement::Ack); }
 //!     }
@@ -96,7 +96,7 @@
 //! message.ack();
 //! ```
 //!
-//! What the core does with it: the parent of a send is the context at its [`Call`], so an asynchronous client takes the
+//! What the core does with it: the parent of a send is the context at its [`OperationStart`], so an asynchronous client takes the
 //! call in the synchronous part of its method and starts the span at the first poll; the header of a message that
 //! carries a context already is kept or replaced by one rule; the policy of the
 //! [`Instrumentation`](crate::Instrumentation) decides about parents and links; names and attributes of a destination
@@ -118,7 +118,7 @@ pub use crate::{
     sequential::poll_started,
     source::SourceId,
     stream_item::AtStreamError,
-    telemetry::{Call, Headers, Settles, Telemetry},
+    telemetry::{Headers, OperationStart, Settles, Telemetry},
     w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
 };
 

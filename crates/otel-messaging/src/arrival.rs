@@ -80,7 +80,7 @@ impl<'a> Arrival<'a> {
         self
     }
 
-    /// Where the sender wants answers to it, in the words of a destination: [`Call::answers`](crate::adapter::Call::answers)
+    /// Where the sender wants answers to it, in the words of a destination: [`OperationStart::answers`](crate::adapter::OperationStart::answers)
     /// knows it while the message is processed. Nothing of it is kept but a hash. An empty one is none.
     pub fn reply_to(mut self, address: &str) -> Self {
         self.reply_to = ReplyAddress::of(address);

@@ -210,7 +210,7 @@ impl Destination {
         self
     }
 
-    /// The destination is where a message that is being processed is [answered](crate::adapter::Call::answers): it is
+    /// The destination is where a message that is being processed is [answered](crate::adapter::OperationStart::answers): it is
     /// [`temporary`](Self::temporary), unless the user's
     /// [`destination_template`](crate::InstrumentationBuilder::destination_template) names it. Its
     /// [operation](crate::adapter::Telemetry::operation) has another key than one on the same place that answers nothing.

@@ -36,7 +36,7 @@ use crate::{
     propagation::of_named,
     semconv::{ERROR_TYPE_PANIC, attribute, ours},
     sequential::{self, Hand},
-    telemetry::Call,
+    telemetry::OperationStart,
     w3c::context_headers,
 };
 
@@ -96,12 +96,12 @@ type Answered = (Cow<'static, str>, String);
 impl ProcessSpan {
     #[inline]
     pub(crate) fn new(
-        call: Call,
+        start: OperationStart,
         operation: Arc<Operation>,
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        let Call { at: delivered_at, parent: mut base, probe, has_state, .. } = call;
+        let OperationStart { at: delivered_at, parent: mut base, probe, has_state, .. } = start;
         if has_state {
             // They are another message's.
             base = base.with_value(ContextState::default());

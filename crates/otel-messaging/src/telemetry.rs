@@ -55,7 +55,7 @@ impl Used {
 
 /// The moment an operation was called: when, and inside which context. Proof that there is something to do.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct OperationStart {
     pub(crate) at: SystemTime,
     pub(crate) parent: Context,
     pub(crate) probe: TracerProbe,
@@ -64,7 +64,7 @@ pub struct Call {
     pub(crate) has_state: bool,
 }
 
-impl Call {
+impl OperationStart {
     /// When it was.
     pub fn at(&self) -> SystemTime {
         self.at
@@ -169,7 +169,7 @@ impl Telemetry {
     /// `None` means that the client's own call is all there is to do: telemetry is suppressed, or neither a real tracer
     /// nor a real meter nor a propagator is installed. It costs a clock reading then, and no allocation.
     #[inline]
-    pub fn call(&self) -> Option<Call> {
+    pub fn start_operation(&self) -> Option<OperationStart> {
         // There is no current context any more on a thread that ends, and OpenTelemetry panics when it is asked for one.
         let current = || Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()));
         let parent = catch_panic(current).flatten()?;
@@ -180,10 +180,10 @@ impl Telemetry {
             Some(state) if state.suppressed => return None,
             Some(state) => (state.processed.or_else(|| processed_here().creation), true),
         };
-        Some(Call { at, parent, probe, processed, has_state })
+        Some(OperationStart { at, parent, probe, processed, has_state })
     }
 
-    /// Whether anybody wants to know of polls that brought a message: their [`Call`] is taken before the poll, and need
+    /// Whether anybody wants to know of polls that brought a message: their [`OperationStart`] is taken before the poll, and need
     /// not be, otherwise.
     #[inline]
     pub fn tells_polls(&self) -> bool {
@@ -238,7 +238,7 @@ impl Telemetry {
     /// linked, and kept or replaced by the rule of [`CarriedContext`]. `attributes` adds what this message alone has.
     pub fn send(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         mut headers: Option<&mut dyn Headers>,
         attributes: impl FnOnce(&mut Attributes),
@@ -246,7 +246,7 @@ impl Telemetry {
         let pipeline = &operation.pipeline;
         let settings = pipeline.settings();
         let present = headers.as_deref().filter(|headers| !headers.is_empty());
-        let mut carried = present.and_then(|headers| self.carried(&call, headers));
+        let mut carried = present.and_then(|headers| self.carried(&start, headers));
         let captured = present.map(|headers| {
             let mut captured = Attributes::default();
             settings.capture.capture(headers, &settings.propagator, &mut captured);
@@ -257,12 +257,12 @@ impl Telemetry {
         }
         // The kind says whether the message carries this span's context, and has to be known before there is a span.
         let budget = headers.as_deref().map_or(HeaderBudget::UNLIMITED, Headers::header_budget);
-        let writes = headers.is_some() && pipeline.writes(call.probe) && self.fits(&call, budget);
+        let writes = headers.is_some() && pipeline.writes(start.probe) && self.fits(&start, budget);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let link = carried.as_ref().map(|carried| &carried.context);
         let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
-        let links = link.into_iter().chain(call.again().iter().filter(|again| !same(again)));
-        let mut span = begin(&call, &call.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
+        let links = link.into_iter().chain(start.again().iter().filter(|again| !same(again)));
+        let mut span = begin(&start, &start.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
@@ -271,10 +271,10 @@ impl Telemetry {
         }
         if let (true, Some(headers)) = (writes, headers) {
             match &mut carried {
-                None => inject(&call, &span, pipeline, (headers, budget), None),
+                None => inject(&start, &span, pipeline, (headers, budget), None),
                 Some(Carried { forward, .. }) => {
-                    inject(&call, &span, pipeline, (&mut *headers, budget), Some(forward));
-                    forget_stale(&call, &span, pipeline, headers, forward);
+                    inject(&start, &span, pipeline, (&mut *headers, budget), Some(forward));
+                    forget_stale(&start, &span, pipeline, headers, forward);
                 }
             }
         }
@@ -286,52 +286,52 @@ impl Telemetry {
     /// send leaves it there and links it.
     pub fn create(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         headers: &mut dyn Injector,
         attributes: impl FnOnce(&mut Attributes),
     ) {
         let pipeline = &operation.pipeline;
-        let links = call.again().iter().cloned().map(Link::with_context);
-        let span = begin(&call, &call.parent, operation, SpanKind::Producer, links, attributes);
+        let links = start.again().iter().cloned().map(Link::with_context);
+        let span = begin(&start, &start.parent, operation, SpanKind::Producer, links, attributes);
         pipeline.note_stand_in();
-        if pipeline.writes(call.probe) {
-            inject(&call, &span, pipeline, (&mut Kept(headers), HeaderBudget::UNLIMITED), None);
+        if pipeline.writes(start.probe) {
+            inject(&start, &span, pipeline, (&mut Kept(headers), HeaderBudget::UNLIMITED), None);
         }
         span.succeed();
     }
 
     /// The context that a message already carries, and whether it stays.
-    fn carried(&self, call: &Call, headers: &dyn Headers) -> Option<Carried> {
+    fn carried(&self, start: &OperationStart, headers: &dyn Headers) -> Option<Carried> {
         let pipeline = self.pipeline();
-        let (context, forward) = pipeline.carried(headers, call.probe);
+        let (context, forward) = pipeline.carried(headers, start.probe);
         if !context.is_valid() {
             return None;
         }
         let stays = match pipeline.settings().carried_context {
             // What was copied from the message that is sent again is that message's.
-            _ if !call.again().is_empty() => false,
+            _ if !start.again().is_empty() => false,
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
             CarriedContext::Auto => {
                 let carried = Identity::of(&context);
-                carried != Identity::of(call.parent.span().span_context()) && Some(carried) != call.processed
+                carried != Identity::of(start.parent.span().span_context()) && Some(carried) != start.processed
             }
         };
         Some(Carried { context, stays, forward })
     }
 
     /// Whether a context can be written into a message, before there is a span to write: its kind says whether it was.
-    fn fits(&self, call: &Call, budget: HeaderBudget) -> bool {
+    fn fits(&self, start: &OperationStart, budget: HeaderBudget) -> bool {
         budget.is_large() || {
-            let parent = call.parent.span();
+            let parent = start.parent.span();
             // All ids are of one length, so any stand in for those of a span that does not exist yet.
             let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
             let flags = parent.span_context().trace_flags();
             let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
             let (mut headers, pipeline) = (HeaderBuffer::default(), self.pipeline());
-            let or_w3c = pipeline.may_start(call.probe);
-            let _ = pipeline.settings().propagator.inject(&span, &call.parent, &mut headers, None, or_w3c);
+            let or_w3c = pipeline.may_start(start.probe);
+            let _ = pipeline.settings().propagator.inject(&span, &start.parent, &mut headers, None, or_w3c);
             budget.fits(&headers)
         }
     }
@@ -340,14 +340,14 @@ impl Telemetry {
     /// messages that came.
     pub fn receive<'a>(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         messages: impl Iterator<Item = &'a Arc<ProcessSpan>>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let creations = messages.filter_map(|message| message.creation());
         let links = creations.take(operation.pipeline.settings().max_links).map(Link::with_context);
-        begin(&call, &call.parent, operation, SpanKind::Client, links, attributes)
+        begin(&start, &start.parent, operation, SpanKind::Client, links, attributes)
     }
 
     /// The same for an operation that could bring any number of messages, which may be gone before it is over.
@@ -356,10 +356,10 @@ impl Telemetry {
     /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
-    pub fn receive_batch(&self, call: Call, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
+    pub fn receive_batch(&self, start: OperationStart, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
         let count = messages.len();
         begin_batch(
-            &call,
+            &start,
             operation,
             || messages.attributes,
             |all| all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count),
@@ -370,15 +370,15 @@ impl Telemetry {
     /// [`receive_spans`](crate::InstrumentationBuilder::receive_spans) asks for it.
     pub fn polled(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         message: &Arc<ProcessSpan>,
         attributes: impl FnOnce(&mut Attributes),
     ) {
         if operation.pipeline.settings().receive_spans {
-            self.receive(call, operation, iter::once(message), attributes).succeed();
+            self.receive(start, operation, iter::once(message), attributes).succeed();
         } else {
-            unseen(&call, operation, attributes).succeed();
+            unseen(&start, operation, attributes).succeed();
         }
     }
 
@@ -404,12 +404,12 @@ impl Telemetry {
     /// `attributes` adds what this message alone has.
     pub fn deliver(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: Arc<Operation>,
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
-        let span = Arc::new(ProcessSpan::new(call, operation, arrival, attributes));
+        let span = Arc::new(ProcessSpan::new(start, operation, arrival, attributes));
         span.consumed(&arrival);
         span.operation().pipeline.note_stand_in();
         if let Some(hand) = &span.hand {
@@ -422,17 +422,17 @@ impl Telemetry {
     /// [`settle_batch`](Self::settle_batch).
     pub fn settle(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         settles: Settles<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let parent = match settles {
             Settles::Message(message) => message.context().clone(),
-            Settles::Context(context) => call.parent.with_remote_span_context(context.clone()),
-            Settles::Unknown => call.parent.clone(),
+            Settles::Context(context) => start.parent.with_remote_span_context(context.clone()),
+            Settles::Unknown => start.parent.clone(),
         };
-        let span = begin(&call, &parent, operation, SpanKind::Client, iter::empty(), attributes);
+        let span = begin(&start, &parent, operation, SpanKind::Client, iter::empty(), attributes);
         match settles {
             Settles::Message(message) => span.of(message.clone()),
             _ => span,
@@ -449,13 +449,13 @@ impl Telemetry {
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn settle_batch(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let count = messages.len();
-        self.settle_known(call, operation, messages, |all| {
+        self.settle_known(start, operation, messages, |all| {
             attributes(all);
             if count > 0 {
                 all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
@@ -466,7 +466,7 @@ impl Telemetry {
     /// The same where `messages` are only those that are still known, of a number that nobody knows: it is not told.
     pub fn settle_known(
         &self,
-        call: Call,
+        start: OperationStart,
         operation: &Arc<Operation>,
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
@@ -478,7 +478,7 @@ impl Telemetry {
             messages.for_each(|(context, own)| shared.add(context, own.0, max_links));
             shared
         };
-        begin_batch(&call, operation, shared, attributes).messages(u64::try_from(count).unwrap_or(u64::MAX))
+        begin_batch(&start, operation, shared, attributes).messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.
@@ -509,7 +509,7 @@ struct Carried {
 /// Starts a span with what is known at the call.
 #[inline]
 fn begin(
-    call: &Call,
+    start: &OperationStart,
     parent: &Context,
     operation: &Arc<Operation>,
     kind: SpanKind,
@@ -517,32 +517,32 @@ fn begin(
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
     let pipeline = &operation.pipeline;
-    if operation.off || !pipeline.may_start(call.probe) {
-        return unseen(call, operation, attributes);
+    if operation.off || !pipeline.may_start(start.probe) {
+        return unseen(start, operation, attributes);
     }
     let mut partition = None;
-    let span = pipeline.start(call.probe, parent, || {
+    let span = pipeline.start(start.probe, parent, || {
         let all = operation.attributes(attributes);
         partition = metrics::partition(pipeline.settings(), &all.0);
         let links = links.next().map(|first| iter::once(first).chain(links).collect());
-        operation.span(kind, call.at, all, links)
+        operation.span(kind, start.at, all, links)
     });
-    ClientSpan::new(span, operation, call.at).measured_with(partition)
+    ClientSpan::new(span, operation, start.at).measured_with(partition)
 }
 
 /// The same without a span.
-fn unseen(call: &Call, operation: &Arc<Operation>, attributes: impl FnOnce(&mut Attributes)) -> ClientSpan {
+fn unseen(start: &OperationStart, operation: &Arc<Operation>, attributes: impl FnOnce(&mut Attributes)) -> ClientSpan {
     let settings = operation.pipeline.settings();
     let mut own = Attributes::default();
     if settings.metric_partition && !operation.off {
         attributes(&mut own);
     }
-    ClientSpan::new(None, operation, call.at).measured_with(metrics::partition(settings, &own.0))
+    ClientSpan::new(None, operation, start.at).measured_with(metrics::partition(settings, &own.0))
 }
 
 /// Starts a span that is about several messages, a child of what is current. They are asked for only where somebody sees it.
 fn begin_batch(
-    call: &Call,
+    start: &OperationStart,
     operation: &Arc<Operation>,
     shared: impl FnOnce() -> BatchAttributes,
     attributes: impl FnOnce(&mut Attributes),
@@ -550,7 +550,7 @@ fn begin_batch(
     // What is on the span decides what is on the links, and is asked for before them.
     let links = Cell::new(Vec::new());
     let taken = iter::once_with(|| links.take()).flatten();
-    begin(call, &call.parent, operation, SpanKind::Client, taken, |all| {
+    begin(start, &start.parent, operation, SpanKind::Client, taken, |all| {
         attributes(all);
         links.set(shared().into_links(all));
     })
@@ -560,24 +560,24 @@ fn begin_batch(
 /// stays where there is neither.
 #[inline]
 fn inject(
-    call: &Call,
+    start: &OperationStart,
     span: &ClientSpan,
     pipeline: &Pipeline,
     (headers, budget): (&mut dyn Injector, HeaderBudget),
     replaces: Option<&mut Forward>,
 ) {
-    let parent = call.parent.span();
+    let parent = start.parent.span();
     let span = span.span_context().unwrap_or(parent.span_context());
     if replaces.is_some() && !span.is_valid() {
         return;
     }
     if budget.is_large() {
-        pipeline.inject(span, &call.parent, headers, replaces);
+        pipeline.inject(span, &start.parent, headers, replaces);
         return;
     }
     // A sampler may have added to the tracestate that was measured.
     let mut buffer = HeaderBuffer::default();
-    pipeline.inject(span, &call.parent, &mut buffer, replaces);
+    pipeline.inject(span, &start.parent, &mut buffer, replaces);
     if budget.fits(&buffer) {
         buffer.write(headers);
     } else {
@@ -588,11 +588,17 @@ fn inject(
 }
 
 /// Takes out of a message that is forwarded what would be read in place of the context that was written.
-fn forget_stale(call: &Call, span: &ClientSpan, pipeline: &Pipeline, headers: &mut dyn Headers, forward: &Forward) {
+fn forget_stale(
+    start: &OperationStart,
+    span: &ClientSpan,
+    pipeline: &Pipeline,
+    headers: &mut dyn Headers,
+    forward: &Forward,
+) {
     if !forward.keeps_any() {
         return;
     }
-    let parent = call.parent.span();
+    let parent = start.parent.span();
     let written = span.span_context().unwrap_or(parent.span_context());
     if !written.is_valid() {
         return;

@@ -17,7 +17,7 @@ fn the_first_message_has_its_spans_after_polls_that_found_none() {
     global::set_text_map_propagator(w3c());
     let (mut producer, mut consumer) = (Queue::bare(), Queue::bare());
     for _ in 0..3 {
-        assert!(consumer.telemetry.call().is_some());
+        assert!(consumer.telemetry.start_operation().is_some());
     }
     producer.push("1").unwrap();
     consumer.messages.append(&mut producer.messages);

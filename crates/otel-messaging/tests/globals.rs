@@ -48,12 +48,12 @@ fn a_client_follows_the_globals_as_they_come() {
 
     // Nothing installed: the first operation may find out, those after it in the same second need not.
     queue.push("1").unwrap();
-    assert!(queue.telemetry.call().is_none());
+    assert!(queue.telemetry.start_operation().is_none());
     assert_eq!(queue.messages.pop_front(), Some((HeaderMap::default(), "1".to_owned())));
 
     // A propagator alone: contexts pass through, from one message to the next.
     global::set_text_map_propagator(w3c());
-    eventually("the propagator is found", || queue.telemetry.call().is_some());
+    eventually("the propagator is found", || queue.telemetry.start_operation().is_some());
     queue.messages.push_back((HeaderMap::default().with("traceparent", FOREIGN), "2".to_owned()));
     let message = queue.pop().unwrap();
     message.in_scope(|| queue.push("3")).unwrap();
@@ -98,7 +98,7 @@ fn a_client_follows_the_globals_as_they_come() {
     // Suppressed: the raw call.
     {
         let _suppressed = sdk.app_span("request").with_telemetry_suppressed().attach();
-        assert!(queue.telemetry.call().is_none());
+        assert!(queue.telemetry.start_operation().is_none());
         queue.messages.clear();
         queue.push("6").unwrap();
         assert_eq!(queue.messages[0].0, HeaderMap::default());

@@ -44,7 +44,7 @@ fn without_a_tracer_nothing_is_written_and_the_second_call_is_the_raw_client_s()
         queue.messages.clear();
         queue.push("1").unwrap();
         queue.push("2").unwrap();
-        assert!(queue.telemetry.call().is_none());
+        assert!(queue.telemetry.start_operation().is_none());
         let replacing = |builder: InstrumentationBuilder| builder.carried_context(CarriedContext::Replace);
         let mut forwarding = fresh(replacing);
         forwarding.messages.clear();

@@ -203,7 +203,7 @@ mod tests_without_c {
         let instrumentation = Instrumentation::builder().tracer_provider(provider);
         kafka.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
         let record = || BaseRecord::<(), (), ()>::to("orders");
-        let traced = || kafka.begin(kafka.call(), record()).delivery_opaque.sent;
+        let traced = || kafka.begin(kafka.start_operation(), record()).delivery_opaque.sent;
 
         for pointer in [0, 1, 2, 3, 4, 8, usize::MAX - 3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
             for (is_traced, sent) in [(false, None), (true, traced())] {

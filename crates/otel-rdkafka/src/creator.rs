@@ -60,8 +60,8 @@ impl Creator {
     ///
     /// Source: "Create" of the messaging spans convention.
     pub fn create(&self, topic: &str, headers: &mut dyn Injector) {
-        if let Some(call) = self.0.call() {
-            self.0.create(call, topic, headers);
+        if let Some(start) = self.0.start_operation() {
+            self.0.create(start, topic, headers);
         }
     }
 }

@@ -365,7 +365,7 @@ mod tests {
             assert_eq!(all.get("traceparent").is_some(), is_one, "{more:?}");
             let operation = telemetry.operation(OperationName::process("process"), &["t"], || Destination::named("t"));
             let arrival = Arrival::new(SourceId::new(), Some(&all)).context_headers(&arrived.contexts);
-            let process = telemetry.deliver(telemetry.call().unwrap(), operation, arrival, |_| ());
+            let process = telemetry.deliver(telemetry.start_operation().unwrap(), operation, arrival, |_| ());
             assert_eq!(process.creation().is_some(), is_one, "{more:?}");
         }
     }

@@ -78,7 +78,7 @@ impl Incoming {
     /// Delivers a message that owns its data.
     #[must_use]
     pub fn owned_message(&self, message: raw::OwnedMessage) -> OwnedMessage {
-        let process = self.0.call().map(|call| self.0.deliver_owned(call, &message));
+        let process = self.0.start_operation().map(|start| self.0.deliver_owned(start, &message));
         OwnedMessage::received(message, process)
     }
 
@@ -95,6 +95,6 @@ impl Incoming {
 }
 
 fn deliver<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-    let process = kafka.call().map(|call| kafka.deliver(call, kafka.source, &message, None));
+    let process = kafka.start_operation().map(|start| kafka.deliver(start, kafka.source, &message, None));
     BorrowedMessage::received(message, process)
 }

@@ -13,8 +13,8 @@ use opentelemetry::propagation::Injector;
 use otel_messaging::{
     Instrumentation,
     adapter::{
-        Arrival, Attributes, Call, ClientSpan, Clock, Destination, Operation, OperationName, ProcessSpan, Settlement,
-        Settles, SourceId, Telemetry, scope,
+        Arrival, Attributes, ClientSpan, Clock, Destination, Operation, OperationName, OperationStart, ProcessSpan,
+        Settlement, Settles, SourceId, Telemetry, scope,
     },
     semconv::attribute,
 };
@@ -111,7 +111,7 @@ impl Kafka {
 
     /// Reads a report of librdkafka's, where there is anybody to tell.
     pub(crate) fn statistics(&self, report: &[u8]) {
-        if self.call().is_some() {
+        if self.start_operation().is_some() {
             self.brokers.learn(report);
         }
     }
@@ -142,8 +142,8 @@ impl Kafka {
     }
 
     #[inline]
-    pub(crate) fn call(&self) -> Option<Call> {
-        self.telemetry.call()
+    pub(crate) fn start_operation(&self) -> Option<OperationStart> {
+        self.telemetry.start_operation()
     }
 
     /// Where the broker is that a message was fetched from, or sent to: if statistics have told.
@@ -197,9 +197,9 @@ impl Kafka {
     }
 
     /// Makes the span of a message that is sent later.
-    pub(crate) fn create(&self, call: Call, topic: &str, headers: &mut dyn Injector) {
+    pub(crate) fn create(&self, start: OperationStart, topic: &str, headers: &mut dyn Injector) {
         let operation = self.operation(CREATE, Some(topic));
-        self.telemetry.create(call, &operation, headers, |_| ());
+        self.telemetry.create(start, &operation, headers, |_| ());
     }
 
     /// Notes that a message is handed to the application. `since` is when the poll for it began, if it was
@@ -207,14 +207,14 @@ impl Kafka {
     #[inline]
     pub(crate) fn deliver(
         &self,
-        call: Call,
+        start: OperationStart,
         source: SourceId,
         message: &BorrowedMessage<'_>,
         since: Option<SystemTime>,
     ) -> Arc<ProcessSpan> {
         let broker = self.broker(message);
-        let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| call.clone().since(since));
-        let process = self.deliver_any(call, source, message, message.headers(), broker.as_ref());
+        let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| start.clone().since(since));
+        let process = self.deliver_any(start, source, message, message.headers(), broker.as_ref());
         if let Some(poll) = poll {
             let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
             self.telemetry.polled(poll, &operation, &process, |attributes| {
@@ -227,14 +227,14 @@ impl Kafka {
     }
 
     /// Notes that a message which owns its data is handed to the application.
-    pub(crate) fn deliver_owned(&self, call: Call, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.deliver_any(call, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
+    pub(crate) fn deliver_owned(&self, start: OperationStart, message: &OwnedMessage) -> Arc<ProcessSpan> {
+        self.deliver_any(start, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
     }
 
     #[inline]
     fn deliver_any(
         &self,
-        call: Call,
+        start: OperationStart,
         source: SourceId,
         message: &impl Message,
         headers: Option<&BorrowedHeaders>,
@@ -259,7 +259,7 @@ impl Kafka {
         if let Some(attempt) = arrived.lineage.attempt {
             arrival = arrival.attempt(attempt);
         }
-        self.telemetry.deliver(call, operation, arrival, |attributes| {
+        self.telemetry.deliver(start, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
             self.of_content(attributes, message.key(), payload);
         })
@@ -281,12 +281,12 @@ impl Kafka {
     }
 
     /// Tells of a poll that failed. The end of a partition is no failure.
-    pub(crate) fn poll_failed(&self, now: Option<Call>, since: Option<SystemTime>, error: &KafkaError) {
-        if let (Some(call), false) = (now, matches!(error, KafkaError::PartitionEOF(_))) {
-            let began = since.unwrap_or(call.at());
-            let call = call.since(began);
+    pub(crate) fn poll_failed(&self, now: Option<OperationStart>, since: Option<SystemTime>, error: &KafkaError) {
+        if let (Some(start), false) = (now, matches!(error, KafkaError::PartitionEOF(_))) {
+            let began = since.unwrap_or(start.at());
+            let start = start.since(began);
             let operation = self.operation(POLL, None);
-            let span = self.telemetry.receive(call, &operation, std::iter::empty(), |attributes| {
+            let span = self.telemetry.receive(start, &operation, std::iter::empty(), |attributes| {
                 of_cluster(attributes, self.known_cluster());
             });
             span.fail(error_type(error), error);
@@ -300,10 +300,10 @@ impl Kafka {
         process: Option<&Arc<ProcessSpan>>,
         commit: impl FnOnce() -> KafkaResult<()>,
     ) -> KafkaResult<()> {
-        let span = self.call().map(|call| {
+        let span = self.start_operation().map(|start| {
             let operation = self.operation(COMMIT, Some(message.topic()));
             let settles = process.map_or(Settles::Unknown, Settles::Message);
-            self.telemetry.settle(call, &operation, settles, |attributes| {
+            self.telemetry.settle(start, &operation, settles, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, self.known_cluster());
             })
@@ -318,24 +318,24 @@ impl Kafka {
         offsets: Option<&TopicPartitionList>,
         commit: impl FnOnce() -> KafkaResult<()>,
     ) -> KafkaResult<()> {
-        let call = self.call();
+        let start = self.start_operation();
         let result = commit();
-        let Some(call) = call.filter(|_| !is_no_offset(&result)) else { return result };
+        let Some(start) = start.filter(|_| !is_no_offset(&result)) else { return result };
         let elements = offsets.map(TopicPartitionList::elements);
         // Of a list without an offset librdkafka says so only where its answer is awaited.
         if elements.as_ref().is_some_and(|elements| result.is_ok() && !elements.iter().any(has_offset)) {
             return result;
         }
-        committed(Some(self.offsets_span(call, &elements.unwrap_or_default())), result)
+        committed(Some(self.offsets_span(start, &elements.unwrap_or_default())), result)
     }
 
     /// Tells of an automatic commit. librdkafka says nothing of when it began, nor of those with nothing to commit that
     /// they are none.
     pub(crate) fn auto_committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Some(call) = self.call().filter(|_| !is_no_offset(result)) else { return };
+        let Some(start) = self.start_operation().filter(|_| !is_no_offset(result)) else { return };
         let elements = offsets.elements();
         if result.is_err() || self.telemetry.spans_auto_commits() {
-            let span = self.offsets_span(call, &elements).untimed();
+            let span = self.offsets_span(start, &elements).untimed();
             // The user gets it.
             let _ = committed(Some(span), result.clone());
         } else {
@@ -343,9 +343,9 @@ impl Kafka {
         }
     }
 
-    fn offsets_span(&self, call: Call, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
+    fn offsets_span(&self, start: OperationStart, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
         let operation = self.commit_operation(elements);
-        self.telemetry.settle(call, &operation, Settles::Unknown, |attributes| {
+        self.telemetry.settle(start, &operation, Settles::Unknown, |attributes| {
             if let [element] = elements {
                 about(attributes, element.partition(), None);
             }

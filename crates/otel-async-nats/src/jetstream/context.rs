@@ -165,7 +165,7 @@ impl Context {
         &self,
         message: OutboundMessage,
     ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> + use<'_> {
-        let call = self.client.telemetry().call(&message.subject);
+        let call = self.client.telemetry().start_send(&message.subject);
         async move {
             let OutboundMessage { subject, payload, mut headers } = message;
             let span = self.client.start_publish(call, &subject, &mut headers, &payload);

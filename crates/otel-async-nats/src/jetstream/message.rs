@@ -126,7 +126,7 @@ fn settle(
     acknowledge: impl Future<Output = Result<(), Error>>,
     answer: Answer,
 ) -> impl Future<Output = Result<(), Error>> {
-    let call = client.telemetry().call_on_message();
+    let call = client.telemetry().start_on_message();
     async move {
         let known = match (delivery, reply, subject) {
             (Some(Delivery::Stored(handed)), ..) => Known::Message(handed.0.clone()),

@@ -14,7 +14,7 @@ use crate::{
     error::service_error_type,
     service::endpoint::Endpoint,
     subscriber::subscription,
-    telemetry::{Length, Publishing, RESPOND, SendCall, report},
+    telemetry::{Length, Publishing, RESPOND, SendStart, report},
     wrap::deref,
 };
 
@@ -371,19 +371,19 @@ impl Request {
         response: Result<Bytes, error::Error>,
         headers: HeaderMap,
     ) -> impl Future<Output = Result<(), PublishError>> {
-        let call = self.call();
+        let start = self.start_send();
         async move {
             if let (Err(error), Some(process)) = (&response, self.process_span()) {
                 process.answered_with_error(service_error_type(&error.code.to_string()), &error.status);
             }
-            let Some(call) = call else { return self.inner.respond_with_headers(response, headers).await };
+            let Some(start) = start else { return self.inner.respond_with_headers(response, headers).await };
             let reply = self.inner.message.reply.as_deref();
             let (telemetry, client) = (self.client.telemetry(), self.client.get_ref());
             let mut headers = Some(headers).filter(|headers| !headers.is_empty());
             let span = if headers.is_some() {
-                telemetry.send(client, call, RESPOND, reply, &mut headers, length(&response))
+                telemetry.send(client, start, RESPOND, reply, &mut headers, length(&response))
             } else {
-                telemetry.send_bare(client, call, RESPOND, reply, None, length(&response).body)
+                telemetry.send_bare(client, start, RESPOND, reply, None, length(&response).body)
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
             report(Some(Publishing::Send(span)), &result);
@@ -392,14 +392,14 @@ impl Request {
     }
 
     /// An answer belongs to its request, also where nothing has made the process span current.
-    fn call(&self) -> Option<SendCall> {
+    fn start_send(&self) -> Option<SendStart> {
         let telemetry = self.client.telemetry();
-        let call = telemetry.call_on_message()?;
+        let start = telemetry.start_on_message()?;
         if Context::current().has_active_span() {
-            return Some(SendCall::answer(call));
+            return Some(SendStart::answer(start));
         }
         let _attached = self.message.otel_context().attach();
-        telemetry.call_on_message().map(SendCall::answer)
+        telemetry.start_on_message().map(SendStart::answer)
     }
 }
 

@@ -190,16 +190,16 @@ fn a_loop_inside_a_span_keeps_that_very_span_current_for_messages_without_one() 
 fn an_operation_that_was_polled_names_it_and_one_that_was_not_may_hold_it() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
-    let wait = sdk.tracer().in_span("call", |_| {
-        let call = queue.telemetry.call().unwrap();
+    let wait = sdk.tracer().in_span("start", |_| {
+        let start = queue.telemetry.start_operation().unwrap();
         async move {
-            let call = call.release_parent();
+            let start = start.release_parent();
             yield_now().await;
-            drop(call);
+            drop(start);
         }
     });
-    assert_eq!(ended(&sdk, "call"), 0, "it was never polled");
+    assert_eq!(ended(&sdk, "start"), 0, "it was never polled");
     let mut wait = Box::pin(wait);
     assert!(block_on(async { (&mut wait).now_or_never().is_none() }));
-    assert_eq!(ended(&sdk, "call"), 1);
+    assert_eq!(ended(&sdk, "start"), 1);
 }

@@ -111,7 +111,7 @@ fn together(sdk: &Sdk, places: &[[&str; 2]], describe: impl Fn(Destination) -> D
             let named = || describe(Destination::named(place.concat()).with("messaging.client.id", "us").at("b", 1));
             let operation = queue.telemetry.operation(PROCESS, place, named);
             Part(queue.telemetry.deliver(
-                queue.telemetry.call().unwrap(),
+                queue.telemetry.start_operation().unwrap(),
                 operation,
                 Arrival::new(queue.source, None),
                 |_| (),
@@ -172,7 +172,7 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
             };
             let operation = queue.telemetry.operation(PROCESS, &place, described);
             Part(queue.telemetry.deliver(
-                queue.telemetry.call().unwrap(),
+                queue.telemetry.start_operation().unwrap(),
                 operation,
                 Arrival::new(queue.source, None),
                 |_| (),

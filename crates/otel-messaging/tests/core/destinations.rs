@@ -10,7 +10,7 @@ use crate::queue::{ACK, CREATE, HeaderMap, PROCESS, PULL, PUSH, Queue};
 
 fn name_of(queue: &Queue, sdk: &Sdk, name: OperationName, destination: Destination) -> String {
     let operation = queue.telemetry.operation(name, &[&format!("{destination:?}")], || destination);
-    queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ()).succeed();
+    queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ()).succeed();
     sdk.spans().last().unwrap().name.to_string()
 }
 
@@ -83,15 +83,15 @@ fn a_server_that_is_named_by_its_address_is_the_peer_of_what_is_asked_of_it() {
     for (host, is_peer) in [("127.0.0.1", true), ("::1", true), ("broker-1.example.com", false), ("localhost", false)] {
         for name in [PUSH, PULL, ACK, CREATE, PROCESS] {
             let operation = queue.telemetry.operation(name, &[host], || Destination::named("orders").at(host, 5672));
-            let call = queue.telemetry.call().unwrap();
+            let start = queue.telemetry.start_operation().unwrap();
             match operation.kind() {
-                OperationType::Send => queue.telemetry.send(call, &operation, None, |_| ()).succeed(),
+                OperationType::Send => queue.telemetry.send(start, &operation, None, |_| ()).succeed(),
                 OperationType::Receive => {
-                    queue.telemetry.receive(call, &operation, std::iter::empty(), |_| ()).succeed()
+                    queue.telemetry.receive(start, &operation, std::iter::empty(), |_| ()).succeed()
                 }
-                OperationType::Settle => queue.telemetry.settle(call, &operation, Settles::Unknown, |_| ()).succeed(),
-                OperationType::Create => queue.telemetry.create(call, &operation, &mut HeaderMap::default(), |_| ()),
-                _ => drop(queue.telemetry.deliver(call, operation, Arrival::new(queue.source, None), |_| ())),
+                OperationType::Settle => queue.telemetry.settle(start, &operation, Settles::Unknown, |_| ()).succeed(),
+                OperationType::Create => queue.telemetry.create(start, &operation, &mut HeaderMap::default(), |_| ()),
+                _ => drop(queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None), |_| ())),
             }
             let spans = sdk.spans();
             let span = spans.last().unwrap();

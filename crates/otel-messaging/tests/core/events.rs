@@ -14,15 +14,15 @@ use crate::queue::{ACK, PULL, PUSH, Queue};
 /// One failure of each operation.
 fn fail_everything(queue: &mut Queue) {
     let telemetry = queue.telemetry.clone();
-    let call = || telemetry.call().unwrap();
+    let start = || telemetry.start_operation().unwrap();
     let operation = |name: OperationName| telemetry.operation(name, &["orders"], || Destination::named("orders"));
-    telemetry.send(call(), &operation(PUSH), None, |_| ()).fail("nack", "the broker refused");
-    telemetry.receive(call(), &operation(PULL), std::iter::empty(), |_| ()).fail("not-found", "no such queue");
+    telemetry.send(start(), &operation(PUSH), None, |_| ()).fail("nack", "the broker refused");
+    telemetry.receive(start(), &operation(PULL), std::iter::empty(), |_| ()).fail("not-found", "no such queue");
     queue.push("1").unwrap();
     let message = queue.pop().unwrap();
     message.fail(&"declined");
     let settles = Settles::Message(message.process_span().unwrap());
-    telemetry.settle(call(), &operation(ACK), settles, |_| ()).fail("closed", "it is closed");
+    telemetry.settle(start(), &operation(ACK), settles, |_| ()).fail("closed", "it is closed");
     queue.push("2").unwrap();
     let message = queue.pop().unwrap();
     let boom = || -> () { panic!("a bug of the handler's") };

@@ -130,7 +130,7 @@ fn what_somebody_else_tells_of_is_left_alone() {
     let request = sdk.app_span("request");
     for outer in [suppress_messaging(&request), request.clone().with_telemetry_suppressed()] {
         let _outer = outer.attach();
-        assert!(queue.telemetry.call().is_none());
+        assert!(queue.telemetry.start_operation().is_none());
         queue.push("1").unwrap();
         assert_eq!(queue.create(), HeaderMap::default());
         assert_eq!(queue.messages[0].0, HeaderMap::default());
@@ -144,7 +144,7 @@ fn what_somebody_else_tells_of_is_left_alone() {
         message.end();
         message.fail(&"declined");
     }
-    assert!(queue.telemetry.call().is_some(), "only there");
+    assert!(queue.telemetry.start_operation().is_some(), "only there");
     assert_eq!((sdk.spans().len(), sdk.measured(), sdk.events()), (0, String::new(), String::new()));
 }
 

@@ -168,7 +168,8 @@ fn goes_through(what: &str, builder: InstrumentationBuilder) {
     // In a drop that is part of an unwinding a second panic would abort the process.
     let operation = queue.telemetry.operation(PUSH, &[], || Destination::named("orders"));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
-        let _span = queue.telemetry.call().map(|call| queue.telemetry.send(call, &operation, None, |_| ()));
+        let _span =
+            queue.telemetry.start_operation().map(|start| queue.telemetry.send(start, &operation, None, |_| ()));
         let _batch = batch;
         panic!("a client's bug");
     }));

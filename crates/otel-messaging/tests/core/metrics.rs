@@ -138,25 +138,25 @@ fn everything(queue: &mut Queue) {
             described.with(attribute::SERVER_PORT, 4222)
         };
         for failed in [false, true] {
-            let call = || telemetry.call().unwrap();
+            let start = || telemetry.start_operation().unwrap();
             let push = telemetry.operation(PUSH, &[destination], producer);
-            let mut send = telemetry.send(call(), &push, None, |_| ());
+            let mut send = telemetry.send(start(), &push, None, |_| ());
             send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
             let arrival = Arrival::new(SourceId::new(), None).sent(sent, Clock::CreateTime).awaits_settlement(true);
-            let message = telemetry.deliver(call(), process, arrival, |attributes| {
+            let message = telemetry.deliver(start(), process, arrival, |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             let pull = telemetry.operation(PULL, &[destination], || consumer(destination));
-            let receive = telemetry.receive(call(), &pull, [&message].into_iter(), |attributes| {
+            let receive = telemetry.receive(start(), &pull, [&message].into_iter(), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             let ack = telemetry.operation(ACK, &[destination], || consumer(destination));
-            let settle = telemetry.settle(call(), &ack, Settles::Message(&message), |attributes| {
+            let settle = telemetry.settle(start(), &ack, Settles::Message(&message), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
-            let handled = telemetry.deliver(call(), process, Arrival::new(SourceId::new(), None), |attributes| {
+            let handled = telemetry.deliver(start(), process, Arrival::new(SourceId::new(), None), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
             });
             Handled(handled).in_scope(|| ());
@@ -248,7 +248,7 @@ fn a_partition_and_a_server_that_only_the_answer_tells_are_measured_where_they_a
         let sdk = Sdk::new();
         let queue = Queue::new(sdk.all_signals_builder().metric_partition(wanted).build());
         let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-        let mut send = queue.telemetry.send(queue.telemetry.call().unwrap(), &push, None, |_| ());
+        let mut send = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &push, None, |_| ());
         send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
         send.set(attribute::SERVER_ADDRESS, "broker-2");
         send.set(attribute::MESSAGING_MESSAGE_ID, "17");
@@ -363,7 +363,7 @@ fn p28_a_message_is_consumed_once_however_many_spans_tell_of_it() {
             queue.push("1").unwrap();
         }
         assert!(queue.telemetry.tells_polls());
-        let polled = queue.telemetry.call().unwrap();
+        let polled = queue.telemetry.start_operation().unwrap();
         let message = queue.pop().unwrap();
         let operation = queue.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
         queue.telemetry.polled(polled, &operation, message.process_span().unwrap(), |_| ());
@@ -448,7 +448,7 @@ fn a_message_is_settled_once_or_dropped() {
     let message = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
     let ack = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
     let settles = Settles::Message(message.process_span().unwrap());
-    let failed = queue.telemetry.settle(queue.telemetry.call().unwrap(), &ack, settles, |_| ());
+    let failed = queue.telemetry.settle(queue.telemetry.start_operation().unwrap(), &ack, settles, |_| ());
     failed.fail("closed", "the connection is closed");
     let dropped = count(&sdk, "otel_messaging.deliveries", "\"dropped\"");
     drop(message);
@@ -456,8 +456,8 @@ fn a_message_is_settled_once_or_dropped() {
 
     // Several at once, and those of a batch.
     let before = count(&sdk, "otel_messaging.deliveries", "\"nack\"");
-    let call = queue.telemetry.call().unwrap();
-    let several = queue.telemetry.settle(call, &ack, Settles::Unknown, |_| ());
+    let start = queue.telemetry.start_operation().unwrap();
+    let several = queue.telemetry.settle(start, &ack, Settles::Unknown, |_| ());
     several.messages(5).settled(Settlement::Nack);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"nack\""), before + 5);
     for _ in 0..3 {
@@ -546,7 +546,7 @@ fn a_clock_that_was_set_back_gives_no_duration() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.all_signals_builder().without_spans().build());
     let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    let send = queue.telemetry.send(queue.telemetry.call().unwrap(), &push, None, |_| ());
+    let send = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &push, None, |_| ());
     send.ended_at(SystemTime::now() - Duration::from_secs(60)).succeed();
     assert_eq!(count(&sdk, "messaging.client.sent.messages", ""), 1);
     assert!(!sdk.measured().contains("duration"), "{}", sdk.measured());

@@ -142,7 +142,7 @@ fn p04_a_loop_that_breaks_off_leaves_no_span_open() {
 fn p05_a_poll_that_finds_nothing_has_no_span_and_none_starts_before_its_message_is_there() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().receive_spans(true).build());
-    let polled = queue.telemetry.call().expect("there is a tracer");
+    let polled = queue.telemetry.start_operation().expect("there is a tracer");
     assert!(queue.pop().is_none());
     assert_eq!(sdk.spans().len(), 0);
     queue.push("1").unwrap();

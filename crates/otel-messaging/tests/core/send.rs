@@ -80,9 +80,9 @@ fn a_refused_send_says_so_and_only_then() {
 fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
-    let call = queue.telemetry.call().unwrap();
+    let start = queue.telemetry.start_operation().unwrap();
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    queue.telemetry.send(call, &operation, None, |_| ()).succeed();
+    queue.telemetry.send(start, &operation, None, |_| ()).succeed();
 
     let mut queue = Queue::new(sdk.instrumentation_builder().propagation(Propagation::Off).build());
     queue.push("1").unwrap();
@@ -126,7 +126,7 @@ fn sent_with_room(sdk: &Sdk, bytes: usize) -> Vec<String> {
     let queue = Queue::new(sdk.instrumentation());
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     let mut headers = Narrow(HeaderMap::default(), HeaderBudget::new(bytes, 5));
-    queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, Some(&mut headers), |_| ()).succeed();
+    queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, Some(&mut headers), |_| ()).succeed();
     headers.0.0.into_keys().collect()
 }
 
@@ -231,7 +231,7 @@ fn a_span_dropped_without_a_report_ends_once_with_its_outcome_unknown() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    drop(queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ()));
+    drop(queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ()));
     let spans = sdk.spans();
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].status, Status::Unset);
@@ -244,7 +244,7 @@ fn a_span_dropped_in_a_panic_is_an_error() {
     let queue = Queue::new(sdk.instrumentation());
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
-        let _span = queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ());
+        let _span = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ());
         panic!("a client's bug");
     }));
     assert!(unwound.is_err());
@@ -257,12 +257,12 @@ fn a_span_dropped_in_a_panic_is_an_error() {
 fn a_span_starts_at_the_call_and_not_when_it_is_made() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
-    let call = queue.telemetry.call().unwrap();
+    let start = queue.telemetry.start_operation().unwrap();
     let after_the_call = SystemTime::now();
     while SystemTime::now() <= after_the_call {}
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    queue.telemetry.send(call.clone(), &operation, None, |_| ()).succeed();
-    drop(queue.telemetry.deliver(call, operation, Arrival::new(queue.source, None), |_| ()));
+    queue.telemetry.send(start.clone(), &operation, None, |_| ()).succeed();
+    drop(queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None), |_| ()));
     for span in sdk.spans() {
         assert!(span.start_time <= after_the_call, "{} started late", span.name);
     }
@@ -274,7 +274,7 @@ fn a_span_ends_when_its_adapter_says_it_did() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    let span = queue.telemetry.send(queue.telemetry.call().unwrap(), &operation, None, |_| ());
+    let span = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ());
     let answered = SystemTime::now();
     span.ended_at(answered).succeed();
     assert_eq!(sdk.spans()[0].end_time, answered);
@@ -286,8 +286,8 @@ fn a_reply_is_linked_and_is_no_parent() {
     let queue = Queue::new(sdk.instrumentation());
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     let responder = sdk.app_span("responder");
-    let call = queue.telemetry.call().expect("there is a tracer");
-    let mut span = queue.telemetry.send(call, &operation, None, |_| ());
+    let start = queue.telemetry.start_operation().expect("there is a tracer");
+    let mut span = queue.telemetry.send(start, &operation, None, |_| ());
     let context = responder.span().span_context().clone();
     let header = format!("00-{}-{}-01", context.trace_id(), context.span_id());
     let [valid, malformed] = [&*header, "malformed"].map(|value| HeaderMap::default().with("traceparent", value));

@@ -12,15 +12,15 @@ use support::Sdk;
 use crate::queue::{ACK, PROCESS, Queue};
 
 fn deliver(queue: &Queue) -> Arc<ProcessSpan> {
-    let call = queue.telemetry.call().unwrap();
+    let start = queue.telemetry.start_operation().unwrap();
     let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-    queue.telemetry.deliver(call, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
+    queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
 }
 
 fn settle(queue: &Queue, messages: Vec<(Option<SpanContext>, Attributes)>) {
-    let call = queue.telemetry.call().unwrap();
+    let start = queue.telemetry.start_operation().unwrap();
     let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
-    queue.telemetry.settle_batch(call, &operation, messages.into_iter(), |_| ()).settled(Settlement::Ack);
+    queue.telemetry.settle_batch(start, &operation, messages.into_iter(), |_| ()).settled(Settlement::Ack);
 }
 
 fn about(id: &'static str) -> Attributes {
@@ -71,12 +71,12 @@ fn what_the_settlement_says_itself_is_not_said_twice_and_stays() {
     let span = sdk.app_span("one");
     // As a number, and all up to it: the one that is known has the same, or another.
     for known in ["17", "16"] {
-        let call = queue.telemetry.call().unwrap();
+        let start = queue.telemetry.start_operation().unwrap();
         let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
         let messages = vec![(Some(span.span().span_context().clone()), about(known))];
         let up_to = |attributes: &mut Attributes| attributes.set(attribute::MESSAGING_MESSAGE_ID, "17");
         // How many there are nobody knows.
-        queue.telemetry.settle_known(call, &operation, messages.into_iter(), up_to).settled(Settlement::Ack);
+        queue.telemetry.settle_known(start, &operation, messages.into_iter(), up_to).settled(Settlement::Ack);
     }
     span.span().end();
     let ack = |link: &str| {

@@ -286,9 +286,9 @@ fn a_traceparent_that_is_no_text_is_none_whatever_its_version() {
         let queue = ours();
         let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
         let found = [Some(traceparent), None, None];
-        let (headers, call) = (HeaderMap::default(), queue.telemetry.call().unwrap());
+        let (headers, start) = (HeaderMap::default(), queue.telemetry.start_operation().unwrap());
         let arrival = Arrival::new(queue.source, Some(&headers)).context_headers(&found);
-        queue.telemetry.deliver(call, operation, arrival, |_| ()).creation()
+        queue.telemetry.deliver(start, operation, arrival, |_| ()).creation()
     };
     let fields = b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for (more, is_one) in [

@@ -105,14 +105,14 @@ impl Queue {
         id: &str,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Result<(), &'static str> {
-        let span = self.telemetry.call().map(|call| {
+        let span = self.telemetry.start_operation().map(|start| {
             let named = || Destination::named(destination);
-            let operation = if call.answers(destination) {
+            let operation = if start.answers(destination) {
                 self.telemetry.operation(PUSH, &[destination, "reply"], || named().reply_address())
             } else {
                 self.telemetry.operation(PUSH, &[destination], named)
             };
-            self.telemetry.send(call, &operation, Some(&mut headers), attributes)
+            self.telemetry.send(start, &operation, Some(&mut headers), attributes)
         });
         if self.messages.len() == self.capacity {
             if let Some(span) = span {
@@ -130,9 +130,9 @@ impl Queue {
     /// The headers of a message that is pushed later.
     pub(crate) fn create(&self) -> HeaderMap {
         let mut headers = HeaderMap::default();
-        if let Some(call) = self.telemetry.call() {
+        if let Some(start) = self.telemetry.start_operation() {
             let operation = self.telemetry.operation(CREATE, &["orders"], || Destination::named("orders"));
-            self.telemetry.create(call, &operation, &mut headers, |_| ());
+            self.telemetry.create(start, &operation, &mut headers, |_| ());
         }
         headers
     }
@@ -148,9 +148,9 @@ impl Queue {
     /// A message of a partition.
     pub(crate) fn pop_of_partition(&mut self, partition: &str) -> Option<Message> {
         let (headers, id) = self.messages.pop_front()?;
-        let process = self.telemetry.call().map(|call| {
+        let process = self.telemetry.start_operation().map(|start| {
             let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-            self.telemetry.deliver(call, operation, Arrival::new(self.source, Some(&headers)), |attributes| {
+            self.telemetry.deliver(start, operation, Arrival::new(self.source, Some(&headers)), |attributes| {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_owned());
             })
         });
@@ -166,9 +166,9 @@ impl Queue {
         let source = self.source.named(destination);
         poll_started(source);
         let (headers, id) = self.messages.pop_front()?;
-        let process = self.telemetry.call().map(|call| {
+        let process = self.telemetry.start_operation().map(|start| {
             let operation = self.telemetry.operation(PROCESS, &[destination], || Destination::named(destination));
-            self.telemetry.deliver(call, operation, past(Arrival::new(source, Some(&headers))), |attributes| {
+            self.telemetry.deliver(start, operation, past(Arrival::new(source, Some(&headers))), |attributes| {
                 attributes.set(attribute::MESSAGING_MESSAGE_ID, id.clone());
             })
         });
@@ -177,14 +177,14 @@ impl Queue {
 
     /// All messages at once, with a receive span.
     pub(crate) fn pull(&mut self) -> Vec<Message> {
-        let call = self.telemetry.call();
+        let start = self.telemetry.start_operation();
         let messages: Vec<_> = std::iter::from_fn(|| self.pop()).collect();
-        if let Some(call) = call {
+        if let Some(start) = start {
             let operation = self.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
             let mut batch = Batch::default();
             messages.iter().for_each(|message| batch.add(message.process_span()));
             assert_eq!((batch.len(), batch.is_empty()), (messages.len(), messages.is_empty()));
-            self.telemetry.receive_batch(call, &operation, batch).succeed();
+            self.telemetry.receive_batch(start, &operation, batch).succeed();
         }
         messages
     }
@@ -203,10 +203,10 @@ impl Message {
 
     /// A settlement whose answer is out.
     pub(crate) fn begin_settle(&self) -> Option<ClientSpan> {
-        self.telemetry.call().map(|call| {
+        self.telemetry.start_operation().map(|start| {
             let operation = self.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
             let settles = self.process.as_ref().map_or(Settles::Unknown, Settles::Message);
-            self.telemetry.settle(call, &operation, settles, |_| ())
+            self.telemetry.settle(start, &operation, settles, |_| ())
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, SourceId, poll_started},
+    adapter::{OperationStart, SourceId, poll_started},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -110,7 +110,7 @@ fn poll<'a>(
     poll_started(source);
     let since = SystemTime::now();
     let result = poll()?;
-    let now = kafka.call().inspect(|_| kafka.heard_from_a_broker(&result, cluster_id));
+    let now = kafka.start_operation().inspect(|_| kafka.heard_from_a_broker(&result, cluster_id));
     Some(deliver(kafka, source, now, Some(since), result))
 }
 
@@ -119,7 +119,7 @@ fn poll<'a>(
 pub(super) fn deliver<'a>(
     kafka: &Kafka,
     source: SourceId,
-    now: Option<Call>,
+    now: Option<OperationStart>,
     since: Option<SystemTime>,
     result: KafkaResult<raw_message::BorrowedMessage<'a>>,
 ) -> KafkaResult<BorrowedMessage<'a>> {

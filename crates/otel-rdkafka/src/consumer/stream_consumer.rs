@@ -12,7 +12,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, SourceId, poll_started},
+    adapter::{OperationStart, SourceId, poll_started},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -65,20 +65,20 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
         poll_started(self.source);
         let kafka = self.context.kafka();
         // This never waits, so what is true when it is called is true when it delivers.
-        let call = kafka.call();
-        let since = self.since.take().or(call.as_ref().map(Call::at));
+        let start = kafka.start_operation();
+        let since = self.since.take().or(start.as_ref().map(OperationStart::at));
         let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {
             self.since = since;
             return Poll::Pending;
         };
         let source = self.source;
         Poll::Ready(item.map(|result| {
-            if call.is_some() {
+            if start.is_some() {
                 // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
                 #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
                 kafka.heard_from_a_broker(&result, || unsafe { native::cluster_id_of(kafka.client()) });
             }
-            deliver(kafka, source, call, since, result)
+            deliver(kafka, source, start, since, result)
         }))
     }
 }

@@ -77,7 +77,7 @@ where
         P: ToBytes + ?Sized,
     {
         let kafka = self.kafka();
-        let record = kafka.begin(kafka.call(), record);
+        let record = kafka.begin(kafka.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
             let record = pending::refused(&error, record);
             (error, record)
@@ -177,7 +177,7 @@ where
         P: ToBytes + ?Sized,
     {
         let kafka = self.kafka();
-        let record = kafka.begin(kafka.call(), record);
+        let record = kafka.begin(kafka.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
             let record = pending::refused(&error, record);
             (error, record)

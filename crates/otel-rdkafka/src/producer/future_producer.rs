@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_channel::oneshot;
-use otel_messaging::{Instrumentation, adapter::Call};
+use otel_messaging::{Instrumentation, adapter::OperationStart};
 use rdkafka::{
     ClientConfig, Timestamp, TopicPartitionList,
     client::{ClientContext, DefaultClientContext},
@@ -176,13 +176,13 @@ where
         P: ToBytes + ?Sized,
         T: Into<Timeout>,
     {
-        let call = self.kafka().call();
-        self.send_called(call, record, queue_timeout)
+        let start = self.kafka().start_operation();
+        self.send_called(start, record, queue_timeout)
     }
 
     async fn send_called<K, P, T>(
         &self,
-        call: Option<Call>,
+        start: Option<OperationStart>,
         record: FutureRecord<'_, K, P>,
         queue_timeout: T,
     ) -> OwnedDeliveryResult
@@ -199,7 +199,7 @@ where
         };
         let topic = record.topic;
         let (reply, answer) = oneshot::channel();
-        let mut next = Some(self.kafka().begin(call, with_reply(record, reply)));
+        let mut next = Some(self.kafka().begin(start, with_reply(record, reply)));
         while let Some(record) = next.take() {
             let Err((error, refused)) = self.raw.send(record) else { break };
             if error != QUEUE_FULL || !may_retry() {
@@ -237,7 +237,7 @@ where
     {
         let (reply, answer) = oneshot::channel();
         let kafka = self.kafka();
-        let record = kafka.begin(kafka.call(), with_reply(record, reply));
+        let record = kafka.begin(kafka.start_operation(), with_reply(record, reply));
         match self.raw.send(record) {
             Ok(()) => Ok(DeliveryFuture { answer }),
             Err((error, record)) => {

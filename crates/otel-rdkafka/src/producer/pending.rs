@@ -2,7 +2,7 @@
 
 use futures_channel::oneshot;
 use otel_messaging::{
-    adapter::{Call, ClientSpan},
+    adapter::{ClientSpan, OperationStart},
     semconv::attribute,
 };
 use rdkafka::{
@@ -54,7 +54,7 @@ impl Kafka {
     /// Starts the span of a send and writes its context into the record; without a call, nothing is told.
     pub(crate) fn begin<'a, K, P, D>(
         &self,
-        call: Option<Call>,
+        start: Option<OperationStart>,
         record: BaseRecord<'a, K, P, D>,
     ) -> BaseRecord<'a, K, P, Pending<D>>
     where
@@ -63,10 +63,10 @@ impl Kafka {
         D: rdkafka::IntoOpaque,
     {
         let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
-        let sent = call.and_then(|call| {
+        let sent = start.and_then(|start| {
             let content = (key.map(ToBytes::to_bytes), payload.map(ToBytes::to_bytes));
             let partition = partition.filter(|partition| *partition >= 0);
-            self.sent(call, topic, partition, content, &mut headers)
+            self.sent(start, topic, partition, content, &mut headers)
         });
         let delivery_opaque = Pending { user: delivery_opaque, sent };
         BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque }
@@ -74,7 +74,7 @@ impl Kafka {
 
     fn sent(
         &self,
-        call: Call,
+        start: OperationStart,
         topic: &str,
         partition: Option<i32>,
         (key, payload): (Option<&[u8]>, Option<&[u8]>),
@@ -86,7 +86,7 @@ impl Kafka {
         let budget = self.max_message_bytes().saturating_sub(size);
         let cluster = self.known_cluster();
         let mut headers = RecordHeaders::new(headers, budget);
-        let span = self.telemetry.send(call, &operation, Some(&mut headers), |attributes| {
+        let span = self.telemetry.send(start, &operation, Some(&mut headers), |attributes| {
             if let Some(partition) = partition {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
             }

@@ -13,7 +13,7 @@ use std::{
 use async_nats::datetime::DateTime;
 use otel_messaging::{
     Instrumentation,
-    adapter::{Call, SourceId},
+    adapter::{OperationStart, SourceId},
 };
 
 use crate::{
@@ -211,10 +211,10 @@ impl Feed {
     }
 
     /// The moment of a poll that began then, if it is known.
-    fn polled(&self, asked: Option<SystemTime>) -> Option<Call> {
-        let call = self.client.telemetry().call_on_message()?;
-        let began = asked.unwrap_or(call.at());
-        Some(call.since(began))
+    fn polled(&self, asked: Option<SystemTime>) -> Option<OperationStart> {
+        let start = self.client.telemetry().start_on_message()?;
+        let began = asked.unwrap_or(start.at());
+        Some(start.since(began))
     }
 
     /// What a stream gave when it was asked.
@@ -227,16 +227,16 @@ impl Feed {
             Ok(message) => {
                 let message = self.deliver(message);
                 if let (Some(_), Some(delivery)) = (asked, message.message.delivery())
-                    && let Some(call) = self.polled(asked)
+                    && let Some(start) = self.polled(asked)
                 {
-                    self.source.polled(self.client.get_ref(), call, &message.message.subject, delivery);
+                    self.source.polled(self.client.get_ref(), start, &message.message.subject, delivery);
                 }
                 Ok(message)
             }
             Err(error) => {
                 // A failure is told of whoever else wants to know.
-                if let Some(call) = self.polled(asked) {
-                    let span = self.source.polled_in_vain(self.client.get_ref(), call);
+                if let Some(start) = self.polled(asked) {
+                    let span = self.source.polled_in_vain(self.client.get_ref(), start);
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)

@@ -12,7 +12,7 @@ use std::{
 use async_nats::jetstream::consumer::{self, StreamError};
 use otel_messaging::{
     Instrumentation, MessageExt,
-    adapter::{self, Call, poll_started},
+    adapter::{self, OperationStart, poll_started},
 };
 
 use crate::{
@@ -102,13 +102,13 @@ struct Receive {
 
 /// A receive operation under way.
 struct Fetch {
-    call: Call,
+    start: OperationStart,
     messages: adapter::Batch,
 }
 
 impl Fetch {
-    fn new(call: Call) -> Self {
-        Self { call: call.release_parent(), messages: adapter::Batch::default() }
+    fn new(start: OperationStart) -> Self {
+        Self { start: start.release_parent(), messages: adapter::Batch::default() }
     }
 
     fn received(&mut self, message: &Message) {
@@ -116,11 +116,11 @@ impl Fetch {
     }
 
     fn end<E: ErrorType + fmt::Display>(self, feed: &Feed, result: Result<(), &E>) {
-        let Self { call, messages } = self;
+        let Self { start, messages } = self;
         if result.is_ok() && messages.is_empty() {
             return;
         }
-        let span = feed.source.received(feed.client.get_ref(), call, messages);
+        let span = feed.source.received(feed.client.get_ref(), start, messages);
         match result {
             Ok(()) => span.succeed(),
             Err(error) => span.fail(error.error_type(), error),
@@ -387,7 +387,7 @@ impl Consumer<Config> {
         batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
     ) -> impl Future<Output = Result<Batch, BatchError>> {
         poll_started(self.feed().source());
-        let fetch = self.client.telemetry().call_on_message().map(Fetch::new);
+        let fetch = self.client.telemetry().start_on_message().map(Fetch::new);
         async move { Batch::of(batch.await, self.feed().clone(), fetch) }
     }
 }

@@ -9,7 +9,7 @@ use otel_rdkafka::producer::{FutureProducer, FutureRecord};
 const NAME: OperationName = OperationName::send("publish");
 
 fn the_rule(telemetry: &Telemetry, key: &[&str], describe: fn() -> Destination) {
-    let _ = telemetry.call();
+    let _ = telemetry.start_operation();
     let _ = telemetry.operation(NAME, key, describe);
 }
 
