@@ -232,8 +232,8 @@ impl ClientTelemetry {
 
     /// Whether somebody wants to know of single messages that were asked for.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn tells_polls(&self) -> bool {
-        self.core.tells_polls()
+    pub(crate) fn records_polls(&self) -> bool {
+        self.core.records_polls()
     }
 
     /// Starts the span of a message's settlement.

@@ -143,7 +143,7 @@ impl ClientSpan {
 
     /// Whether nobody is told of the operation: it has no span that is recorded, and nothing is measured. Then there is no
     /// need to keep this until its answer comes.
-    pub fn is_silent(&self) -> bool {
+    pub fn is_noop(&self) -> bool {
         self.span.is_none() && self.measurement.is_none()
     }
 
@@ -277,7 +277,7 @@ impl Measurement {
 impl Drop for ClientSpan {
     fn drop(&mut self) {
         self.leave_to_the_broker();
-        if self.is_silent() {
+        if self.is_noop() {
             return;
         }
         if thread::panicking() {

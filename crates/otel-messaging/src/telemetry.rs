@@ -186,14 +186,14 @@ impl Telemetry {
     /// Whether anybody wants to know of polls that brought a message: their [`OperationStart`] is taken before the poll, and need
     /// not be, otherwise.
     #[inline]
-    pub fn tells_polls(&self) -> bool {
+    pub fn records_polls(&self) -> bool {
         let pipeline = self.pipeline();
         pipeline.settings().receive_spans || pipeline.instruments().is_some()
     }
 
     /// Whether anybody wants to know when messages were sent: [`Arrival::sent`] need not be told, otherwise.
     #[inline]
-    pub fn asks_for_age(&self) -> bool {
+    pub fn records_age(&self) -> bool {
         let pipeline = self.pipeline();
         pipeline.instruments().is_some() || matches!(pipeline.settings().correlation, Correlation::Auto(_))
     }
@@ -215,7 +215,7 @@ impl Telemetry {
 
     /// Whether automatic commits have spans:
     /// [`auto_commit_spans`](crate::InstrumentationBuilder::auto_commit_spans).
-    pub fn spans_auto_commits(&self) -> bool {
+    pub fn records_auto_commits(&self) -> bool {
         self.pipeline().settings().auto_commit_spans
     }
 

@@ -213,7 +213,7 @@ impl Kafka {
         since: Option<SystemTime>,
     ) -> Arc<ProcessSpan> {
         let broker = self.broker(message);
-        let poll = since.filter(|_| self.telemetry.tells_polls()).map(|since| start.clone().since(since));
+        let poll = since.filter(|_| self.telemetry.records_polls()).map(|since| start.clone().since(since));
         let process = self.deliver_any(start, source, message, message.headers(), broker.as_ref());
         if let Some(poll) = poll {
             let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
@@ -251,7 +251,7 @@ impl Kafka {
             .context_headers(&arrived.contexts)
             .payload(payload.unwrap_or_default())
             .dead_lettered(arrived.lineage.dead_lettered);
-        if self.telemetry.asks_for_age()
+        if self.telemetry.records_age()
             && let Some((at, clock)) = sent_at(message.timestamp())
         {
             arrival = arrival.sent(at, clock);
@@ -334,7 +334,7 @@ impl Kafka {
     pub(crate) fn auto_committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
         let Some(start) = self.start_operation().filter(|_| !is_no_offset(result)) else { return };
         let elements = offsets.elements();
-        if result.is_err() || self.telemetry.spans_auto_commits() {
+        if result.is_err() || self.telemetry.records_auto_commits() {
             let span = self.offsets_span(start, &elements).untimed();
             // The user gets it.
             let _ = committed(Some(span), result.clone());

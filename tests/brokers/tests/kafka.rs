@@ -133,7 +133,7 @@ fn a_node_that_is_held_is_silent_until_it_goes_on() {
     let kafka = Kafka::own().unwrap();
     let node = Node::kafka(&kafka.bootstrap_servers);
     kafka.pause();
-    assert!(node.is_silent(Duration::from_secs(1)));
+    assert!(node.is_noop(Duration::from_secs(1)));
     kafka.resume();
     assert!(node.answers());
 }

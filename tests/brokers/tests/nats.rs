@@ -84,7 +84,7 @@ fn a_server_that_is_held_is_silent_until_it_goes_on() {
     let nats = Nats::own().unwrap();
     let node = Node::nats(&nats.url);
     nats.pause();
-    assert!(node.is_silent(Duration::from_secs(1)));
+    assert!(node.is_noop(Duration::from_secs(1)));
     nats.resume();
     assert!(node.answers());
 }

@@ -76,7 +76,7 @@ fn a_node_that_is_held_is_silent_until_it_goes_on() {
     let rabbitmq = RabbitMq::own().unwrap();
     let node = Node::rabbitmq(&rabbitmq.uri);
     rabbitmq.pause();
-    assert!(node.is_silent(Duration::from_secs(1)));
+    assert!(node.is_noop(Duration::from_secs(1)));
     rabbitmq.resume();
     assert!(node.answers());
 }

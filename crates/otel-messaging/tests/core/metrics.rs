@@ -362,7 +362,7 @@ fn p28_a_message_is_consumed_once_however_many_spans_tell_of_it() {
         for _ in 0..3 {
             queue.push("1").unwrap();
         }
-        assert!(queue.telemetry.tells_polls());
+        assert!(queue.telemetry.records_polls());
         let polled = queue.telemetry.start_operation().unwrap();
         let message = queue.pop().unwrap();
         let operation = queue.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
@@ -386,9 +386,9 @@ fn p28_a_message_is_consumed_once_however_many_spans_tell_of_it() {
 #[test]
 fn polls_need_not_be_told_where_nobody_wants_to_know() {
     let sdk = Sdk::new();
-    assert!(!Queue::new(sdk.instrumentation_builder().without_metrics().build()).telemetry.tells_polls());
+    assert!(!Queue::new(sdk.instrumentation_builder().without_metrics().build()).telemetry.records_polls());
     let builder = sdk.instrumentation_builder().without_metrics();
-    assert!(Queue::new(builder.receive_spans(true).build()).telemetry.tells_polls());
+    assert!(Queue::new(builder.receive_spans(true).build()).telemetry.records_polls());
 }
 
 #[test]

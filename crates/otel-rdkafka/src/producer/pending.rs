@@ -94,7 +94,7 @@ impl Kafka {
             self.of_content(attributes, key, payload);
         });
         let written = headers.written();
-        let span = Some(span).filter(|span| !span.is_silent());
+        let span = Some(span).filter(|span| !span.is_noop());
         let is_something = span.is_some() || !matches!(written, Written::Nothing);
         is_something.then_some(Sent {
             span,

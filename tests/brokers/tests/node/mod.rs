@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// Whether it accepts a connection and says nothing for this long: it is suspended, and not gone.
-    pub(crate) fn is_silent(&self, time: Duration) -> bool {
+    pub(crate) fn is_noop(&self, time: Duration) -> bool {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(time)).unwrap();
         stream.write_all(self.hello).unwrap();

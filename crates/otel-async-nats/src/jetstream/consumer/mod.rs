@@ -205,7 +205,7 @@ impl Feed {
 impl Feed {
     /// The application asks a stream for its next message: notes since when, if somebody wants to know.
     fn asks(&self, asked: &mut Option<SystemTime>) {
-        if self.pulled && asked.is_none() && self.client.telemetry().tells_polls() {
+        if self.pulled && asked.is_none() && self.client.telemetry().records_polls() {
             *asked = Some(SystemTime::now());
         }
     }
