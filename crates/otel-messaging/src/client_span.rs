@@ -9,7 +9,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    exceptions::{Failure, tell},
+    exceptions::{Failure, emit_exception},
     metrics::{MeasurementAttributes, between},
     operation::Operation,
     pipeline::end,
@@ -239,7 +239,8 @@ impl ClientSpan {
             let operation = measurement.as_ref().map(|measurement| &*measurement.operation);
             let recording = span.as_ref().is_some_and(Span::is_recording);
             let unrecorded = measurement.as_ref().and_then(|measurement| measurement.unrecorded.as_ref());
-            let message = tell(operation, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
+            let message =
+                emit_exception(operation, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
             if let (Some(message), Some(span)) = (message, &mut span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
                 span.set_status(Status::error(message));

@@ -26,7 +26,7 @@ pub(crate) type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
 
 /// Tells of an operation's failure in an event, where there is somebody to tell; gives what the error says where the span is
 /// recorded, and is to say it too.
-pub(crate) fn tell(
+pub(crate) fn emit_exception(
     operation: Option<&Operation>,
     (error_type, error): &Failure<'_>,
     recording: bool,

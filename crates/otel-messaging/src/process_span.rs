@@ -27,7 +27,7 @@ use crate::{
         AtWork, Attached, ContextState, Identity, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to,
     },
     current::{Current, SpanOwner, naming_its_span, with_baggage},
-    exceptions::{Failure, tell},
+    exceptions::{Failure, emit_exception},
     instrumentation::ContextReader,
     metrics::{self, MeasurementAttributes, between},
     operation::{Attributes, Operation},
@@ -514,7 +514,7 @@ impl ProcessSpan {
     /// Tells of a failure in an event; gives what the error says where the span is to say it too.
     fn failed(&self, failure: &Failure<'_>, recording: bool, span: Option<&SpanContext>) -> Option<String> {
         let operation = Some(&*self.operation).filter(|operation| !operation.off);
-        tell(operation, failure, recording, span)
+        emit_exception(operation, failure, recording, span)
     }
 
     /// Now, if there is anything to measure: read once, so that the span and its measurement say the same.
