@@ -30,8 +30,8 @@ pub enum Correlation {
 }
 
 impl Correlation {
-    pub(crate) fn starts_anew(self, past: impl FnOnce() -> Past) -> bool {
-        matches!(self, Self::Auto(auto) if auto.starts_anew(&past()))
+    pub(crate) fn starts_new_trace(self, past: impl FnOnce() -> Past) -> bool {
+        matches!(self, Self::Auto(auto) if auto.starts_new_trace(&past()))
     }
 }
 
@@ -98,7 +98,7 @@ impl AutoCorrelation {
         Self { replays: follow, ..self }
     }
 
-    fn starts_anew(&self, past: &Past) -> bool {
+    fn starts_new_trace(&self, past: &Past) -> bool {
         past.age.is_some_and(|age| age > self.max_age)
             || past.attempt() > self.max_attempts
             || past.dead_lettered && !self.dead_letters

@@ -81,7 +81,7 @@ pub struct ProcessSpan {
     /// Let go of unsettled it counts as dropped.
     awaits_settlement: AtomicBool,
     /// The policy says that it is only linked to what the sender left, and the root of a new trace.
-    starts_anew: bool,
+    starts_new_trace: bool,
     /// Where its metrics tell it; most do not.
     partition: Option<Box<KeyValue>>,
     /// The error that the message was answered with. The span fails with it, unless the handler fails with one of its own.
@@ -126,7 +126,7 @@ impl ProcessSpan {
         if let Some(reader) = &settings.context_reader {
             read_by(reader, &operation.pipeline, &arrival, probe, (&mut base, &mut untrusted));
         }
-        let starts_anew = settings.correlation.starts_anew(|| arrival.past(delivered_at));
+        let starts_new_trace = settings.correlation.starts_new_trace(|| arrival.past(delivered_at));
         let (mut told, mut own) = (Attributes::default(), 0);
         if !operation.off {
             told = operation.attributes(|all| {
@@ -153,7 +153,7 @@ impl ProcessSpan {
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             awaits_settlement: AtomicBool::new(arrival.awaits_settlement),
-            starts_anew,
+            starts_new_trace,
             partition,
             answer: OnceLock::new(),
             hand: sequential::here(),
@@ -202,7 +202,7 @@ impl ProcessSpan {
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             awaits_settlement: AtomicBool::new(false),
-            starts_anew: false,
+            starts_new_trace: false,
             partition: partition.map(Box::new),
             answer: OnceLock::new(),
             hand: None,
@@ -571,7 +571,7 @@ impl ProcessSpan {
     fn continues_creation(&self) -> bool {
         let settings = self.operation.pipeline.settings();
         match settings.correlation {
-            _ if self.starts_anew || settings.untrusted => false,
+            _ if self.starts_new_trace || settings.untrusted => false,
             Correlation::Link => false,
             Correlation::ParentIfNoAmbient | Correlation::Auto(_) => self.ambient.is_none(),
             Correlation::Parent => self.creation().is_some(),
@@ -585,11 +585,11 @@ impl ProcessSpan {
         }
         let by_creation = self.continues_creation();
         let root = Context::new();
-        let ambient = self.ambient.as_ref().filter(|_| !self.starts_anew);
+        let ambient = self.ambient.as_ref().filter(|_| !self.starts_new_trace);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
         let span = self.operation.pipeline.start(self.probe, parent, || {
             // Linked where it is not the parent.
-            let aside = by_creation || self.starts_anew;
+            let aside = by_creation || self.starts_new_trace;
             let ambient = self.ambient.as_ref().filter(|_| aside);
             let link = |context: &SpanContext| Link::with_context(context.clone());
             let mut links = self.of_creation(|creation| vec![link(creation)]);

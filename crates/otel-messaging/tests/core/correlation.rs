@@ -176,7 +176,7 @@ fn p01_p02_p09_a_policy_decides_about_parents_and_the_creation_context_is_always
 }
 
 /// Whether this policy gives a message with this past a trace of its own.
-fn anew(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
+fn starts_new_trace(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().correlation(Correlation::Auto(auto)).build());
     queue.push("1").unwrap();
@@ -199,12 +199,12 @@ fn p09_auto_starts_anew_beyond_its_thresholds_and_only_there() {
     assert!(anew(auto, |a| a.attempt(4)));
     assert!(anew(auto, |a| a.attempt(u64::MAX)));
     assert!(!anew(auto, |a| a.redelivered(true)), "it counts as the second");
-    assert!(!anew(AutoCorrelation::default(), |a| a.attempt(0)));
+    assert!(!starts_new_trace(AutoCorrelation::default(), |a| a.attempt(0)));
 
-    assert!(anew(AutoCorrelation::default(), |a| a.dead_lettered(true)));
-    assert!(!anew(AutoCorrelation::default().follow_dead_letters(true), |a| a.dead_lettered(true)));
-    assert!(anew(AutoCorrelation::default(), |a| a.replayed(true)));
-    assert!(!anew(AutoCorrelation::default().follow_replays(true), |a| a.replayed(true)));
+    assert!(starts_new_trace(AutoCorrelation::default(), |a| a.dead_lettered(true)));
+    assert!(!starts_new_trace(AutoCorrelation::default().follow_dead_letters(true), |a| a.dead_lettered(true)));
+    assert!(starts_new_trace(AutoCorrelation::default(), |a| a.replayed(true)));
+    assert!(!starts_new_trace(AutoCorrelation::default().follow_replays(true), |a| a.replayed(true)));
 }
 
 fn tenant() -> Option<String> {
