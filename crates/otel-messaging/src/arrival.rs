@@ -153,8 +153,8 @@ impl<'a> Arrival<'a> {
         Some((age(sent, now)?, clock))
     }
 
-    pub(crate) fn past(&self, now: SystemTime) -> Past {
-        Past {
+    pub(crate) fn history(&self, now: SystemTime) -> DeliveryHistory {
+        DeliveryHistory {
             age: self.queue_time(now).map(|(age, _)| age),
             attempt: self.attempt,
             redelivered: self.redelivered,
@@ -183,7 +183,7 @@ fn age(sent: SystemTime, now: SystemTime) -> Option<Duration> {
 
 /// What a policy may depend on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Past {
+pub(crate) struct DeliveryHistory {
     pub(crate) age: Option<Duration>,
     attempt: Option<u64>,
     redelivered: bool,
@@ -192,7 +192,7 @@ pub(crate) struct Past {
     pub(crate) scheduled: bool,
 }
 
-impl Past {
+impl DeliveryHistory {
     pub(crate) fn attempt(&self) -> u64 {
         self.attempt.unwrap_or(if self.redelivered { 2 } else { 1 })
     }

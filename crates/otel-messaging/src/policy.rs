@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::arrival::Past;
+use crate::arrival::DeliveryHistory;
 
 /// How the process span of a message relates to the context that its sender left in it.
 ///
@@ -30,8 +30,8 @@ pub enum Correlation {
 }
 
 impl Correlation {
-    pub(crate) fn starts_new_trace(self, past: impl FnOnce() -> Past) -> bool {
-        matches!(self, Self::Auto(auto) if auto.starts_new_trace(&past()))
+    pub(crate) fn starts_new_trace(self, history: impl FnOnce() -> DeliveryHistory) -> bool {
+        matches!(self, Self::Auto(auto) if auto.starts_new_trace(&history()))
     }
 }
 
@@ -98,12 +98,12 @@ impl AutoCorrelation {
         Self { replays: follow, ..self }
     }
 
-    fn starts_new_trace(&self, past: &Past) -> bool {
-        past.age.is_some_and(|age| age > self.max_age)
-            || past.attempt() > self.max_attempts
-            || past.dead_lettered && !self.dead_letters
-            || past.replayed && !self.replays
-            || past.scheduled
+    fn starts_new_trace(&self, history: &DeliveryHistory) -> bool {
+        history.age.is_some_and(|age| age > self.max_age)
+            || history.attempt() > self.max_attempts
+            || history.dead_lettered && !self.dead_letters
+            || history.replayed && !self.replays
+            || history.scheduled
     }
 }
 

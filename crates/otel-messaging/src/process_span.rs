@@ -126,7 +126,7 @@ impl ProcessSpan {
         if let Some(reader) = &settings.context_reader {
             read_by(reader, &operation.pipeline, &arrival, probe, (&mut base, &mut untrusted));
         }
-        let starts_new_trace = settings.correlation.starts_new_trace(|| arrival.past(delivered_at));
+        let starts_new_trace = settings.correlation.starts_new_trace(|| arrival.history(delivered_at));
         let (mut told, mut own) = (Attributes::default(), 0);
         if !operation.off {
             told = operation.attributes(|all| {
