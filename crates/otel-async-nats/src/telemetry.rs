@@ -22,7 +22,7 @@ use otel_messaging::{
         Arrival, Attributes, ClientSpan, Clock, Destination, Operation, OperationName, OperationStart, ProcessSpan,
         Settles, SourceId, Telemetry, scope,
     },
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
 };
 
 use crate::{
@@ -258,7 +258,7 @@ impl ClientTelemetry {
         self.core.settle(start, &operation, settles, |attributes| {
             if let Some(What { id, domain, .. }) = what {
                 set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
-                set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
+                set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
             }
         })
     }
@@ -439,7 +439,7 @@ impl Place {
         let told = [
             (attribute::MESSAGING_CONSUMER_GROUP_NAME, group),
             (attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, durable),
-            (ours::NATS_STREAM_NAME, stream),
+            (extension::NATS_STREAM_NAME, stream),
         ];
         for (key, value) in told {
             if let Some(value) = value {
@@ -485,9 +485,9 @@ impl Past<'_> {
     #[inline]
     fn set(&self, message: &mut Attributes) {
         let numbers = [
-            (ours::NATS_MESSAGE_STREAM_SEQUENCE, self.stream_sequence),
-            (ours::NATS_MESSAGE_CONSUMER_SEQUENCE, self.consumer_sequence),
-            (ours::NATS_MESSAGE_DELIVERY_COUNT, self.attempt),
+            (extension::NATS_MESSAGE_STREAM_SEQUENCE, self.stream_sequence),
+            (extension::NATS_MESSAGE_CONSUMER_SEQUENCE, self.consumer_sequence),
+            (extension::NATS_MESSAGE_DELIVERY_COUNT, self.attempt),
         ];
         for (key, number) in numbers {
             if let Some(number) = number {
@@ -586,7 +586,7 @@ impl Source {
         let process = self.telemetry.core.deliver(start, operation, arrival, |attributes| {
             told.set(attributes);
             past.set(attributes);
-            set_text(attributes, ours::NATS_DOMAIN, domain.as_ref());
+            set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
         });
         Some(Delivered { process, id: told.id, domain })
     }

@@ -14,7 +14,7 @@ use lapin::{
 use otel_messaging::{
     Instrumentation,
     adapter::{self, Attributes, Destination, Operation, OperationName, OperationStart, Telemetry, is_uuid},
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
 };
 
 pub(crate) const CREATE: OperationName = OperationName::create("create");
@@ -274,7 +274,7 @@ fn set_text(attributes: &mut Attributes, key: &'static str, text: Option<&ShortS
 #[inline]
 pub(crate) fn stream_offset(attributes: &mut Attributes, offset: Option<u64>) {
     if let Some(offset) = offset {
-        attributes.set_number(ours::STREAM_OFFSET, offset);
+        attributes.set_number(extension::STREAM_OFFSET, offset);
     }
 }
 

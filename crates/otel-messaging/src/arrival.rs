@@ -7,7 +7,9 @@ use std::{
 
 use opentelemetry::propagation::Extractor;
 
-use crate::{context_state::ReplyAddress, operation::Attributes, semconv::ours, source::SourceId, w3c::ContextHeaders};
+use crate::{
+    context_state::ReplyAddress, operation::Attributes, semconv::extension, source::SourceId, w3c::ContextHeaders,
+};
 
 /// A message that arrives, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).
 ///
@@ -140,10 +142,10 @@ impl<'a> Arrival<'a> {
     #[inline]
     pub(crate) fn attributes(&self, attributes: &mut Attributes) {
         if let Some(attempt) = self.attempt.filter(|&attempt| attempt > 0) {
-            attributes.set_number(ours::DELIVERY_ATTEMPT, attempt);
+            attributes.set_number(extension::DELIVERY_ATTEMPT, attempt);
         }
         if self.redelivered {
-            attributes.set(ours::DELIVERY_REDELIVERED, true);
+            attributes.set(extension::DELIVERY_REDELIVERED, true);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     catch_panic::catch_panic,
     operation::Attributes,
     propagation::Propagator,
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
 };
 
 pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
@@ -58,7 +58,7 @@ impl Capture {
             let values = values.into_iter().take(COUNT_LIMIT);
             let values: Vec<StringValue> = values.filter_map(|value| self.shown(name, value)).collect();
             if !values.is_empty() {
-                let key = format!("{}.{}", ours::HEADER, name.to_ascii_lowercase());
+                let key = format!("{}.{}", extension::HEADER, name.to_ascii_lowercase());
                 attributes.0.push(KeyValue::new(key, Value::Array(Array::String(values))));
                 captured += 1;
             }

@@ -14,7 +14,7 @@ use crate::{
     operation::Operation,
     pipeline::end,
     process_span::ProcessSpan,
-    semconv::{ERROR_TYPE_PANIC, attribute, ours},
+    semconv::{ERROR_TYPE_PANIC, attribute, extension},
 };
 
 /// The span of one operation of a client, and its measurements. It ends once, when its outcome is reported.
@@ -201,7 +201,7 @@ impl ClientSpan {
     /// The message is settled: noted here, and on its process span if that has not ended.
     pub fn settled(mut self, outcome: Settlement) {
         if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
-            span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
+            span.set_attribute(KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
         match self.of.take() {
             // Another settlement, which may still wait for its own answer, says what became of the message.
@@ -218,7 +218,7 @@ impl ClientSpan {
     /// The operation ended and nobody could wait for its answer.
     pub fn outcome_unknown(mut self) {
         self.leave_to_the_broker();
-        self.set(ours::DELIVERY_OUTCOME_UNKNOWN, true);
+        self.set(extension::DELIVERY_OUTCOME_UNKNOWN, true);
         self.end(None);
     }
 
@@ -284,7 +284,7 @@ impl Drop for ClientSpan {
         if thread::panicking() {
             self.end(Some((ERROR_TYPE_PANIC.into(), &"panicked")));
         } else {
-            self.set(ours::DELIVERY_OUTCOME_UNKNOWN, true);
+            self.set(extension::DELIVERY_OUTCOME_UNKNOWN, true);
             self.end(None);
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     client_span::Settlement,
     instrumentation::Settings,
     operation::{Operation, OperationName, OperationType},
-    semconv::{attribute, metric, ours},
+    semconv::{attribute, extension, metric},
 };
 
 /// The boundaries that the convention advises, in seconds.
@@ -70,16 +70,16 @@ impl Instruments {
                 "Number of messages that were delivered to the application.",
             ),
             queue_time: seconds(
-                ours::QUEUE_TIME,
+                extension::QUEUE_TIME,
                 "Time from sending a message until it is delivered to the application.",
                 &QUEUE_TIMES,
             ),
             wait_time: seconds(
-                ours::WAIT_TIME,
+                extension::WAIT_TIME,
                 "Time from the delivery of a message to the application until its handler starts.",
                 &QUEUE_TIMES,
             ),
-            deliveries: messages(ours::DELIVERIES, "Number of messages by settlement outcome."),
+            deliveries: messages(extension::DELIVERIES, "Number of messages by settlement outcome."),
         }
     }
 }
@@ -260,7 +260,7 @@ impl Operation {
         let Some(instruments) = self.instruments() else { return };
         self.series.count(&instruments.consumed, of);
         if let Some((time, clock)) = queued {
-            let clock = [KeyValue::new(ours::CLOCK, clock.as_str())];
+            let clock = [KeyValue::new(extension::CLOCK, clock.as_str())];
             MeasurementAttributes { error_type: None, more: &clock }.with(&self.series.messages, |attributes| {
                 catch_panic(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
             });
@@ -278,7 +278,7 @@ impl Operation {
     /// This became of so many messages.
     pub(crate) fn settled(&self, outcome: Settlement, messages: u64) {
         let Some(instruments) = self.instruments().filter(|_| messages > 0) else { return };
-        let outcome = [KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str())];
+        let outcome = [KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str())];
         MeasurementAttributes { error_type: None, more: &outcome }.with(&self.series.messages, |attributes| {
             catch_panic(|| instruments.deliveries.add(messages, attributes));
         });

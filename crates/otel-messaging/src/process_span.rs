@@ -34,7 +34,7 @@ use crate::{
     pipeline::{Pipeline, TracerProbe, end},
     policy::Correlation,
     propagation::of_named,
-    semconv::{ERROR_TYPE_PANIC, attribute, ours},
+    semconv::{ERROR_TYPE_PANIC, attribute, extension},
     sequential::{self, Hand},
     telemetry::OperationStart,
     w3c::context_headers,
@@ -284,7 +284,7 @@ impl ProcessSpan {
             let mut attributes = if self.hand.is_some() { kept.clone() } else { mem::take(&mut *kept) };
             drop(kept);
             if let Some(wait) = wait.filter(|wait| *wait >= SHORTEST_WAIT) {
-                attributes.set(ours::WAIT_TIME, wait.as_secs_f64());
+                attributes.set(extension::WAIT_TIME, wait.as_secs_f64());
             }
             match self.start_span(began, attributes) {
                 Some(span) => Current::of(span, &self.base, began),
@@ -316,7 +316,7 @@ impl ProcessSpan {
             return None;
         }
         let wait = between(self.delivered_at, now).filter(|wait| *wait >= SHORTEST_WAIT)?;
-        Some(KeyValue::new(ours::WAIT_TIME, wait.as_secs_f64()))
+        Some(KeyValue::new(extension::WAIT_TIME, wait.as_secs_f64()))
     }
 
     #[inline]
@@ -449,7 +449,7 @@ impl ProcessSpan {
         if let (false, Some(span)) = (self.settled.swap(true, Ordering::AcqRel), recorded)
             && !self.ended.load(Ordering::Acquire)
         {
-            span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, outcome.as_str()));
+            span.set_attribute(KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
     }
 
@@ -561,7 +561,7 @@ impl ProcessSpan {
         if let Some(span) = self.context.get().and_then(Current::recorded)
             && !self.ended.load(Ordering::Acquire)
         {
-            span.set_attribute(KeyValue::new(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
+            span.set_attribute(KeyValue::new(extension::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str()));
         }
         self.operation.settled(Settlement::Dropped, 1);
     }
@@ -704,7 +704,7 @@ impl Drop for ProcessSpan {
         // Nobody needed a context: the span alone will do.
         let mut attributes = mem::take(self.attributes.get_mut().unwrap_or_else(PoisonError::into_inner));
         if *self.awaits_settlement.get_mut() && !*self.settled.get_mut() {
-            attributes.set(ours::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str());
+            attributes.set(extension::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str());
         }
         self.dropped();
         let panicked =

@@ -79,7 +79,7 @@ pub mod metric {
 }
 
 /// Names that the convention does not have: NATS, and what is ours on every broker.
-pub mod ours {
+pub mod extension {
     /// How a message was settled; see [`Settlement`](crate::adapter::Settlement).
     pub const SETTLEMENT_OUTCOME: &str = "otel_messaging.settlement.outcome";
     /// The how-manieth delivery of the message this is, counted from 1.

@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
 };
 use otel_messaging::{
     Instrumentation,
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
 };
 use tokio::{task::spawn_blocking, time::sleep};
 
@@ -88,7 +88,7 @@ impl SpanProcessor for Spans {
         if let Some(mut kept) = self.kept()
             && value(attribute::MESSAGING_OPERATION_TYPE).as_deref() == Some("send")
         {
-            let unknown = value(ours::DELIVERY_OUTCOME_UNKNOWN).as_deref() == Some("true");
+            let unknown = value(extension::DELIVERY_OUTCOME_UNKNOWN).as_deref() == Some("true");
             let outcome = match (&span.status, value(attribute::ERROR_TYPE), unknown) {
                 (Status::Unset, None, false) => Outcome::Succeeded,
                 (Status::Unset, None, true) => Outcome::Unknown,

@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, ShouldSample, SpanData},
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, semconv::ours};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, semconv::extension};
 
 use crate::signals::Signals;
 
@@ -329,7 +329,7 @@ pub(crate) fn name_of(context: &SpanContext, spans: &[SpanData]) -> String {
 pub(crate) fn attributes<'a>(attributes: impl IntoIterator<Item = &'a KeyValue>) -> Vec<String> {
     let mut lines: Vec<_> = attributes
         .into_iter()
-        .filter(|attribute| attribute.key.as_str() != ours::WAIT_TIME)
+        .filter(|attribute| attribute.key.as_str() != extension::WAIT_TIME)
         .map(|attribute| match &attribute.value {
             Value::String(text) => format!("{} = {:?}", attribute.key, text.as_str()),
             value => format!("{} = {value}", attribute.key),

@@ -18,7 +18,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use otel_messaging::{Instrumentation, adapter::ClientSpan, semconv::ours};
+use otel_messaging::{Instrumentation, adapter::ClientSpan, semconv::extension};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -600,15 +600,15 @@ impl IntoFuture for PublishAckFuture {
             match &result {
                 Ok(ack) => {
                     if span.is_recording() {
-                        span.set(ours::NATS_STREAM_NAME, ack.stream.clone());
+                        span.set(extension::NATS_STREAM_NAME, ack.stream.clone());
                         if let Ok(sequence) = i64::try_from(ack.sequence) {
-                            span.set(ours::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
+                            span.set(extension::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
                         }
                         if ack.duplicate {
-                            span.set(ours::NATS_PUBLISH_DUPLICATE, true);
+                            span.set(extension::NATS_PUBLISH_DUPLICATE, true);
                         }
                         if !ack.domain.is_empty() {
-                            span.set(ours::NATS_DOMAIN, ack.domain.clone());
+                            span.set(extension::NATS_DOMAIN, ack.domain.clone());
                         }
                     }
                     span.succeed();

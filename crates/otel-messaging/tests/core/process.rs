@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::{
     Instrumentation, MessageExt,
     adapter::{ClientSpan, Destination, Settlement},
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
 };
 use support::{Sdk, attribute as value_of};
 
@@ -220,7 +220,7 @@ fn a_settlement_is_a_child_noted_on_the_span_and_does_not_end_it() {
     drop(message);
     let spans = sdk.spans();
     let [_, process, ack, again] = &spans[..] else { panic!("{}", sdk.described()) };
-    let outcome = |span| value_of(span, ours::SETTLEMENT_OUTCOME).map(|value| value.as_str().into_owned());
+    let outcome = |span| value_of(span, extension::SETTLEMENT_OUTCOME).map(|value| value.as_str().into_owned());
     assert_eq!(outcome(process).as_deref(), Some("ack"));
     assert_eq!(outcome(ack).as_deref(), Some("ack"));
     assert_eq!(outcome(again).as_deref(), Some("already_settled"));
@@ -243,7 +243,7 @@ fn what_became_of_a_message_is_what_the_first_settlement_that_counts_says() {
     first.settled(Settlement::Ack);
     drop(message);
     let process = sdk.spans().into_iter().find(|span| span.name == "process orders").unwrap();
-    assert_eq!(value_of(&process, ours::SETTLEMENT_OUTCOME).unwrap().as_str(), "ack");
+    assert_eq!(value_of(&process, extension::SETTLEMENT_OUTCOME).unwrap().as_str(), "ack");
 }
 
 #[test]
@@ -257,8 +257,8 @@ fn a_message_whose_settlement_has_no_known_outcome_is_not_called_dropped() {
         drop(message);
         let spans = sdk.spans();
         let [_, process, ack] = &spans[..] else { panic!("{}", sdk.described()) };
-        assert_eq!(value_of(ack, ours::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
-        assert_eq!(value_of(process, ours::SETTLEMENT_OUTCOME), None);
+        assert_eq!(value_of(ack, extension::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
+        assert_eq!(value_of(process, extension::SETTLEMENT_OUTCOME), None);
         assert!(!sdk.measured().contains("otel_messaging.deliveries"), "{}", sdk.measured());
     }
 }
@@ -286,7 +286,7 @@ fn a_settlement_after_the_end_is_a_child_of_the_ended_span() {
     let spans = sdk.spans();
     let [_, process, ack] = &spans[..] else { panic!("{}", sdk.described()) };
     assert_eq!(ack.parent_span_id, process.span_context.span_id());
-    assert_eq!(value_of(process, ours::SETTLEMENT_OUTCOME), None);
+    assert_eq!(value_of(process, extension::SETTLEMENT_OUTCOME), None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, Should
 use otel_messaging::{
     Propagation,
     adapter::{Arrival, Destination, HeaderBudget, Headers},
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
 };
 use support::{Sdk, attribute as value_of};
 
@@ -235,7 +235,7 @@ fn a_span_dropped_without_a_report_ends_once_with_its_outcome_unknown() {
     let spans = sdk.spans();
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].status, Status::Unset);
-    assert_eq!(value_of(&spans[0], ours::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
+    assert_eq!(value_of(&spans[0], extension::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
 }
 
 #[test]

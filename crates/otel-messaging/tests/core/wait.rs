@@ -14,7 +14,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
 use otel_messaging::{
     MessageExt, MessageStreamExt, process_batch,
-    semconv::{metric, ours},
+    semconv::{extension, metric},
     sequential_blocking,
 };
 use support::Sdk;
@@ -35,14 +35,14 @@ fn popped(sdk: &Sdk, messages: usize) -> (Queue, Vec<Message>) {
 }
 
 fn waited(attributes: &[KeyValue]) -> Option<f64> {
-    match attributes.iter().find(|one| one.key.as_str() == ours::WAIT_TIME)?.value {
+    match attributes.iter().find(|one| one.key.as_str() == extension::WAIT_TIME)?.value {
         Value::F64(seconds) => Some(seconds),
         ref other => panic!("{other:?} is no number"),
     }
 }
 
 fn waits(sdk: &Sdk) -> (u64, f64) {
-    sdk.histogram(ours::WAIT_TIME)
+    sdk.histogram(extension::WAIT_TIME)
 }
 
 fn process(sdk: &Sdk) -> Vec<SpanData> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use opentelemetry::Value;
 use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::semconv::ours;
+use otel_messaging::semconv::extension;
 use otel_rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
     message::OwnedMessage,
@@ -40,7 +40,7 @@ fn consumer(test: &Test) -> StreamConsumer {
 }
 
 fn waited(span: &SpanData) -> Option<Duration> {
-    attribute(span, ours::WAIT_TIME).map(|wait| match wait {
+    attribute(span, extension::WAIT_TIME).map(|wait| match wait {
         Value::F64(seconds) => Duration::from_secs_f64(*seconds),
         other => panic!("{other} is no number"),
     })
@@ -54,7 +54,7 @@ fn processed(test: &Test) -> Vec<SpanData> {
 /// How many waits were measured.
 fn measured(test: &Test) -> usize {
     let measured = test.measured();
-    let line = measured.lines().find(|line| line.starts_with(ours::WAIT_TIME));
+    let line = measured.lines().find(|line| line.starts_with(extension::WAIT_TIME));
     line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
 }
 

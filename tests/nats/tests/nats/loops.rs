@@ -22,7 +22,7 @@ use otel_async_nats::{
     },
     otel::{IncomingJetStream, MessageStreamExt, StreamItem},
 };
-use otel_messaging::semconv::{metric, ours};
+use otel_messaging::semconv::{extension, metric};
 use support::{DEADLINE, Sdk, attribute as value_of, describe};
 use tokio::{
     runtime::Handle,
@@ -78,7 +78,7 @@ async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
         for span in process {
             assert_eq!(value_of(&span, "error.type"), None, "{source:?}");
             let outcome = source.is_stored().then_some("ack".into());
-            assert_eq!(value_of(&span, ours::SETTLEMENT_OUTCOME), outcome.as_ref(), "{source:?}");
+            assert_eq!(value_of(&span, extension::SETTLEMENT_OUTCOME), outcome.as_ref(), "{source:?}");
         }
         for _ in LIMIT..MESSAGES {
             drop(take(&mut messages).await);

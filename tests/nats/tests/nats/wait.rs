@@ -9,7 +9,7 @@ use futures::StreamExt;
 use opentelemetry::Value;
 use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::otel::{MessageExt, MessageStreamExt};
-use otel_messaging::semconv::{metric, ours};
+use otel_messaging::semconv::{extension, metric};
 use support::{Sdk, attribute as value_of, describe};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -20,7 +20,7 @@ const MESSAGES: usize = 3;
 const WORK: Duration = Duration::from_millis(20);
 
 fn waited(span: &SpanData) -> Option<f64> {
-    value_of(span, ours::WAIT_TIME).map(|wait| match wait {
+    value_of(span, extension::WAIT_TIME).map(|wait| match wait {
         Value::F64(seconds) => *seconds,
         other => panic!("{other:?} is no number of seconds"),
     })
@@ -54,7 +54,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
             let least = seconds(delivered_at, span.start_time).max(number as f64 * WORK.as_secs_f64());
             assert!(wait >= least, "{source:?}: message {number} waited {wait} s");
         }
-        assert_eq!(sdk.histogram(ours::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
+        assert_eq!(sdk.histogram(extension::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
         let took: f64 = process.iter().map(|span| seconds(span.start_time, span.end_time)).sum();
         let (count, measured) = sdk.histogram(metric::PROCESS_DURATION);
         assert_eq!(count, MESSAGES as u64);
@@ -67,7 +67,7 @@ fn assert_no_wait(sdk: &Sdk, subject: &str, source: Source) {
     let process = process(sdk, subject);
     assert_eq!(process.len(), MESSAGES, "{source:?}");
     assert!(process.iter().all(|span| waited(span).is_none()), "{source:?}: {}", describe(&process));
-    assert_eq!(sdk.histogram(ours::WAIT_TIME), (0, 0.0), "{source:?}");
+    assert_eq!(sdk.histogram(extension::WAIT_TIME), (0, 0.0), "{source:?}");
 }
 
 /// Those of Core NATS are not settled; who asked for something is answered.

@@ -26,7 +26,7 @@ use otel_lapin::{
     otel::{Instrumentation, MessageExt},
 };
 use otel_messaging::{
-    semconv::{attribute, ours},
+    semconv::{attribute, extension},
     suppress_messaging,
 };
 use support::{Sdk, attribute as value_of, eventually};
@@ -90,7 +90,7 @@ async fn what_a_delegate_leaves_to_somebody_else_is_left_alone_inside_its_span()
     let spans = rabbit.sdk.wait_for(1);
     let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
     assert_eq!(names, [format!("process {queue}")]);
-    assert_eq!(value_of(&spans[0], ours::SETTLEMENT_OUTCOME), None);
+    assert_eq!(value_of(&spans[0], extension::SETTLEMENT_OUTCOME), None);
     // It is measured when the span has ended.
     eventually("the handling is measured", || rabbit.sdk.measured().contains("messaging.process.duration"));
     let measured = rabbit.sdk.measured();

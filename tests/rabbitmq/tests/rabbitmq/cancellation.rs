@@ -11,7 +11,7 @@ use lapin::{
 };
 use opentelemetry::trace::Status;
 use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::semconv::{attribute, ours};
+use otel_messaging::semconv::{attribute, extension};
 use support::{DEADLINE, attribute as value_of};
 
 use crate::common::{Rabbit, named, next, unique};
@@ -65,8 +65,10 @@ async fn a_publish_that_is_dropped_while_it_is_sent_has_one_span_with_an_unknown
         let spans = rabbit.sdk.wait_for(10);
         assert_eq!(spans.len(), 10);
         assert!(spans.iter().all(|span| span.status == Status::Unset));
-        let unknown =
-            spans.iter().filter(|span| value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into())).count();
+        let unknown = spans
+            .iter()
+            .filter(|span| value_of(span, extension::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into()))
+            .count();
         assert_eq!(unknown, pending);
         assert!(pending > 0);
         // Nothing is left of them: a later publish is told of at once.
@@ -103,7 +105,7 @@ async fn what_comes_back_of_a_publish_that_was_dropped_while_it_was_sent_is_what
         assert_eq!(message.properties, BasicProperties::default().with_app_id("shop".into()));
     }
     let spans = rabbit.sdk.wait_for(PUBLISHES);
-    let unknown = |span: &&SpanData| value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into());
+    let unknown = |span: &&SpanData| value_of(span, extension::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into());
     assert_eq!((spans.len(), spans.iter().filter(unknown).count()), (PUBLISHES, pending));
 }
 
@@ -122,7 +124,7 @@ async fn a_confirm_that_is_dropped_after_its_answer_has_one_span_with_that_answe
     assert_eq!(named(&spans, &format!("publish {nowhere}"))[0].status, Status::error("NO_ROUTE"));
     for span in named(&spans, &format!("publish {queue}")) {
         assert_eq!(span.status, Status::Unset);
-        assert_eq!(value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN), None);
+        assert_eq!(value_of(span, extension::DELIVERY_OUTCOME_UNKNOWN), None);
     }
     let returned = rabbit.channel.wait_for_confirms().await.unwrap();
     assert_eq!(returned.len(), 1);
@@ -139,7 +141,7 @@ async fn a_confirm_that_is_dropped_while_it_is_waited_for_is_told_of_later() {
     assert_eq!(rabbit.wait_for_confirms(1).await, []);
     let spans = rabbit.sdk.wait_for(1);
     assert_eq!((spans.len(), &spans[0].status), (1, &Status::Unset), "after {polled:?}");
-    assert_eq!(value_of(&spans[0], ours::DELIVERY_OUTCOME_UNKNOWN), None);
+    assert_eq!(value_of(&spans[0], extension::DELIVERY_OUTCOME_UNKNOWN), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +168,7 @@ async fn a_settlement_that_is_dropped_midway_has_one_span_with_an_unknown_outcom
     let spans = rabbit.sdk.wait_for(2 * MESSAGES);
     assert_eq!(spans.len(), 2 * MESSAGES);
     let unknown =
-        spans.iter().filter(|span| value_of(span, ours::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into())).count();
+        spans.iter().filter(|span| value_of(span, extension::DELIVERY_OUTCOME_UNKNOWN) == Some(&true.into())).count();
     assert_eq!(unknown, pending);
     assert!(pending > 0);
 }
@@ -219,7 +221,7 @@ async fn what_a_settlement_was_about_that_is_dropped_midway_is_not_dropped_and_n
     assert_eq!(counted, [acked]);
     let spans = rabbit.sdk.spans();
     let process = named(&spans, &format!("process {queue}"));
-    let outcomes = process.iter().filter_map(|span| value_of(span, ours::SETTLEMENT_OUTCOME));
+    let outcomes = process.iter().filter_map(|span| value_of(span, extension::SETTLEMENT_OUTCOME));
     assert!(outcomes.clone().all(|outcome| outcome.as_str() == "ack"), "{}", rabbit.described());
     assert!(outcomes.count() <= settled);
 }

@@ -8,7 +8,7 @@ use lapin::{
     types::AMQPValue,
 };
 use otel_lapin::message::Delivery;
-use otel_messaging::semconv::ours;
+use otel_messaging::semconv::extension;
 use support::attribute as value_of;
 
 use crate::common::{Rabbit, long, next, table};
@@ -17,11 +17,11 @@ use crate::common::{Rabbit, long, next, table};
 fn told(rabbit: &Rabbit) -> (Option<i64>, bool) {
     let spans = rabbit.sdk.spans();
     let process = spans.iter().rfind(|span| span.name.starts_with("process")).unwrap();
-    let attempt = value_of(process, ours::DELIVERY_ATTEMPT).map(|value| match value {
+    let attempt = value_of(process, extension::DELIVERY_ATTEMPT).map(|value| match value {
         opentelemetry::Value::I64(attempt) => *attempt,
         other => panic!("{other:?}"),
     });
-    (attempt, value_of(process, ours::DELIVERY_REDELIVERED) == Some(&true.into()))
+    (attempt, value_of(process, extension::DELIVERY_REDELIVERED) == Some(&true.into()))
 }
 
 const AGAIN: BasicNackOptions = BasicNackOptions { multiple: false, requeue: true };

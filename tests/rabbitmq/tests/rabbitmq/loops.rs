@@ -20,7 +20,7 @@ use otel_lapin::{
     message::DeliveryResult,
     otel::{Incoming, MessageStreamExt},
 };
-use otel_messaging::semconv::{metric, ours};
+use otel_messaging::semconv::{extension, metric};
 use support::attribute as value_of;
 use tokio::{
     runtime::Handle,
@@ -93,7 +93,7 @@ async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
         assert_eq!((process.len(), named(&spans, &format!("ack {queue}")).len()), (LIMIT, LIMIT), "{source:?}");
         for span in process {
             assert_eq!(value_of(span, "error.type"), None, "{source:?}");
-            assert_eq!(value_of(span, ours::SETTLEMENT_OUTCOME), Some(&"ack".into()), "{source:?}");
+            assert_eq!(value_of(span, extension::SETTLEMENT_OUTCOME), Some(&"ack".into()), "{source:?}");
         }
         assert_left(&rabbit, &queue, MESSAGES - LIMIT).await;
     }

@@ -15,7 +15,7 @@ use otel_lapin::{
     message::{Delivery, DeliveryResult},
     otel::MessageExt,
 };
-use otel_messaging::semconv::{attribute, ours};
+use otel_messaging::semconv::{attribute, extension};
 use support::{attribute as value_of, eventually};
 
 use crate::common::{Rabbit, SCOPE, at_peer, long, named, next, table, traceparent, unique};
@@ -161,8 +161,8 @@ async fn a_message_that_was_delivered_before_says_so() {
     drop(next(&mut consumer).await);
     let spans = rabbit.sdk.wait_for(3);
     let process = named(&spans, &format!("process {queue}"));
-    assert_eq!(value_of(process[0], ours::DELIVERY_REDELIVERED), None);
-    assert_eq!(value_of(process[1], ours::DELIVERY_REDELIVERED), Some(&true.into()));
+    assert_eq!(value_of(process[0], extension::DELIVERY_REDELIVERED), None);
+    assert_eq!(value_of(process[1], extension::DELIVERY_REDELIVERED), Some(&true.into()));
 }
 
 /// What a delegate is called with, and what is current then.

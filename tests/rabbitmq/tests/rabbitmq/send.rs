@@ -17,7 +17,7 @@ use otel_lapin::{
     Confirmation, Connection,
     message::{BasicReturnMessage, Delivery},
 };
-use otel_messaging::semconv::{attribute, ours};
+use otel_messaging::semconv::{attribute, extension};
 use support::{Sdk, attribute as value_of};
 
 use crate::common::{Rabbit, SCOPE, at_peer, long, named, table, traceparent, unique};
@@ -306,7 +306,7 @@ async fn a_dropped_confirm_ends_its_span_at_the_next_publish_at_the_time_of_its_
     let spans = rabbit.sdk.spans();
     assert_eq!(spans.len(), 3);
     assert_eq!(spans[0].status, Status::Unset);
-    assert_eq!(value_of(&spans[0], ours::DELIVERY_OUTCOME_UNKNOWN), None);
+    assert_eq!(value_of(&spans[0], extension::DELIVERY_OUTCOME_UNKNOWN), None);
     assert!(spans[0].end_time <= answered);
 }
 

@@ -14,7 +14,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::SpanData;
 use otel_lapin::{Connection, Consumer, message::Delivery, otel::MessageExt};
-use otel_messaging::semconv::{attribute, ours};
+use otel_messaging::semconv::{attribute, extension};
 use support::{DEADLINE, Sdk, attribute as value_of};
 
 use crate::common::{Rabbit, SCOPE, at_peer, named, next, uri};
@@ -39,7 +39,7 @@ async fn deliveries(count: usize) -> (Rabbit, String, Vec<Delivery>) {
 }
 
 fn outcome(span: &SpanData) -> String {
-    value_of(span, ours::SETTLEMENT_OUTCOME).map_or_else(|| "none".to_owned(), |value| value.as_str().into_owned())
+    value_of(span, extension::SETTLEMENT_OUTCOME).map_or_else(|| "none".to_owned(), |value| value.as_str().into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

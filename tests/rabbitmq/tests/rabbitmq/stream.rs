@@ -12,7 +12,7 @@ use otel_lapin::{
     Consumer,
     otel::{MessageExt, process_batch},
 };
-use otel_messaging::semconv::ours;
+use otel_messaging::semconv::extension;
 use support::attribute as value_of;
 
 use crate::{
@@ -49,8 +49,8 @@ async fn consume(rabbit: &Rabbit, stream: &str) -> Consumer {
 fn offsets(rabbit: &Rabbit, name: &str) -> Vec<String> {
     let spans = rabbit.sdk.spans();
     let of = |span: &opentelemetry_sdk::trace::SpanData| {
-        let links = span.links.iter().filter_map(|link| support::link_attribute(link, ours::STREAM_OFFSET));
-        value_of(span, ours::STREAM_OFFSET).map(ToString::to_string).into_iter().chain(links).collect::<Vec<_>>()
+        let links = span.links.iter().filter_map(|link| support::link_attribute(link, extension::STREAM_OFFSET));
+        value_of(span, extension::STREAM_OFFSET).map(ToString::to_string).into_iter().chain(links).collect::<Vec<_>>()
     };
     named(&spans, name).into_iter().flat_map(of).collect()
 }

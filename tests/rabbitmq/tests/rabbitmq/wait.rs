@@ -13,7 +13,7 @@ use otel_lapin::{
     message::DeliveryResult,
     otel::{MessageExt, MessageStreamExt},
 };
-use otel_messaging::semconv::{metric, ours};
+use otel_messaging::semconv::{extension, metric};
 use support::{attribute as value_of, eventually};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -27,7 +27,7 @@ const MESSAGES: usize = 3;
 const WORK: Duration = Duration::from_millis(20);
 
 fn waited(span: &SpanData) -> Option<f64> {
-    value_of(span, ours::WAIT_TIME).map(|wait| match wait {
+    value_of(span, extension::WAIT_TIME).map(|wait| match wait {
         Value::F64(seconds) => *seconds,
         other => panic!("{other:?} is no number of seconds"),
     })
@@ -64,7 +64,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
             let least = seconds(delivered_at, span.start_time).max(number as f64 * WORK.as_secs_f64());
             assert!(wait >= least, "{source:?}: message {number} waited {wait} s");
         }
-        assert_eq!(rabbit.sdk.histogram(ours::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
+        assert_eq!(rabbit.sdk.histogram(extension::WAIT_TIME).0, MESSAGES as u64, "{source:?}");
         let took: f64 = process.iter().map(|span| seconds(span.start_time, span.end_time)).sum();
         let (count, measured) = rabbit.sdk.histogram(metric::PROCESS_DURATION);
         assert_eq!(count, MESSAGES as u64);
@@ -78,7 +78,7 @@ fn assert_no_wait(rabbit: &Rabbit, queue: &str, what: &str) {
     let process = named(&spans, &format!("process {queue}"));
     assert_eq!(process.len(), MESSAGES, "{what}");
     assert!(process.iter().all(|span| waited(span).is_none()), "{what}: {}", rabbit.described());
-    assert_eq!(rabbit.sdk.histogram(ours::WAIT_TIME), (0, 0.0), "{what}");
+    assert_eq!(rabbit.sdk.histogram(extension::WAIT_TIME), (0, 0.0), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
