@@ -188,17 +188,17 @@ fn starts_new_trace(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>
 fn p09_auto_starts_anew_beyond_its_thresholds_and_only_there() {
     let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
     let auto = AutoCorrelation::default().max_age(Duration::from_secs(600));
-    assert!(!anew(auto, |a| a.sent(ago(590), Clock::Broker)));
-    assert!(anew(auto, |a| a.sent(ago(610), Clock::Broker)));
+    assert!(!starts_new_trace(auto, |a| a.sent(ago(590), Clock::Broker)));
+    assert!(starts_new_trace(auto, |a| a.sent(ago(610), Clock::Broker)));
     // A time that cannot be is no reason.
-    assert!(!anew(auto, |a| a.sent(SystemTime::UNIX_EPOCH, Clock::CreateTime)));
-    assert!(!anew(auto, |a| a.sent(ago(0) + Duration::from_secs(1 << 33), Clock::CreateTime)));
+    assert!(!starts_new_trace(auto, |a| a.sent(SystemTime::UNIX_EPOCH, Clock::CreateTime)));
+    assert!(!starts_new_trace(auto, |a| a.sent(ago(0) + Duration::from_secs(1 << 33), Clock::CreateTime)));
 
     let auto = AutoCorrelation::default().max_attempts(3);
-    assert!(!anew(auto, |a| a.attempt(3)));
-    assert!(anew(auto, |a| a.attempt(4)));
-    assert!(anew(auto, |a| a.attempt(u64::MAX)));
-    assert!(!anew(auto, |a| a.redelivered(true)), "it counts as the second");
+    assert!(!starts_new_trace(auto, |a| a.attempt(3)));
+    assert!(starts_new_trace(auto, |a| a.attempt(4)));
+    assert!(starts_new_trace(auto, |a| a.attempt(u64::MAX)));
+    assert!(!starts_new_trace(auto, |a| a.redelivered(true)), "it counts as the second");
     assert!(!starts_new_trace(AutoCorrelation::default(), |a| a.attempt(0)));
 
     assert!(starts_new_trace(AutoCorrelation::default(), |a| a.dead_lettered(true)));
