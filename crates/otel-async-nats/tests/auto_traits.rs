@@ -57,9 +57,9 @@ fn of_jetstream() {
     use raw::jetstream as theirs;
 
     at_least!(
-        extension::Context: theirs::Context,
-        extension::ContextBuilder<ours::context::Yes>: theirs::ContextBuilder<theirs::context::Yes>,
-        extension::Message: theirs::Message,
+        ours::Context: theirs::Context,
+        ours::ContextBuilder<ours::context::Yes>: theirs::ContextBuilder<theirs::context::Yes>,
+        ours::Message: theirs::Message,
         ours::message::Acker: theirs::message::Acker,
         ours::context::PublishAckFuture: theirs::context::PublishAckFuture,
         ours::stream::Stream: theirs::stream::Stream,
@@ -86,12 +86,12 @@ fn of_services() {
     use raw::service as theirs;
 
     at_least!(
-        extension::Service: theirs::Service,
-        extension::ServiceBuilder: theirs::ServiceBuilder,
-        extension::Group: theirs::Group,
-        extension::EndpointBuilder: theirs::EndpointBuilder,
+        ours::Service: theirs::Service,
+        ours::ServiceBuilder: theirs::ServiceBuilder,
+        ours::Group: theirs::Group,
+        ours::EndpointBuilder: theirs::EndpointBuilder,
         ours::endpoint::Endpoint: theirs::endpoint::Endpoint,
-        extension::Request: theirs::Request,
+        ours::Request: theirs::Request,
     );
 }
 
