@@ -66,7 +66,7 @@ where
 
 fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     // Those that a filter turned off are not told of here either.
-    let told = |span: &&Arc<ProcessSpan>| !span.operation().off;
+    let told = |span: &&Arc<ProcessSpan>| !span.operation().filtered_out;
     let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
     let first = *spans.first()?;
     let now = SystemTime::now();

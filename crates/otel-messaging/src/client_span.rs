@@ -85,7 +85,7 @@ impl ClientSpan {
     #[inline]
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
         let pipeline = &operation.pipeline;
-        let measured = !operation.off && (pipeline.instruments().is_some() || pipeline.exceptions.is_some());
+        let measured = !operation.filtered_out && (pipeline.instruments().is_some() || pipeline.exceptions.is_some());
         let measurement = measured.then(|| {
             Box::new(Measurement {
                 operation: operation.clone(),

@@ -18,7 +18,7 @@ use opentelemetry::{
 use crate::{
     capture::{Capture, Redact},
     exceptions::Exceptions,
-    operation::{Attributes, Bound, Operation},
+    operation::{Attributes, DestinationLimit, Operation},
     policy::{CarriedContext, Correlation},
     propagation::{Propagation, Propagator},
 };
@@ -57,7 +57,7 @@ pub(crate) struct Settings {
     pub(crate) carried_context: CarriedContext,
     pub(crate) max_links: usize,
     pub(crate) template: Option<TemplateOf>,
-    pub(crate) bound: Arc<Bound>,
+    pub(crate) bound: Arc<DestinationLimit>,
     pub(crate) filter: Option<Filter>,
     pub(crate) hook: Option<Hook>,
     pub(crate) error_type: Option<ErrorTypeOf>,
@@ -106,7 +106,7 @@ impl Instrumentation {
                 carried_context: CarriedContext::default(),
                 max_links: 128,
                 template: None,
-                bound: Arc::new(Bound::new(1_000)),
+                bound: Arc::new(DestinationLimit::new(1_000)),
                 filter: None,
                 hook: None,
                 error_type: None,
@@ -304,7 +304,7 @@ impl InstrumentationBuilder {
     /// address that answers to the message being processed go to. The SDK has a limit of its own behind
     /// this: 2,000 series for each instrument unless a view says otherwise.
     pub fn destination_limit(mut self, limit: usize) -> Self {
-        self.settings.bound = Arc::new(Bound::new(limit));
+        self.settings.bound = Arc::new(DestinationLimit::new(limit));
         self
     }
 

@@ -237,7 +237,7 @@ impl Operation {
     /// `None` where it is not, for want of a meter or by a filter.
     #[inline]
     pub(crate) fn instruments(&self) -> Option<&Instruments> {
-        self.pipeline.instruments().filter(|_| !self.off)
+        self.pipeline.instruments().filter(|_| !self.filtered_out)
     }
 
     /// It has ended, and took so long if that is known.

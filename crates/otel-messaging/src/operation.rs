@@ -253,10 +253,10 @@ pub struct Operation {
     template: Option<Arc<str>>,
     server: Option<(Arc<str>, u16)>,
     common_name: Option<CommonName>,
-    lasting: bool,
+    is_stable: bool,
     pub(crate) series: Series,
     /// A filter wants nothing told of it.
-    pub(crate) off: bool,
+    pub(crate) filtered_out: bool,
 }
 
 /// What filters and hooks see.
@@ -312,7 +312,7 @@ impl Operation {
         name: OperationName,
         key: &[&str],
         destination: Destination,
-        Admitted { bounded, kept }: Admitted,
+        Admission { is_shown, is_cached }: Admission,
     ) -> Self {
         let Destination {
             name: destination,
@@ -324,8 +324,8 @@ impl Operation {
             common_name,
             attributes: mut own,
         } = destination;
-        let span_name = match span_name(name, template.as_ref().or(destination.as_ref()), bounded, server.as_ref()) {
-            Some(span_name) if kept => intern(&span_name),
+        let span_name = match span_name(name, template.as_ref().or(destination.as_ref()), is_shown, server.as_ref()) {
+            Some(span_name) if is_cached => intern(&span_name),
             Some(span_name) => span_name.into(),
             None => name.name.into(),
         };
@@ -338,8 +338,8 @@ impl Operation {
             own.push((attribute::SERVER_ADDRESS, host.clone().into()));
             own.push((attribute::SERVER_PORT, i64::from(*port).into()));
         }
-        let series = Series::new(system, name, (destination.as_ref(), template.as_ref(), bounded), &own);
-        let series = if kept { series.kept() } else { series };
+        let series = Series::new(system, name, (destination.as_ref(), template.as_ref(), is_shown), &own);
+        let series = if is_cached { series.kept() } else { series };
         attributes.extend(destination.clone().map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
         attributes
             .extend(template.clone().map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
@@ -356,7 +356,7 @@ impl Operation {
         let (mut texts, mut numbers, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in attributes {
             match &value {
-                Value::String(text) if kept => match intern(text.as_str()) {
+                Value::String(text) if is_cached => match intern(text.as_str()) {
                     Cow::Borrowed(text) => texts.push((key, text)),
                     Cow::Owned(text) => rest.push(KeyValue::new(key, Arc::<str>::from(text))),
                 },
@@ -377,11 +377,11 @@ impl Operation {
             template,
             server,
             common_name,
-            lasting: !temporary && !anonymous,
+            is_stable: !temporary && !anonymous,
             series,
-            off: false,
+            filtered_out: false,
         };
-        operation.off = operation.pipeline.settings().filter.as_ref().is_some_and(|wanted| {
+        operation.filtered_out = operation.pipeline.settings().filter.as_ref().is_some_and(|wanted| {
             // Where the filter panics, the operation is told of: that is the usual.
             catch_panic(|| wanted(&operation)) == Some(false)
         });
@@ -397,16 +397,16 @@ impl Operation {
         let called = if one_name.is_none() { self.common_name_with(others) } else { None };
         let template = self.same(others, |one| one.template.as_ref()).flatten();
         let server = self.same(others, |one| one.server.as_ref()).flatten();
-        let lasting = self.lasting && others.iter().all(|one| one.lasting);
+        let is_stable = self.is_stable && others.iter().all(|one| one.is_stable);
         let destination = one_name.or(called.as_ref());
         let shown = template.or(destination);
-        let bounded = lasting && shown.is_none_or(|shown| self.pipeline.settings().bound.shown.admit(shown));
+        let is_shown = is_stable && shown.is_none_or(|shown| self.pipeline.settings().bound.shown.admit(shown));
         let same_name = self.same(others, |one| &one.span_name).cloned();
         let others_series: Vec<_> = others.iter().map(|one| &one.series).collect();
         Arc::new(Self {
             pipeline: self.pipeline.clone(),
             name: self.name,
-            span_name: same_name.unwrap_or_else(|| match span_name(self.name, shown, bounded, server) {
+            span_name: same_name.unwrap_or_else(|| match span_name(self.name, shown, is_shown, server) {
                 Some(name) => name.into(),
                 None => self.name.name.into(),
             }),
@@ -419,9 +419,9 @@ impl Operation {
             template: template.cloned(),
             server: server.cloned(),
             common_name: None,
-            lasting,
-            series: self.series.common(&others_series, called.as_ref().filter(|_| bounded && template.is_none())),
-            off: self.off,
+            is_stable,
+            series: self.series.common(&others_series, called.as_ref().filter(|_| is_shown && template.is_none())),
+            filtered_out: self.filtered_out,
         })
     }
 
@@ -510,11 +510,11 @@ impl Operation {
 fn span_name(
     name: OperationName,
     destination: Option<&Arc<str>>,
-    bounded: bool,
+    is_shown: bool,
     server: Option<&(Arc<str>, u16)>,
 ) -> Option<String> {
     match (destination, server) {
-        (Some(destination), _) => bounded.then(|| format!("{} {destination}", name.name)),
+        (Some(destination), _) => is_shown.then(|| format!("{} {destination}", name.name)),
         (None, Some((host, port))) => Some(format!("{} {host}:{port}", name.name)),
         (None, None) => None,
     }
@@ -522,11 +522,11 @@ fn span_name(
 
 /// What the bound says of a destination.
 #[derive(Debug, Clone, Copy)]
-struct Admitted {
+struct Admission {
     /// Its name, or template, may appear in span names.
-    bounded: bool,
+    is_shown: bool,
     /// Its operations are cached.
-    kept: bool,
+    is_cached: bool,
 }
 
 /// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do,
@@ -576,36 +576,36 @@ const LONGEST: usize = 1_024;
 ///
 /// It belongs to the [`Instrumentation`](crate::Instrumentation), so that all clients that share one share the bound.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct DestinationLimit {
     /// In span names and metrics: names, and templates instead of the names behind them.
-    shown: Names,
+    shown: NameSet,
     /// The names behind templates that are kept for the next message, and shown nowhere: however many they are, they take
     /// no place from those that are shown.
-    behind_templates: Names,
+    behind_templates: NameSet,
 }
 
-impl Bound {
+impl DestinationLimit {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { shown: Names::new(limit), behind_templates: Names::new(limit) }
+        Self { shown: NameSet::new(limit), behind_templates: NameSet::new(limit) }
     }
 
-    fn admits(&self, destination: &Destination) -> Admitted {
-        let lasting = !destination.temporary && !destination.anonymous;
+    fn admits(&self, destination: &Destination) -> Admission {
+        let is_stable = !destination.temporary && !destination.anonymous;
         let (name, template) = (destination.name.as_deref(), destination.template.as_deref());
-        let bounded = lasting && template.or(name).is_none_or(|shown| self.shown.admit(shown));
+        let is_shown = is_stable && template.or(name).is_none_or(|shown| self.shown.admit(shown));
         let behind = template.and(name);
-        Admitted { bounded, kept: bounded && behind.is_none_or(|name| self.behind_templates.admit(name)) }
+        Admission { is_shown, is_cached: is_shown && behind.is_none_or(|name| self.behind_templates.admit(name)) }
     }
 }
 
 /// The first so many names that were seen.
 #[derive(Debug)]
-struct Names {
+struct NameSet {
     limit: usize,
     admitted: RwLock<HashSet<Box<str>>>,
 }
 
-impl Names {
+impl NameSet {
     fn new(limit: usize) -> Self {
         Self { limit, admitted: RwLock::default() }
     }
@@ -701,7 +701,7 @@ impl Operations {
         destination.temporary |= destination.reply_address && destination.template.is_none();
         let admitted = settings.bound.admits(&destination);
         let operation = Arc::new(Operation::new(pipeline.clone(), system, name, key, destination, admitted));
-        if admitted.kept {
+        if admitted.is_cached {
             let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
             if cached.len() >= KEPT {
                 return operation;

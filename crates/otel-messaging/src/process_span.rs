@@ -128,7 +128,7 @@ impl ProcessSpan {
         }
         let starts_new_trace = settings.correlation.starts_new_trace(|| arrival.history(delivered_at));
         let (mut told, mut own) = (Attributes::default(), 0);
-        if !operation.off {
+        if !operation.filtered_out {
             told = operation.attributes(|all| {
                 attributes(all);
                 arrival.attributes(all);
@@ -175,7 +175,7 @@ impl ProcessSpan {
             parent = with_reply_to(&parent, reply_to.into());
         }
         let partition = metrics::partition(operation.pipeline.settings(), &attributes.0);
-        let span = (!operation.off)
+        let span = (!operation.filtered_out)
             .then(|| {
                 operation.pipeline.start(first.probe, &parent, || {
                     operation.span(operation.name.kind.span_kind(), now, attributes, Some(links))
@@ -513,7 +513,7 @@ impl ProcessSpan {
 
     /// Tells of a failure in an event; gives what the error says where the span is to say it too.
     fn failed(&self, failure: &Failure<'_>, recording: bool, span: Option<&SpanContext>) -> Option<String> {
-        let operation = Some(&*self.operation).filter(|operation| !operation.off);
+        let operation = Some(&*self.operation).filter(|operation| !operation.filtered_out);
         emit_exception(operation, failure, recording, span)
     }
 
@@ -580,7 +580,7 @@ impl ProcessSpan {
 
     #[inline]
     fn start_span(&self, began: SystemTime, attributes: Attributes) -> Option<BoxedSpan> {
-        if self.operation.off {
+        if self.operation.filtered_out {
             return None;
         }
         let by_creation = self.continues_creation();

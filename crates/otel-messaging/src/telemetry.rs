@@ -517,7 +517,7 @@ fn begin(
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {
     let pipeline = &operation.pipeline;
-    if operation.off || !pipeline.may_start(start.probe) {
+    if operation.filtered_out || !pipeline.may_start(start.probe) {
         return unseen(start, operation, attributes);
     }
     let mut partition = None;
@@ -534,7 +534,7 @@ fn begin(
 fn unseen(start: &OperationStart, operation: &Arc<Operation>, attributes: impl FnOnce(&mut Attributes)) -> ClientSpan {
     let settings = operation.pipeline.settings();
     let mut own = Attributes::default();
-    if settings.metric_partition && !operation.off {
+    if settings.metric_partition && !operation.filtered_out {
         attributes(&mut own);
     }
     ClientSpan::new(None, operation, start.at).measured_with(metrics::partition(settings, &own.0))
