@@ -151,7 +151,7 @@ mod tests_without_c {
     use rdkafka::{consumer::DefaultConsumerContext, producer::BaseRecord};
 
     use super::*;
-    use crate::telemetry::Kafka;
+    use crate::telemetry::ClientTelemetry;
 
     fn same_layout<A, B>() {
         assert_eq!((size_of::<A>(), align_of::<A>()), (size_of::<B>(), align_of::<B>()));
@@ -198,12 +198,12 @@ mod tests_without_c {
 
     #[test]
     fn an_opaque_comes_back_whatever_its_pointer_and_is_boxed_only_where_it_must_be() {
-        let kafka = Kafka::new();
+        let telemetry = ClientTelemetry::new();
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
         let instrumentation = Instrumentation::builder().tracer_provider(provider);
-        kafka.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
+        telemetry.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
         let record = || BaseRecord::<(), (), ()>::to("orders");
-        let traced = || kafka.begin(kafka.start_operation(), record()).delivery_opaque.sent;
+        let traced = || telemetry.begin(telemetry.start_operation(), record()).delivery_opaque.sent;
 
         for pointer in [0, 1, 2, 3, 4, 8, usize::MAX - 3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
             for (is_traced, sent) in [(false, None), (true, traced())] {

@@ -18,7 +18,7 @@ use crate::{
     message::BorrowedMessage,
     native::Report,
     producer::{Pending, ProducerContext},
-    telemetry::Kafka,
+    telemetry::ClientTelemetry,
 };
 
 /// The context of every raw client inside a wrapper: the user's context with the client's telemetry beside it.
@@ -28,21 +28,21 @@ use crate::{
 /// references to the raw client.
 pub struct Traced<C> {
     user: Arc<C>,
-    kafka: Kafka,
+    telemetry: ClientTelemetry,
 }
 
 impl<C> Traced<C> {
     /// Puts telemetry beside a context.
     pub fn new(context: C) -> Self {
-        Self { user: Arc::new(context), kafka: Kafka::new() }
+        Self { user: Arc::new(context), telemetry: ClientTelemetry::new() }
     }
 
     pub(crate) fn user(&self) -> &Arc<C> {
         &self.user
     }
 
-    pub(crate) fn kafka(&self) -> &Kafka {
-        &self.kafka
+    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
+        &self.telemetry
     }
 }
 
@@ -56,7 +56,7 @@ impl<C> Deref for Traced<C> {
 
 impl<C> fmt::Debug for Traced<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traced").field("kafka", &self.kafka).finish_non_exhaustive()
+        f.debug_struct("Traced").field("telemetry", &self.telemetry).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +97,7 @@ macro_rules! client_context {
 }
 pub(crate) use client_context;
 
-client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.kafka.statistics(statistics) }
+client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.telemetry.statistics(statistics) }
 
 impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     fn rebalance(
@@ -119,7 +119,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
-        self.kafka.auto_committed(&result, offsets);
+        self.telemetry.auto_committed(&result, offsets);
         self.user.commit_callback(result, offsets);
     }
 
@@ -139,8 +139,8 @@ where
         #[allow(unsafe_code, reason = "only this call knows who has the message")]
         // SAFETY: rdkafka has given the result to this call. It is dropped before the user's context is given the message. This
         // context is in the client that calls, if it is in one that said so, and in no other.
-        let report = unsafe { Report::new(delivery_result, self.kafka.client()) };
-        let opaque = pending.delivered(&self.kafka, report);
+        let report = unsafe { Report::new(delivery_result, self.telemetry.client()) };
+        let opaque = pending.delivered(&self.telemetry, report);
         let reported = BorrowedMessage::reported(delivery_result);
         match delivery_result {
             Ok(_) => self.user.delivery(&Ok(reported), opaque),

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use opentelemetry::propagation::Injector;
 use otel_messaging::Instrumentation;
 
-use crate::telemetry::Kafka;
+use crate::telemetry::ClientTelemetry;
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
@@ -43,7 +43,7 @@ use crate::telemetry::Kafka;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Creator(Arc<Kafka>);
+pub struct Creator(Arc<ClientTelemetry>);
 
 impl Creator {
     /// Reports to this instrumentation.
@@ -69,7 +69,7 @@ impl Creator {
 impl Default for Creator {
     /// Reports to OpenTelemetry's globals.
     fn default() -> Self {
-        Self(Arc::new(Kafka::new()))
+        Self(Arc::new(ClientTelemetry::new()))
     }
 }
 

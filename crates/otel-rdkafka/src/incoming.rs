@@ -8,7 +8,7 @@ use rdkafka::{consumer as raw_consumer, message as raw};
 
 use crate::{
     message::{BorrowedMessage, OwnedMessage},
-    telemetry::Kafka,
+    telemetry::ClientTelemetry,
 };
 
 /// Gives process spans to messages that somebody else's code received with rdkafka itself.
@@ -46,20 +46,20 @@ use crate::{
 ///
 /// Keep one for a consumer: names and attributes are put together once. Errors of a stream have no `poll` spans.
 #[derive(Debug, Clone)]
-pub struct Incoming(Arc<Kafka>);
+pub struct Incoming(Arc<ClientTelemetry>);
 
 impl Incoming {
     /// For messages of this consumer, whose `client.id` and `group.id` are on the spans.
     pub fn of<C: raw_consumer::ConsumerContext>(consumer: &impl raw_consumer::Consumer<C>) -> Self {
-        let kafka = Kafka::new();
-        kafka.learn(consumer.client());
-        Self(Arc::new(kafka))
+        let telemetry = ClientTelemetry::new();
+        telemetry.learn(consumer.client());
+        Self(Arc::new(telemetry))
     }
 
     /// For messages of a consumer that is out of reach.
     #[must_use]
     pub fn of_unknown() -> Self {
-        Self(Arc::new(Kafka::new()))
+        Self(Arc::new(ClientTelemetry::new()))
     }
 
     /// Tells by this instrumentation instead of the default one. The first one given stays.
@@ -87,14 +87,14 @@ impl Incoming {
     where
         S: Stream<Item = Result<raw::BorrowedMessage<'a>, E>>,
     {
-        let kafka = self.0.clone();
-        DeliverStream::new(kafka.source, messages, move |message: Result<_, E>| {
-            message.map(|message| deliver(&kafka, message))
+        let telemetry = self.0.clone();
+        DeliverStream::new(telemetry.source, messages, move |message: Result<_, E>| {
+            message.map(|message| deliver(&telemetry, message))
         })
     }
 }
 
-fn deliver<'a>(kafka: &Kafka, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-    let process = kafka.start_operation().map(|start| kafka.deliver(start, kafka.source, &message, None));
+fn deliver<'a>(telemetry: &ClientTelemetry, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
+    let process = telemetry.start_operation().map(|start| telemetry.deliver(start, telemetry.source, &message, None));
     BorrowedMessage::received(message, process)
 }

@@ -43,12 +43,12 @@ const COMMIT: OperationName = OperationName::settle("commit");
 
 /// Everything that one Kafka client tells about itself and its messages.
 #[derive(Debug)]
-pub(crate) struct Kafka {
-    pub(crate) telemetry: Telemetry,
+pub(crate) struct ClientTelemetry {
+    pub(crate) core: Telemetry,
     /// The client, as the source of messages; a queue of one partition is another.
     pub(crate) source: SourceId,
     configured: OnceLock<Configured>,
-    /// See [`Kafka::client`].
+    /// See [`ClientTelemetry::client`].
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
@@ -63,11 +63,11 @@ struct Configured {
     max_message_bytes: usize,
 }
 
-impl Kafka {
+impl ClientTelemetry {
     pub(crate) fn new() -> Self {
         let scope = scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         Self {
-            telemetry: Telemetry::new(scope, "kafka"),
+            core: Telemetry::new(scope, "kafka"),
             source: SourceId::new(),
             configured: OnceLock::new(),
             client: AtomicPtr::new(ptr::null_mut()),
@@ -132,7 +132,7 @@ impl Kafka {
 
     pub(crate) fn instrument(&self, instrumentation: Instrumentation) {
         // The first one given stays.
-        let _ = self.telemetry.instrument(instrumentation);
+        let _ = self.core.instrument(instrumentation);
     }
 
     /// The largest message that librdkafka accepts, in bytes.
@@ -143,7 +143,7 @@ impl Kafka {
 
     #[inline]
     pub(crate) fn start_operation(&self) -> Option<OperationStart> {
-        self.telemetry.start_operation()
+        self.core.start_operation()
     }
 
     /// Where the broker is that a message was fetched from, or sent to: if statistics have told.
@@ -165,7 +165,7 @@ impl Kafka {
             (Some(topic), Some(broker)) => &[topic, &broker.node],
             (None, _) => &[],
         };
-        self.telemetry.operation(name, key, || {
+        self.core.operation(name, key, || {
             let mut destination = match topic {
                 Some(topic) => Destination::named(topic),
                 None => Destination::server(None),
@@ -199,7 +199,7 @@ impl Kafka {
     /// Makes the span of a message that is sent later.
     pub(crate) fn create(&self, start: OperationStart, topic: &str, headers: &mut dyn Injector) {
         let operation = self.operation(CREATE, Some(topic));
-        self.telemetry.create(start, &operation, headers, |_| ());
+        self.core.create(start, &operation, headers, |_| ());
     }
 
     /// Notes that a message is handed to the application. `since` is when the poll for it began, if it was
@@ -213,11 +213,11 @@ impl Kafka {
         since: Option<SystemTime>,
     ) -> Arc<ProcessSpan> {
         let broker = self.broker(message);
-        let poll = since.filter(|_| self.telemetry.records_polls()).map(|since| start.clone().since(since));
+        let poll = since.filter(|_| self.core.records_polls()).map(|since| start.clone().since(since));
         let process = self.deliver_any(start, source, message, message.headers(), broker.as_ref());
         if let Some(poll) = poll {
             let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
-            self.telemetry.polled(poll, &operation, &process, |attributes| {
+            self.core.polled(poll, &operation, &process, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, self.known_cluster());
                 self.of_content(attributes, message.key(), message.payload());
@@ -251,7 +251,7 @@ impl Kafka {
             .context_headers(&arrived.contexts)
             .payload(payload.unwrap_or_default())
             .dead_lettered(arrived.lineage.dead_lettered);
-        if self.telemetry.records_age()
+        if self.core.records_age()
             && let Some((at, clock)) = sent_at(message.timestamp())
         {
             arrival = arrival.sent(at, clock);
@@ -259,7 +259,7 @@ impl Kafka {
         if let Some(attempt) = arrived.lineage.attempt {
             arrival = arrival.attempt(attempt);
         }
-        self.telemetry.deliver(start, operation, arrival, |attributes| {
+        self.core.deliver(start, operation, arrival, |attributes| {
             about(attributes, message.partition(), Some(message.offset()));
             self.of_content(attributes, message.key(), payload);
         })
@@ -270,12 +270,12 @@ impl Kafka {
     pub(crate) fn of_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
         match payload {
             None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
-            Some(payload) if self.telemetry.captures_sizes() => {
+            Some(payload) if self.core.captures_sizes() => {
                 attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
             }
             Some(_) => (),
         }
-        if let Some(key) = key.and_then(|key| self.telemetry.captured_key(key)) {
+        if let Some(key) = key.and_then(|key| self.core.captured_key(key)) {
             attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key);
         }
     }
@@ -286,7 +286,7 @@ impl Kafka {
             let began = since.unwrap_or(start.at());
             let start = start.since(began);
             let operation = self.operation(POLL, None);
-            let span = self.telemetry.receive(start, &operation, std::iter::empty(), |attributes| {
+            let span = self.core.receive(start, &operation, std::iter::empty(), |attributes| {
                 of_cluster(attributes, self.known_cluster());
             });
             span.fail(error_type(error), error);
@@ -303,7 +303,7 @@ impl Kafka {
         let span = self.start_operation().map(|start| {
             let operation = self.operation(COMMIT, Some(message.topic()));
             let settles = process.map_or(Settles::Unknown, Settles::Message);
-            self.telemetry.settle(start, &operation, settles, |attributes| {
+            self.core.settle(start, &operation, settles, |attributes| {
                 about(attributes, message.partition(), Some(message.offset()));
                 of_cluster(attributes, self.known_cluster());
             })
@@ -334,18 +334,18 @@ impl Kafka {
     pub(crate) fn auto_committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
         let Some(start) = self.start_operation().filter(|_| !is_no_offset(result)) else { return };
         let elements = offsets.elements();
-        if result.is_err() || self.telemetry.records_auto_commits() {
+        if result.is_err() || self.core.records_auto_commits() {
             let span = self.offsets_span(start, &elements).untimed();
             // The user gets it.
             let _ = committed(Some(span), result.clone());
         } else {
-            self.telemetry.settled(&self.commit_operation(&elements), Settlement::Commit, 1);
+            self.core.settled(&self.commit_operation(&elements), Settlement::Commit, 1);
         }
     }
 
     fn offsets_span(&self, start: OperationStart, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
         let operation = self.commit_operation(elements);
-        self.telemetry.settle(start, &operation, Settles::Unknown, |attributes| {
+        self.core.settle(start, &operation, Settles::Unknown, |attributes| {
             if let [element] = elements {
                 about(attributes, element.partition(), None);
             }

@@ -20,7 +20,7 @@ use rdkafka::{
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::Kafka};
+use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::ClientTelemetry};
 
 /// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
 #[repr(transparent)]
@@ -31,7 +31,7 @@ where
 impl<C: ConsumerContext> BaseConsumer<C> {
     /// Tells by this instrumentation instead of the default one. The first one given stays.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.kafka().instrument(instrumentation);
+        self.telemetry().instrument(instrumentation);
         self
     }
 
@@ -45,8 +45,8 @@ impl<C: ConsumerContext> BaseConsumer<C> {
         self.0
     }
 
-    fn kafka(&self) -> &Kafka {
-        self.0.context().kafka()
+    fn telemetry(&self) -> &ClientTelemetry {
+        self.0.context().telemetry()
     }
 
     /// Polls the consumer for a message; see `rdkafka::consumer::BaseConsumer::poll`.
@@ -55,9 +55,9 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// brings a message has where receive spans are asked for; one that finds nothing, and the end of a partition, have
     /// none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        let kafka = self.kafka();
+        let telemetry = self.telemetry();
         let cluster_id = || native::cluster_id(self.0.client());
-        poll(kafka, kafka.source, cluster_id, || self.0.poll(timeout))
+        poll(telemetry, telemetry.source, cluster_id, || self.0.poll(timeout))
     }
 
     /// An iterator over the messages, which waits for them.
@@ -102,7 +102,7 @@ type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
 /// A poll that hands to the application what it finds.
 #[inline]
 fn poll<'a>(
-    kafka: &Kafka,
+    telemetry: &ClientTelemetry,
     source: SourceId,
     cluster_id: impl FnOnce() -> Option<String>,
     poll: impl FnOnce() -> Polled<'a>,
@@ -110,14 +110,14 @@ fn poll<'a>(
     poll_started(source);
     let since = SystemTime::now();
     let result = poll()?;
-    let now = kafka.start_operation().inspect(|_| kafka.heard_from_a_broker(&result, cluster_id));
-    Some(deliver(kafka, source, now, Some(since), result))
+    let now = telemetry.start_operation().inspect(|_| telemetry.heard_from_a_broker(&result, cluster_id));
+    Some(deliver(telemetry, source, now, Some(since), result))
 }
 
 /// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
 #[inline]
 pub(super) fn deliver<'a>(
-    kafka: &Kafka,
+    telemetry: &ClientTelemetry,
     source: SourceId,
     now: Option<OperationStart>,
     since: Option<SystemTime>,
@@ -125,11 +125,11 @@ pub(super) fn deliver<'a>(
 ) -> KafkaResult<BorrowedMessage<'a>> {
     match result {
         Ok(message) => {
-            let process = now.map(|now| kafka.deliver(now, source, &message, since));
+            let process = now.map(|now| telemetry.deliver(now, source, &message, since));
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {
-            kafka.poll_failed(now, since, &error);
+            telemetry.poll_failed(now, since, &error);
             Err(error)
         }
     }
@@ -152,7 +152,7 @@ impl<C: ConsumerContext> FromClientConfigAndContext<C> for BaseConsumer<C> {
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext> From<raw::BaseConsumer<Traced<C>>> for BaseConsumer<C> {
     fn from(raw: raw::BaseConsumer<Traced<C>>) -> Self {
-        raw.context().kafka().belongs_to(raw.client());
+        raw.context().telemetry().belongs_to(raw.client());
         Self(raw)
     }
 }
@@ -210,11 +210,11 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        let kafka = self.context.kafka();
+        let telemetry = self.context.telemetry();
         // SAFETY: the raw queue keeps the consumer alive in whose context this is.
         #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
-        let cluster_id = || unsafe { native::cluster_id_of(kafka.client()) };
-        poll(kafka, self.source, cluster_id, || self.raw.poll(timeout))
+        let cluster_id = || unsafe { native::cluster_id_of(telemetry.client()) };
+        poll(telemetry, self.source, cluster_id, || self.raw.poll(timeout))
     }
 
     /// Sets a callback for when the queue becomes nonempty.

@@ -28,7 +28,7 @@ use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol,
     base_consumer::deliver, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::Kafka};
+use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::ClientTelemetry};
 
 /// A stream of messages; see [`StreamConsumer::stream`].
 ///
@@ -63,9 +63,9 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         poll_started(self.source);
-        let kafka = self.context.kafka();
+        let telemetry = self.context.telemetry();
         // This never waits, so what is true when it is called is true when it delivers.
-        let start = kafka.start_operation();
+        let start = telemetry.start_operation();
         let since = self.since.take().or(start.as_ref().map(OperationStart::at));
         let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {
             self.since = since;
@@ -76,9 +76,9 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
             if start.is_some() {
                 // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
                 #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
-                kafka.heard_from_a_broker(&result, || unsafe { native::cluster_id_of(kafka.client()) });
+                telemetry.heard_from_a_broker(&result, || unsafe { native::cluster_id_of(telemetry.client()) });
             }
-            deliver(kafka, source, start, since, result)
+            deliver(telemetry, source, start, since, result)
         }))
     }
 }
@@ -104,7 +104,7 @@ where
 impl<C: ConsumerContext, R> StreamConsumer<C, R> {
     /// Tells by this instrumentation instead of the default one. The first one given stays.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.kafka().instrument(instrumentation);
+        self.telemetry().instrument(instrumentation);
         self
     }
 
@@ -118,8 +118,8 @@ impl<C: ConsumerContext, R> StreamConsumer<C, R> {
         self.0
     }
 
-    fn kafka(&self) -> &Kafka {
-        self.0.client().context().kafka()
+    fn telemetry(&self) -> &ClientTelemetry {
+        self.0.client().context().telemetry()
     }
 }
 
@@ -129,7 +129,7 @@ where
 {
     /// A stream of the messages; see `rdkafka::consumer::StreamConsumer::stream`.
     pub fn stream(&self) -> MessageStream<'_, C> {
-        MessageStream::new(self.0.stream(), self.0.client().context(), self.kafka().source)
+        MessageStream::new(self.0.stream(), self.0.client().context(), self.telemetry().source)
     }
 
     /// Receives the next message; see `rdkafka::consumer::StreamConsumer::recv`.
@@ -176,7 +176,7 @@ where
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext, R> From<raw::StreamConsumer<Traced<C>, R>> for StreamConsumer<C, R> {
     fn from(raw: raw::StreamConsumer<Traced<C>, R>) -> Self {
-        raw.client().context().kafka().belongs_to(raw.client());
+        raw.client().context().telemetry().belongs_to(raw.client());
         Self(raw)
     }
 }

@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::{ProducerContext, pending, producer};
-use crate::{context::Traced, telemetry::Kafka};
+use crate::{context::Traced, telemetry::ClientTelemetry};
 
 pub use crate::message::DeliveryResult;
 pub use rdkafka::producer::base_producer::BaseRecord;
@@ -39,7 +39,7 @@ where
 {
     /// Tells by this instrumentation instead of the default one. The first one given stays.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.kafka().instrument(instrumentation);
+        self.telemetry().instrument(instrumentation);
         self
     }
 
@@ -53,8 +53,8 @@ where
         self.raw
     }
 
-    fn kafka(&self) -> &Kafka {
-        self.raw.context().kafka()
+    fn telemetry(&self) -> &ClientTelemetry {
+        self.raw.context().telemetry()
     }
 
     /// Serves delivery reports and other events.
@@ -76,8 +76,8 @@ where
         K: ToBytes + ?Sized,
         P: ToBytes + ?Sized,
     {
-        let kafka = self.kafka();
-        let record = kafka.begin(kafka.start_operation(), record);
+        let telemetry = self.telemetry();
+        let record = telemetry.begin(telemetry.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
             let record = pending::refused(&error, record);
             (error, record)
@@ -112,7 +112,7 @@ where
     C: ProducerContext<Part>,
 {
     fn from(raw: raw::BaseProducer<Traced<C>, Part>) -> Self {
-        raw.context().kafka().belongs_to(raw.client());
+        raw.context().telemetry().belongs_to(raw.client());
         Self { raw }
     }
 }
@@ -144,7 +144,7 @@ where
 {
     /// Tells by this instrumentation instead of the default one. The first one given stays.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.kafka().instrument(instrumentation);
+        self.telemetry().instrument(instrumentation);
         self
     }
 
@@ -158,8 +158,8 @@ where
         self.raw
     }
 
-    pub(crate) fn kafka(&self) -> &Kafka {
-        self.raw.context().kafka()
+    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
+        self.raw.context().telemetry()
     }
 
     /// Sends a message to Kafka; see [`BaseProducer::send`].
@@ -176,8 +176,8 @@ where
         K: ToBytes + ?Sized,
         P: ToBytes + ?Sized,
     {
-        let kafka = self.kafka();
-        let record = kafka.begin(kafka.start_operation(), record);
+        let telemetry = self.telemetry();
+        let record = telemetry.begin(telemetry.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
             let record = pending::refused(&error, record);
             (error, record)
@@ -217,7 +217,7 @@ where
     C: ProducerContext<Part> + 'static,
 {
     fn from(raw: raw::ThreadedProducer<Traced<C>, Part>) -> Self {
-        raw.context().kafka().belongs_to(raw.client());
+        raw.context().telemetry().belongs_to(raw.client());
         Self { raw }
     }
 }

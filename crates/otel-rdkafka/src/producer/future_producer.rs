@@ -31,7 +31,7 @@ use super::{
 use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
-    telemetry::Kafka,
+    telemetry::ClientTelemetry,
 };
 
 pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
@@ -121,7 +121,7 @@ where
     fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
         let context = Traced::new(FutureProducerContext { wrapped_context: context });
         let raw = ThreadedProducer::from_config_and_context(config, context)?;
-        raw.context().kafka().belongs_to(raw.client());
+        raw.context().telemetry().belongs_to(raw.client());
         Ok(Self { raw: Arc::new(raw), runtime: PhantomData })
     }
 }
@@ -176,7 +176,7 @@ where
         P: ToBytes + ?Sized,
         T: Into<Timeout>,
     {
-        let start = self.kafka().start_operation();
+        let start = self.telemetry().start_operation();
         self.send_called(start, record, queue_timeout)
     }
 
@@ -199,7 +199,7 @@ where
         };
         let topic = record.topic;
         let (reply, answer) = oneshot::channel();
-        let mut next = Some(self.kafka().begin(start, with_reply(record, reply)));
+        let mut next = Some(self.telemetry().begin(start, with_reply(record, reply)));
         while let Some(record) = next.take() {
             let Err((error, refused)) = self.raw.send(record) else { break };
             if error != QUEUE_FULL || !may_retry() {
@@ -236,8 +236,8 @@ where
         P: ToBytes + ?Sized,
     {
         let (reply, answer) = oneshot::channel();
-        let kafka = self.kafka();
-        let record = kafka.begin(kafka.start_operation(), with_reply(record, reply));
+        let telemetry = self.telemetry();
+        let record = telemetry.begin(telemetry.start_operation(), with_reply(record, reply));
         match self.raw.send(record) {
             Ok(()) => Ok(DeliveryFuture { answer }),
             Err((error, record)) => {
@@ -260,7 +260,7 @@ where
 {
     /// Tells by this instrumentation instead of the default one, for all clones. The first one given stays.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.kafka().instrument(instrumentation);
+        self.telemetry().instrument(instrumentation);
         self
     }
 
@@ -269,8 +269,8 @@ where
         &self.raw
     }
 
-    fn kafka(&self) -> &Kafka {
-        self.raw.context().kafka()
+    fn telemetry(&self) -> &ClientTelemetry {
+        self.raw.context().telemetry()
     }
 }
 

@@ -156,12 +156,12 @@ pub(crate) use producer;
 macro_rules! forward {
     () => {
         fn purge(&self, flags: PurgeConfig) {
-            self.kafka().purges.requested();
+            self.telemetry().purges.requested();
             self.raw.purge(flags);
         }
 
         fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()> {
-            self.kafka().purges.requested();
+            self.telemetry().purges.requested();
             self.raw.abort_transaction(timeout)
         }
 

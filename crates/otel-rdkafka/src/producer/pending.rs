@@ -17,7 +17,7 @@ use crate::{
     error::error_type,
     headers::{RecordHeaders, Written},
     native::{self, Report},
-    telemetry::{Kafka, of_cluster, partition_id},
+    telemetry::{ClientTelemetry, of_cluster, partition_id},
 };
 
 /// The delivery opaque of a raw producer inside a wrapper: the user's, with the span of the send beside it.
@@ -50,7 +50,7 @@ pub(crate) struct Sent {
 /// around its only message when the broker holds it against its own limit, which may be the same.
 const OVERHEAD: usize = 36 + 61;
 
-impl Kafka {
+impl ClientTelemetry {
     /// Starts the span of a send and writes its context into the record; without a call, nothing is told.
     pub(crate) fn begin<'a, K, P, D>(
         &self,
@@ -86,7 +86,7 @@ impl Kafka {
         let budget = self.max_message_bytes().saturating_sub(size);
         let cluster = self.known_cluster();
         let mut headers = RecordHeaders::new(headers, budget);
-        let span = self.telemetry.send(start, &operation, Some(&mut headers), |attributes| {
+        let span = self.core.send(start, &operation, Some(&mut headers), |attributes| {
             if let Some(partition) = partition {
                 attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
             }
@@ -115,9 +115,9 @@ impl<D> From<D> for Pending<D> {
 
 impl<D> Pending<D> {
     /// librdkafka took the message and this became of it. The span ends, and the message becomes what the user sent.
-    pub(crate) fn delivered(self, kafka: &Kafka, report: Report<'_>) -> D {
+    pub(crate) fn delivered(self, telemetry: &ClientTelemetry, report: Report<'_>) -> D {
         if let Some(sent) = self.sent {
-            sent.delivered(kafka, report);
+            sent.delivered(telemetry, report);
         }
         self.user
     }
@@ -135,18 +135,18 @@ impl<D> Pending<D> {
 }
 
 impl Sent {
-    fn delivered(mut self, kafka: &Kafka, report: Report<'_>) {
+    fn delivered(mut self, telemetry: &ClientTelemetry, report: Report<'_>) {
         if let Some(mut span) = self.span.take() {
             self.tell_partition(&mut span, report.message());
             match report.error() {
                 None => {
-                    self.tell_cluster(&mut span, kafka, &report);
+                    self.tell_cluster(&mut span, telemetry, &report);
                     if native::is_acknowledged(report.message()) {
-                        tell_answer(&mut span, kafka, report.message());
+                        tell_answer(&mut span, telemetry, report.message());
                     }
                     span.succeed();
                 }
-                Some(error) => span.fail(kafka.purges.error_type(self.purges, error), error),
+                Some(error) => span.fail(telemetry.purges.error_type(self.purges, error), error),
             }
         }
         self.written.undo_reported(report);
@@ -161,9 +161,9 @@ impl Sent {
     }
 
     /// Known once a message has gone to a broker, whether it answers or not.
-    fn tell_cluster(&self, span: &mut ClientSpan, kafka: &Kafka, report: &Report<'_>) {
+    fn tell_cluster(&self, span: &mut ClientSpan, telemetry: &ClientTelemetry, report: &Report<'_>) {
         if !self.cluster_told
-            && let Some(cluster) = kafka.cluster(|| report.cluster_id())
+            && let Some(cluster) = telemetry.cluster(|| report.cluster_id())
         {
             span.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
         }
@@ -172,12 +172,12 @@ impl Sent {
 
 /// The offset, and where the broker is: known of one that has answered, and only then. librdkafka numbers the messages of a
 /// batch whether it has an offset to begin with or not.
-fn tell_answer(span: &mut ClientSpan, kafka: &Kafka, message: &BorrowedMessage<'_>) {
+fn tell_answer(span: &mut ClientSpan, telemetry: &ClientTelemetry, message: &BorrowedMessage<'_>) {
     let offset = message.offset();
     if offset >= 0 {
         span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
     }
-    let Some(address) = kafka.broker(message) else { return };
+    let Some(address) = telemetry.broker(message) else { return };
     let is_peer = address.is_peer();
     let Address { host, port, .. } = address;
     if is_peer {
