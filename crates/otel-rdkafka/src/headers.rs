@@ -165,30 +165,30 @@ fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
 pub(crate) struct RecordHeaders<'a> {
     headers: &'a mut Option<OwnedHeaders>,
     budget: HeaderBudget,
-    written: Written,
+    injected: InjectedHeaders,
 }
 
 /// What was done to the headers of a record.
 #[derive(Debug)]
-pub(crate) enum Written {
-    Nothing,
-    /// There were none before.
-    All,
-    /// There were so many before, and they are still there, in front.
-    After(usize),
-    /// Some were replaced; these are the ones before.
-    Over(OwnedHeaders),
+pub(crate) enum InjectedHeaders {
+    None,
+    /// The record had no headers.
+    Created,
+    /// The record had this number of headers, which still come first.
+    Appended(usize),
+    /// Some of the record's headers were replaced: these are the original headers.
+    Replaced(OwnedHeaders),
 }
 
 impl<'a> RecordHeaders<'a> {
     /// Those of a record that librdkafka takes with so many bytes more.
     pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>, bytes: usize) -> Self {
-        Self { headers, budget: HeaderBudget::new(bytes, native::MAX_LENGTHS), written: Written::Nothing }
+        Self { headers, budget: HeaderBudget::new(bytes, native::MAX_LENGTHS), injected: InjectedHeaders::None }
     }
 
     #[inline]
-    pub(crate) fn written(self) -> Written {
-        self.written
+    pub(crate) fn into_injected(self) -> InjectedHeaders {
+        self.injected
     }
 
     #[inline]
@@ -207,22 +207,22 @@ impl Injector for RecordHeaders<'_> {
         }
         match self.headers {
             None => {
-                self.written = Written::All;
+                self.injected = InjectedHeaders::Created;
                 // As many as W3C trace context and baggage have.
                 *self.headers = Some(OwnedHeaders::new_with_capacity(3));
             }
-            Some(headers) if replaces => match self.written {
-                Written::Nothing => self.written = Written::Over(headers.clone()),
-                Written::After(count) => {
+            Some(headers) if replaces => match self.injected {
+                InjectedHeaders::None => self.injected = InjectedHeaders::Replaced(headers.clone()),
+                InjectedHeaders::Appended(count) => {
                     let mut before = headers.clone();
                     native::truncate(&mut before, count);
-                    self.written = Written::Over(before);
+                    self.injected = InjectedHeaders::Replaced(before);
                 }
-                Written::All | Written::Over(_) => {}
+                InjectedHeaders::Created | InjectedHeaders::Replaced(_) => {}
             },
             Some(headers) => {
-                if let Written::Nothing = self.written {
-                    self.written = Written::After(headers.count());
+                if let InjectedHeaders::None = self.injected {
+                    self.injected = InjectedHeaders::Appended(headers.count());
                 }
             }
         }
@@ -261,28 +261,28 @@ impl Headers for RecordHeaders<'_> {
     }
 }
 
-impl Written {
+impl InjectedHeaders {
     /// Makes the headers of a record that was not taken what they were.
     pub(crate) fn undo(self, headers: &mut Option<OwnedHeaders>) {
         match self {
-            Self::Nothing => {}
-            Self::All => *headers = None,
-            Self::After(count) => {
+            Self::None => {}
+            Self::Created => *headers = None,
+            Self::Appended(count) => {
                 if let Some(headers) = headers {
                     native::truncate(headers, count);
                 }
             }
-            Self::Over(before) => *headers = Some(before),
+            Self::Replaced(before) => *headers = Some(before),
         }
     }
 
     /// Makes the headers of a message in a delivery report what they were, before anybody has seen it.
     pub(crate) fn undo_reported(self, mut report: Report<'_>) {
         match self {
-            Self::Nothing => {}
-            Self::All => report.replace_headers(None),
-            Self::After(count) => report.truncate_headers(count),
-            Self::Over(before) => report.replace_headers(Some(before)),
+            Self::None => {}
+            Self::Created => report.replace_headers(None),
+            Self::Appended(count) => report.truncate_headers(count),
+            Self::Replaced(before) => report.replace_headers(Some(before)),
         }
     }
 }
@@ -378,7 +378,7 @@ mod tests {
         for (key, value) in write {
             carrier.set(key, (*value).to_owned());
         }
-        let written = carrier.written();
+        let written = carrier.into_injected();
         let between = text(headers.as_ref());
         written.undo(&mut headers);
         assert_eq!(text(headers.as_ref()), before);
@@ -463,7 +463,7 @@ mod tests {
             for (key, value) in &written {
                 carrier.set(key, value.clone());
             }
-            let undo = carrier.written();
+            let undo = carrier.into_injected();
             let is = |name: &[u8]| written.iter().any(|(key, _)| key.as_bytes().eq_ignore_ascii_case(name));
             let between = bytes(headers.as_ref().unwrap());
             let kept: Vec<_> = between.iter().filter(|(name, _)| !is(name)).cloned().collect();

@@ -15,7 +15,7 @@ use super::future_producer::OwnedDeliveryResult;
 use crate::{
     brokers::Address,
     error::error_type,
-    headers::{RecordHeaders, Written},
+    headers::{InjectedHeaders, RecordHeaders},
     native::{self, Report},
     telemetry::{ClientTelemetry, of_cluster, partition_id},
 };
@@ -37,7 +37,7 @@ pub struct Reply(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 pub(crate) struct Sent {
     /// None where nobody is told.
     span: Option<ClientSpan>,
-    written: Written,
+    injected: InjectedHeaders,
     /// How often the application had purged when the send began.
     purges: u32,
     /// The span says the partition already.
@@ -93,12 +93,12 @@ impl ClientTelemetry {
             of_cluster(attributes, cluster);
             self.of_content(attributes, key, payload);
         });
-        let written = headers.written();
+        let injected = headers.into_injected();
         let span = Some(span).filter(|span| !span.is_noop());
-        let is_something = span.is_some() || !matches!(written, Written::Nothing);
+        let is_something = span.is_some() || !matches!(injected, InjectedHeaders::None);
         is_something.then_some(Sent {
             span,
-            written,
+            injected,
             purges: self.purges.so_far(),
             partition_told: partition.is_some(),
             cluster_told: cluster.is_some(),
@@ -124,11 +124,11 @@ impl<D> Pending<D> {
 
     /// librdkafka did not take the message. The span fails, and the headers become what the user sent.
     pub(crate) fn refused(self, error: &KafkaError, headers: &mut Option<OwnedHeaders>) -> D {
-        if let Some(Sent { span, written, .. }) = self.sent {
+        if let Some(Sent { span, injected, .. }) = self.sent {
             if let Some(span) = span {
                 span.fail(error_type(error), error);
             }
-            written.undo(headers);
+            injected.undo(headers);
         }
         self.user
     }
@@ -149,7 +149,7 @@ impl Sent {
                 Some(error) => span.fail(telemetry.purges.error_type(self.purges, error), error),
             }
         }
-        self.written.undo_reported(report);
+        self.injected.undo_reported(report);
     }
 
     /// Negative where none was chosen.
