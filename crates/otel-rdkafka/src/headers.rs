@@ -7,7 +7,7 @@ use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, HeaderBudget, Hea
 use rdkafka::message::{BorrowedHeaders, Headers as _, OwnedHeaders};
 
 use crate::{
-    lineage::Lineage,
+    history::DeliveryHistory,
     native::{self, Report},
 };
 
@@ -43,8 +43,8 @@ const BAGGAGE: usize = 2;
 /// propagator.inject_context(&context, &mut HeaderInjector(&mut headers));
 /// let record = FutureRecord::to("orders").key("4711").payload("four apples").headers(headers);
 /// // raw_producer.send(record, timeout)
-/// # let arrived = propagator.extract(&HeaderExtractor(record.headers.as_ref().unwrap().as_borrowed()));
-/// # assert_eq!(arrived.span().span_context().span_id(), context.span().span_context().span_id());
+/// # let received = propagator.extract(&HeaderExtractor(record.headers.as_ref().unwrap().as_borrowed()));
+/// # assert_eq!(received.span().span_context().span_id(), context.span().span_context().span_id());
 /// ```
 #[derive(Debug)]
 pub struct HeaderInjector<'a>(pub &'a mut OwnedHeaders);
@@ -111,18 +111,18 @@ impl Extractor for HeaderExtractor<'_> {
 
 /// What the headers of a message that arrives say: of its way, and in those that carry contexts.
 #[derive(Default)]
-pub(crate) struct Arrived<'a> {
-    pub(crate) lineage: Lineage,
+pub(crate) struct ReceivedHeaders<'a> {
+    pub(crate) history: DeliveryHistory,
     pub(crate) contexts: ContextHeaders<'a>,
 }
 
-impl<'a> Arrived<'a> {
+impl<'a> ReceivedHeaders<'a> {
     /// Looks through all headers, once.
     #[inline]
-    pub(crate) fn look_through(&mut self, headers: &'a BorrowedHeaders) {
+    pub(crate) fn read(&mut self, headers: &'a BorrowedHeaders) {
         let mut seen = [false; CONTEXT_HEADERS.len()];
         for (name, value) in native::from_the_last(headers) {
-            self.lineage.look_at(name, value);
+            self.history.read_header(name, value);
             // The last one counts, whatever it is worth.
             if let Some(at) = context_header(name)
                 && !mem::replace(&mut seen[at], true)
@@ -346,9 +346,9 @@ mod tests {
                 let value = "x".repeat(length);
                 let headers = OwnedHeaders::new().insert(Header { key, value: Some(&value) });
                 assert_eq!(HeaderExtractor(headers.as_borrowed()).get(key).is_some(), found);
-                let mut arrived = Arrived::default();
-                arrived.look_through(headers.as_borrowed());
-                assert_eq!(arrived.contexts[at].is_some(), found || at == BAGGAGE);
+                let mut received = ReceivedHeaders::default();
+                received.read(headers.as_borrowed());
+                assert_eq!(received.contexts[at].is_some(), found || at == BAGGAGE);
             }
         }
     }
@@ -360,11 +360,11 @@ mod tests {
         for (more, is_one) in [(&b""[..], true), (b"-later", true), (b"-\xff", false), (b"-later\xc3", false)] {
             let value = [b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", more].concat();
             let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(&value) });
-            let (mut arrived, all) = (Arrived::default(), HeaderExtractor(headers.as_borrowed()));
-            arrived.look_through(headers.as_borrowed());
+            let (mut received, all) = (ReceivedHeaders::default(), HeaderExtractor(headers.as_borrowed()));
+            received.read(headers.as_borrowed());
             assert_eq!(all.get("traceparent").is_some(), is_one, "{more:?}");
             let operation = telemetry.operation(OperationName::process("process"), &["t"], || Destination::named("t"));
-            let arrival = Arrival::new(SourceId::new(), Some(&all)).context_headers(&arrived.contexts);
+            let arrival = Arrival::new(SourceId::new(), Some(&all)).context_headers(&received.contexts);
             let process = telemetry.deliver(telemetry.start_operation().unwrap(), operation, arrival, |_| ());
             assert_eq!(process.creation().is_some(), is_one, "{more:?}");
         }
@@ -447,9 +447,9 @@ mod tests {
                 extractor.get(key);
             }
             // Looked through once or each time.
-            let mut arrived = Arrived::default();
-            arrived.look_through(headers.as_borrowed());
-            let found = arrived.contexts.map(|value| str::from_utf8(value?).ok());
+            let mut received = ReceivedHeaders::default();
+            received.read(headers.as_borrowed());
+            let found = received.contexts.map(|value| str::from_utf8(value?).ok());
             prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name)));
         }
 

@@ -5,8 +5,8 @@ mod cast;
 mod context;
 mod creator;
 mod headers;
+mod history;
 mod incoming;
-mod lineage;
 mod native;
 mod telemetry;
 

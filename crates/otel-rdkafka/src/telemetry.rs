@@ -30,7 +30,7 @@ use rdkafka::{
 use crate::{
     brokers::{Address, Brokers},
     error::error_type,
-    headers::{Arrived, HeaderExtractor},
+    headers::{HeaderExtractor, ReceivedHeaders},
     native,
     producer::Purges,
 };
@@ -241,22 +241,22 @@ impl ClientTelemetry {
         broker: Option<&Address>,
     ) -> Arc<ProcessSpan> {
         let operation = self.operation_at(PROCESS, Some(message.topic()), broker);
-        let mut arrived = Arrived::default();
+        let mut received = ReceivedHeaders::default();
         if let Some(headers) = headers {
-            arrived.look_through(headers);
+            received.read(headers);
         }
         let headers = headers.map(HeaderExtractor);
         let payload = message.payload();
         let mut arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
-            .context_headers(&arrived.contexts)
+            .context_headers(&received.contexts)
             .payload(payload.unwrap_or_default())
-            .dead_lettered(arrived.lineage.dead_lettered);
+            .dead_lettered(received.history.dead_lettered);
         if self.core.records_age()
             && let Some((at, clock)) = sent_at(message.timestamp())
         {
             arrival = arrival.sent(at, clock);
         }
-        if let Some(attempt) = arrived.lineage.attempt {
+        if let Some(attempt) = received.history.attempt {
             arrival = arrival.attempt(attempt);
         }
         self.core.deliver(start, operation, arrival, |attributes| {

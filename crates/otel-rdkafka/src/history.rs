@@ -12,7 +12,7 @@
 
 /// What is known of a message's past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Lineage {
+pub(crate) struct DeliveryHistory {
     /// Counted from 1.
     pub(crate) attempt: Option<u64>,
     pub(crate) dead_lettered: bool,
@@ -22,10 +22,10 @@ const ATTEMPTS: &[u8] = b"retry_topic-attempts";
 const RETRIES: &[u8] = b"delayed-retry-count";
 const DEAD_LETTER: [&[u8]; 3] = [b"kafka_dlt-", b"__connect.errors.", b"dead-letter-"];
 
-impl Lineage {
+impl DeliveryHistory {
     /// Looks at one header, the last one first: of several of a name it counts.
     #[inline]
-    pub(crate) fn look_at(&mut self, name: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn read_header(&mut self, name: &[u8], value: Option<&[u8]>) {
         // Hardly any header is one of these, and the first letter tells.
         match name.first() {
             Some(b'r') if self.attempt.is_none() && name == ATTEMPTS => {
@@ -64,10 +64,10 @@ mod tests {
 
     use super::*;
 
-    fn of(headers: &[(&str, Option<&[u8]>)]) -> Lineage {
-        let mut lineage = Lineage::default();
-        headers.iter().rev().for_each(|(name, value)| lineage.look_at(name.as_bytes(), *value));
-        lineage
+    fn of(headers: &[(&str, Option<&[u8]>)]) -> DeliveryHistory {
+        let mut history = DeliveryHistory::default();
+        headers.iter().rev().for_each(|(name, value)| history.read_header(name.as_bytes(), *value));
+        history
     }
 
     type Case<'a> = (&'a str, Option<&'a [u8]>, Option<u64>);
@@ -92,7 +92,7 @@ mod tests {
             ("attempts", Some(b"7"), None),
         ];
         for (name, value, attempt) in cases {
-            assert_eq!(of(&[(name, value)]), Lineage { attempt, dead_lettered: false }, "{name} {value:?}");
+            assert_eq!(of(&[(name, value)]), DeliveryHistory { attempt, dead_lettered: false }, "{name} {value:?}");
         }
         let twice = [("retry_topic-attempts", Some(&b"2"[..])), ("retry_topic-attempts", Some(b"3"))];
         assert_eq!(of(&twice).attempt, Some(3));
@@ -157,10 +157,10 @@ mod tests {
             ),
         ) {
             let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
-            let lineage = of(&headers);
-            prop_assert!(lineage.attempt.is_none_or(|attempt| attempt > 0));
+            let history = of(&headers);
+            prop_assert!(history.attempt.is_none_or(|attempt| attempt > 0));
             let tells = |name: &str| name == "retry_topic-attempts" || name == "delayed-retry-count";
-            prop_assert!(lineage.attempt.is_none() || headers.iter().any(|(name, _)| tells(name)));
+            prop_assert!(history.attempt.is_none() || headers.iter().any(|(name, _)| tells(name)));
         }
     }
 }
