@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 /// The addresses of brokers by their ids. There are none where nobody asks for statistics, and no lock to wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Brokers(OnceLock<RwLock<HashMap<i32, Address>>>);
+pub(crate) struct Brokers(OnceLock<RwLock<HashMap<i32, BrokerAddress>>>);
 
 /// The host and port that a broker gives out for itself, which is where librdkafka connects to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
+pub(crate) struct BrokerAddress {
     /// Both, as one text.
     pub(crate) node: Arc<str>,
     pub(crate) host: Arc<str>,
@@ -36,34 +36,34 @@ struct Broker {
 
 impl Brokers {
     /// Reads one report. What is no report changes nothing.
-    pub(crate) fn learn(&self, statistics: &[u8]) {
+    pub(crate) fn read_statistics(&self, statistics: &[u8]) {
         let Ok(Statistics { brokers }) = serde_json::from_slice(statistics) else { return };
         let known = brokers.into_values().filter(|broker| broker.nodeid >= 0);
-        let known = known.filter_map(|broker| Some((broker.nodeid, Address::of(&broker.nodename)?)));
+        let known = known.filter_map(|broker| Some((broker.nodeid, BrokerAddress::parse(&broker.nodename)?)));
         // Brokers move; one that went away may still acknowledge what it was sent.
         self.0.get_or_init(RwLock::default).write().unwrap_or_else(PoisonError::into_inner).extend(known);
     }
 
     /// Whether any report told of brokers.
     #[inline]
-    pub(crate) fn are_known(&self) -> bool {
+    pub(crate) fn any_known(&self) -> bool {
         self.0.get().is_some()
     }
 
-    pub(crate) fn find(&self, id: i32) -> Option<Address> {
+    pub(crate) fn find(&self, id: i32) -> Option<BrokerAddress> {
         self.0.get()?.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 }
 
-impl Address {
-    fn of(node: &str) -> Option<Self> {
+impl BrokerAddress {
+    fn parse(node: &str) -> Option<Self> {
         let (host, port) = node.rsplit_once(':')?;
         let port = port.parse().ok().filter(|&port| port > 0)?;
         (!host.is_empty()).then(|| Self { node: node.into(), host: host.into(), port })
     }
 
     /// Whether it is the peer's own: behind a name may be any host.
-    pub(crate) fn is_peer(&self) -> bool {
+    pub(crate) fn is_ip_address(&self) -> bool {
         self.host.parse::<IpAddr>().is_ok()
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_cluster_says_where_its_brokers_are() {
         let brokers = Brokers::default();
-        brokers.learn(
+        brokers.read_statistics(
             br#"{"name": "shop", "brokers": {
                 "127.0.0.1:1/bootstrap": {"nodeid": -1, "nodename": "127.0.0.1:1", "state": "UP"},
                 "GroupCoordinator": {"nodeid": -1, "nodename": "a:2"},
@@ -87,14 +87,17 @@ mod tests {
             }, "topics": {}}"#,
         );
         for nothing in [&b""[..], b"{}", b"{\"brokers\": 1}", b"\xff"] {
-            brokers.learn(nothing);
+            brokers.read_statistics(nothing);
         }
-        assert_eq!([-1, 7, 8, 9].map(|id| brokers.find(id)), [None, Address::of("a:2"), None, Address::of("::1:3")]);
+        assert_eq!(
+            [-1, 7, 8, 9].map(|id| brokers.find(id)),
+            [None, BrokerAddress::parse("a:2"), None, BrokerAddress::parse("::1:3")]
+        );
     }
 
     #[test]
     fn an_ip_address_is_the_peers() {
-        let is_peer = |host: &str| Address::of(&format!("{host}:9092")).map(|address| address.is_peer());
+        let is_peer = |host: &str| BrokerAddress::parse(&format!("{host}:9092")).map(|address| address.is_ip_address());
         let expected = [true, true, false, false].map(Some);
         assert_eq!(["10.0.0.7", "::1", "localhost", "10.0.0.7.example"].map(is_peer), expected);
     }
@@ -105,7 +108,7 @@ mod tests {
         #[test]
         fn what_is_no_report_says_nothing(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             let brokers = Brokers::default();
-            brokers.learn(&bytes);
+            brokers.read_statistics(&bytes);
             prop_assert!(brokers.0.get().is_none());
         }
 
@@ -119,7 +122,7 @@ mod tests {
             });
             let report = serde_json::json!({ "brokers": report.collect::<serde_json::Map<_, _>>(), "topics": {} });
             let brokers = Brokers::default();
-            brokers.learn(report.to_string().as_bytes());
+            brokers.read_statistics(report.to_string().as_bytes());
             for id in of.iter().map(|(id, _)| *id).chain([asked]) {
                 // Of several with one id any may be meant.
                 let said = of.iter().filter(|(of, _)| *of == id && id >= 0).filter_map(|(_, name)| {
@@ -130,7 +133,7 @@ mod tests {
                 });
                 let said: Vec<_> = said.collect();
                 match brokers.find(id) {
-                    Some(Address { node, host, port }) => {
+                    Some(BrokerAddress { node, host, port }) => {
                         prop_assert!(said.contains(&(node.to_string(), host.to_string(), port)));
                     }
                     None => prop_assert_eq!(said, []),
@@ -140,7 +143,8 @@ mod tests {
 
         #[test]
         fn any_host_and_any_port_are_an_address(host in ".+", port in 1..=u16::MAX) {
-            let address = Address::of(&format!("{host}:{port}")).map(|Address { host, port, .. }| (host.to_string(), port));
+            let address = BrokerAddress::parse(&format!("{host}:{port}"));
+            let address = address.map(|BrokerAddress { host, port, .. }| (host.to_string(), port));
             prop_assert_eq!(address, Some((host, port)));
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     client::Client,
     consumer::{BaseConsumer, ConsumerContext, StreamConsumer},
     context::Traced,
-    producer::{OwnedDeliveryResult, Pending, Reply},
+    producer::{DeliverySender, OwnedDeliveryResult, TracedOpaque},
 };
 
 /// The client inside a raw producer or consumer, as ours.
@@ -48,25 +48,25 @@ pub(crate) fn raw_stream_consumer<C: ConsumerContext, R>(
 /// Set in the lowest bit of the pointer that librdkafka carries: it points to a box of ours, and is not the user's own.
 const BOXED: usize = 1;
 
-enum Boxed<D> {
-    Traced(Pending<D>),
+enum BoxedOpaque<D> {
+    Traced(TracedOpaque<D>),
     /// The user's own pointer, which uses that bit itself.
     Untraced(*mut c_void),
 }
 
 // Of a message that is not traced the user's opaque travels as it is.
-impl<D: IntoOpaque> IntoOpaque for Pending<D> {
+impl<D: IntoOpaque> IntoOpaque for TracedOpaque<D> {
     fn into_ptr(self) -> *mut c_void {
-        const { assert!(align_of::<Boxed<D>>() > BOXED) };
+        const { assert!(align_of::<BoxedOpaque<D>>() > BOXED) };
         let boxed = match self {
-            Self { user, sent: None } => {
+            Self { user, in_flight: None } => {
                 let user = user.into_ptr();
                 if user.addr() & BOXED == 0 {
                     return user;
                 }
-                Boxed::Untraced(user)
+                BoxedOpaque::Untraced(user)
             }
-            traced => Boxed::Traced(traced),
+            traced => BoxedOpaque::Traced(traced),
         };
         Box::into_raw(Box::new(boxed)).cast::<c_void>().map_addr(|address| address | BOXED)
     }
@@ -75,20 +75,20 @@ impl<D: IntoOpaque> IntoOpaque for Pending<D> {
         let user = if pointer.addr() & BOXED == 0 {
             pointer
         } else {
-            let boxed = pointer.map_addr(|address| address & !BOXED).cast::<Boxed<D>>();
+            let boxed = pointer.map_addr(|address| address & !BOXED).cast::<BoxedOpaque<D>>();
             // SAFETY: marked so, it is a box that `into_ptr` made, and our caller takes it back once.
             match *unsafe { Box::from_raw(boxed) } {
-                Boxed::Traced(pending) => return pending,
-                Boxed::Untraced(user) => user,
+                BoxedOpaque::Traced(opaque) => return opaque,
+                BoxedOpaque::Untraced(user) => user,
             }
         };
         // SAFETY: it is what the user's `into_ptr` gave, and our caller takes it back once.
-        Self { user: unsafe { D::from_ptr(user) }, sent: None }
+        Self { user: unsafe { D::from_ptr(user) }, in_flight: None }
     }
 }
 
-// Alone, it is boxed; with a span, `Pending` holds it by value.
-impl IntoOpaque for Reply {
+// Alone, it is boxed; with a span, `TracedOpaque` holds it by value.
+impl IntoOpaque for DeliverySender {
     fn into_ptr(self) -> *mut c_void {
         Box::new(self.0).into_ptr()
     }
@@ -203,18 +203,18 @@ mod tests_without_c {
         let instrumentation = Instrumentation::builder().tracer_provider(provider);
         telemetry.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
         let record = || BaseRecord::<(), (), ()>::to("orders");
-        let traced = || telemetry.begin(telemetry.start_operation(), record()).delivery_opaque.sent;
+        let traced = || telemetry.start_send(telemetry.start_operation(), record()).delivery_opaque.in_flight;
 
         for pointer in [0, 1, 2, 3, 4, 8, usize::MAX - 3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
-            for (is_traced, sent) in [(false, None), (true, traced())] {
-                let opaque = black_box(Pending { user: Counted::new(pointer), sent }.into_ptr());
+            for (is_traced, in_flight) in [(false, None), (true, traced())] {
+                let opaque = black_box(TracedOpaque { user: Counted::new(pointer), in_flight }.into_ptr());
                 let boxed = opaque.addr() & BOXED == BOXED;
                 assert_eq!(boxed, is_traced || pointer & BOXED == BOXED, "{pointer} {is_traced}");
                 assert!(boxed || opaque.addr() == pointer);
                 assert_eq!(ALIVE.load(Ordering::Relaxed), 1);
                 // SAFETY: made by `into_ptr` above, taken back once.
-                let back = unsafe { Pending::<Counted>::from_ptr(opaque) };
-                assert_eq!((back.user.0, back.sent.is_some()), (pointer, is_traced));
+                let back = unsafe { TracedOpaque::<Counted>::from_ptr(opaque) };
+                assert_eq!((back.user.0, back.in_flight.is_some()), (pointer, is_traced));
                 drop(back);
                 assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
             }
@@ -225,7 +225,7 @@ mod tests_without_c {
     fn a_reply_comes_back() {
         let (sender, mut receiver) = oneshot::channel();
         // SAFETY: made by `into_ptr`, taken back once.
-        let Reply(sender) = unsafe { Reply::from_ptr(Reply(sender).into_ptr()) };
+        let DeliverySender(sender) = unsafe { DeliverySender::from_ptr(DeliverySender(sender).into_ptr()) };
         assert_eq!(receiver.try_recv().map(|answer| answer.is_some()), Ok(false));
         drop(sender);
         assert!(receiver.try_recv().is_err());

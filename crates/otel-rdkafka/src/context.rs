@@ -17,7 +17,7 @@ use crate::{
     consumer::ConsumerContext,
     message::BorrowedMessage,
     native::Report,
-    producer::{Pending, ProducerContext},
+    producer::{ProducerContext, TracedOpaque},
     telemetry::ClientTelemetry,
 };
 
@@ -97,7 +97,7 @@ macro_rules! client_context {
 }
 pub(crate) use client_context;
 
-client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.telemetry.statistics(statistics) }
+client_context! { [] Traced<C>, user, stats_raw: |traced, statistics| traced.telemetry.read_statistics(statistics) }
 
 impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     fn rebalance(
@@ -119,7 +119,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
-        self.telemetry.auto_committed(&result, offsets);
+        self.telemetry.record_auto_commit(&result, offsets);
         self.user.commit_callback(result, offsets);
     }
 
@@ -133,14 +133,14 @@ where
     C: ProducerContext<Part>,
     Part: Partitioner,
 {
-    type DeliveryOpaque = Pending<C::DeliveryOpaque>;
+    type DeliveryOpaque = TracedOpaque<C::DeliveryOpaque>;
 
-    fn delivery(&self, delivery_result: &raw_message::DeliveryResult<'_>, pending: Self::DeliveryOpaque) {
+    fn delivery(&self, delivery_result: &raw_message::DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
         #[allow(unsafe_code, reason = "only this call knows who has the message")]
         // SAFETY: rdkafka has given the result to this call. It is dropped before the user's context is given the message. This
         // context is in the client that calls, if it is in one that said so, and in no other.
-        let report = unsafe { Report::new(delivery_result, self.telemetry.client()) };
-        let opaque = pending.delivered(&self.telemetry, report);
+        let report = unsafe { Report::new(delivery_result, self.telemetry.client_ptr()) };
+        let opaque = opaque.finish_send(&self.telemetry, report);
         let reported = BorrowedMessage::reported(delivery_result);
         match delivery_result {
             Ok(_) => self.user.delivery(&Ok(reported), opaque),

@@ -14,16 +14,16 @@ const OTHER: &str = "_OTHER";
 /// The low-cardinality name of an error: `UNKNOWN_TOPIC_OR_PARTITION`, `_MSG_TIMED_OUT`.
 pub(crate) fn error_type(error: &KafkaError) -> &'static str {
     match error {
-        KafkaError::AdminOp(code) => of_code(*code),
+        KafkaError::AdminOp(code) => code_name(*code),
         KafkaError::Canceled => "_DESTROY",
         KafkaError::ClientConfig(..) | KafkaError::Nul(_) => "_INVALID_ARG",
         KafkaError::NoMessageReceived => "_TIMED_OUT",
         KafkaError::PartitionEOF(_) => "_PARTITION_EOF",
-        error => error.rdkafka_error_code().map_or(OTHER, of_code),
+        error => error.rdkafka_error_code().map_or(OTHER, code_name),
     }
 }
 
-fn of_code(code: RDKafkaErrorCode) -> &'static str {
+fn code_name(code: RDKafkaErrorCode) -> &'static str {
     // Where librdkafka's spelling of a broker's code is not the protocol's.
     match code {
         RDKafkaErrorCode::Unknown => "UNKNOWN_SERVER_ERROR",
@@ -159,9 +159,9 @@ mod tests {
         let mut known = 0;
         for code in (-1..=i32::from(u8::MAX)).filter(|&code| code != 0) {
             let Ok(native) = RDKafkaRespErr::try_from(code) else { continue };
-            let code_name = of_code(RDKafkaErrorCode::from(native));
+            let name = code_name(RDKafkaErrorCode::from(native));
             let expected = PROTOCOL.iter().find(|(number, _)| *number == code).map_or(OTHER, |(_, name)| name);
-            assert_eq!(code_name, expected, "code {code}");
+            assert_eq!(name, expected, "code {code}");
             known += 1;
         }
         // And the mark of the end.
@@ -172,7 +172,7 @@ mod tests {
     fn a_local_code_has_librdkafkas_name() {
         for code in -199..-1 {
             let Ok(native) = RDKafkaRespErr::try_from(code) else { continue };
-            let name = of_code(RDKafkaErrorCode::from(native));
+            let name = code_name(RDKafkaErrorCode::from(native));
             assert!(name.starts_with('_'), "code {code}: {name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "code {code}: {name}");
         }

@@ -121,7 +121,7 @@ impl<'a> ReceivedHeaders<'a> {
     #[inline]
     pub(crate) fn read(&mut self, headers: &'a BorrowedHeaders) {
         let mut seen = [false; CONTEXT_HEADERS.len()];
-        for (name, value) in native::from_the_last(headers) {
+        for (name, value) in native::headers_reversed(headers) {
             self.history.read_header(name, value);
             // The last one counts, whatever it is worth.
             if let Some(at) = context_header(name)
@@ -135,29 +135,29 @@ impl<'a> ReceivedHeaders<'a> {
 }
 
 fn get<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<&'a str> {
-    let (_, value) = native::from_the_last(headers).find(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))?;
+    let (_, value) = native::headers_reversed(headers).find(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))?;
     readable(value)
 }
 
 /// All that can be read, in the order of the message.
 fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> {
-    let same = native::from_the_last(headers).filter(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()));
+    let same = native::headers_reversed(headers).filter(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()));
     let mut values: Vec<_> = same.filter_map(|(_, value)| readable(value)).collect();
     values.reverse();
     (!values.is_empty()).then_some(values)
 }
 
 fn readable(value: Option<&[u8]>) -> Option<&str> {
-    str::from_utf8(short(value)?).ok()
+    str::from_utf8(within_limit(value)?).ok()
 }
 
 #[inline]
-fn short(value: Option<&[u8]>) -> Option<&[u8]> {
+fn within_limit(value: Option<&[u8]>) -> Option<&[u8]> {
     value.filter(|value| value.len() <= MAX_VALUE)
 }
 
 fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
-    native::from_the_last(headers).filter_map(|(name, _)| str::from_utf8(name).ok()).collect()
+    native::headers_reversed(headers).filter_map(|(name, _)| str::from_utf8(name).ok()).collect()
 }
 
 /// The headers of a record about to be sent, and how to make them again what the user wrote.
@@ -183,7 +183,7 @@ pub(crate) enum InjectedHeaders {
 impl<'a> RecordHeaders<'a> {
     /// Those of a record that librdkafka takes with so many bytes more.
     pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>, bytes: usize) -> Self {
-        Self { headers, budget: HeaderBudget::new(bytes, native::MAX_LENGTHS), injected: InjectedHeaders::None }
+        Self { headers, budget: HeaderBudget::new(bytes, native::MAX_LENGTH_PREFIXES), injected: InjectedHeaders::None }
     }
 
     #[inline]
@@ -194,7 +194,7 @@ impl<'a> RecordHeaders<'a> {
     #[inline]
     fn has(&self, key: &str) -> bool {
         self.headers.as_ref().is_some_and(|headers| {
-            native::from_the_last(headers.as_borrowed()).any(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))
+            native::headers_reversed(headers.as_borrowed()).any(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))
         })
     }
 }
@@ -429,7 +429,7 @@ mod tests {
     }
 
     fn bytes(headers: &OwnedHeaders) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let mut all: Vec<_> = native::from_the_last(headers.as_borrowed())
+        let mut all: Vec<_> = native::headers_reversed(headers.as_borrowed())
             .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
             .collect();
         all.reverse();

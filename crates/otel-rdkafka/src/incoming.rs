@@ -52,7 +52,7 @@ impl Incoming {
     /// For messages of this consumer, whose `client.id` and `group.id` are on the spans.
     pub fn of<C: raw_consumer::ConsumerContext>(consumer: &impl raw_consumer::Consumer<C>) -> Self {
         let telemetry = ClientTelemetry::new();
-        telemetry.learn(consumer.client());
+        telemetry.read_configuration(consumer.client());
         Self(Arc::new(telemetry))
     }
 

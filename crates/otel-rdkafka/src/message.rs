@@ -19,38 +19,38 @@ pub use rdkafka::message::{
 /// One that was received carries its process span: see [`MessageExt`]. The span ends with the message, unless a
 /// [detached](Self::detach) copy lives longer.
 pub struct BorrowedMessage<'a> {
-    source: Source<'a>,
+    inner: Inner<'a>,
     process: Option<Arc<ProcessSpan>>,
 }
 
-enum Source<'a> {
+enum Inner<'a> {
     Received(raw::BorrowedMessage<'a>),
     Reported(&'a raw::DeliveryResult<'a>),
 }
 
 impl<'a> BorrowedMessage<'a> {
     pub(crate) fn received(message: raw::BorrowedMessage<'a>, process: Option<Arc<ProcessSpan>>) -> Self {
-        Self { source: Source::Received(message), process }
+        Self { inner: Inner::Received(message), process }
     }
 
     /// The message of a delivery report.
     pub(crate) fn reported(result: &'a raw::DeliveryResult<'a>) -> Self {
-        Self { source: Source::Reported(result), process: None }
+        Self { inner: Inner::Reported(result), process: None }
     }
 
     /// The delivery report that this is the message of.
     pub(crate) fn report(&self) -> Option<&'a raw::DeliveryResult<'a>> {
-        match self.source {
-            Source::Received(_) => None,
-            Source::Reported(result) => Some(result),
+        match self.inner {
+            Inner::Received(_) => None,
+            Inner::Reported(result) => Some(result),
         }
     }
 
     /// The raw message.
     pub fn get_ref(&self) -> &raw::BorrowedMessage<'a> {
-        match &self.source {
-            Source::Received(message) => message,
-            Source::Reported(result) => match result {
+        match &self.inner {
+            Inner::Received(message) => message,
+            Inner::Reported(result) => match result {
                 Ok(message) | Err((_, message)) => message,
             },
         }
@@ -63,9 +63,9 @@ impl<'a> BorrowedMessage<'a> {
     /// The message of a delivery report comes back: rdkafka only lends it, see [`get_ref`](Self::get_ref).
     #[allow(clippy::result_large_err, reason = "it is the message, given back")]
     pub fn into_inner(self) -> Result<raw::BorrowedMessage<'a>, Self> {
-        match self.source {
-            Source::Received(message) => Ok(message),
-            Source::Reported(_) => Err(self),
+        match self.inner {
+            Inner::Received(message) => Ok(message),
+            Inner::Reported(_) => Err(self),
         }
     }
 
@@ -129,10 +129,10 @@ impl Message for BorrowedMessage<'_> {
 
     #[allow(unsafe_code, reason = "the trait's method is unsafe; the caller's promise is handed on")]
     unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
-        match &mut self.source {
+        match &mut self.inner {
             // SAFETY: the caller's promise.
-            Source::Received(message) => unsafe { message.payload_mut() },
-            Source::Reported(_) => None,
+            Inner::Received(message) => unsafe { message.payload_mut() },
+            Inner::Reported(_) => None,
         }
     }
 

@@ -20,18 +20,18 @@ use rdkafka::{
 /// A header as it is: a name of any bytes, a value that may be null.
 pub(crate) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
-fn native(headers: &BorrowedHeaders) -> *mut RDKafkaHeaders {
+fn list_ptr(headers: &BorrowedHeaders) -> *mut RDKafkaHeaders {
     // `BorrowedHeaders` is rdkafka's name for the place where librdkafka's list stands.
     ptr::from_ref(headers).cast_mut().cast()
 }
 
 /// The header at a place, and its name as librdkafka keeps it.
-fn at(headers: &BorrowedHeaders, index: usize) -> Option<(&CStr, Option<&[u8]>)> {
+fn header_at(headers: &BorrowedHeaders, index: usize) -> Option<(&CStr, Option<&[u8]>)> {
     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
     // SAFETY: the list is alive as long as the reference to it. What comes back points into the list and lives as long:
     // the name ends with a zero, the value is null or has that size.
     unsafe {
-        let error = bindings::rd_kafka_header_get_all(native(headers), index, &mut name, &mut value, &mut size);
+        let error = bindings::rd_kafka_header_get_all(list_ptr(headers), index, &mut name, &mut value, &mut size);
         if error.is_error() {
             return None;
         }
@@ -41,10 +41,10 @@ fn at(headers: &BorrowedHeaders, index: usize) -> Option<(&CStr, Option<&[u8]>)>
 }
 
 /// All headers, the last one first.
-pub(crate) fn from_the_last(headers: &BorrowedHeaders) -> impl Iterator<Item = Header<'_>> {
+pub(crate) fn headers_reversed(headers: &BorrowedHeaders) -> impl Iterator<Item = Header<'_>> {
     // SAFETY: the list is alive as long as the reference to it.
-    let count = unsafe { bindings::rd_kafka_header_cnt(native(headers)) };
-    (0..count).rev().filter_map(|index| at(headers, index)).map(|(name, value)| (name.to_bytes(), value))
+    let count = unsafe { bindings::rd_kafka_header_cnt(list_ptr(headers)) };
+    (0..count).rev().filter_map(|index| header_at(headers, index)).map(|(name, value)| (name.to_bytes(), value))
 }
 
 /// Adds a header after the others.
@@ -55,7 +55,7 @@ pub(crate) fn add(headers: &mut OwnedHeaders, (name, value): Header<'_>) {
     // SAFETY: the list is ours alone; librdkafka copies name and value, of the lengths given; a value may be null.
     unsafe {
         bindings::rd_kafka_header_add(
-            native(headers.as_borrowed()),
+            list_ptr(headers.as_borrowed()),
             name.as_ptr().cast(),
             name_len,
             pointer.cast::<c_void>(),
@@ -69,10 +69,10 @@ pub(crate) fn remove(headers: &mut OwnedHeaders, name: &str) {
     let same = |header: &(&CStr, _)| header.0.to_bytes().eq_ignore_ascii_case(name.as_bytes());
     loop {
         let borrowed = headers.as_borrowed();
-        let Some((found, _)) = (0..).map_while(|index| at(borrowed, index)).find(same) else { return };
+        let Some((found, _)) = (0..).map_while(|index| header_at(borrowed, index)).find(same) else { return };
         let found = found.to_owned();
         // SAFETY: the list is ours alone, and the name is a copy.
-        if !unsafe { remove_exactly(borrowed, &found) } {
+        if !unsafe { remove_exact_name(borrowed, &found) } {
             return;
         }
     }
@@ -88,11 +88,11 @@ pub(crate) fn truncate(headers: &mut OwnedHeaders, count: usize) {
 ///
 /// There is no other reference into the list.
 unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
-    while let Some((name, _)) = at(headers, count) {
+    while let Some((name, _)) = header_at(headers, count) {
         // By name is the only way, and only headers after `count` have it: what we append replaces what was there.
         let name = name.to_owned();
         // SAFETY: our caller's promise.
-        if !unsafe { remove_exactly(headers, &name) } {
+        if !unsafe { remove_exact_name(headers, &name) } {
             return;
         }
     }
@@ -101,10 +101,10 @@ unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
 /// # Safety
 ///
 /// There is no other reference into the list.
-unsafe fn remove_exactly(headers: &BorrowedHeaders, name: &CString) -> bool {
+unsafe fn remove_exact_name(headers: &BorrowedHeaders, name: &CString) -> bool {
     // SAFETY: the list is alive as long as the reference to it, and there is no reference to what is freed. The name is a copy:
     // librdkafka compares it after it has freed headers.
-    unsafe { !bindings::rd_kafka_header_remove(native(headers), name.as_ptr()).is_error() }
+    unsafe { !bindings::rd_kafka_header_remove(list_ptr(headers), name.as_ptr()).is_error() }
 }
 
 /// A delivery report in the call that brings it: its client is alive, and the application has not seen the message yet.
@@ -135,7 +135,7 @@ impl<'a> Report<'a> {
     /// The id of the cluster, if librdkafka has it from a broker.
     pub(crate) fn cluster_id(&self) -> Option<String> {
         // SAFETY: the client is alive if it is one, as `new` was promised.
-        unsafe { cluster_id_of(self.client) }
+        unsafe { cluster_id_of_ptr(self.client) }
     }
 
     /// Takes away the headers of the message after the first so many.
@@ -148,7 +148,7 @@ impl<'a> Report<'a> {
 
     /// Gives the message other headers, or none.
     pub(crate) fn replace_headers(&mut self, headers: Option<OwnedHeaders>) {
-        let list = headers.as_ref().map_or(ptr::null_mut(), |headers| native(headers.as_borrowed()));
+        let list = headers.as_ref().map_or(ptr::null_mut(), |headers| list_ptr(headers.as_borrowed()));
         // SAFETY: the message is alive as long as the reference to it. There is no reference into its old headers, which
         // librdkafka frees: what `message` lent is given back, and no other code has the message, as `new` was promised.
         // librdkafka owns the new ones from here on, so that they must not be dropped.
@@ -159,14 +159,14 @@ impl<'a> Report<'a> {
 
 /// How many bytes the headers take in a message, as librdkafka counts them; never fewer.
 pub(crate) fn size(headers: &BorrowedHeaders) -> usize {
-    from_the_last(headers).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + MAX_LENGTHS).sum()
+    headers_reversed(headers).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + MAX_LENGTH_PREFIXES).sum()
 }
 
 /// The most that the lengths of a header's name and value take in a message: two varints.
-pub(crate) const MAX_LENGTHS: usize = 10;
+pub(crate) const MAX_LENGTH_PREFIXES: usize = 10;
 
 /// A setting of a client, as librdkafka understood it.
-pub(crate) fn configured<C: ClientContext>(client: &Client<C>, name: &CStr) -> Option<String> {
+pub(crate) fn configuration_value<C: ClientContext>(client: &Client<C>, name: &CStr) -> Option<String> {
     let mut size = 0;
     // SAFETY: the client is alive as long as the reference to it; its configuration lives as long and does not change.
     // The first call tells the size, the terminating zero included, and the second is given a buffer of it.
@@ -188,7 +188,7 @@ pub(crate) fn configured<C: ClientContext>(client: &Client<C>, name: &CStr) -> O
 /// The id of the cluster, if a broker has told it: waits for nothing.
 pub(crate) fn cluster_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
     // SAFETY: the client is alive as long as the reference to it.
-    unsafe { cluster_id_of(client.native_ptr()) }
+    unsafe { cluster_id_of_ptr(client.native_ptr()) }
 }
 
 /// The same of a client that is known by its pointer.
@@ -196,7 +196,7 @@ pub(crate) fn cluster_id<C: ClientContext>(client: &Client<C>) -> Option<String>
 /// # Safety
 ///
 /// The client is alive, or the pointer null.
-pub(crate) unsafe fn cluster_id_of(client: *mut RDKafka) -> Option<String> {
+pub(crate) unsafe fn cluster_id_of_ptr(client: *mut RDKafka) -> Option<String> {
     if client.is_null() {
         return None;
     }
@@ -261,9 +261,9 @@ mod tests {
     #[test]
     fn headers_come_as_they_are_from_the_last() {
         let headers = three();
-        let all: Vec<_> = from_the_last(headers.as_borrowed()).collect();
+        let all: Vec<_> = headers_reversed(headers.as_borrowed()).collect();
         assert_eq!(all, [(&b"a"[..], None), (b"Trace", Some(&b"2"[..])), (b"a", Some(b"1"))]);
-        assert_eq!(from_the_last(OwnedHeaders::new().as_borrowed()).count(), 0);
+        assert_eq!(headers_reversed(OwnedHeaders::new().as_borrowed()).count(), 0);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         let mut headers = OwnedHeaders::new();
         add(&mut headers, (b"zero", Some(b"a\0b")));
         add(&mut headers, (b"empty", Some(b"")));
-        let all: Vec<_> = from_the_last(headers.as_borrowed()).collect();
+        let all: Vec<_> = headers_reversed(headers.as_borrowed()).collect();
         assert_eq!(all, [(&b"empty"[..], Some(&b""[..])), (b"zero", Some(b"a\0b"))]);
     }
 

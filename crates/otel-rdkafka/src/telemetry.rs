@@ -28,7 +28,7 @@ use rdkafka::{
 };
 
 use crate::{
-    brokers::{Address, Brokers},
+    brokers::{BrokerAddress, Brokers},
     error::error_type,
     headers::{HeaderExtractor, ReceivedHeaders},
     native,
@@ -48,7 +48,7 @@ pub(crate) struct ClientTelemetry {
     /// The client, as the source of messages; a queue of one partition is another.
     pub(crate) source: SourceId,
     configured: OnceLock<Configured>,
-    /// See [`ClientTelemetry::client`].
+    /// See [`ClientTelemetry::client_ptr`].
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
@@ -78,52 +78,52 @@ impl ClientTelemetry {
     }
 
     /// This is in the context of that client, and in no other's.
-    pub(crate) fn belongs_to<C: ClientContext>(&self, client: &Client<C>) {
-        self.learn(client);
+    pub(crate) fn attach_client<C: ClientContext>(&self, client: &Client<C>) {
+        self.read_configuration(client);
         self.client.store(client.native_ptr(), Ordering::Release);
     }
 
     /// The client whose context this is in, if it is in one: valid as long as that client is.
-    pub(crate) fn client(&self) -> *mut RDKafka {
+    pub(crate) fn client_ptr(&self) -> *mut RDKafka {
         self.client.load(Ordering::Acquire)
     }
 
     /// The id of the cluster: asked for once, when the first message has come or gone, and librdkafka has therefore heard
     /// from a broker. Asking waits for nothing.
     #[inline]
-    pub(crate) fn cluster(&self, ask: impl FnOnce() -> Option<String>) -> Option<&Arc<str>> {
+    pub(crate) fn cluster_id(&self, ask: impl FnOnce() -> Option<String>) -> Option<&Arc<str>> {
         self.cluster.get_or_init(|| ask().map(Arc::from)).as_ref()
     }
 
     /// A message that has come is proof of that, and an error is none.
     #[inline]
-    pub(crate) fn heard_from_a_broker<T>(&self, polled: &KafkaResult<T>, ask: impl FnOnce() -> Option<String>) {
+    pub(crate) fn note_broker_contact<T>(&self, polled: &KafkaResult<T>, ask: impl FnOnce() -> Option<String>) {
         if polled.is_ok() {
-            self.cluster(ask);
+            self.cluster_id(ask);
         }
     }
 
     /// The id of the cluster, if it is known by now.
     #[inline]
-    pub(crate) fn known_cluster(&self) -> Option<&Arc<str>> {
+    pub(crate) fn known_cluster_id(&self) -> Option<&Arc<str>> {
         self.cluster.get()?.as_ref()
     }
 
     /// Reads a report of librdkafka's, where there is anybody to tell.
-    pub(crate) fn statistics(&self, report: &[u8]) {
+    pub(crate) fn read_statistics(&self, report: &[u8]) {
         if self.start_operation().is_some() {
-            self.brokers.learn(report);
+            self.brokers.read_statistics(report);
         }
     }
 
     /// Reads the configuration that the client was made with. Once, before its first message.
-    pub(crate) fn learn<C: ClientContext>(&self, client: &Client<C>) {
+    pub(crate) fn read_configuration<C: ClientContext>(&self, client: &Client<C>) {
         self.configured.get_or_init(|| {
-            let known = |name| native::configured(client, name).filter(|value| !value.is_empty());
+            let value_of = |name| native::configuration_value(client, name).filter(|value| !value.is_empty());
             Configured {
-                client_id: known(c"client.id").map(Arc::from),
-                group: known(c"group.id").map(Arc::from),
-                max_message_bytes: known(c"message.max.bytes")
+                client_id: value_of(c"client.id").map(Arc::from),
+                group: value_of(c"group.id").map(Arc::from),
+                max_message_bytes: value_of(c"message.max.bytes")
                     .and_then(|value| value.parse().ok())
                     .unwrap_or(usize::MAX),
             }
@@ -148,8 +148,8 @@ impl ClientTelemetry {
 
     /// Where the broker is that a message was fetched from, or sent to: if statistics have told.
     #[inline]
-    pub(crate) fn broker(&self, message: &BorrowedMessage<'_>) -> Option<Address> {
-        self.brokers.are_known().then(|| self.brokers.find(native::broker_id(message))).flatten()
+    pub(crate) fn broker(&self, message: &BorrowedMessage<'_>) -> Option<BrokerAddress> {
+        self.brokers.any_known().then(|| self.brokers.find(native::broker_id(message))).flatten()
     }
 
     #[inline]
@@ -159,7 +159,7 @@ impl ClientTelemetry {
 
     /// The same with a broker of which it is certain.
     #[inline]
-    fn operation_at(&self, name: OperationName, topic: Option<&str>, broker: Option<&Address>) -> Arc<Operation> {
+    fn operation_at(&self, name: OperationName, topic: Option<&str>, broker: Option<&BrokerAddress>) -> Arc<Operation> {
         let key: &[&str] = match (&topic, broker) {
             (Some(topic), None) => &[topic],
             (Some(topic), Some(broker)) => &[topic, &broker.node],
@@ -170,7 +170,7 @@ impl ClientTelemetry {
                 Some(topic) => Destination::named(topic),
                 None => Destination::server(None),
             };
-            if let Some(Address { host, port, .. }) = broker {
+            if let Some(BrokerAddress { host, port, .. }) = broker {
                 destination = destination.at(host.clone(), *port);
             }
             if let Some(configured) = self.configured.get() {
@@ -183,7 +183,7 @@ impl ClientTelemetry {
             }
             // Known before the first message is delivered, and the same for all of them.
             if name == PROCESS
-                && let Some(cluster) = self.known_cluster()
+                && let Some(cluster) = self.known_cluster_id()
             {
                 destination = destination.with(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
             }
@@ -214,13 +214,13 @@ impl ClientTelemetry {
     ) -> Arc<ProcessSpan> {
         let broker = self.broker(message);
         let poll = since.filter(|_| self.core.records_polls()).map(|since| start.clone().since(since));
-        let process = self.deliver_any(start, source, message, message.headers(), broker.as_ref());
+        let process = self.new_process_span(start, source, message, message.headers(), broker.as_ref());
         if let Some(poll) = poll {
             let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
             self.core.polled(poll, &operation, &process, |attributes| {
-                about(attributes, message.partition(), Some(message.offset()));
-                of_cluster(attributes, self.known_cluster());
-                self.of_content(attributes, message.key(), message.payload());
+                set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
+                set_cluster_id(attributes, self.known_cluster_id());
+                self.set_content(attributes, message.key(), message.payload());
             });
         }
         process
@@ -228,17 +228,17 @@ impl ClientTelemetry {
 
     /// Notes that a message which owns its data is handed to the application.
     pub(crate) fn deliver_owned(&self, start: OperationStart, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.deliver_any(start, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
+        self.new_process_span(start, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
     }
 
     #[inline]
-    fn deliver_any(
+    fn new_process_span(
         &self,
         start: OperationStart,
         source: SourceId,
         message: &impl Message,
         headers: Option<&BorrowedHeaders>,
-        broker: Option<&Address>,
+        broker: Option<&BrokerAddress>,
     ) -> Arc<ProcessSpan> {
         let operation = self.operation_at(PROCESS, Some(message.topic()), broker);
         let mut received = ReceivedHeaders::default();
@@ -260,14 +260,14 @@ impl ClientTelemetry {
             arrival = arrival.attempt(attempt);
         }
         self.core.deliver(start, operation, arrival, |attributes| {
-            about(attributes, message.partition(), Some(message.offset()));
-            self.of_content(attributes, message.key(), payload);
+            set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
+            self.set_content(attributes, message.key(), payload);
         })
     }
 
     /// What is told of a message's own content.
     #[inline]
-    pub(crate) fn of_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
+    pub(crate) fn set_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
         match payload {
             None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
             Some(payload) if self.core.captures_sizes() => {
@@ -281,13 +281,18 @@ impl ClientTelemetry {
     }
 
     /// Tells of a poll that failed. The end of a partition is no failure.
-    pub(crate) fn poll_failed(&self, now: Option<OperationStart>, since: Option<SystemTime>, error: &KafkaError) {
+    pub(crate) fn record_failed_poll(
+        &self,
+        now: Option<OperationStart>,
+        since: Option<SystemTime>,
+        error: &KafkaError,
+    ) {
         if let (Some(start), false) = (now, matches!(error, KafkaError::PartitionEOF(_))) {
             let began = since.unwrap_or(start.at());
             let start = start.since(began);
             let operation = self.operation(POLL, None);
             let span = self.core.receive(start, &operation, std::iter::empty(), |attributes| {
-                of_cluster(attributes, self.known_cluster());
+                set_cluster_id(attributes, self.known_cluster_id());
             });
             span.fail(error_type(error), error);
         }
@@ -304,11 +309,11 @@ impl ClientTelemetry {
             let operation = self.operation(COMMIT, Some(message.topic()));
             let settles = process.map_or(Settles::Unknown, Settles::Message);
             self.core.settle(start, &operation, settles, |attributes| {
-                about(attributes, message.partition(), Some(message.offset()));
-                of_cluster(attributes, self.known_cluster());
+                set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
+                set_cluster_id(attributes, self.known_cluster_id());
             })
         });
-        committed(span, commit())
+        end_commit(span, commit())
     }
 
     /// Commits offsets that name no message; `None` are those of the whole assignment. A commit that finds no offset has
@@ -326,30 +331,30 @@ impl ClientTelemetry {
         if elements.as_ref().is_some_and(|elements| result.is_ok() && !elements.iter().any(has_offset)) {
             return result;
         }
-        committed(Some(self.offsets_span(start, &elements.unwrap_or_default())), result)
+        end_commit(Some(self.start_offsets_commit(start, &elements.unwrap_or_default())), result)
     }
 
     /// Tells of an automatic commit. librdkafka says nothing of when it began, nor of those with nothing to commit that
     /// they are none.
-    pub(crate) fn auto_committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
+    pub(crate) fn record_auto_commit(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
         let Some(start) = self.start_operation().filter(|_| !is_no_offset(result)) else { return };
         let elements = offsets.elements();
         if result.is_err() || self.core.records_auto_commits() {
-            let span = self.offsets_span(start, &elements).untimed();
+            let span = self.start_offsets_commit(start, &elements).untimed();
             // The user gets it.
-            let _ = committed(Some(span), result.clone());
+            let _ = end_commit(Some(span), result.clone());
         } else {
             self.core.settled(&self.commit_operation(&elements), Settlement::Commit, 1);
         }
     }
 
-    fn offsets_span(&self, start: OperationStart, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
+    fn start_offsets_commit(&self, start: OperationStart, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
         let operation = self.commit_operation(elements);
         self.core.settle(start, &operation, Settles::Unknown, |attributes| {
             if let [element] = elements {
-                about(attributes, element.partition(), None);
+                set_partition_and_offset(attributes, element.partition(), None);
             }
-            of_cluster(attributes, self.known_cluster());
+            set_cluster_id(attributes, self.known_cluster_id());
         })
     }
 
@@ -369,7 +374,7 @@ fn has_offset(element: &TopicPartitionListElem<'_>) -> bool {
     matches!(element.offset(), Offset::Offset(0..))
 }
 
-fn committed(span: Option<ClientSpan>, result: KafkaResult<()>) -> KafkaResult<()> {
+fn end_commit(span: Option<ClientSpan>, result: KafkaResult<()>) -> KafkaResult<()> {
     if let Some(span) = span {
         match &result {
             Ok(()) => span.settled(Settlement::Commit),
@@ -380,7 +385,7 @@ fn committed(span: Option<ClientSpan>, result: KafkaResult<()>) -> KafkaResult<(
 }
 
 #[inline]
-fn about(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
+fn set_partition_and_offset(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
     if partition >= 0 {
         attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
     }
@@ -391,7 +396,7 @@ fn about(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
 }
 
 #[inline]
-pub(crate) fn of_cluster(attributes: &mut Attributes, cluster: Option<&Arc<str>>) {
+pub(crate) fn set_cluster_id(attributes: &mut Attributes, cluster: Option<&Arc<str>>) {
     if let Some(cluster) = cluster {
         attributes.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
     }
@@ -412,14 +417,14 @@ fn sent_at(timestamp: Timestamp) -> Option<(SystemTime, Clock)> {
 /// A partition as the string the convention wants; without an allocation for the numbers that most topics have.
 #[inline]
 pub(crate) fn partition_id(partition: i32) -> opentelemetry::StringValue {
-    match usize::try_from(partition).ok().and_then(|partition| SMALL.get(partition)) {
+    match usize::try_from(partition).ok().and_then(|partition| SMALL_PARTITIONS.get(partition)) {
         Some(&small) => small.into(),
         None => partition.to_string().into(),
     }
 }
 
 #[rustfmt::skip]
-static SMALL: [&str; 100] = [
+static SMALL_PARTITIONS: [&str; 100] = [
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9",
     "10", "11", "12", "13", "14", "15", "16", "17", "18", "19",
     "20", "21", "22", "23", "24", "25", "26", "27", "28", "29",
@@ -443,7 +448,7 @@ mod tests {
     use proptest::prelude::*;
     use rdkafka::Timestamp;
 
-    use super::{about, partition_id, sent_at};
+    use super::{partition_id, sent_at, set_partition_and_offset};
 
     /// What is told of a partition and an offset, as it should be.
     fn told(partition: i32, offset: Option<i64>) -> String {
@@ -466,7 +471,7 @@ mod tests {
             offset in prop::option::of(prop_oneof![any::<i64>(), -3..3_i64, Just(-1_001)]),
         ) {
             let mut attributes = Attributes::default();
-            about(&mut attributes, partition, offset);
+            set_partition_and_offset(&mut attributes, partition, offset);
             let owned = |text: String| text.replace("Static(", "Owned(");
             prop_assert_eq!(owned(format!("{attributes:?}")), owned(told(partition, offset)));
         }

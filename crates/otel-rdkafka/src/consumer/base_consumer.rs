@@ -110,7 +110,7 @@ fn poll<'a>(
     poll_started(source);
     let since = SystemTime::now();
     let result = poll()?;
-    let now = telemetry.start_operation().inspect(|_| telemetry.heard_from_a_broker(&result, cluster_id));
+    let now = telemetry.start_operation().inspect(|_| telemetry.note_broker_contact(&result, cluster_id));
     Some(deliver(telemetry, source, now, Some(since), result))
 }
 
@@ -129,7 +129,7 @@ pub(super) fn deliver<'a>(
             Ok(BorrowedMessage::received(message, process))
         }
         Err(error) => {
-            telemetry.poll_failed(now, since, &error);
+            telemetry.record_failed_poll(now, since, &error);
             Err(error)
         }
     }
@@ -152,7 +152,7 @@ impl<C: ConsumerContext> FromClientConfigAndContext<C> for BaseConsumer<C> {
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext> From<raw::BaseConsumer<Traced<C>>> for BaseConsumer<C> {
     fn from(raw: raw::BaseConsumer<Traced<C>>) -> Self {
-        raw.context().telemetry().belongs_to(raw.client());
+        raw.context().telemetry().attach_client(raw.client());
         Self(raw)
     }
 }
@@ -213,7 +213,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         let telemetry = self.context.telemetry();
         // SAFETY: the raw queue keeps the consumer alive in whose context this is.
         #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
-        let cluster_id = || unsafe { native::cluster_id_of(telemetry.client()) };
+        let cluster_id = || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) };
         poll(telemetry, self.source, cluster_id, || self.raw.poll(timeout))
     }
 

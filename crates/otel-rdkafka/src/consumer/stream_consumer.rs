@@ -76,7 +76,7 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
             if start.is_some() {
                 // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
                 #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
-                telemetry.heard_from_a_broker(&result, || unsafe { native::cluster_id_of(telemetry.client()) });
+                telemetry.note_broker_contact(&result, || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) });
             }
             deliver(telemetry, source, start, since, result)
         }))
@@ -176,7 +176,7 @@ where
 /// A raw consumer over a [`Traced`] context.
 impl<C: ConsumerContext, R> From<raw::StreamConsumer<Traced<C>, R>> for StreamConsumer<C, R> {
     fn from(raw: raw::StreamConsumer<Traced<C>, R>) -> Self {
-        raw.client().context().telemetry().belongs_to(raw.client());
+        raw.client().context().telemetry().attach_client(raw.client());
         Self(raw)
     }
 }

@@ -77,9 +77,9 @@ where
         P: ToBytes + ?Sized,
     {
         let telemetry = self.telemetry();
-        let record = telemetry.begin(telemetry.start_operation(), record);
+        let record = telemetry.start_send(telemetry.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
-            let record = pending::refused(&error, record);
+            let record = pending::fail_send(&error, record);
             (error, record)
         })
     }
@@ -112,7 +112,7 @@ where
     C: ProducerContext<Part>,
 {
     fn from(raw: raw::BaseProducer<Traced<C>, Part>) -> Self {
-        raw.context().telemetry().belongs_to(raw.client());
+        raw.context().telemetry().attach_client(raw.client());
         Self { raw }
     }
 }
@@ -177,9 +177,9 @@ where
         P: ToBytes + ?Sized,
     {
         let telemetry = self.telemetry();
-        let record = telemetry.begin(telemetry.start_operation(), record);
+        let record = telemetry.start_send(telemetry.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
-            let record = pending::refused(&error, record);
+            let record = pending::fail_send(&error, record);
             (error, record)
         })
     }
@@ -217,7 +217,7 @@ where
     C: ProducerContext<Part> + 'static,
 {
     fn from(raw: raw::ThreadedProducer<Traced<C>, Part>) -> Self {
-        raw.context().telemetry().belongs_to(raw.client());
+        raw.context().telemetry().attach_client(raw.client());
         Self { raw }
     }
 }

@@ -25,7 +25,7 @@ use rdkafka::{
 
 use super::{
     ProducerContext,
-    pending::{self, Pending, Reply},
+    pending::{self, DeliverySender, TracedOpaque},
     producer,
 };
 use crate::{
@@ -59,9 +59,9 @@ where
     C: ClientContext + 'static,
     Part: Partitioner,
 {
-    type DeliveryOpaque = Reply;
+    type DeliveryOpaque = DeliverySender;
 
-    fn delivery(&self, delivery_result: &DeliveryResult<'_>, Reply(reply): Reply) {
+    fn delivery(&self, delivery_result: &DeliveryResult<'_>, DeliverySender(sender): DeliverySender) {
         let result = match delivery_result {
             Ok(message) => Ok(Delivery {
                 partition: message.partition(),
@@ -71,7 +71,7 @@ where
             Err((error, message)) => Err((error.clone(), message.detach())),
         };
         // Nobody may be waiting any more.
-        let _ = reply.send(result);
+        let _ = sender.send(result);
     }
 }
 
@@ -121,7 +121,7 @@ where
     fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
         let context = Traced::new(FutureProducerContext { wrapped_context: context });
         let raw = ThreadedProducer::from_config_and_context(config, context)?;
-        raw.context().telemetry().belongs_to(raw.client());
+        raw.context().telemetry().attach_client(raw.client());
         Ok(Self { raw: Arc::new(raw), runtime: PhantomData })
     }
 }
@@ -198,17 +198,17 @@ where
             Timeout::After(timeout) => started.elapsed() < timeout,
         };
         let topic = record.topic;
-        let (reply, answer) = oneshot::channel();
-        let mut next = Some(self.telemetry().begin(start, with_reply(record, reply)));
+        let (sender, answer) = oneshot::channel();
+        let mut next = Some(self.telemetry().start_send(start, into_base_record(record, sender)));
         while let Some(record) = next.take() {
             let Err((error, refused)) = self.raw.send(record) else { break };
             if error != QUEUE_FULL || !may_retry() {
-                let record = pending::refused(&error, refused);
-                return Err((error, owned(record)));
+                let record = pending::fail_send(&error, refused);
+                return Err((error, into_owned_message(record)));
             }
-            let mut waiting = Waiting(Some(refused));
+            let mut guard = RetryGuard(Some(refused));
             R::delay_for(RETRY_AFTER).await;
-            next = waiting.0.take();
+            next = guard.0.take();
         }
         match answer.await {
             Ok(result) => result,
@@ -235,13 +235,13 @@ where
         K: ToBytes + ?Sized,
         P: ToBytes + ?Sized,
     {
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         let telemetry = self.telemetry();
-        let record = telemetry.begin(telemetry.start_operation(), with_reply(record, reply));
+        let record = telemetry.start_send(telemetry.start_operation(), into_base_record(record, sender));
         match self.raw.send(record) {
             Ok(()) => Ok(DeliveryFuture { answer }),
             Err((error, record)) => {
-                let record = without_reply(pending::refused(&error, record));
+                let record = into_future_record(pending::fail_send(&error, record));
                 Err((error, record))
             }
         }
@@ -280,29 +280,31 @@ producer! {
 }
 
 /// A record that waits for room in a full queue. Dropped meanwhile, it was refused for good.
-struct Waiting<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(Option<BaseRecord<'a, K, P, Pending<Reply>>>);
+struct RetryGuard<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
+    Option<BaseRecord<'a, K, P, TracedOpaque<DeliverySender>>>,
+);
 
-impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for Waiting<'_, K, P> {
+impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for RetryGuard<'_, K, P> {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
-            pending::refused(&QUEUE_FULL, record);
+            pending::fail_send(&QUEUE_FULL, record);
         }
     }
 }
 
-fn with_reply<'a, K, P>(
+fn into_base_record<'a, K, P>(
     record: FutureRecord<'a, K, P>,
-    reply: oneshot::Sender<OwnedDeliveryResult>,
-) -> BaseRecord<'a, K, P, Reply>
+    sender: oneshot::Sender<OwnedDeliveryResult>,
+) -> BaseRecord<'a, K, P, DeliverySender>
 where
     K: ToBytes + ?Sized,
     P: ToBytes + ?Sized,
 {
     let FutureRecord { topic, partition, payload, key, timestamp, headers } = record;
-    BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: Reply(reply) }
+    BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: DeliverySender(sender) }
 }
 
-fn without_reply<'a, K, P>(record: BaseRecord<'a, K, P, Reply>) -> FutureRecord<'a, K, P>
+fn into_future_record<'a, K, P>(record: BaseRecord<'a, K, P, DeliverySender>) -> FutureRecord<'a, K, P>
 where
     K: ToBytes + ?Sized,
     P: ToBytes + ?Sized,
@@ -312,7 +314,7 @@ where
 }
 
 /// The message of a record that was not taken, as rdkafka makes it.
-fn owned<K, P>(record: BaseRecord<'_, K, P, Reply>) -> OwnedMessage
+fn into_owned_message<K, P>(record: BaseRecord<'_, K, P, DeliverySender>) -> OwnedMessage
 where
     K: ToBytes + ?Sized,
     P: ToBytes + ?Sized,

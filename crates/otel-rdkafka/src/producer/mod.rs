@@ -20,7 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     future_producer::OwnedDeliveryResult,
-    pending::{Pending, Reply},
+    pending::{DeliverySender, TracedOpaque},
     purges::Purges,
 };
 
