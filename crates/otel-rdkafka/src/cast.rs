@@ -14,7 +14,8 @@ use crate::{
     client::Client,
     consumer::{BaseConsumer, ConsumerContext, StreamConsumer},
     context::Traced,
-    producer::{DeliverySender, OwnedDeliveryResult, TracedOpaque},
+    producer::OwnedDeliveryResult,
+    send::{DeliverySender, TracedOpaque},
 };
 
 /// The client inside a raw producer or consumer, as ours.

@@ -13,12 +13,8 @@ use rdkafka::{
 };
 
 use crate::{
-    cast,
-    consumer::ConsumerContext,
-    message::BorrowedMessage,
-    native::Report,
-    producer::{ProducerContext, TracedOpaque},
-    telemetry::ClientTelemetry,
+    cast, consumer::ConsumerContext, message::BorrowedMessage, native::Report, producer::ProducerContext,
+    send::TracedOpaque, telemetry::ClientTelemetry,
 };
 
 /// The context of every raw client inside a wrapper: the user's context with the client's telemetry beside it.

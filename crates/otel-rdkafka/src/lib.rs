@@ -8,6 +8,8 @@ mod headers;
 mod history;
 mod incoming;
 mod native;
+mod purges;
+mod send;
 mod telemetry;
 
 pub mod admin;

@@ -32,7 +32,7 @@ use crate::{
     error::error_type,
     headers::{HeaderExtractor, ReceivedHeaders},
     native,
-    producer::Purges,
+    purges::Purges,
 };
 
 const CREATE: OperationName = OperationName::create("create");

@@ -15,8 +15,8 @@ use rdkafka::{
     util::Timeout,
 };
 
-use super::{ProducerContext, pending, producer};
-use crate::{context::Traced, telemetry::ClientTelemetry};
+use super::{ProducerContext, producer};
+use crate::{context::Traced, send, telemetry::ClientTelemetry};
 
 pub use crate::message::DeliveryResult;
 pub use rdkafka::producer::base_producer::BaseRecord;
@@ -79,7 +79,7 @@ where
         let telemetry = self.telemetry();
         let record = telemetry.start_send(telemetry.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
-            let record = pending::fail_send(&error, record);
+            let record = send::fail_send(&error, record);
             (error, record)
         })
     }
@@ -179,7 +179,7 @@ where
         let telemetry = self.telemetry();
         let record = telemetry.start_send(telemetry.start_operation(), record);
         self.raw.send(record).map_err(|(error, record)| {
-            let record = pending::fail_send(&error, record);
+            let record = send::fail_send(&error, record);
             (error, record)
         })
     }

@@ -23,14 +23,11 @@ use rdkafka::{
     util::{AsyncRuntime, DefaultRuntime, Timeout},
 };
 
-use super::{
-    ProducerContext,
-    pending::{self, DeliverySender, TracedOpaque},
-    producer,
-};
+use super::{ProducerContext, producer};
 use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
+    send::{self, DeliverySender, TracedOpaque},
     telemetry::ClientTelemetry,
 };
 
@@ -203,7 +200,7 @@ where
         while let Some(record) = next.take() {
             let Err((error, refused)) = self.raw.send(record) else { break };
             if error != QUEUE_FULL || !may_retry() {
-                let record = pending::fail_send(&error, refused);
+                let record = send::fail_send(&error, refused);
                 return Err((error, into_owned_message(record)));
             }
             let mut guard = RetryGuard(Some(refused));
@@ -241,7 +238,7 @@ where
         match self.raw.send(record) {
             Ok(()) => Ok(DeliveryFuture { answer }),
             Err((error, record)) => {
-                let record = into_future_record(pending::fail_send(&error, record));
+                let record = into_future_record(send::fail_send(&error, record));
                 Err((error, record))
             }
         }
@@ -287,7 +284,7 @@ struct RetryGuard<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
 impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for RetryGuard<'_, K, P> {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
-            pending::fail_send(&QUEUE_FULL, record);
+            send::fail_send(&QUEUE_FULL, record);
         }
     }
 }

@@ -8,20 +8,14 @@ use crate::{client::Client, consumer::ConsumerGroupMetadata};
 
 pub mod base_producer;
 pub mod future_producer;
-mod pending;
-mod purges;
 
 pub use rdkafka::producer::{DefaultProducerContext, NoCustomPartitioner, PARTITION_UA, Partitioner, PurgeConfig};
 
+pub(crate) use self::future_producer::OwnedDeliveryResult;
 #[doc(inline)]
 pub use self::{
     base_producer::{BaseProducer, BaseRecord, DeliveryResult, ThreadedProducer},
     future_producer::{DeliveryFuture, FutureProducer, FutureRecord},
-};
-pub(crate) use self::{
-    future_producer::OwnedDeliveryResult,
-    pending::{DeliverySender, TracedOpaque},
-    purges::Purges,
 };
 
 /// Producer-specific context; see `rdkafka::producer::ProducerContext`, which has the same items.

@@ -11,7 +11,7 @@ use rdkafka::{
     producer::BaseRecord,
 };
 
-use super::future_producer::OwnedDeliveryResult;
+use crate::producer::OwnedDeliveryResult;
 use crate::{
     brokers::BrokerAddress,
     error::error_type,
@@ -27,7 +27,7 @@ pub struct TracedOpaque<D> {
     pub(crate) in_flight: Option<SendInFlight>,
 }
 
-/// The delivery opaque of a [`FutureProducerContext`](super::future_producer::FutureProducerContext): where the answer of one
+/// The delivery opaque of a [`FutureProducerContext`](crate::producer::future_producer::FutureProducerContext): where the answer of one
 /// message goes.
 #[derive(Debug)]
 pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
