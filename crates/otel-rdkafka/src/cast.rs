@@ -14,8 +14,8 @@ use crate::{
     client::Client,
     consumer::{BaseConsumer, ConsumerContext, StreamConsumer},
     context::Traced,
-    producer::OwnedDeliveryResult,
-    send::{DeliverySender, TracedOpaque},
+    producer::{DeliverySender, OwnedDeliveryResult},
+    send::TracedOpaque,
 };
 
 /// The client inside a raw producer or consumer, as ours.
@@ -152,7 +152,7 @@ mod tests_without_c {
     use rdkafka::{consumer::DefaultConsumerContext, producer::BaseRecord};
 
     use super::*;
-    use crate::telemetry::ClientTelemetry;
+    use crate::{send::start_send, telemetry::ClientTelemetry};
 
     fn same_layout<A, B>() {
         assert_eq!((size_of::<A>(), align_of::<A>()), (size_of::<B>(), align_of::<B>()));
@@ -204,7 +204,7 @@ mod tests_without_c {
         let instrumentation = Instrumentation::builder().tracer_provider(provider);
         telemetry.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
         let record = || BaseRecord::<(), (), ()>::to("orders");
-        let traced = || telemetry.start_send(telemetry.start_operation(), record()).delivery_opaque.in_flight;
+        let traced = || start_send(&telemetry, telemetry.start_operation(), record()).delivery_opaque.in_flight;
 
         for pointer in [0, 1, 2, 3, 4, 8, usize::MAX - 3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
             for (is_traced, in_flight) in [(false, None), (true, traced())] {

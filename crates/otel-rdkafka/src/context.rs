@@ -6,8 +6,6 @@ use rdkafka::{
     TopicPartitionList,
     consumer::{self as raw_consumer, Rebalance},
     error::KafkaResult,
-    message as raw_message,
-    producer::{self as raw_producer, Partitioner},
     types::RDKafkaRespErr,
     util::Timeout,
 };
@@ -121,31 +119,6 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn main_queue_min_poll_interval(&self) -> Timeout {
         self.user.main_queue_min_poll_interval()
-    }
-}
-
-impl<C, Part> raw_producer::ProducerContext<Part> for Traced<C>
-where
-    C: ProducerContext<Part>,
-    Part: Partitioner,
-{
-    type DeliveryOpaque = TracedOpaque<C::DeliveryOpaque>;
-
-    fn delivery(&self, delivery_result: &raw_message::DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
-        #[allow(unsafe_code, reason = "only this call knows who has the message")]
-        // SAFETY: rdkafka has given the result to this call. It is dropped before the user's context is given the message. This
-        // context is in the client that calls, if it is in one that said so, and in no other.
-        let report = unsafe { Report::new(delivery_result, self.telemetry.client_ptr()) };
-        let opaque = opaque.finish_send(&self.telemetry, report);
-        let reported = BorrowedMessage::reported(delivery_result);
-        match delivery_result {
-            Ok(_) => self.user.delivery(&Ok(reported), opaque),
-            Err((error, _)) => self.user.delivery(&Err((error.clone(), reported)), opaque),
-        }
-    }
-
-    fn get_custom_partitioner(&self) -> Option<&Part> {
-        self.user.get_custom_partitioner()
     }
 }
 

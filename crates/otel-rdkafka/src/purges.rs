@@ -16,12 +16,12 @@ pub(crate) struct Purges(AtomicU32);
 impl Purges {
     /// How many requests there were, for a send that begins.
     #[inline]
-    pub(crate) fn so_far(&self) -> u32 {
+    pub(crate) fn requests(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
     /// The application is about to purge.
-    pub(crate) fn requested(&self) {
+    pub(crate) fn note_request(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -32,7 +32,7 @@ impl Purges {
             error,
             KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
         );
-        if purged && self.so_far() != before { REQUESTED } else { error_type(error) }
+        if purged && self.requests() != before { REQUESTED } else { error_type(error) }
     }
 }
 
@@ -44,15 +44,15 @@ mod tests {
     fn a_request_explains_the_purge_of_what_was_sent_before_it() {
         let error = KafkaError::MessageProduction;
         let purges = Purges::default();
-        let before = purges.so_far();
+        let before = purges.requests();
         let types = |before| {
             let codes =
                 [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight, RDKafkaErrorCode::MessageTimedOut];
             codes.map(|code| purges.error_type(before, &error(code)))
         };
         assert_eq!(types(before), ["_PURGE_QUEUE", "_PURGE_INFLIGHT", "_MSG_TIMED_OUT"]);
-        purges.requested();
+        purges.note_request();
         assert_eq!(types(before), [REQUESTED, REQUESTED, "_MSG_TIMED_OUT"]);
-        assert_eq!(types(purges.so_far()), ["_PURGE_QUEUE", "_PURGE_INFLIGHT", "_MSG_TIMED_OUT"]);
+        assert_eq!(types(purges.requests()), ["_PURGE_QUEUE", "_PURGE_INFLIGHT", "_MSG_TIMED_OUT"]);
     }
 }

@@ -36,7 +36,7 @@ use crate::{
 };
 
 const CREATE: OperationName = OperationName::create("create");
-const SEND: OperationName = OperationName::send("send");
+pub(crate) const SEND: OperationName = OperationName::send("send");
 const POLL: OperationName = OperationName::receive("poll");
 const PROCESS: OperationName = OperationName::process("process").of(POLL);
 const COMMIT: OperationName = OperationName::settle("commit");
@@ -153,7 +153,7 @@ impl ClientTelemetry {
     }
 
     #[inline]
-    fn operation(&self, name: OperationName, topic: Option<&str>) -> Arc<Operation> {
+    pub(crate) fn operation(&self, name: OperationName, topic: Option<&str>) -> Arc<Operation> {
         self.operation_at(name, topic, None)
     }
 
@@ -189,11 +189,6 @@ impl ClientTelemetry {
             }
             destination
         })
-    }
-
-    #[inline]
-    pub(crate) fn send_operation(&self, topic: &str) -> Arc<Operation> {
-        self.operation(SEND, Some(topic))
     }
 
     /// Makes the span of a message that is sent later.

@@ -16,7 +16,11 @@ use rdkafka::{
 };
 
 use super::{ProducerContext, producer};
-use crate::{context::Traced, send, telemetry::ClientTelemetry};
+use crate::{
+    context::Traced,
+    send::{fail_send, start_send},
+    telemetry::ClientTelemetry,
+};
 
 pub use crate::message::DeliveryResult;
 pub use rdkafka::producer::base_producer::BaseRecord;
@@ -77,11 +81,8 @@ where
         P: ToBytes + ?Sized,
     {
         let telemetry = self.telemetry();
-        let record = telemetry.start_send(telemetry.start_operation(), record);
-        self.raw.send(record).map_err(|(error, record)| {
-            let record = send::fail_send(&error, record);
-            (error, record)
-        })
+        let record = start_send(telemetry, telemetry.start_operation(), record);
+        self.raw.send(record).map_err(fail_send)
     }
 }
 
@@ -177,11 +178,8 @@ where
         P: ToBytes + ?Sized,
     {
         let telemetry = self.telemetry();
-        let record = telemetry.start_send(telemetry.start_operation(), record);
-        self.raw.send(record).map_err(|(error, record)| {
-            let record = send::fail_send(&error, record);
-            (error, record)
-        })
+        let record = start_send(telemetry, telemetry.start_operation(), record);
+        self.raw.send(record).map_err(fail_send)
     }
 
     /// Serves delivery reports and other events; the producer's thread does it too.

@@ -11,13 +11,13 @@ use std::{
 };
 
 use futures_channel::oneshot;
-use otel_messaging::{Instrumentation, adapter::OperationStart};
+use otel_messaging::Instrumentation;
 use rdkafka::{
     ClientConfig, Timestamp, TopicPartitionList,
     client::{ClientContext, DefaultClientContext},
     config::{FromClientConfig, FromClientConfigAndContext},
     consumer::ConsumerGroupMetadata,
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult},
     message::{Message as _, ToBytes},
     producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, PurgeConfig, ThreadedProducer},
     util::{AsyncRuntime, DefaultRuntime, Timeout},
@@ -27,7 +27,7 @@ use super::{ProducerContext, producer};
 use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
-    send::{self, DeliverySender, TracedOpaque},
+    send::{QUEUE_FULL, RetryGuard, fail_send, start_send},
     telemetry::ClientTelemetry,
 };
 
@@ -51,6 +51,10 @@ impl<C: ClientContext + 'static> fmt::Debug for FutureProducerContext<C> {
 
 client_context! { [+ 'static] FutureProducerContext<C>, wrapped_context }
 
+/// The delivery opaque of a [`FutureProducerContext`]: where the result of one message goes.
+#[derive(Debug)]
+pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
+
 impl<C, Part> ProducerContext<Part> for FutureProducerContext<C>
 where
     C: ClientContext + 'static,
@@ -67,7 +71,7 @@ where
             }),
             Err((error, message)) => Err((error.clone(), message.detach())),
         };
-        // Nobody may be waiting any more.
+        // The future may have been dropped.
         let _ = sender.send(result);
     }
 }
@@ -139,8 +143,6 @@ impl Future for DeliveryFuture {
     }
 }
 
-const QUEUE_FULL: KafkaError = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
-
 /// How long [`FutureProducer::send`] waits before it asks a full queue again; rdkafka's own.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -174,45 +176,33 @@ where
         T: Into<Timeout>,
     {
         let start = self.telemetry().start_operation();
-        self.send_called(start, record, queue_timeout)
-    }
-
-    async fn send_called<K, P, T>(
-        &self,
-        start: Option<OperationStart>,
-        record: FutureRecord<'_, K, P>,
-        queue_timeout: T,
-    ) -> OwnedDeliveryResult
-    where
-        K: ToBytes + ?Sized,
-        P: ToBytes + ?Sized,
-        T: Into<Timeout>,
-    {
-        let started = Instant::now();
-        let queue_timeout = queue_timeout.into();
-        let may_retry = || match queue_timeout {
-            Timeout::Never => true,
-            Timeout::After(timeout) => started.elapsed() < timeout,
-        };
-        let topic = record.topic;
-        let (sender, answer) = oneshot::channel();
-        let mut next = Some(self.telemetry().start_send(start, into_base_record(record, sender)));
-        while let Some(record) = next.take() {
-            let Err((error, refused)) = self.raw.send(record) else { break };
-            if error != QUEUE_FULL || !may_retry() {
-                let record = send::fail_send(&error, refused);
-                return Err((error, into_owned_message(record)));
+        async move {
+            let started = Instant::now();
+            let queue_timeout = queue_timeout.into();
+            let may_retry = || match queue_timeout {
+                Timeout::Never => true,
+                Timeout::After(timeout) => started.elapsed() < timeout,
+            };
+            let topic = record.topic;
+            let (sender, answer) = oneshot::channel();
+            let mut next = Some(start_send(self.telemetry(), start, into_base_record(record, sender)));
+            while let Some(record) = next.take() {
+                let Err((error, record)) = self.raw.send(record) else { break };
+                if error != QUEUE_FULL || !may_retry() {
+                    let (error, record) = fail_send((error, record));
+                    return Err((error, into_owned_message(record)));
+                }
+                let mut guard = RetryGuard(Some(record));
+                R::delay_for(RETRY_AFTER).await;
+                next = guard.0.take();
             }
-            let mut guard = RetryGuard(Some(refused));
-            R::delay_for(RETRY_AFTER).await;
-            next = guard.0.take();
-        }
-        match answer.await {
-            Ok(result) => result,
-            // Not to be met: the producer is borrowed, and reports every message.
-            Err(oneshot::Canceled) => {
-                let nothing = OwnedMessage::new(None, None, topic.to_owned(), Timestamp::NotAvailable, -1, 0, None);
-                Err((KafkaError::Canceled, nothing))
+            match answer.await {
+                Ok(result) => result,
+                // Not to be met: the producer is borrowed, and reports every message.
+                Err(oneshot::Canceled) => {
+                    let nothing = OwnedMessage::new(None, None, topic.to_owned(), Timestamp::NotAvailable, -1, 0, None);
+                    Err((KafkaError::Canceled, nothing))
+                }
             }
         }
     }
@@ -234,13 +224,10 @@ where
     {
         let (sender, answer) = oneshot::channel();
         let telemetry = self.telemetry();
-        let record = telemetry.start_send(telemetry.start_operation(), into_base_record(record, sender));
-        match self.raw.send(record) {
+        let record = start_send(telemetry, telemetry.start_operation(), into_base_record(record, sender));
+        match self.raw.send(record).map_err(fail_send) {
             Ok(()) => Ok(DeliveryFuture { answer }),
-            Err((error, record)) => {
-                let record = into_future_record(send::fail_send(&error, record));
-                Err((error, record))
-            }
+            Err((error, record)) => Err((error, into_future_record(record))),
         }
     }
 
@@ -274,19 +261,6 @@ where
 producer! {
     [C, R, Part] FutureProducerContext<C>, Part, FutureProducer<C, R, Part>,
     [C: ClientContext + 'static, R: AsyncRuntime, Part: Partitioner]
-}
-
-/// A record that waits for room in a full queue. Dropped meanwhile, it was refused for good.
-struct RetryGuard<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
-    Option<BaseRecord<'a, K, P, TracedOpaque<DeliverySender>>>,
-);
-
-impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized> Drop for RetryGuard<'_, K, P> {
-    fn drop(&mut self) {
-        if let Some(record) = self.0.take() {
-            send::fail_send(&QUEUE_FULL, record);
-        }
-    }
 }
 
 fn into_base_record<'a, K, P>(

@@ -11,7 +11,7 @@ pub mod future_producer;
 
 pub use rdkafka::producer::{DefaultProducerContext, NoCustomPartitioner, PARTITION_UA, Partitioner, PurgeConfig};
 
-pub(crate) use self::future_producer::OwnedDeliveryResult;
+pub(crate) use self::future_producer::{DeliverySender, OwnedDeliveryResult};
 #[doc(inline)]
 pub use self::{
     base_producer::{BaseProducer, BaseRecord, DeliveryResult, ThreadedProducer},
@@ -150,12 +150,12 @@ pub(crate) use producer;
 macro_rules! forward {
     () => {
         fn purge(&self, flags: PurgeConfig) {
-            self.telemetry().purges.requested();
+            self.telemetry().purges.note_request();
             self.raw.purge(flags);
         }
 
         fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()> {
-            self.telemetry().purges.requested();
+            self.telemetry().purges.note_request();
             self.raw.abort_transaction(timeout)
         }
 
