@@ -10,10 +10,7 @@ use rdkafka::{
     util::Timeout,
 };
 
-use crate::{
-    cast, consumer::ConsumerContext, message::BorrowedMessage, native::Report, producer::ProducerContext,
-    send::TracedOpaque, telemetry::ClientTelemetry,
-};
+use crate::{cast, consumer::ConsumerContext, settle, telemetry::ClientTelemetry};
 
 /// The context of every raw client inside a wrapper: the user's context with the client's telemetry beside it.
 ///
@@ -113,7 +110,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         // Explicit commits never come here.
-        self.telemetry.record_auto_commit(&result, offsets);
+        settle::record_auto_commit(&self.telemetry, &result, offsets);
         self.user.commit_callback(result, offsets);
     }
 

@@ -8,6 +8,7 @@ use rdkafka::{consumer as raw_consumer, message as raw};
 
 use crate::{
     message::{BorrowedMessage, OwnedMessage},
+    receive::{deliver_borrowed, deliver_owned},
     telemetry::ClientTelemetry,
 };
 
@@ -72,14 +73,13 @@ impl Incoming {
     /// Delivers a message.
     #[must_use]
     pub fn message<'a>(&self, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-        deliver(&self.0, message)
+        deliver_borrowed(&self.0, self.0.source, self.0.start_operation(), None, message)
     }
 
     /// Delivers a message that owns its data.
     #[must_use]
     pub fn owned_message(&self, message: raw::OwnedMessage) -> OwnedMessage {
-        let process = self.0.start_operation().map(|start| self.0.deliver_owned(start, &message));
-        OwnedMessage::received(message, process)
+        deliver_owned(&self.0, message)
     }
 
     /// Hands the messages of a stream out, as they are asked for. Errors pass through.
@@ -87,14 +87,9 @@ impl Incoming {
     where
         S: Stream<Item = Result<raw::BorrowedMessage<'a>, E>>,
     {
-        let telemetry = self.0.clone();
-        DeliverStream::new(telemetry.source, messages, move |message: Result<_, E>| {
-            message.map(|message| deliver(&telemetry, message))
+        let incoming = self.clone();
+        DeliverStream::new(self.0.source, messages, move |message: Result<_, E>| {
+            message.map(|message| incoming.message(message))
         })
     }
-}
-
-fn deliver<'a>(telemetry: &ClientTelemetry, message: raw::BorrowedMessage<'a>) -> BorrowedMessage<'a> {
-    let process = telemetry.start_operation().map(|start| telemetry.deliver(start, telemetry.source, &message, None));
-    BorrowedMessage::received(message, process)
 }

@@ -9,7 +9,9 @@ mod history;
 mod incoming;
 mod native;
 mod purges;
+mod receive;
 mod send;
+mod settle;
 mod telemetry;
 
 pub mod admin;

@@ -6,40 +6,31 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicPtr, Ordering},
     },
-    time::{Duration, SystemTime},
 };
 
 use opentelemetry::propagation::Injector;
 use otel_messaging::{
     Instrumentation,
-    adapter::{
-        Arrival, Attributes, ClientSpan, Clock, Destination, Operation, OperationName, OperationStart, ProcessSpan,
-        Settlement, Settles, SourceId, Telemetry, scope,
-    },
+    adapter::{Attributes, Destination, Operation, OperationName, OperationStart, SourceId, Telemetry, scope},
     semconv::attribute,
 };
 use rdkafka::{
-    Offset, TopicPartitionList,
     client::{Client, ClientContext},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders, OwnedMessage, Timestamp},
-    topic_partition_list::TopicPartitionListElem,
+    message::BorrowedMessage,
     types::RDKafka,
 };
 
 use crate::{
     brokers::{BrokerAddress, Brokers},
-    error::error_type,
-    headers::{HeaderExtractor, ReceivedHeaders},
     native,
     purges::Purges,
 };
 
 const CREATE: OperationName = OperationName::create("create");
 pub(crate) const SEND: OperationName = OperationName::send("send");
-const POLL: OperationName = OperationName::receive("poll");
-const PROCESS: OperationName = OperationName::process("process").of(POLL);
-const COMMIT: OperationName = OperationName::settle("commit");
+pub(crate) const POLL: OperationName = OperationName::receive("poll");
+pub(crate) const PROCESS: OperationName = OperationName::process("process").of(POLL);
+pub(crate) const COMMIT: OperationName = OperationName::settle("commit");
 
 /// Everything that one Kafka client tells about itself and its messages.
 #[derive(Debug)]
@@ -93,14 +84,6 @@ impl ClientTelemetry {
     #[inline]
     pub(crate) fn cluster_id(&self, ask: impl FnOnce() -> Option<String>) -> Option<&Arc<str>> {
         self.cluster.get_or_init(|| ask().map(Arc::from)).as_ref()
-    }
-
-    /// A message that has come is proof of that, and an error is none.
-    #[inline]
-    pub(crate) fn note_broker_contact<T>(&self, polled: &KafkaResult<T>, ask: impl FnOnce() -> Option<String>) {
-        if polled.is_ok() {
-            self.cluster_id(ask);
-        }
     }
 
     /// The id of the cluster, if it is known by now.
@@ -159,7 +142,12 @@ impl ClientTelemetry {
 
     /// The same with a broker of which it is certain.
     #[inline]
-    fn operation_at(&self, name: OperationName, topic: Option<&str>, broker: Option<&BrokerAddress>) -> Arc<Operation> {
+    pub(crate) fn operation_at(
+        &self,
+        name: OperationName,
+        topic: Option<&str>,
+        broker: Option<&BrokerAddress>,
+    ) -> Arc<Operation> {
         let key: &[&str] = match (&topic, broker) {
             (Some(topic), None) => &[topic],
             (Some(topic), Some(broker)) => &[topic, &broker.node],
@@ -197,69 +185,6 @@ impl ClientTelemetry {
         self.core.create(start, &operation, headers, |_| ());
     }
 
-    /// Notes that a message is handed to the application. `since` is when the poll for it began, if it was
-    /// polled for and anybody wants to know.
-    #[inline]
-    pub(crate) fn deliver(
-        &self,
-        start: OperationStart,
-        source: SourceId,
-        message: &BorrowedMessage<'_>,
-        since: Option<SystemTime>,
-    ) -> Arc<ProcessSpan> {
-        let broker = self.broker(message);
-        let poll = since.filter(|_| self.core.records_polls()).map(|since| start.clone().since(since));
-        let process = self.new_process_span(start, source, message, message.headers(), broker.as_ref());
-        if let Some(poll) = poll {
-            let operation = self.operation_at(POLL, Some(message.topic()), broker.as_ref());
-            self.core.polled(poll, &operation, &process, |attributes| {
-                set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
-                set_cluster_id(attributes, self.known_cluster_id());
-                self.set_content(attributes, message.key(), message.payload());
-            });
-        }
-        process
-    }
-
-    /// Notes that a message which owns its data is handed to the application.
-    pub(crate) fn deliver_owned(&self, start: OperationStart, message: &OwnedMessage) -> Arc<ProcessSpan> {
-        self.new_process_span(start, self.source, message, message.headers().map(OwnedHeaders::as_borrowed), None)
-    }
-
-    #[inline]
-    fn new_process_span(
-        &self,
-        start: OperationStart,
-        source: SourceId,
-        message: &impl Message,
-        headers: Option<&BorrowedHeaders>,
-        broker: Option<&BrokerAddress>,
-    ) -> Arc<ProcessSpan> {
-        let operation = self.operation_at(PROCESS, Some(message.topic()), broker);
-        let mut received = ReceivedHeaders::default();
-        if let Some(headers) = headers {
-            received.read(headers);
-        }
-        let headers = headers.map(HeaderExtractor);
-        let payload = message.payload();
-        let mut arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
-            .context_headers(&received.contexts)
-            .payload(payload.unwrap_or_default())
-            .dead_lettered(received.history.dead_lettered);
-        if self.core.records_age()
-            && let Some((at, clock)) = sent_at(message.timestamp())
-        {
-            arrival = arrival.sent(at, clock);
-        }
-        if let Some(attempt) = received.history.attempt {
-            arrival = arrival.attempt(attempt);
-        }
-        self.core.deliver(start, operation, arrival, |attributes| {
-            set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
-            self.set_content(attributes, message.key(), payload);
-        })
-    }
-
     /// What is told of a message's own content.
     #[inline]
     pub(crate) fn set_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
@@ -274,113 +199,10 @@ impl ClientTelemetry {
             attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key);
         }
     }
-
-    /// Tells of a poll that failed. The end of a partition is no failure.
-    pub(crate) fn record_failed_poll(
-        &self,
-        now: Option<OperationStart>,
-        since: Option<SystemTime>,
-        error: &KafkaError,
-    ) {
-        if let (Some(start), false) = (now, matches!(error, KafkaError::PartitionEOF(_))) {
-            let began = since.unwrap_or(start.at());
-            let start = start.since(began);
-            let operation = self.operation(POLL, None);
-            let span = self.core.receive(start, &operation, std::iter::empty(), |attributes| {
-                set_cluster_id(attributes, self.known_cluster_id());
-            });
-            span.fail(error_type(error), error);
-        }
-    }
-
-    /// Commits the offset of one message.
-    pub(crate) fn commit_message(
-        &self,
-        message: &BorrowedMessage<'_>,
-        process: Option<&Arc<ProcessSpan>>,
-        commit: impl FnOnce() -> KafkaResult<()>,
-    ) -> KafkaResult<()> {
-        let span = self.start_operation().map(|start| {
-            let operation = self.operation(COMMIT, Some(message.topic()));
-            let settles = process.map_or(Settles::Unknown, Settles::Message);
-            self.core.settle(start, &operation, settles, |attributes| {
-                set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
-                set_cluster_id(attributes, self.known_cluster_id());
-            })
-        });
-        end_commit(span, commit())
-    }
-
-    /// Commits offsets that name no message; `None` are those of the whole assignment. A commit that finds no offset has
-    /// committed nothing and failed at nothing: that is known afterwards.
-    pub(crate) fn commit_offsets(
-        &self,
-        offsets: Option<&TopicPartitionList>,
-        commit: impl FnOnce() -> KafkaResult<()>,
-    ) -> KafkaResult<()> {
-        let start = self.start_operation();
-        let result = commit();
-        let Some(start) = start.filter(|_| !is_no_offset(&result)) else { return result };
-        let elements = offsets.map(TopicPartitionList::elements);
-        // Of a list without an offset librdkafka says so only where its answer is awaited.
-        if elements.as_ref().is_some_and(|elements| result.is_ok() && !elements.iter().any(has_offset)) {
-            return result;
-        }
-        end_commit(Some(self.start_offsets_commit(start, &elements.unwrap_or_default())), result)
-    }
-
-    /// Tells of an automatic commit. librdkafka says nothing of when it began, nor of those with nothing to commit that
-    /// they are none.
-    pub(crate) fn record_auto_commit(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Some(start) = self.start_operation().filter(|_| !is_no_offset(result)) else { return };
-        let elements = offsets.elements();
-        if result.is_err() || self.core.records_auto_commits() {
-            let span = self.start_offsets_commit(start, &elements).untimed();
-            // The user gets it.
-            let _ = end_commit(Some(span), result.clone());
-        } else {
-            self.core.settled(&self.commit_operation(&elements), Settlement::Commit, 1);
-        }
-    }
-
-    fn start_offsets_commit(&self, start: OperationStart, elements: &[TopicPartitionListElem<'_>]) -> ClientSpan {
-        let operation = self.commit_operation(elements);
-        self.core.settle(start, &operation, Settles::Unknown, |attributes| {
-            if let [element] = elements {
-                set_partition_and_offset(attributes, element.partition(), None);
-            }
-            set_cluster_id(attributes, self.known_cluster_id());
-        })
-    }
-
-    /// On the topic that all of these offsets are of.
-    fn commit_operation(&self, elements: &[TopicPartitionListElem<'_>]) -> Arc<Operation> {
-        let topic = elements.first().map(TopicPartitionListElem::topic);
-        self.operation(COMMIT, topic.filter(|topic| elements.iter().all(|element| element.topic() == *topic)))
-    }
-}
-
-/// What librdkafka says where no offset is stored, or given: there was nothing to commit.
-fn is_no_offset(result: &KafkaResult<()>) -> bool {
-    result.as_ref().is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset))
-}
-
-fn has_offset(element: &TopicPartitionListElem<'_>) -> bool {
-    matches!(element.offset(), Offset::Offset(0..))
-}
-
-fn end_commit(span: Option<ClientSpan>, result: KafkaResult<()>) -> KafkaResult<()> {
-    if let Some(span) = span {
-        match &result {
-            Ok(()) => span.settled(Settlement::Commit),
-            Err(error) => span.fail(error_type(error), error),
-        }
-    }
-    result
 }
 
 #[inline]
-fn set_partition_and_offset(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
+pub(crate) fn set_partition_and_offset(attributes: &mut Attributes, partition: i32, offset: Option<i64>) {
     if partition >= 0 {
         attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
     }
@@ -395,18 +217,6 @@ pub(crate) fn set_cluster_id(attributes: &mut Attributes, cluster: Option<&Arc<s
     if let Some(cluster) = cluster {
         attributes.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
     }
-}
-
-/// When a message was sent, or appended; `None` for a time that is none.
-#[inline]
-fn sent_at(timestamp: Timestamp) -> Option<(SystemTime, Clock)> {
-    let (millis, clock) = match timestamp {
-        Timestamp::CreateTime(millis) => (millis, Clock::CreateTime),
-        Timestamp::LogAppendTime(millis) => (millis, Clock::LogAppendTime),
-        Timestamp::NotAvailable => return None,
-    };
-    let since = Duration::from_millis(u64::try_from(millis).ok()?);
-    Some((SystemTime::UNIX_EPOCH.checked_add(since)?, clock))
 }
 
 /// A partition as the string the convention wants; without an allocation for the numbers that most topics have.
@@ -434,16 +244,10 @@ static SMALL_PARTITIONS: [&str; 100] = [
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use otel_messaging::{
-        adapter::{Attributes, Clock},
-        semconv::attribute,
-    };
+    use otel_messaging::{adapter::Attributes, semconv::attribute};
     use proptest::prelude::*;
-    use rdkafka::Timestamp;
 
-    use super::{partition_id, sent_at, set_partition_and_offset};
+    use super::{partition_id, set_partition_and_offset};
 
     /// What is told of a partition and an offset, as it should be.
     fn told(partition: i32, offset: Option<i64>) -> String {
@@ -470,18 +274,6 @@ mod tests {
             let owned = |text: String| text.replace("Static(", "Owned(");
             prop_assert_eq!(owned(format!("{attributes:?}")), owned(told(partition, offset)));
         }
-    }
-
-    #[test]
-    fn a_time_that_is_none_is_left_out() {
-        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
-        assert_eq!(sent_at(Timestamp::CreateTime(5)), Some((at(5), Clock::CreateTime)));
-        assert_eq!(sent_at(Timestamp::LogAppendTime(7)), Some((at(7), Clock::LogAppendTime)));
-        for none in [Timestamp::NotAvailable, Timestamp::CreateTime(-1), Timestamp::LogAppendTime(i64::MIN)] {
-            assert_eq!(sent_at(none), None);
-        }
-        // Whatever such a time is worth, it is no panic.
-        sent_at(Timestamp::CreateTime(i64::MAX));
     }
 
     #[test]

@@ -1,18 +1,14 @@
 //! Low-level consumers: `rdkafka::consumer::base_consumer`.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc};
 
-use otel_messaging::{
-    Instrumentation,
-    adapter::{OperationStart, SourceId, poll_started},
-};
+use otel_messaging::{Instrumentation, adapter::SourceId};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     config::{FromClientConfig, FromClientConfigAndContext},
     consumer::{Consumer as _, base_consumer as raw},
     error::KafkaResult,
     groups::GroupList,
-    message as raw_message,
     metadata::Metadata,
     util::Timeout,
 };
@@ -20,7 +16,7 @@ use rdkafka::{
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::ClientTelemetry};
+use crate::{cast, context::Traced, message::BorrowedMessage, native, receive::poll_once, telemetry::ClientTelemetry};
 
 /// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
 #[repr(transparent)]
@@ -57,7 +53,7 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let telemetry = self.telemetry();
         let cluster_id = || native::cluster_id(self.0.client());
-        poll(telemetry, telemetry.source, cluster_id, || self.0.poll(timeout))
+        poll_once(telemetry, telemetry.source, cluster_id, || self.0.poll(timeout))
     }
 
     /// An iterator over the messages, which waits for them.
@@ -94,44 +90,6 @@ impl<C: ConsumerContext> BaseConsumer<C> {
         F: Fn() + Send + Sync + 'static,
     {
         self.0.set_nonempty_callback(f);
-    }
-}
-
-type Polled<'a> = Option<KafkaResult<raw_message::BorrowedMessage<'a>>>;
-
-/// A poll that hands to the application what it finds.
-#[inline]
-fn poll<'a>(
-    telemetry: &ClientTelemetry,
-    source: SourceId,
-    cluster_id: impl FnOnce() -> Option<String>,
-    poll: impl FnOnce() -> Polled<'a>,
-) -> Option<KafkaResult<BorrowedMessage<'a>>> {
-    poll_started(source);
-    let since = SystemTime::now();
-    let result = poll()?;
-    let now = telemetry.start_operation().inspect(|_| telemetry.note_broker_contact(&result, cluster_id));
-    Some(deliver(telemetry, source, now, Some(since), result))
-}
-
-/// Hands the result of a poll to the application, now. `since` is when the wait for it began, if it is known.
-#[inline]
-pub(super) fn deliver<'a>(
-    telemetry: &ClientTelemetry,
-    source: SourceId,
-    now: Option<OperationStart>,
-    since: Option<SystemTime>,
-    result: KafkaResult<raw_message::BorrowedMessage<'a>>,
-) -> KafkaResult<BorrowedMessage<'a>> {
-    match result {
-        Ok(message) => {
-            let process = now.map(|now| telemetry.deliver(now, source, &message, since));
-            Ok(BorrowedMessage::received(message, process))
-        }
-        Err(error) => {
-            telemetry.record_failed_poll(now, since, &error);
-            Err(error)
-        }
     }
 }
 
@@ -214,7 +172,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         // SAFETY: the raw queue keeps the consumer alive in whose context this is.
         #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
         let cluster_id = || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) };
-        poll(telemetry, self.source, cluster_id, || self.raw.poll(timeout))
+        poll_once(telemetry, self.source, cluster_id, || self.raw.poll(timeout))
     }
 
     /// Sets a callback for when the queue becomes nonempty.

@@ -10,7 +10,7 @@ macro_rules! consumer {
 
             fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
                 let process = ::otel_messaging::MessageExt::process_span(message);
-                self.telemetry().commit_message(message, process, || {
+                $crate::settle::commit_message(self.telemetry(), message, process, || {
                     ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
                 })
             }
@@ -33,7 +33,7 @@ macro_rules! consumer {
                 message: &::rdkafka::message::BorrowedMessage<'_>,
                 mode: CommitMode,
             ) -> KafkaResult<()> {
-                self.telemetry().commit_message(message, None, || {
+                $crate::settle::commit_message(self.telemetry(), message, None, || {
                     ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
                 })
             }
@@ -51,13 +51,13 @@ macro_rules! consumer {
 macro_rules! forward {
     () => {
         fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()> {
-            self.telemetry().commit_offsets(Some(topic_partition_list), || {
+            $crate::settle::commit_offsets(self.telemetry(), Some(topic_partition_list), || {
                 ::rdkafka::consumer::Consumer::commit(&self.0, topic_partition_list, mode)
             })
         }
 
         fn commit_consumer_state(&self, mode: CommitMode) -> KafkaResult<()> {
-            self.telemetry().commit_offsets(None, || ::rdkafka::consumer::Consumer::commit_consumer_state(&self.0, mode))
+            $crate::settle::commit_offsets(self.telemetry(), None, || ::rdkafka::consumer::Consumer::commit_consumer_state(&self.0, mode))
         }
 
         $crate::consumer::forward::forward! {

@@ -25,10 +25,11 @@ use rdkafka::{
 };
 
 use super::{
-    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol,
-    base_consumer::deliver, forward::consumer,
+    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, native, telemetry::ClientTelemetry};
+use crate::{
+    cast, context::Traced, message::BorrowedMessage, native, receive::deliver_result, telemetry::ClientTelemetry,
+};
 
 /// A stream of messages; see [`StreamConsumer::stream`].
 ///
@@ -71,15 +72,11 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
             self.since = since;
             return Poll::Pending;
         };
+        // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
+        #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
+        let cluster_id = || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) };
         let source = self.source;
-        Poll::Ready(item.map(|result| {
-            if start.is_some() {
-                // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
-                #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
-                telemetry.note_broker_contact(&result, || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) });
-            }
-            deliver(telemetry, source, start, since, result)
-        }))
+        Poll::Ready(item.map(|result| deliver_result(telemetry, source, (start, since), cluster_id, result)))
     }
 }
 
@@ -87,11 +84,6 @@ impl<C: ConsumerContext> fmt::Debug for MessageStream<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageStream").field("context", &self.context).finish_non_exhaustive()
     }
-}
-
-async fn recv<C: ConsumerContext>(mut stream: MessageStream<'_, C>) -> KafkaResult<BorrowedMessage<'_>> {
-    // rdkafka's streams never end.
-    stream.next().await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// A high-level consumer with a stream interface; see `rdkafka::consumer::StreamConsumer`.
@@ -142,7 +134,8 @@ where
     ///
     /// Dropped before it is done, no message is lost and there is no span.
     pub async fn recv(&self) -> Result<BorrowedMessage<'_>, KafkaError> {
-        recv(self.stream()).await
+        // rdkafka's streams never end.
+        self.stream().next().await.unwrap_or(Err(KafkaError::Canceled))
     }
 
     /// Splits messages of a partition into their own stream; see
@@ -220,7 +213,8 @@ impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
     ///
     /// As [`StreamConsumer::recv`].
     pub async fn recv(&self) -> Result<BorrowedMessage<'_>, KafkaError> {
-        recv(self.stream()).await
+        // rdkafka's streams never end.
+        self.stream().next().await.unwrap_or(Err(KafkaError::Canceled))
     }
 }
 
