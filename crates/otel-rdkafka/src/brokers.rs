@@ -1,4 +1,4 @@
-//! Where the brokers of a cluster are, as far as librdkafka's statistics have said.
+//! The addresses of a cluster's brokers, from librdkafka's statistics.
 
 use std::{
     collections::HashMap,
@@ -8,20 +8,20 @@ use std::{
 
 use serde::Deserialize;
 
-/// The addresses of brokers by their ids. There are none where nobody asks for statistics, and no lock to wait for.
+/// The addresses of brokers by their ids. Without statistics it stays empty, and costs no lock.
 #[derive(Debug, Default)]
 pub(crate) struct Brokers(OnceLock<RwLock<HashMap<i32, BrokerAddress>>>);
 
-/// The host and port that a broker gives out for itself, which is where librdkafka connects to.
+/// The host and port that a broker advertises, to which librdkafka connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BrokerAddress {
-    /// Both, as one text.
+    /// `host:port`.
     pub(crate) node: Arc<str>,
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
 }
 
-/// What is read of the statistics.
+/// The part of the statistics that is read.
 #[derive(Deserialize)]
 struct Statistics {
     brokers: HashMap<String, Broker>,
@@ -29,22 +29,22 @@ struct Statistics {
 
 #[derive(Deserialize)]
 struct Broker {
-    /// Negative for what is no broker that the cluster told of: a bootstrap server, a coordinator.
+    /// Negative for an entry that is not a broker of the cluster's metadata: a bootstrap server, a coordinator.
     nodeid: i32,
     nodename: String,
 }
 
 impl Brokers {
-    /// Reads one report. What is no report changes nothing.
+    /// Reads one report. Invalid reports are ignored.
     pub(crate) fn read_statistics(&self, statistics: &[u8]) {
         let Ok(Statistics { brokers }) = serde_json::from_slice(statistics) else { return };
         let known = brokers.into_values().filter(|broker| broker.nodeid >= 0);
         let known = known.filter_map(|broker| Some((broker.nodeid, BrokerAddress::parse(&broker.nodename)?)));
-        // Brokers move; one that went away may still acknowledge what it was sent.
+        // A broker may have another address now. One that left may still acknowledge earlier messages, so it stays.
         self.0.get_or_init(RwLock::default).write().unwrap_or_else(PoisonError::into_inner).extend(known);
     }
 
-    /// Whether any report told of brokers.
+    /// Whether there was any report.
     #[inline]
     pub(crate) fn any_known(&self) -> bool {
         self.0.get().is_some()
@@ -62,7 +62,7 @@ impl BrokerAddress {
         (!host.is_empty()).then(|| Self { node: node.into(), host: host.into(), port })
     }
 
-    /// Whether it is the peer's own: behind a name may be any host.
+    /// An IP address is the network peer's; a name may stand for any host.
     pub(crate) fn is_ip_address(&self) -> bool {
         self.host.parse::<IpAddr>().is_ok()
     }
@@ -124,7 +124,7 @@ mod tests {
             let brokers = Brokers::default();
             brokers.read_statistics(report.to_string().as_bytes());
             for id in of.iter().map(|(id, _)| *id).chain([asked]) {
-                // Of several with one id any may be meant.
+                // Of several with the same id any one may be found.
                 let said = of.iter().filter(|(of, _)| *of == id && id >= 0).filter_map(|(_, name)| {
                     let mut parts: Vec<_> = name.split(':').collect();
                     let port = parts.pop().and_then(|port| port.parse().ok()).filter(|port| *port > 0);

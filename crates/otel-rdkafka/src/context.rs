@@ -1,4 +1,4 @@
-//! Where a client's telemetry lives: in the context that rdkafka calls back.
+//! The contexts that rdkafka calls back. [`Traced`] holds a client's telemetry.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -12,18 +12,17 @@ use rdkafka::{
 
 use crate::{cast, consumer::ConsumerContext, settle, telemetry::ClientTelemetry};
 
-/// The context of every raw client inside a wrapper: the user's context with the client's telemetry beside it.
+/// The context of every raw client inside a wrapper: the user's context and the client's telemetry.
 ///
-/// It is what the raw types are generic over: [`BaseProducer<C>`](crate::producer::BaseProducer) wraps a
-/// `rdkafka::producer::BaseProducer<Traced<C>>`. Everything a wrapper knows is here, because rdkafka's callbacks give
-/// references to the raw client.
+/// [`BaseProducer<C>`](crate::producer::BaseProducer) wraps a `rdkafka::producer::BaseProducer<Traced<C>>`. All state of a
+/// wrapper is in its context, because rdkafka's callbacks give references to the raw client.
 pub struct Traced<C> {
     user: Arc<C>,
     telemetry: ClientTelemetry,
 }
 
 impl<C> Traced<C> {
-    /// Puts telemetry beside a context.
+    /// Adds telemetry to a context.
     pub fn new(context: C) -> Self {
         Self { user: Arc::new(context), telemetry: ClientTelemetry::new() }
     }
@@ -51,7 +50,7 @@ impl<C> fmt::Debug for Traced<C> {
     }
 }
 
-/// All of [`ClientContext`], handed on to a field.
+/// Implements [`ClientContext`] by calls to a field.
 macro_rules! client_context {
     ([$($bounds:tt)*] $context:ty, $field:tt $(, stats_raw: |$this:ident, $raw:ident| $also:expr)?) => {
         impl<C: ::rdkafka::ClientContext $($bounds)*> ::rdkafka::ClientContext for $context {
@@ -109,7 +108,7 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        // Explicit commits never come here.
+        // librdkafka calls this for automatic commits only.
         settle::record_auto_commit(&self.telemetry, &result, offsets);
         self.user.commit_callback(result, offsets);
     }
@@ -119,11 +118,11 @@ impl<C: ConsumerContext> raw_consumer::ConsumerContext for Traced<C> {
     }
 }
 
-/// Makes a [`ConsumerContext`] of one that was written for rdkafka's own trait, in a crate that cannot be changed.
+/// Makes a [`ConsumerContext`] of a context that implements rdkafka's own trait, in a crate that cannot be changed.
 ///
-/// It loses the rebalance callbacks: they take a raw consumer over that very context, which a wrapped consumer does not
-/// have. The default rebalancing happens; logs, statistics, errors, tokens, commit callbacks and the poll interval are
-/// handed on.
+/// The context's rebalance callbacks are not called: they take a raw consumer over that context, which a wrapped consumer does
+/// not have. The default rebalancing happens. Logs, statistics, errors, tokens, commit callbacks and the poll interval go to
+/// the context.
 ///
 /// ```no_run
 /// use otel_rdkafka::{ClientConfig, consumer::StreamConsumer, otel::RawConsumerContext};

@@ -1,16 +1,16 @@
-//! Messages that are made now and sent later.
+//! Creation contexts: messages that are stored now and sent later.
 
 use std::{fmt, sync::Arc};
 
 use opentelemetry::propagation::Injector;
 use otel_messaging::Instrumentation;
 
-use crate::telemetry::ClientTelemetry;
+use crate::telemetry::{CREATE, ClientTelemetry};
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
-/// The headers it writes are stored with the message. A send that is given them leaves them as they are and links the
-/// creation, and so does who receives the message.
+/// Store the headers that it writes with the message. A later send with these headers keeps them and links the creation; a
+/// receiver links the creation too.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -23,7 +23,7 @@ use crate::telemetry::ClientTelemetry;
 /// creator.create("orders", &mut headers);
 /// ```
 ///
-/// and later, in whatever process:
+/// Later, in this process or another one:
 ///
 /// ```no_run
 /// # use std::{collections::HashMap, time::Duration};
@@ -46,7 +46,7 @@ use crate::telemetry::ClientTelemetry;
 pub struct Creator(Arc<ClientTelemetry>);
 
 impl Creator {
-    /// Reports to this instrumentation.
+    /// Uses this instrumentation instead of the default one.
     #[must_use]
     pub fn new(instrumentation: Instrumentation) -> Self {
         let creator = Self::default();
@@ -54,20 +54,20 @@ impl Creator {
         creator
     }
 
-    /// Makes the span `create {topic}`, child of what is current, and writes its context into `headers`: a
-    /// [`HeaderInjector`](crate::otel::HeaderInjector), or whatever is stored with the message. Where telemetry is off,
-    /// nothing is written.
+    /// Makes the span `create {topic}`, a child of the current context, and writes its context into `headers`: a
+    /// [`HeaderInjector`](crate::otel::HeaderInjector), or another carrier that is stored with the message. If telemetry is
+    /// off, it writes nothing.
     ///
     /// Source: "Create" of the messaging spans convention.
     pub fn create(&self, topic: &str, headers: &mut dyn Injector) {
         if let Some(start) = self.0.start_operation() {
-            self.0.create(start, topic, headers);
+            self.0.core.create(start, &self.0.operation(CREATE, Some(topic)), headers, |_| ());
         }
     }
 }
 
 impl Default for Creator {
-    /// Reports to OpenTelemetry's globals.
+    /// Uses the default instrumentation: OpenTelemetry's globals.
     fn default() -> Self {
         Self(Arc::new(ClientTelemetry::new()))
     }

@@ -1,14 +1,14 @@
 //! Errors: `rdkafka::error`, unchanged.
 //!
-//! `error.type` of a span is the protocol's name for what the broker says, `UNKNOWN_TOPIC_OR_PARTITION`, and librdkafka's
-//! for what it says itself, `_MSG_TIMED_OUT`. One name is neither's: a send that the application itself purged, by `purge` or
-//! `abort_transaction`, has `_PURGE_REQUESTED`, because librdkafka's names are also those of what a dropped producer purges.
+//! `error.type` of a span is the protocol's name for a broker's error, `UNKNOWN_TOPIC_OR_PARTITION`, and librdkafka's name for
+//! a local error, `_MSG_TIMED_OUT`. One name is this crate's: a send that the application purged, by `purge` or
+//! `abort_transaction`, has `_PURGE_REQUESTED`. librdkafka's names do not distinguish it from the purge of a dropped producer.
 
 use crate::native;
 
 pub use rdkafka::error::{IsError, KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
 
-/// What the convention has for everything that has no name.
+/// The convention's `error.type` for an error without a name.
 const OTHER: &str = "_OTHER";
 
 /// The low-cardinality name of an error: `UNKNOWN_TOPIC_OR_PARTITION`, `_MSG_TIMED_OUT`.
@@ -24,7 +24,7 @@ pub(crate) fn error_type(error: &KafkaError) -> &'static str {
 }
 
 fn code_name(code: RDKafkaErrorCode) -> &'static str {
-    // Where librdkafka's spelling of a broker's code is not the protocol's.
+    // The codes for which librdkafka's name is not the protocol's.
     match code {
         RDKafkaErrorCode::Unknown => "UNKNOWN_SERVER_ERROR",
         RDKafkaErrorCode::InvalidMessage => "CORRUPT_MESSAGE",
@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    /// The names of `org.apache.kafka.common.protocol.Errors` by code, as far as librdkafka knows the code.
+    /// The names of `org.apache.kafka.common.protocol.Errors`, for the codes that librdkafka has.
     const PROTOCOL: &[(i32, &str)] = &[
         (-1, "UNKNOWN_SERVER_ERROR"),
         (1, "OFFSET_OUT_OF_RANGE"),
@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(name, expected, "code {code}");
             known += 1;
         }
-        // And the mark of the end.
+        // One more: the end marker of the codes.
         assert_eq!(known, PROTOCOL.len() + 1);
     }
 

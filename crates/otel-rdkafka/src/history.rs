@@ -1,16 +1,16 @@
-//! What the headers of a message say of its way before: how often it was tried, and whether it was given up.
+//! Delivery history from headers: attempt number and dead letters.
 //!
-//! Kafka itself says neither. Read are the headers of those who have a convention for it:
+//! Kafka has neither. These headers of other projects are read:
 //!
-//! | header | written by | says |
+//! | header | written by | meaning |
 //! |---|---|---|
-//! | `retry_topic-attempts` | Spring for Apache Kafka, retry topics | the how-manieth attempt this is: a big-endian integer of 1 to 8 bytes, or text |
-//! | `delayed-retry-count` | SmallRye (Quarkus), delayed retry topics | how often it was tried again: text |
-//! | `kafka_dlt-…` | Spring, dead letters | it is one |
-//! | `__connect.errors.…` | Kafka Connect, dead letters | it is one |
-//! | `dead-letter-…` | SmallRye (Quarkus), dead letters | it is one |
+//! | `retry_topic-attempts` | Spring, retry topics | the attempt number: a big-endian integer of 1 to 8 bytes, or text |
+//! | `delayed-retry-count` | SmallRye (Quarkus), delayed retry topics | the number of retries: text |
+//! | `kafka_dlt-…` | Spring, dead letters | the message is a dead letter |
+//! | `__connect.errors.…` | Kafka Connect, dead letters | the message is a dead letter |
+//! | `dead-letter-…` | SmallRye (Quarkus), dead letters | the message is a dead letter |
 
-/// What is known of a message's past.
+/// The earlier deliveries of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DeliveryHistory {
     /// Counted from 1.
@@ -23,10 +23,10 @@ const RETRIES: &[u8] = b"delayed-retry-count";
 const DEAD_LETTER: [&[u8]; 3] = [b"kafka_dlt-", b"__connect.errors.", b"dead-letter-"];
 
 impl DeliveryHistory {
-    /// Looks at one header, the last one first: of several of a name it counts.
+    /// Reads one header. Callers start at the last one, which counts if a name occurs several times.
     #[inline]
     pub(crate) fn read_header(&mut self, name: &[u8], value: Option<&[u8]>) {
-        // Hardly any header is one of these, and the first letter tells.
+        // The first letter rules out almost every other header.
         match name.first() {
             Some(b'r') if self.attempt.is_none() && name == ATTEMPTS => {
                 self.attempt = value.and_then(number).filter(|&attempt| attempt > 0);
@@ -42,7 +42,8 @@ impl DeliveryHistory {
     }
 }
 
-/// A number as text, else as the bytes of an integer. Two digits could be either; counts of 12,000 are nobody's.
+/// A number as text, otherwise as the bytes of an integer. Two bytes that are digits are read as text: as an integer they would
+/// be more than 12,000 attempts.
 fn number(value: &[u8]) -> Option<u64> {
     text(value).or_else(|| {
         let mut bytes = [0; 8];
@@ -112,7 +113,7 @@ mod tests {
         }
     }
 
-    /// What a number is, said another way: its digits, or its bytes with a sign.
+    /// The expected number: from digits, or from the bytes of a signed integer.
     fn meant(value: &[u8], as_bytes: bool) -> Option<i128> {
         let digits = !value.is_empty() && value.len() <= 30 && value.iter().all(u8::is_ascii_digit);
         if digits {

@@ -1,4 +1,4 @@
-//! Which purges the application asked for. librdkafka's error is the same when a dropped producer purges.
+//! The purges that the application requested. librdkafka reports the same error for those of a dropped producer.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,27 +6,27 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::error_type;
 
-/// What the error of a purge that the application asked for is called.
+/// `error.type` of a message that the application purged.
 const REQUESTED: &str = "_PURGE_REQUESTED";
 
-/// How often the application has asked one producer to purge, or to abort a transaction, which purges.
+/// The number of times that the application called `purge` of one producer, or `abort_transaction`, which purges too.
 #[derive(Debug, Default)]
 pub(crate) struct Purges(AtomicU32);
 
 impl Purges {
-    /// How many requests there were, for a send that begins.
+    /// The number of requests until now: a send keeps it from its start.
     #[inline]
     pub(crate) fn requests(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
-    /// The application is about to purge.
+    /// Called before the client's own call.
     pub(crate) fn note_request(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The name of an error of a send that began after so many requests. rdkafka keeps to itself what a request was about, so
-    /// that any later one explains the purge.
+    /// The `error.type` of a send that started after `before` requests. rdkafka does not say which messages a request is about,
+    /// so every later request explains a purge.
     pub(crate) fn error_type(&self, before: u32, error: &KafkaError) -> &'static str {
         let purged = matches!(
             error,

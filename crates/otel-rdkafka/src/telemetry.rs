@@ -1,4 +1,4 @@
-//! Which operations there are, what their destination is called, and what is known of a client.
+//! What the telemetry of one client knows: operations, names of destinations, configuration, cluster and brokers.
 
 use std::{
     ptr,
@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use opentelemetry::propagation::Injector;
 use otel_messaging::{
     Instrumentation,
     adapter::{Attributes, Destination, Operation, OperationName, OperationStart, SourceId, Telemetry, scope},
@@ -26,27 +25,25 @@ use crate::{
     purges::Purges,
 };
 
-const CREATE: OperationName = OperationName::create("create");
+pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const SEND: OperationName = OperationName::send("send");
 pub(crate) const POLL: OperationName = OperationName::receive("poll");
 pub(crate) const PROCESS: OperationName = OperationName::process("process").of(POLL);
 pub(crate) const COMMIT: OperationName = OperationName::settle("commit");
 
-/// Everything that one Kafka client tells about itself and its messages.
 #[derive(Debug)]
 pub(crate) struct ClientTelemetry {
     pub(crate) core: Telemetry,
-    /// The client, as the source of messages; a queue of one partition is another.
+    /// The client as a source of messages. A queue of one partition is a source of its own.
     pub(crate) source: SourceId,
     configured: OnceLock<Configured>,
-    /// See [`ClientTelemetry::client_ptr`].
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
     pub(crate) purges: Purges,
 }
 
-/// What librdkafka made of the client's configuration, defaults included: it is what the broker sees.
+/// librdkafka's view of the client's configuration, with its defaults, as the broker sees it.
 #[derive(Debug)]
 struct Configured {
     client_id: Option<Arc<str>>,
@@ -68,38 +65,38 @@ impl ClientTelemetry {
         }
     }
 
-    /// This is in the context of that client, and in no other's.
+    /// Called for the client that has this telemetry in its context. No other client has it.
     pub(crate) fn attach_client<C: ClientContext>(&self, client: &Client<C>) {
         self.read_configuration(client);
         self.client.store(client.native_ptr(), Ordering::Release);
     }
 
-    /// The client whose context this is in, if it is in one: valid as long as that client is.
+    /// The client that has this telemetry in its context, or null. Valid as long as that client lives.
     pub(crate) fn client_ptr(&self) -> *mut RDKafka {
         self.client.load(Ordering::Acquire)
     }
 
-    /// The id of the cluster: asked for once, when the first message has come or gone, and librdkafka has therefore heard
-    /// from a broker. Asking waits for nothing.
+    /// The id of the cluster. `ask` is called once, after the first message was sent or received: before that, librdkafka has
+    /// not heard from a broker.
     #[inline]
     pub(crate) fn cluster_id(&self, ask: impl FnOnce() -> Option<String>) -> Option<&Arc<str>> {
         self.cluster.get_or_init(|| ask().map(Arc::from)).as_ref()
     }
 
-    /// The id of the cluster, if it is known by now.
+    /// The id of the cluster, if it is known already.
     #[inline]
     pub(crate) fn known_cluster_id(&self) -> Option<&Arc<str>> {
         self.cluster.get()?.as_ref()
     }
 
-    /// Reads a report of librdkafka's, where there is anybody to tell.
+    /// Reads a report of librdkafka, unless telemetry is off.
     pub(crate) fn read_statistics(&self, report: &[u8]) {
         if self.start_operation().is_some() {
             self.brokers.read_statistics(report);
         }
     }
 
-    /// Reads the configuration that the client was made with. Once, before its first message.
+    /// Reads the client's configuration once, before its first message.
     pub(crate) fn read_configuration<C: ClientContext>(&self, client: &Client<C>) {
         self.configured.get_or_init(|| {
             let value_of = |name| native::configuration_value(client, name).filter(|value| !value.is_empty());
@@ -114,7 +111,7 @@ impl ClientTelemetry {
     }
 
     pub(crate) fn instrument(&self, instrumentation: Instrumentation) {
-        // The first one given stays.
+        // Only the first instrumentation counts.
         let _ = self.core.instrument(instrumentation);
     }
 
@@ -129,7 +126,7 @@ impl ClientTelemetry {
         self.core.start_operation()
     }
 
-    /// Where the broker is that a message was fetched from, or sent to: if statistics have told.
+    /// The address of the broker that a message was fetched from or sent to, if librdkafka's statistics contain it.
     #[inline]
     pub(crate) fn broker(&self, message: &BorrowedMessage<'_>) -> Option<BrokerAddress> {
         self.brokers.any_known().then(|| self.brokers.find(native::broker_id(message))).flatten()
@@ -140,7 +137,7 @@ impl ClientTelemetry {
         self.operation_at(name, topic, None)
     }
 
-    /// The same with a broker of which it is certain.
+    /// Like [`operation`](Self::operation), with a broker that is certain.
     #[inline]
     pub(crate) fn operation_at(
         &self,
@@ -169,7 +166,7 @@ impl ClientTelemetry {
                     destination = destination.with(attribute::MESSAGING_CONSUMER_GROUP_NAME, group.clone());
                 }
             }
-            // Known before the first message is delivered, and the same for all of them.
+            // The first message is delivered after the cluster's id is known, and the id never changes.
             if name == PROCESS
                 && let Some(cluster) = self.known_cluster_id()
             {
@@ -179,13 +176,7 @@ impl ClientTelemetry {
         })
     }
 
-    /// Makes the span of a message that is sent later.
-    pub(crate) fn create(&self, start: OperationStart, topic: &str, headers: &mut dyn Injector) {
-        let operation = self.operation(CREATE, Some(topic));
-        self.core.create(start, &operation, headers, |_| ());
-    }
-
-    /// What is told of a message's own content.
+    /// Sets the attributes of the message's key and payload.
     #[inline]
     pub(crate) fn set_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
         match payload {
@@ -206,7 +197,7 @@ pub(crate) fn set_partition_and_offset(attributes: &mut Attributes, partition: i
     if partition >= 0 {
         attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
     }
-    // librdkafka has negative numbers for offsets that are none.
+    // librdkafka uses negative numbers where there is no offset.
     if let Some(offset) = offset.filter(|&offset| offset >= 0) {
         attributes.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
     }
@@ -219,7 +210,7 @@ pub(crate) fn set_cluster_id(attributes: &mut Attributes, cluster: Option<&Arc<s
     }
 }
 
-/// A partition as the string the convention wants; without an allocation for the numbers that most topics have.
+/// The partition as a string, as the convention defines it. The partitions that most topics have need no allocation.
 #[inline]
 pub(crate) fn partition_id(partition: i32) -> opentelemetry::StringValue {
     match usize::try_from(partition).ok().and_then(|partition| SMALL_PARTITIONS.get(partition)) {
@@ -249,16 +240,16 @@ mod tests {
 
     use super::{partition_id, set_partition_and_offset};
 
-    /// What is told of a partition and an offset, as it should be.
-    fn told(partition: i32, offset: Option<i64>) -> String {
-        let mut told = Attributes::default();
+    /// The expected attributes.
+    fn expected(partition: i32, offset: Option<i64>) -> String {
+        let mut expected = Attributes::default();
         if partition > -1 {
-            told.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_string());
+            expected.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_string());
         }
         if let Some(offset @ 0..) = offset {
-            told.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
+            expected.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
         }
-        format!("{told:?}")
+        format!("{expected:?}")
     }
 
     proptest! {
@@ -272,7 +263,7 @@ mod tests {
             let mut attributes = Attributes::default();
             set_partition_and_offset(&mut attributes, partition, offset);
             let owned = |text: String| text.replace("Static(", "Owned(");
-            prop_assert_eq!(owned(format!("{attributes:?}")), owned(told(partition, offset)));
+            prop_assert_eq!(owned(format!("{attributes:?}")), owned(expected(partition, offset)));
         }
     }
 
