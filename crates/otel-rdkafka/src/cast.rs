@@ -1,8 +1,8 @@
-//! Every place where a pointer to one type is taken for a pointer to another.
+//! All pointer casts between types.
 //!
-//! The invariant of the clients: [`Client`], [`BaseConsumer`] and [`StreamConsumer`] are `#[repr(transparent)]` over the
-//! raw type, with one field, no `Drop` and no state beside it; everything lives in [`Traced`]. So a reference to the one is a
-//! reference to the other.
+//! The invariant of the clients: [`Client`], [`BaseConsumer`] and [`StreamConsumer`] are `#[repr(transparent)]` over the raw
+//! type. They have one field, no `Drop` and no other state, which is in [`Traced`]. So a reference to the wrapper is valid as a
+//! reference to the raw type, and the other way round.
 #![allow(unsafe_code, reason = "rdkafka returns references to its own types; each cast states its invariant")]
 
 use std::{ffi::c_void, ptr, sync::Arc};
@@ -18,19 +18,19 @@ use crate::{
     send::TracedOpaque,
 };
 
-/// The client inside a raw producer or consumer, as ours.
+/// The client of a raw producer or consumer, as this crate's type.
 pub(crate) fn client<C: ClientContext>(raw: &raw_client::Client<Traced<C>>) -> &Client<C> {
     // SAFETY: `Client` is transparent over the raw type, see the module.
     unsafe { &*ptr::from_ref(raw).cast() }
 }
 
-/// The consumer that rdkafka gives to a callback, as ours.
+/// The consumer that rdkafka gives to a callback, as this crate's type.
 pub(crate) fn base_consumer<C: ConsumerContext>(raw: &raw_consumer::BaseConsumer<Traced<C>>) -> &BaseConsumer<C> {
     // SAFETY: `BaseConsumer` is transparent over the raw type, see the module.
     unsafe { &*ptr::from_ref(raw).cast() }
 }
 
-/// A shared consumer of ours, as the raw one.
+/// A shared consumer of this crate, as the raw type.
 pub(crate) fn raw_base_consumer<C: ConsumerContext>(
     ours: Arc<BaseConsumer<C>>,
 ) -> Arc<raw_consumer::BaseConsumer<Traced<C>>> {
@@ -38,7 +38,7 @@ pub(crate) fn raw_base_consumer<C: ConsumerContext>(
     unsafe { Arc::from_raw(Arc::into_raw(ours).cast()) }
 }
 
-/// A shared consumer of ours, as the raw one.
+/// A shared consumer of this crate, as the raw type.
 pub(crate) fn raw_stream_consumer<C: ConsumerContext, R>(
     ours: Arc<StreamConsumer<C, R>>,
 ) -> Arc<raw_consumer::StreamConsumer<Traced<C>, R>> {
@@ -46,16 +46,16 @@ pub(crate) fn raw_stream_consumer<C: ConsumerContext, R>(
     unsafe { Arc::from_raw(Arc::into_raw(ours).cast()) }
 }
 
-/// Set in the lowest bit of the pointer that librdkafka carries: it points to a box of ours, and is not the user's own.
+/// Set in the lowest bit of the pointer that librdkafka carries, if it points to a [`BoxedOpaque`] and is not the user's pointer.
 const BOXED: usize = 1;
 
 enum BoxedOpaque<D> {
     Traced(TracedOpaque<D>),
-    /// The user's own pointer, which uses that bit itself.
+    /// The user's pointer, in which that bit is set.
     Untraced(*mut c_void),
 }
 
-// Of a message that is not traced the user's opaque travels as it is.
+// Without a span librdkafka carries the user's pointer unchanged.
 impl<D: IntoOpaque> IntoOpaque for TracedOpaque<D> {
     fn into_ptr(self) -> *mut c_void {
         const { assert!(align_of::<BoxedOpaque<D>>() > BOXED) };
@@ -77,25 +77,25 @@ impl<D: IntoOpaque> IntoOpaque for TracedOpaque<D> {
             pointer
         } else {
             let boxed = pointer.map_addr(|address| address & !BOXED).cast::<BoxedOpaque<D>>();
-            // SAFETY: marked so, it is a box that `into_ptr` made, and our caller takes it back once.
+            // SAFETY: the bit marks a box that `into_ptr` made, and the caller takes it back once.
             match *unsafe { Box::from_raw(boxed) } {
                 BoxedOpaque::Traced(opaque) => return opaque,
                 BoxedOpaque::Untraced(user) => user,
             }
         };
-        // SAFETY: it is what the user's `into_ptr` gave, and our caller takes it back once.
+        // SAFETY: the user's `into_ptr` returned this pointer, and the caller takes it back once.
         Self { user: unsafe { D::from_ptr(user) }, in_flight: None }
     }
 }
 
-// Alone, it is boxed; with a span, `TracedOpaque` holds it by value.
+// Boxed for a send without a span. With a span `TracedOpaque` holds the sender by value.
 impl IntoOpaque for DeliverySender {
     fn into_ptr(self) -> *mut c_void {
         Box::new(self.0).into_ptr()
     }
 
     unsafe fn from_ptr(pointer: *mut c_void) -> Self {
-        // SAFETY: our caller's promise is the one that the box asks for.
+        // SAFETY: the box requires what the caller promises.
         Self(*unsafe { Box::<oneshot::Sender<OwnedDeliveryResult>>::from_ptr(pointer) })
     }
 }
@@ -166,7 +166,7 @@ mod tests_without_c {
         same_layout::<StreamConsumer<Context, ()>, raw_consumer::StreamConsumer<Traced<Context>, ()>>();
     }
 
-    /// Counts how many of it are alive; its pointer is whatever the test says.
+    /// Counts its living instances. The test chooses its pointer.
     #[derive(Debug)]
     struct Counted(usize);
 

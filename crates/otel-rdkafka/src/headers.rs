@@ -11,15 +11,15 @@ use crate::{
     native::{self, Report},
 };
 
-/// Longer values are nobody's context: W3C baggage, the longest of them, may have 8,192 bytes.
+/// No context is longer: W3C baggage, the longest one, has at most 8,192 bytes.
 const MAX_VALUE: usize = 8_192;
 
-/// Where baggage is among [`CONTEXT_HEADERS`].
+/// The index of baggage in [`CONTEXT_HEADERS`].
 const BAGGAGE: usize = 2;
 
-/// Writes a context into a record's headers, for those who make their spans themselves.
+/// Writes a context into a record's headers, for applications that make their own spans.
 ///
-/// A header of the name is replaced, in any letter case and however often it is there; an empty value only removes it.
+/// It replaces all headers of the name, in any letter case. An empty value only removes them.
 ///
 /// ```
 /// use opentelemetry::{
@@ -58,10 +58,10 @@ impl Injector for HeaderInjector<'_> {
     }
 }
 
-/// Reads a context from a message's headers, for those who make their spans themselves.
+/// Reads a context from a message's headers, for applications that make their own spans.
 ///
-/// A name is found in any letter case, and of several headers of a name the last one counts. A value that is null, not
-/// UTF-8 or longer than 8,192 bytes is none; other headers of any content disturb nothing.
+/// Names match in any letter case. If a name occurs several times, the last header counts. A value that is null, not UTF-8 or
+/// longer than 8,192 bytes is not read. The other headers may have any content.
 ///
 /// ```
 /// use opentelemetry::{
@@ -80,7 +80,7 @@ impl Injector for HeaderInjector<'_> {
 /// # let headers = OwnedHeaders::new().insert(Header { key: "Traceparent", value: Some(traceparent) });
 /// # let headers = Some(headers.as_borrowed());
 ///
-/// // What `raw_message.headers()` gives.
+/// // The result of `raw_message.headers()`.
 /// let headers: Option<&BorrowedHeaders> = headers;
 /// let sender = headers.map_or_else(Context::current, |headers| propagator.extract(&HeaderExtractor(headers)));
 /// let span = tracer.span_builder("process orders").with_kind(SpanKind::Consumer).start_with_context(&tracer, &sender);
@@ -109,7 +109,7 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-/// What the headers of a message that arrives say: of its way, and in those that carry contexts.
+/// What is read from the headers of a received message.
 #[derive(Default)]
 pub(crate) struct ReceivedHeaders<'a> {
     pub(crate) history: DeliveryHistory,
@@ -117,17 +117,17 @@ pub(crate) struct ReceivedHeaders<'a> {
 }
 
 impl<'a> ReceivedHeaders<'a> {
-    /// Looks through all headers, once.
+    /// Reads all headers in one pass.
     #[inline]
     pub(crate) fn read(&mut self, headers: &'a BorrowedHeaders) {
         let mut seen = [false; CONTEXT_HEADERS.len()];
         for (name, value) in native::headers_reversed(headers) {
             self.history.read_header(name, value);
-            // The last one counts, whatever it is worth.
+            // The last one counts, also if its value is not valid.
             if let Some(at) = context_header(name)
                 && !mem::replace(&mut seen[at], true)
             {
-                // Baggage that is too long is noted where it is read.
+                // The core reports baggage that is too long.
                 self.contexts[at] = value.filter(|value| value.len() <= MAX_VALUE || at == BAGGAGE);
             }
         }
@@ -139,7 +139,7 @@ fn get<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<&'a str> {
     readable(value)
 }
 
-/// All that can be read, in the order of the message.
+/// All readable values, in the order of the message.
 fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> {
     let same = native::headers_reversed(headers).filter(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()));
     let mut values: Vec<_> = same.filter_map(|(_, value)| readable(value)).collect();
@@ -160,7 +160,7 @@ fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
     native::headers_reversed(headers).filter_map(|(name, _)| str::from_utf8(name).ok()).collect()
 }
 
-/// The headers of a record about to be sent, and how to make them again what the user wrote.
+/// The headers of a record that is being sent, and how to restore the user's headers.
 #[derive(Debug)]
 pub(crate) struct RecordHeaders<'a> {
     headers: &'a mut Option<OwnedHeaders>,
@@ -168,7 +168,7 @@ pub(crate) struct RecordHeaders<'a> {
     injected: InjectedHeaders,
 }
 
-/// What was done to the headers of a record.
+/// The change that [`RecordHeaders`] made to a record's headers.
 #[derive(Debug)]
 pub(crate) enum InjectedHeaders {
     None,
@@ -181,7 +181,7 @@ pub(crate) enum InjectedHeaders {
 }
 
 impl<'a> RecordHeaders<'a> {
-    /// Those of a record that librdkafka takes with so many bytes more.
+    /// `bytes` more bytes of headers still fit into the record.
     pub(crate) fn new(headers: &'a mut Option<OwnedHeaders>, bytes: usize) -> Self {
         Self { headers, budget: HeaderBudget::new(bytes, native::MAX_LENGTH_PREFIXES), injected: InjectedHeaders::None }
     }
@@ -208,7 +208,7 @@ impl Injector for RecordHeaders<'_> {
         match self.headers {
             None => {
                 self.injected = InjectedHeaders::Created;
-                // As many as W3C trace context and baggage have.
+                // The number of headers of W3C trace context and baggage.
                 *self.headers = Some(OwnedHeaders::new_with_capacity(3));
             }
             Some(headers) if replaces => match self.injected {
@@ -262,7 +262,7 @@ impl Headers for RecordHeaders<'_> {
 }
 
 impl InjectedHeaders {
-    /// Makes the headers of a record that was not taken what they were.
+    /// Restores the headers of a record that was not accepted.
     pub(crate) fn undo(self, headers: &mut Option<OwnedHeaders>) {
         match self {
             Self::None => {}
@@ -276,7 +276,7 @@ impl InjectedHeaders {
         }
     }
 
-    /// Makes the headers of a message in a delivery report what they were, before anybody has seen it.
+    /// Restores the headers of the message in a delivery report, before the application gets it.
     pub(crate) fn undo_reported(self, mut report: Report<'_>) {
         match self {
             Self::None => {}
@@ -370,7 +370,7 @@ mod tests {
         }
     }
 
-    /// Writes, and undoes it: what is there in between.
+    /// Writes, returns the headers, and restores them.
     fn written(mut headers: Option<OwnedHeaders>, write: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
         let before = text(headers.as_ref());
         let had_any = headers.is_some();
@@ -397,7 +397,7 @@ mod tests {
         let over = written(Some(own()), &new);
         assert_eq!(over[..2], [pair("tenant", Some("blue")), pair("nothing", None)]);
         assert_eq!(over[2..], ours);
-        // Appended first, replaced then; and the same key twice.
+        // Appended first, then replaced; and the same key twice.
         let late = written(Some(tenant()), &[("traceparent", "new"), ("tenant", "red"), ("traceparent", "newer")]);
         assert_eq!(late, [pair("tenant", Some("red")), pair("traceparent", Some("newer"))]);
         let twice = [("traceparent", "new"), ("traceparent", "newer")];
@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(written(None, &[("tracestate", "")]), []);
     }
 
-    /// A name that anybody might write: any bytes but zero, which ends a name, or one of a context in any letter case.
+    /// Any bytes but zero, which ends a name, or the name of a context header in any letter case.
     fn any_name() -> impl Strategy<Value = Vec<u8>> {
         let fields = prop::sample::select(vec!["traceparent", "tracestate", "baggage", "retry_topic-attempts"]);
         let cased = (fields, any::<u64>()).prop_map(|(field, upper)| {
@@ -446,7 +446,7 @@ mod tests {
             for key in ["traceparent", "TRACESTATE", "baggage", &key] {
                 extractor.get(key);
             }
-            // Looked through once or each time.
+            // One pass, or one look-up for each name.
             let mut received = ReceivedHeaders::default();
             received.read(headers.as_borrowed());
             let found = received.contexts.map(|value| str::from_utf8(value?).ok());

@@ -16,8 +16,8 @@ pub use rdkafka::message::{
 
 /// A zero-copy Kafka message; see `rdkafka::message::BorrowedMessage`.
 ///
-/// One that was received carries its process span: see [`MessageExt`]. The span ends with the message, unless a
-/// [detached](Self::detach) copy lives longer.
+/// A received message carries its process span: see [`MessageExt`]. The span ends when the message and all its
+/// [detached](Self::detach) copies are dropped, unless it was ended before.
 pub struct BorrowedMessage<'a> {
     inner: Inner<'a>,
     process: Option<Arc<ProcessSpan>>,
@@ -38,7 +38,7 @@ impl<'a> BorrowedMessage<'a> {
         Self { inner: Inner::Reported(result), process: None }
     }
 
-    /// The delivery report that this is the message of.
+    /// The delivery report that contains this message.
     pub(crate) fn report(&self) -> Option<&'a raw::DeliveryResult<'a>> {
         match self.inner {
             Inner::Received(_) => None,
@@ -56,12 +56,12 @@ impl<'a> BorrowedMessage<'a> {
         }
     }
 
-    /// The raw message; its process span ends, unless something else carries it.
+    /// The raw message. Its process span ends, unless a detached copy carries it.
     ///
     /// # Errors
     ///
-    /// The message of a delivery report comes back: rdkafka only lends it, see [`get_ref`](Self::get_ref).
-    #[allow(clippy::result_large_err, reason = "it is the message, given back")]
+    /// The message of a delivery report is returned unchanged: rdkafka only lends it, see [`get_ref`](Self::get_ref).
+    #[allow(clippy::result_large_err, reason = "the error is the message")]
     pub fn into_inner(self) -> Result<raw::BorrowedMessage<'a>, Self> {
         match self.inner {
             Inner::Received(message) => Ok(message),
@@ -76,7 +76,7 @@ impl<'a> BorrowedMessage<'a> {
 }
 
 impl<'a> From<raw::BorrowedMessage<'a>> for BorrowedMessage<'a> {
-    /// Without a process span. [`Incoming`](crate::otel::Incoming) gives it one.
+    /// The message has no process span. [`Incoming`](crate::otel::Incoming) delivers raw messages with one.
     fn from(message: raw::BorrowedMessage<'a>) -> Self {
         Self::received(message, None)
     }
@@ -106,7 +106,7 @@ impl MessageExt for BorrowedMessage<'_> {
     }
 }
 
-/// librdkafka goes on by itself after an error of a topic or a broker, and the consumer is of no more use after a fatal one.
+/// librdkafka recovers by itself after an error of a topic or a broker. After a fatal error the consumer cannot be used.
 fn at_stream_error(error: &dyn Any) -> AtStreamError {
     match error.downcast_ref() {
         None | Some(KafkaError::MessageConsumptionFatal(_)) => AtStreamError::End,
@@ -115,7 +115,7 @@ fn at_stream_error(error: &dyn Any) -> AtStreamError {
     }
 }
 
-/// The message of a delivery report cannot be written to through this: it is only borrowed from rdkafka.
+/// The payload of a delivery report's message cannot be changed: rdkafka only lends it.
 impl Message for BorrowedMessage<'_> {
     type Headers = BorrowedHeaders;
 
@@ -127,7 +127,7 @@ impl Message for BorrowedMessage<'_> {
         self.get_ref().payload()
     }
 
-    #[allow(unsafe_code, reason = "the trait's method is unsafe; the caller's promise is handed on")]
+    #[allow(unsafe_code, reason = "the trait's method is unsafe")]
     unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
         match &mut self.inner {
             // SAFETY: the caller's promise.
@@ -159,8 +159,8 @@ impl Message for BorrowedMessage<'_> {
 
 /// A Kafka message that owns its data; see `rdkafka::message::OwnedMessage`.
 ///
-/// Detached from a received message, it carries that message's process span, and so does each clone: the span ends with
-/// the last of them, unless it was ended before.
+/// A message that was detached from a received one carries its process span, and so does each clone. The span ends with the last
+/// of them, unless it was ended before.
 #[derive(Clone)]
 pub struct OwnedMessage {
     inner: raw::OwnedMessage,
@@ -168,7 +168,7 @@ pub struct OwnedMessage {
 }
 
 impl OwnedMessage {
-    /// Creates a message with the specified content and no process span.
+    /// Creates a message with this content and without a process span.
     pub fn new(
         payload: Option<Vec<u8>>,
         key: Option<Vec<u8>>,
@@ -190,7 +190,7 @@ impl OwnedMessage {
         &self.inner
     }
 
-    /// The raw message; its process span ends, unless something else carries it.
+    /// The raw message. Its process span ends, unless the received message or a clone carries it.
     pub fn into_inner(self) -> raw::OwnedMessage {
         self.inner
     }
@@ -199,7 +199,7 @@ impl OwnedMessage {
         Self { inner: change(self.inner), process: self.process }
     }
 
-    /// Takes the headers away.
+    /// Removes the headers and returns them.
     pub fn detach_headers(&mut self) -> Option<OwnedHeaders> {
         self.inner.detach_headers()
     }
@@ -241,7 +241,7 @@ impl OwnedMessage {
 }
 
 impl From<raw::OwnedMessage> for OwnedMessage {
-    /// Without a process span. [`Incoming`](crate::otel::Incoming) gives it one.
+    /// The message has no process span. [`Incoming`](crate::otel::Incoming) delivers raw messages with one.
     fn from(inner: raw::OwnedMessage) -> Self {
         Self { inner, process: None }
     }
@@ -288,7 +288,7 @@ impl Message for OwnedMessage {
         self.inner.payload()
     }
 
-    #[allow(unsafe_code, reason = "the trait's method is unsafe; the caller's promise is handed on")]
+    #[allow(unsafe_code, reason = "the trait's method is unsafe")]
     unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
         // SAFETY: the caller's promise.
         unsafe { self.inner.payload_mut() }
@@ -315,7 +315,7 @@ impl Message for OwnedMessage {
     }
 }
 
-/// The result of a message production, as a delivery callback gets it; see `rdkafka::message::DeliveryResult`.
+/// The result of a send, as a delivery callback gets it; see `rdkafka::message::DeliveryResult`.
 ///
-/// The message reads as it was given to `send`: headers that were added are taken off again.
+/// The message is as it was given to `send`: the injected headers are removed.
 pub type DeliveryResult<'a> = Result<BorrowedMessage<'a>, (KafkaError, BorrowedMessage<'a>)>;

@@ -1,5 +1,5 @@
-//! What rdkafka's safe interface has no way to do: headers by name without a look at the others, headers taken away, and
-//! the configuration of a living client.
+//! Calls that rdkafka's safe interface does not have: reading headers with any names, removing headers, and reading the
+//! configuration of a client.
 //!
 //! rdkafka's own header iterator panics on a name that is not UTF-8, and [`OwnedHeaders`] can only grow.
 #![allow(unsafe_code, reason = "calls into librdkafka; each function states what keeps its pointers valid")]
@@ -17,19 +17,19 @@ use rdkafka::{
     types::{RDKafka, RDKafkaConfRes, RDKafkaHeaders, RDKafkaRespErr},
 };
 
-/// A header as it is: a name of any bytes, a value that may be null.
+/// A header: a name of any bytes, and a value that may be null.
 pub(crate) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 fn list_ptr(headers: &BorrowedHeaders) -> *mut RDKafkaHeaders {
-    // `BorrowedHeaders` is rdkafka's name for the place where librdkafka's list stands.
+    // A reference to `BorrowedHeaders` is the address of librdkafka's list.
     ptr::from_ref(headers).cast_mut().cast()
 }
 
-/// The header at a place, and its name as librdkafka keeps it.
+/// The header at an index, with its name as librdkafka stores it.
 fn header_at(headers: &BorrowedHeaders, index: usize) -> Option<(&CStr, Option<&[u8]>)> {
     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-    // SAFETY: the list is alive as long as the reference to it. What comes back points into the list and lives as long:
-    // the name ends with a zero, the value is null or has that size.
+    // SAFETY: the list is alive as long as the reference to it. Name and value point into the list and live as long: the name
+    // ends with a zero, the value is null or has that size.
     unsafe {
         let error = bindings::rd_kafka_header_get_all(list_ptr(headers), index, &mut name, &mut value, &mut size);
         if error.is_error() {
@@ -52,7 +52,7 @@ pub(crate) fn add(headers: &mut OwnedHeaders, (name, value): Header<'_>) {
     let pointer = value.map_or(ptr::null(), <[u8]>::as_ptr);
     let value_len = isize::try_from(value.map_or(0, <[u8]>::len));
     let (Ok(name_len), Ok(value_len)) = (isize::try_from(name.len()), value_len) else { return };
-    // SAFETY: the list is ours alone; librdkafka copies name and value, of the lengths given; a value may be null.
+    // SAFETY: the list has no other owner. librdkafka copies name and value, of the given lengths; a value may be null.
     unsafe {
         bindings::rd_kafka_header_add(
             list_ptr(headers.as_borrowed()),
@@ -64,23 +64,23 @@ pub(crate) fn add(headers: &mut OwnedHeaders, (name, value): Header<'_>) {
     }
 }
 
-/// Takes away every header of this name, in any letter case.
+/// Removes all headers of this name, in any letter case.
 pub(crate) fn remove(headers: &mut OwnedHeaders, name: &str) {
     let same = |header: &(&CStr, _)| header.0.to_bytes().eq_ignore_ascii_case(name.as_bytes());
     loop {
         let borrowed = headers.as_borrowed();
         let Some((found, _)) = (0..).map_while(|index| header_at(borrowed, index)).find(same) else { return };
         let found = found.to_owned();
-        // SAFETY: the list is ours alone, and the name is a copy.
+        // SAFETY: the list has no other owner, and the name is a copy.
         if !unsafe { remove_exact_name(borrowed, &found) } {
             return;
         }
     }
 }
 
-/// Takes away the headers after the first so many.
+/// Removes the headers after the first `count`.
 pub(crate) fn truncate(headers: &mut OwnedHeaders, count: usize) {
-    // SAFETY: the list is ours alone.
+    // SAFETY: the list has no other owner.
     unsafe { truncate_list(headers.as_borrowed(), count) }
 }
 
@@ -89,9 +89,9 @@ pub(crate) fn truncate(headers: &mut OwnedHeaders, count: usize) {
 /// There is no other reference into the list.
 unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
     while let Some((name, _)) = header_at(headers, count) {
-        // By name is the only way, and only headers after `count` have it: what we append replaces what was there.
+        // librdkafka removes headers only by name. No header before `count` has this name: an appended name was not there before.
         let name = name.to_owned();
-        // SAFETY: our caller's promise.
+        // SAFETY: the caller's promise.
         if !unsafe { remove_exact_name(headers, &name) } {
             return;
         }
@@ -102,12 +102,12 @@ unsafe fn truncate_list(headers: &BorrowedHeaders, count: usize) {
 ///
 /// There is no other reference into the list.
 unsafe fn remove_exact_name(headers: &BorrowedHeaders, name: &CString) -> bool {
-    // SAFETY: the list is alive as long as the reference to it, and there is no reference to what is freed. The name is a copy:
+    // SAFETY: the list is alive as long as the reference to it, and no reference points to what is freed. The name is a copy:
     // librdkafka compares it after it has freed headers.
     unsafe { !bindings::rd_kafka_header_remove(list_ptr(headers), name.as_ptr()).is_error() }
 }
 
-/// A delivery report in the call that brings it: its client is alive, and the application has not seen the message yet.
+/// A delivery report inside rdkafka's callback: its client is alive, and the application has not got the message yet.
 pub(crate) struct Report<'a> {
     result: &'a DeliveryResult<'a>,
     client: *mut RDKafka,
@@ -116,8 +116,8 @@ pub(crate) struct Report<'a> {
 impl<'a> Report<'a> {
     /// # Safety
     ///
-    /// Made in `ProducerContext::delivery`, of the result that rdkafka has given to it, and dropped before anybody else is
-    /// given the result. `client` is null or the client that calls.
+    /// Made in `ProducerContext::delivery`, from the result that rdkafka gives to it, and dropped before other code gets the
+    /// result. `client` is null or the client that calls.
     pub(crate) unsafe fn new(result: &'a DeliveryResult<'a>, client: *mut RDKafka) -> Self {
         Self { result, client }
     }
@@ -132,44 +132,44 @@ impl<'a> Report<'a> {
         message
     }
 
-    /// The id of the cluster, if librdkafka has it from a broker.
+    /// The id of the cluster, if librdkafka has got it from a broker.
     pub(crate) fn cluster_id(&self) -> Option<String> {
-        // SAFETY: the client is alive if it is one, as `new` was promised.
+        // SAFETY: the client is null or alive, as the caller of `new` promised.
         unsafe { cluster_id_of_ptr(self.client) }
     }
 
-    /// Takes away the headers of the message after the first so many.
+    /// Removes the message's headers after the first `count`.
     pub(crate) fn truncate_headers(&mut self, count: usize) {
         if let Some(headers) = self.message().headers() {
-            // SAFETY: what `message` lent is given back, and no other code has the message, as `new` was promised.
+            // SAFETY: the borrow from `message` has ended, and no other code has the message, as the caller of `new` promised.
             unsafe { truncate_list(headers, count) }
         }
     }
 
-    /// Gives the message other headers, or none.
+    /// Replaces the message's headers; `None` removes them.
     pub(crate) fn replace_headers(&mut self, headers: Option<OwnedHeaders>) {
         let list = headers.as_ref().map_or(ptr::null_mut(), |headers| list_ptr(headers.as_borrowed()));
-        // SAFETY: the message is alive as long as the reference to it. There is no reference into its old headers, which
-        // librdkafka frees: what `message` lent is given back, and no other code has the message, as `new` was promised.
-        // librdkafka owns the new ones from here on, so that they must not be dropped.
+        // SAFETY: the message is alive as long as the reference to it. librdkafka frees its old headers, and no reference points
+        // into them: the borrow from `message` has ended, and no other code has the message, as the caller of `new` promised.
+        // librdkafka owns the new headers from here on, so they must not be dropped.
         unsafe { bindings::rd_kafka_message_set_headers(self.message().ptr(), list) };
         mem::forget(headers);
     }
 }
 
-/// How many bytes the headers take in a message, as librdkafka counts them; never fewer.
+/// The size of the headers in a message: at least the bytes that librdkafka counts.
 pub(crate) fn size(headers: &BorrowedHeaders) -> usize {
     headers_reversed(headers).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + MAX_LENGTH_PREFIXES).sum()
 }
 
-/// The most that the lengths of a header's name and value take in a message: two varints.
+/// The largest size of a header's two length prefixes, which are varints.
 pub(crate) const MAX_LENGTH_PREFIXES: usize = 10;
 
-/// A setting of a client, as librdkafka understood it.
+/// The value of a setting in a client's configuration.
 pub(crate) fn configuration_value<C: ClientContext>(client: &Client<C>, name: &CStr) -> Option<String> {
     let mut size = 0;
     // SAFETY: the client is alive as long as the reference to it; its configuration lives as long and does not change.
-    // The first call tells the size, the terminating zero included, and the second is given a buffer of it.
+    // The first call returns the size, with the terminating zero, and the second call gets a buffer of that size.
     unsafe {
         let configuration = bindings::rd_kafka_conf(client.native_ptr());
         let asked = bindings::rd_kafka_conf_get(configuration, name.as_ptr(), ptr::null_mut(), &mut size);
@@ -185,13 +185,13 @@ pub(crate) fn configuration_value<C: ClientContext>(client: &Client<C>, name: &C
     }
 }
 
-/// The id of the cluster, if a broker has told it: waits for nothing.
+/// The id of the cluster, if librdkafka has got it from a broker. Does not wait.
 pub(crate) fn cluster_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
     // SAFETY: the client is alive as long as the reference to it.
     unsafe { cluster_id_of_ptr(client.native_ptr()) }
 }
 
-/// The same of a client that is known by its pointer.
+/// [`cluster_id`] for a pointer to a client.
 ///
 /// # Safety
 ///
@@ -200,8 +200,8 @@ pub(crate) unsafe fn cluster_id_of_ptr(client: *mut RDKafka) -> Option<String> {
     if client.is_null() {
         return None;
     }
-    // SAFETY: the client is alive, as our caller promises. The text that comes back ends with a zero and is ours to free,
-    // with the function that librdkafka names for it.
+    // SAFETY: the client is alive, as the caller promises. The returned text ends with a zero, and the caller has to free it with
+    // `rd_kafka_mem_free`.
     unsafe {
         let id = bindings::rd_kafka_clusterid(client, 0);
         if id.is_null() {
@@ -213,14 +213,14 @@ pub(crate) unsafe fn cluster_id_of_ptr(client: *mut RDKafka) -> Option<String> {
     }
 }
 
-/// The id of the broker that a message was fetched from, or that a message in a delivery report was last sent to; negative for
-/// none.
+/// The id of the broker that a message was fetched from, or that the message of a delivery report was last sent to. Negative if
+/// there is none.
 pub(crate) fn broker_id(message: &BorrowedMessage<'_>) -> i32 {
     // SAFETY: the message is alive as long as the reference to it.
     unsafe { bindings::rd_kafka_message_broker_id(message.ptr()) }
 }
 
-/// Whether a broker has answered for a message in a delivery report that it is in the log; with `acks=0` none answers.
+/// Whether a broker has acknowledged the message of a delivery report. With `acks=0` no broker does.
 pub(crate) fn is_acknowledged(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the message is alive as long as the reference to it.
     let status = unsafe { bindings::rd_kafka_message_status(message.ptr()) };
@@ -230,8 +230,8 @@ pub(crate) fn is_acknowledged(message: &BorrowedMessage<'_>) -> bool {
 /// librdkafka's name of an error code: `_MSG_TIMED_OUT`.
 pub(crate) fn error_name(code: RDKafkaErrorCode) -> Option<&'static str> {
     let code = RDKafkaRespErr::try_from(code as i32).ok()?;
-    // SAFETY: librdkafka answers with a literal for every code that it has a description of, and those are all but the
-    // marks of a range's ends; for them it writes into a buffer of its own, which is looked at here and not handed on.
+    // SAFETY: librdkafka returns a literal for every code that has a description. Only the end markers of a range have none: for
+    // them it writes into its own buffer, whose text is filtered out here and never returned.
     let name = unsafe { CStr::from_ptr(bindings::rd_kafka_err2name(code)) };
     name.to_str().ok().filter(|name| !name.starts_with("ERR_"))
 }
