@@ -16,7 +16,7 @@ use crate::{context::Traced, mocking::MockCluster};
 
 pub use rdkafka::client::{ClientContext, DefaultClientContext, NativeClient, OAuthToken};
 
-/// A low-level rdkafka client; see `rdkafka::client::Client`. It sends and receives nothing, so it makes no spans.
+/// A low-level rdkafka client; see `rdkafka::client::Client`. It sends and receives no messages, so it makes no spans.
 #[repr(transparent)]
 pub struct Client<C: ClientContext = DefaultClientContext>(raw::Client<Traced<C>>);
 
@@ -55,7 +55,7 @@ impl<C: ClientContext> Client<C> {
         self.0.native_ptr()
     }
 
-    /// The context it was made with.
+    /// The context that the client was made with.
     pub fn context(&self) -> &Arc<C> {
         self.0.context().user()
     }

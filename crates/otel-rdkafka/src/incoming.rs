@@ -1,4 +1,4 @@
-//! Raw messages, made ours.
+//! Raw messages, delivered with process spans.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::{
     telemetry::ClientTelemetry,
 };
 
-/// Gives process spans to messages that somebody else's code received with rdkafka itself.
+/// Gives process spans to messages that other code received with rdkafka itself.
 ///
-/// Every message that passes gets its span then, as one that a [`StreamConsumer`](crate::consumer::StreamConsumer)
-/// delivers. A raw consumer whose context is a [`Traced`](crate::otel::Traced) is one by itself: `StreamConsumer::from(raw)`.
+/// Each message is delivered at the call, as by a [`StreamConsumer`](crate::consumer::StreamConsumer). A raw consumer whose
+/// context is a [`Traced`](crate::otel::Traced) does not need this type: use `StreamConsumer::from(raw)`.
 ///
 /// ```no_run
 /// use futures::StreamExt;
@@ -23,7 +23,7 @@ use crate::{
 ///     Message,
 ///     otel::{Incoming, MessageExt, raw},
 /// };
-/// // The raw client's consumer, from a crate that knows rdkafka and not this one, and the raw client's trait.
+/// // rdkafka's own consumer, from a crate that does not use otel-rdkafka, and rdkafka's trait.
 /// use raw::consumer::{CommitMode, Consumer, StreamConsumer};
 ///
 /// # async fn pay(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
@@ -32,7 +32,7 @@ use crate::{
 ///     while let Some(message) = messages.next().await {
 ///         let message = message?;
 ///         let _ = message.process(pay(message.payload().unwrap_or_default())).await;
-///         // Theirs takes ours, without a span of its own.
+///         // The raw consumer takes the wrapped message. This commit has no span.
 ///         consumer.commit_message(&message, CommitMode::Async)?;
 ///     }
 ///     Ok(())
@@ -45,25 +45,25 @@ use crate::{
 /// }
 /// ```
 ///
-/// Keep one for a consumer: names and attributes are put together once. Errors of a stream have no `poll` spans.
+/// Keep one `Incoming` for each consumer: it caches names and attributes. Errors of a stream have no `poll` spans.
 #[derive(Debug, Clone)]
 pub struct Incoming(Arc<ClientTelemetry>);
 
 impl Incoming {
-    /// For messages of this consumer, whose `client.id` and `group.id` are on the spans.
+    /// For messages of this consumer. Its `client.id` and `group.id` are set on the spans.
     pub fn of<C: raw_consumer::ConsumerContext>(consumer: &impl raw_consumer::Consumer<C>) -> Self {
         let telemetry = ClientTelemetry::new();
         telemetry.read_configuration(consumer.client());
         Self(Arc::new(telemetry))
     }
 
-    /// For messages of a consumer that is out of reach.
+    /// For messages of a consumer that is not accessible: the spans have neither its `client.id` nor its `group.id`.
     #[must_use]
     pub fn of_unknown() -> Self {
         Self(Arc::new(ClientTelemetry::new()))
     }
 
-    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         self.0.instrument(instrumentation);
@@ -82,7 +82,7 @@ impl Incoming {
         deliver_owned(&self.0, message)
     }
 
-    /// Hands the messages of a stream out, as they are asked for. Errors pass through.
+    /// Delivers the messages of a stream when the stream yields them. Errors pass unchanged.
     pub fn stream<'a, S, E>(&self, messages: S) -> impl Stream<Item = Result<BorrowedMessage<'a>, E>> + use<'a, S, E>
     where
         S: Stream<Item = Result<raw::BorrowedMessage<'a>, E>>,

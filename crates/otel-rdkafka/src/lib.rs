@@ -27,7 +27,7 @@ pub use rdkafka::{
     config, groups, helpers, metadata, statistics, topic_partition_list, types, util,
 };
 
-/// What this crate has and `rdkafka` has not, in a module that collides with nothing of the client's.
+/// The items that `rdkafka` does not have. rdkafka has no module of this name.
 pub mod otel {
     pub use otel_messaging::{
         Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,

@@ -14,8 +14,8 @@ use crate::context::Traced;
 
 pub use rdkafka::mocking::MockCoordinator;
 
-/// [`rdkafka::mocking::MockCluster`], made by itself or had from
-/// [`Client::mock_cluster`](crate::client::Client::mock_cluster). It sends and receives nothing, so it makes no spans.
+/// [`rdkafka::mocking::MockCluster`], from [`MockCluster::new`] or
+/// [`Client::mock_cluster`](crate::client::Client::mock_cluster). It sends and receives no messages, so it makes no spans.
 pub struct MockCluster<'c, C: ClientContext>(Cluster<'c, C>);
 
 enum Cluster<'c, C: ClientContext> {
@@ -24,7 +24,7 @@ enum Cluster<'c, C: ClientContext> {
 }
 
 impl MockCluster<'static, DefaultProducerContext> {
-    /// Starts a cluster with this number of brokers, which lives as long as this value.
+    /// Starts a cluster with this number of brokers. It ends when the value is dropped.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl<'c, C: ClientContext> MockCluster<'c, C> {
     }
 }
 
-/// Methods that are rdkafka's on either kind of cluster.
+/// Methods that call rdkafka's on both kinds of cluster.
 macro_rules! forward {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $of:ty),*) $(-> $output:ty)?;)*) => {
         impl<C: ClientContext> MockCluster<'_, C> {$(
@@ -56,10 +56,10 @@ macro_rules! forward {
 }
 
 forward! {
-    /// The addresses of its brokers, for `bootstrap.servers`.
+    /// The addresses of the cluster's brokers, for `bootstrap.servers`.
     fn bootstrap_servers() -> String;
 
-    /// Forgets the errors that requests of this kind would still get.
+    /// Removes the remaining errors for requests of this kind.
     fn clear_request_errors(api_key: RDKafkaApiKey);
 
     /// The next requests of this kind fail with these errors, one after the other.
@@ -79,7 +79,7 @@ forward! {
     /// rdkafka's.
     fn create_topic(topic: &str, partition_count: i32, replication_factor: i32) -> KafkaResult<()>;
 
-    /// Sets the leader of a partition, or takes it away.
+    /// Sets the leader of a partition; `None` leaves it without a leader.
     ///
     /// # Errors
     ///
@@ -106,14 +106,14 @@ forward! {
         high_watermark: Option<i64>
     ) -> KafkaResult<()>;
 
-    /// Disconnects a broker and lets nobody connect to it.
+    /// Disconnects a broker and refuses new connections to it.
     ///
     /// # Errors
     ///
     /// rdkafka's.
     fn broker_down(broker_id: i32) -> KafkaResult<()>;
 
-    /// Lets a broker be connected to again.
+    /// Accepts connections to a broker again.
     ///
     /// # Errors
     ///

@@ -25,13 +25,13 @@ where
     C: ConsumerContext;
 
 impl<C: ConsumerContext> BaseConsumer<C> {
-    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         self.telemetry().instrument(instrumentation);
         self
     }
 
-    /// The raw consumer. What is received through it has no span.
+    /// The raw consumer. Messages received through it have no process spans.
     pub fn get_ref(&self) -> &raw::BaseConsumer<Traced<C>> {
         &self.0
     }
@@ -47,16 +47,16 @@ impl<C: ConsumerContext> BaseConsumer<C> {
 
     /// Polls the consumer for a message; see `rdkafka::consumer::BaseConsumer::poll`.
     ///
-    /// The process span of the message starts when it is returned. A poll that fails has a `poll` span, and one that
-    /// brings a message has where receive spans are asked for; one that finds nothing, and the end of a partition, have
-    /// none.
+    /// The message is delivered when the poll returns it. A failed poll has a `poll` span. A poll that returns a message has one
+    /// with [`receive_spans`](crate::otel::InstrumentationBuilder::receive_spans). A poll without a message, and the end of a
+    /// partition, have none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let telemetry = self.telemetry();
         let cluster_id = || native::cluster_id(self.0.client());
         poll_once(telemetry, telemetry.source, cluster_id, || self.0.poll(timeout))
     }
 
-    /// An iterator over the messages, which waits for them.
+    /// An iterator that waits for messages.
     pub fn iter(&self) -> Iter<'_, C> {
         Iter(self)
     }
@@ -121,7 +121,7 @@ impl<C: ConsumerContext> fmt::Debug for BaseConsumer<C> {
     }
 }
 
-/// An iterator over the messages of a [`BaseConsumer`]: each step is a poll without end.
+/// An iterator over the messages of a [`BaseConsumer`]. Each step polls until there is a message or an error.
 #[derive(Debug)]
 pub struct Iter<'a, C>(&'a BaseConsumer<C>)
 where
@@ -169,7 +169,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let telemetry = self.context.telemetry();
-        // SAFETY: the raw queue keeps the consumer alive in whose context this is.
+        // SAFETY: the raw queue keeps the consumer with this context alive.
         #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
         let cluster_id = || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) };
         poll_once(telemetry, self.source, cluster_id, || self.raw.poll(timeout))

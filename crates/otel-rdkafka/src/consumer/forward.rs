@@ -1,4 +1,4 @@
-//! The two consumer traits, written once for all consumers.
+//! The implementations of both consumer traits for all consumers.
 
 /// Both consumer traits for a wrapper whose field `0` is the raw consumer.
 macro_rules! consumer {
@@ -47,7 +47,7 @@ macro_rules! consumer {
     };
 }
 
-/// The methods of both consumer traits that name no type of ours.
+/// The methods of both consumer traits that have the same types.
 macro_rules! forward {
     () => {
         fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()> {

@@ -27,8 +27,8 @@ pub use self::{
 
 /// Consumer-specific context; see `rdkafka::consumer::ConsumerContext`, which has the same items.
 pub trait ConsumerContext: ClientContext + Sized {
-    /// The default rebalancing: calls [`pre_rebalance`](Self::pre_rebalance), changes the assignment as the group's
-    /// protocol wants it, and calls [`post_rebalance`](Self::post_rebalance).
+    /// The default rebalancing: calls [`pre_rebalance`](Self::pre_rebalance), changes the assignment according to the group's
+    /// protocol, and calls [`post_rebalance`](Self::post_rebalance).
     fn rebalance(&self, base_consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
         let rebalance = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(tpl),
@@ -37,7 +37,7 @@ pub trait ConsumerContext: ClientContext + Sized {
         };
         self.pre_rebalance(base_consumer, &rebalance);
         let cooperative = matches!(base_consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        // As in rdkafka, an assignment that fails is left to librdkafka, which joins again.
+        // As in rdkafka, errors are ignored: librdkafka rejoins the group after a failed assignment.
         let _ = match (&rebalance, cooperative) {
             (Rebalance::Assign(_), true) => base_consumer.incremental_assign(tpl),
             (Rebalance::Assign(_), false) => base_consumer.assign(tpl),
@@ -55,12 +55,12 @@ pub trait ConsumerContext: ClientContext + Sized {
     #[allow(unused_variables, reason = "named for those who implement it")]
     fn post_rebalance(&self, base_consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {}
 
-    /// Called after offsets were committed automatically. By then the commit is counted, as one delivery whatever it is
-    /// about; it has a span if it failed, or if that was asked for.
+    /// Called after an automatic commit. The commit is counted before, as one delivery for any number of offsets. It has a span
+    /// if it failed, or with [`auto_commit_spans`](crate::otel::InstrumentationBuilder::auto_commit_spans).
     #[allow(unused_variables, reason = "named for those who implement it")]
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {}
 
-    /// How often the main queue is polled at least while a poll waits. Default: every second.
+    /// The longest time between two polls of the main queue while a poll waits. Default: one second.
     fn main_queue_min_poll_interval(&self) -> Timeout {
         Timeout::After(Duration::from_secs(1))
     }
@@ -81,7 +81,7 @@ where
     /// The client underlying this consumer.
     fn client(&self) -> &Client<C>;
 
-    /// The context this consumer was made with.
+    /// The context that the consumer was made with.
     fn context(&self) -> &Arc<C> {
         self.client().context()
     }
@@ -95,7 +95,7 @@ where
     /// Ends the subscription.
     fn unsubscribe(&self);
 
-    /// Assigns partitions by hand.
+    /// Assigns partitions manually.
     fn assign(&self, assignment: &TopicPartitionList) -> KafkaResult<()>;
 
     /// Ends the assignment.
@@ -104,40 +104,40 @@ where
     /// Adds partitions to the assignment.
     fn incremental_assign(&self, assignment: &TopicPartitionList) -> KafkaResult<()>;
 
-    /// Takes partitions from the assignment.
+    /// Removes partitions from the assignment.
     fn incremental_unassign(&self, assignment: &TopicPartitionList) -> KafkaResult<()>;
 
-    /// Makes an offset the next one of a partition.
+    /// Continues a partition at an offset.
     fn seek<T: Into<Timeout>>(&self, topic: &str, partition: i32, offset: Offset, timeout: T) -> KafkaResult<()>;
 
-    /// Makes offsets the next ones of their partitions.
+    /// Continues partitions at offsets.
     fn seek_partitions<T: Into<Timeout>>(
         &self,
         topic_partition_list: TopicPartitionList,
         timeout: T,
     ) -> KafkaResult<TopicPartitionList>;
 
-    /// Commits offsets. They name no message, so the `commit` span has no process span for a parent and no links, and it
+    /// Commits offsets. Offsets do not name messages, so the `commit` span is not a child of a process span, has no links, and
     /// counts as one delivery. A list without an offset commits nothing: it has no span, no measurement and no event.
     fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()>;
 
-    /// Commits the consumer's state. It names no message, so the `commit` span has no process span for a parent and no
-    /// links, and it counts as one delivery. Where no offset is stored there is nothing to commit: the error is
+    /// Commits the consumer's state. It does not name messages, so the `commit` span is not a child of a process span, has no
+    /// links, and counts as one delivery. If no offset is stored, the error is
     /// [`NoOffset`](crate::error::RDKafkaErrorCode::NoOffset), and there is no span, no measurement and no event. With
-    /// [`CommitMode::Async`] rdkafka does not say so, and the commit is told like any other.
+    /// [`CommitMode::Async`] rdkafka does not report that error, so the commit is recorded.
     fn commit_consumer_state(&self, mode: CommitMode) -> KafkaResult<()>;
 
-    /// Commits the offset of a message. The `commit` span is a child of the message's process span and ends with the
-    /// result; with [`CommitMode::Async`] rdkafka reports none, so it ends when the commit is queued.
+    /// Commits the offset of a message. The `commit` span is a child of the message's process span and ends with the result. With
+    /// [`CommitMode::Async`] rdkafka reports no result, so the span ends when the commit is queued.
     fn commit_message(&self, message: &BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()>;
 
-    /// Stores an offset for the next commit. It is local, so there is no span.
+    /// Stores an offset for the next commit. This is local, so there is no span.
     fn store_offset(&self, topic: &str, partition: i32, offset: i64) -> KafkaResult<()>;
 
-    /// Stores the offset of a message for the next commit. It is local, so there is no span.
+    /// Stores the offset of a message for the next commit. This is local, so there is no span.
     fn store_offset_from_message(&self, message: &BorrowedMessage<'_>) -> KafkaResult<()>;
 
-    /// Stores offsets for the next commit. It is local, so there is no span.
+    /// Stores offsets for the next commit. This is local, so there is no span.
     fn store_offsets(&self, tpl: &TopicPartitionList) -> KafkaResult<()>;
 
     /// The subscription.

@@ -33,13 +33,13 @@ use crate::{
 
 /// A stream of messages; see [`StreamConsumer::stream`].
 ///
-/// The process span of a message starts when it comes out of the stream. An error has a `poll` span, which began with the
-/// wait for it, and so has a message where receive spans are asked for; the end of a partition has none.
+/// A message is delivered when the stream yields it. An error has a `poll` span, which starts with the wait for the item. A
+/// message has one with [`receive_spans`](crate::otel::InstrumentationBuilder::receive_spans). The end of a partition has none.
 pub struct MessageStream<'a, C: ConsumerContext> {
     raw: raw::MessageStream<'a, Traced<C>>,
     context: &'a Traced<C>,
     source: SourceId,
-    /// When the wait for the next item began.
+    /// The start of the wait for the next item.
     since: Option<SystemTime>,
 }
 
@@ -65,14 +65,14 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         poll_started(self.source);
         let telemetry = self.context.telemetry();
-        // This never waits, so what is true when it is called is true when it delivers.
+        // A poll does not block, so the start of the operation is the time of the delivery too.
         let start = telemetry.start_operation();
         let since = self.since.take().or(start.as_ref().map(OperationStart::at));
         let Poll::Ready(item) = self.raw.poll_next_unpin(task) else {
             self.since = since;
             return Poll::Pending;
         };
-        // SAFETY: the raw stream borrows the consumer in whose context this is, or a queue that keeps it alive.
+        // SAFETY: the raw stream borrows the consumer with this context, or a queue that keeps it alive.
         #[allow(unsafe_code, reason = "rdkafka's queue does not lend its consumer")]
         let cluster_id = || unsafe { native::cluster_id_of_ptr(telemetry.client_ptr()) };
         let source = self.source;
@@ -94,13 +94,13 @@ where
     C: ConsumerContext;
 
 impl<C: ConsumerContext, R> StreamConsumer<C, R> {
-    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         self.telemetry().instrument(instrumentation);
         self
     }
 
-    /// The raw consumer. What is received through it has no span.
+    /// The raw consumer. Messages received through it have no process spans.
     pub fn get_ref(&self) -> &raw::StreamConsumer<Traced<C>, R> {
         &self.0
     }
@@ -132,9 +132,9 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, no message is lost and there is no span.
+    /// If the future is dropped before it completes, no message is lost and there is no span.
     pub async fn recv(&self) -> Result<BorrowedMessage<'_>, KafkaError> {
-        // rdkafka's streams never end.
+        // rdkafka's streams do not end.
         self.stream().next().await.unwrap_or(Err(KafkaError::Canceled))
     }
 
@@ -213,7 +213,7 @@ impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
     ///
     /// As [`StreamConsumer::recv`].
     pub async fn recv(&self) -> Result<BorrowedMessage<'_>, KafkaError> {
-        // rdkafka's streams never end.
+        // rdkafka's streams do not end.
         self.stream().next().await.unwrap_or(Err(KafkaError::Canceled))
     }
 }

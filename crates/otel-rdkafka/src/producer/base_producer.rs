@@ -27,7 +27,7 @@ pub use rdkafka::producer::base_producer::BaseRecord;
 
 /// Lowest level Kafka producer; see `rdkafka::producer::BaseProducer`.
 ///
-/// The span of a message ends when its delivery report is served, by `poll`, `flush`, or the drop of the producer.
+/// The span of a message ends when `poll`, `flush` or the drop of the producer serves its delivery report.
 pub struct BaseProducer<C = DefaultProducerContext, Part = NoCustomPartitioner>
 where
     Part: Partitioner,
@@ -41,13 +41,13 @@ where
     Part: Partitioner,
     C: ProducerContext<Part>,
 {
-    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         self.telemetry().instrument(instrumentation);
         self
     }
 
-    /// The raw producer. What is sent through it has no span.
+    /// The raw producer. Messages sent through it have no spans.
     pub fn get_ref(&self) -> &raw::BaseProducer<Traced<C>, Part> {
         &self.raw
     }
@@ -70,7 +70,7 @@ where
     ///
     /// # Errors
     ///
-    /// rdkafka's, with the record as it was given.
+    /// rdkafka's, with the record that was given.
     #[allow(clippy::result_large_err, clippy::type_complexity, reason = "the client's signature")]
     pub fn send<'a, K, P>(
         &self,
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// A raw producer over a [`Traced`] context. Any other has no place for a span.
+/// A raw producer over a [`Traced`] context. Other contexts cannot hold a span.
 impl<C, Part> From<raw::BaseProducer<Traced<C>, Part>> for BaseProducer<C, Part>
 where
     Part: Partitioner,
@@ -128,7 +128,7 @@ where
     }
 }
 
-/// A low-level Kafka producer with a thread that serves its delivery reports; see
+/// A low-level Kafka producer whose own thread serves its delivery reports; see
 /// `rdkafka::producer::ThreadedProducer`.
 #[must_use = "The threaded producer will stop immediately if unused"]
 pub struct ThreadedProducer<C, Part: Partitioner = NoCustomPartitioner>
@@ -143,13 +143,13 @@ where
     Part: Partitioner,
     C: ProducerContext<Part> + 'static,
 {
-    /// Tells by this instrumentation instead of the default one. The first one given stays.
+    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         self.telemetry().instrument(instrumentation);
         self
     }
 
-    /// The raw producer. What is sent through it has no span.
+    /// The raw producer. Messages sent through it have no spans.
     pub fn get_ref(&self) -> &raw::ThreadedProducer<Traced<C>, Part> {
         &self.raw
     }
@@ -167,7 +167,7 @@ where
     ///
     /// # Errors
     ///
-    /// rdkafka's, with the record as it was given.
+    /// rdkafka's, with the record that was given.
     #[allow(clippy::result_large_err, clippy::type_complexity, reason = "the client's signature")]
     pub fn send<'a, K, P>(
         &self,
@@ -208,7 +208,7 @@ where
     }
 }
 
-/// A raw producer over a [`Traced`] context. Any other has no place for a span.
+/// A raw producer over a [`Traced`] context. Other contexts cannot hold a span.
 impl<C, Part> From<raw::ThreadedProducer<Traced<C>, Part>> for ThreadedProducer<C, Part>
 where
     Part: Partitioner,

@@ -33,8 +33,8 @@ use crate::{
 
 pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
 
-/// The result of a send of the [`FutureProducer`]: where the message is, or the error and a copy of the message as it was
-/// sent.
+/// The result of a send of the [`FutureProducer`]: partition, offset and timestamp, or the error and a copy of the message as it
+/// was given.
 pub type OwnedDeliveryResult = Result<Delivery, (KafkaError, OwnedMessage)>;
 
 /// The context of the [`FutureProducer`], which completes the future of a message.
@@ -78,7 +78,7 @@ where
 
 /// A producer that returns a future for every message; see `rdkafka::producer::FutureProducer`.
 ///
-/// The span of a message ends at its delivery report, whatever became of the future.
+/// The span of a message ends at its delivery report, also if the future was dropped.
 #[must_use = "Producer polling thread will stop immediately if unused"]
 pub struct FutureProducer<C = DefaultClientContext, R = DefaultRuntime, Part = NoCustomPartitioner>
 where
@@ -129,7 +129,7 @@ where
 
 /// The delivery result of a message sent by [`FutureProducer::send_result`].
 ///
-/// Resolves to [`oneshot::Canceled`] if the producer goes away without a report.
+/// Resolves to [`oneshot::Canceled`] if the producer is dropped without a delivery report.
 #[derive(Debug)]
 pub struct DeliveryFuture {
     answer: oneshot::Receiver<OwnedDeliveryResult>,
@@ -143,7 +143,7 @@ impl Future for DeliveryFuture {
     }
 }
 
-/// How long [`FutureProducer::send`] waits before it asks a full queue again; rdkafka's own.
+/// The time after which [`FutureProducer::send`] tries a full queue again; the same as in rdkafka.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl<C, R> FutureProducer<C, R>
@@ -153,18 +153,18 @@ where
 {
     /// Sends a message to Kafka and waits for the result; see `rdkafka::producer::FutureProducer::send`.
     ///
-    /// The parent and the start of the span are those of the call; the span is made, and the message sent, at the first
-    /// poll. One span covers the wait for room in a full queue and the delivery.
+    /// The call sets the span's parent and start. The first poll of the future makes the span and sends the message. One span
+    /// covers the wait for space in a full queue and the delivery.
     ///
     /// # Errors
     ///
-    /// rdkafka's, with a copy of the message as it was given.
+    /// rdkafka's, with a copy of the message that was given.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its first poll, the future sends nothing and there is no span. Dropped while it waits for room in
-    /// the queue, the message is not sent and the span fails with `_QUEUE_FULL`. Dropped later, the message is delivered
-    /// and the span ends at its report.
+    /// If the future is dropped before its first poll, the message is not sent and there is no span. If it is dropped while it
+    /// waits for space in the queue, the message is not sent and the span fails with `_QUEUE_FULL`. If it is dropped later, the
+    /// message is delivered and the span ends at its delivery report.
     pub fn send<K, P, T>(
         &self,
         record: FutureRecord<'_, K, P>,
@@ -198,7 +198,7 @@ where
             }
             match answer.await {
                 Ok(result) => result,
-                // Not to be met: the producer is borrowed, and reports every message.
+                // Not expected: the producer is borrowed, and reports every message.
                 Err(oneshot::Canceled) => {
                     let nothing = OwnedMessage::new(None, None, topic.to_owned(), Timestamp::NotAvailable, -1, 0, None);
                     Err((KafkaError::Canceled, nothing))
@@ -207,12 +207,12 @@ where
         }
     }
 
-    /// Sends a message to Kafka, without waiting when the queue is full; see
+    /// Sends a message to Kafka, and fails at once if the queue is full; see
     /// `rdkafka::producer::FutureProducer::send_result`.
     ///
     /// # Errors
     ///
-    /// rdkafka's, with the record as it was given.
+    /// rdkafka's, with the record that was given.
     #[allow(clippy::result_large_err, reason = "the client's signature")]
     pub fn send_result<'a, K, P>(
         &self,
@@ -242,13 +242,13 @@ where
     C: ClientContext + 'static,
     Part: Partitioner,
 {
-    /// Tells by this instrumentation instead of the default one, for all clones. The first one given stays.
+    /// Uses this instrumentation instead of the default one, for all clones. Only the first call has an effect.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         self.telemetry().instrument(instrumentation);
         self
     }
 
-    /// The raw producer. What is sent through it has no span.
+    /// The raw producer. Messages sent through it have no spans.
     pub fn get_ref(&self) -> &ThreadedProducer<Traced<FutureProducerContext<C>>, Part> {
         &self.raw
     }
@@ -284,7 +284,7 @@ where
     FutureRecord { topic, partition, payload, key, timestamp, headers }
 }
 
-/// The message of a record that was not taken, as rdkafka makes it.
+/// The message of a record that librdkafka did not accept, with the same content as rdkafka's.
 fn into_owned_message<K, P>(record: BaseRecord<'_, K, P, DeliverySender>) -> OwnedMessage
 where
     K: ToBytes + ?Sized,

@@ -22,11 +22,11 @@ pub use self::{
 ///
 /// A context written for the raw trait is one of these too, unless it names a partitioner type of its own.
 pub trait ProducerContext<Part: Partitioner = NoCustomPartitioner>: crate::ClientContext {
-    /// What is given to `send` and comes back in [`delivery`](Self::delivery).
+    /// A value that is given to `send` and returned in [`delivery`](Self::delivery).
     type DeliveryOpaque: crate::IntoOpaque;
 
-    /// Called once the message has been delivered, or failed to. The message's span has ended by then, and the message
-    /// reads as it was given to `send`.
+    /// Called when the message was delivered or its delivery failed. The message's span has ended before, and the message is as
+    /// it was given to `send`.
     fn delivery(&self, delivery_result: &DeliveryResult<'_>, delivery_opaque: Self::DeliveryOpaque);
 
     /// The custom partitioner to register, if there is one. Default: none.
@@ -40,7 +40,7 @@ impl<C: raw::ProducerContext> ProducerContext for C {
 
     fn delivery(&self, delivery_result: &DeliveryResult<'_>, delivery_opaque: Self::DeliveryOpaque) {
         let (Ok(message) | Err((_, message))) = delivery_result;
-        // Only a delivery report gets here: nobody else can make the message of one.
+        // `Traced` passes the message of a delivery report.
         if let Some(report) = message.report() {
             raw::ProducerContext::delivery(self, report, delivery_opaque);
         }
@@ -61,7 +61,7 @@ where
     /// The client underlying this producer.
     fn client(&self) -> &Client<C>;
 
-    /// The context this producer was made with.
+    /// The context that the producer was made with.
     fn context(&self) -> &Arc<C> {
         self.client().context()
     }
@@ -73,12 +73,12 @@ where
     ///
     /// # Errors
     ///
-    /// rdkafka's, when the time is over first.
+    /// rdkafka's, if the timeout ends first.
     fn flush<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 
-    /// Drops messages that are queued or in flight. Their spans fail when the producer is polled or flushed after it, with the
-    /// `error.type` `_PURGE_REQUESTED`. Messages that are purged because the producer is dropped have `_PURGE_QUEUE` or
-    /// `_PURGE_INFLIGHT`.
+    /// Drops messages that are queued or in flight. Their spans fail at the next poll or flush of the producer, with the
+    /// `error.type`
+    /// `_PURGE_REQUESTED`. Messages that are purged because the producer is dropped have `_PURGE_QUEUE` or `_PURGE_INFLIGHT`.
     fn purge(&self, flags: PurgeConfig);
 
     /// Enables transactions with this producer.
@@ -88,14 +88,14 @@ where
     /// rdkafka's.
     fn init_transactions<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 
-    /// Begins a new transaction. It has no span; those of its messages tell of their delivery, not of the commit.
+    /// Begins a new transaction. A transaction has no span. The spans of its messages report their delivery, not the commit.
     ///
     /// # Errors
     ///
     /// rdkafka's.
     fn begin_transaction(&self) -> KafkaResult<()>;
 
-    /// Makes consumed offsets part of the transaction.
+    /// Adds consumed offsets to the transaction.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ where
     fn commit_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 
     /// Aborts the transaction. Messages that were not sent yet are purged, and their spans fail with the `error.type`
-    /// `_PURGE_REQUESTED`; those that were delivered keep their successful spans, because delivered does not mean committed.
+    /// `_PURGE_REQUESTED`. Messages that were delivered keep their successful spans: delivered does not mean committed.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ where
     fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 }
 
-/// Both producer traits for a wrapper whose field `raw` is the raw producer.
+/// Implements both producer traits for a wrapper whose field `raw` is the raw producer.
 macro_rules! producer {
     ([$($generics:tt)*] $context:ty, $part:ty, $producer:ty, [$($bounds:tt)*]) => {
         impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer where $($bounds)* {
@@ -146,7 +146,7 @@ macro_rules! producer {
 }
 pub(crate) use producer;
 
-/// The methods of both producer traits that name no type of ours.
+/// The methods of both producer traits that have the same types.
 macro_rules! forward {
     () => {
         fn purge(&self, flags: PurgeConfig) {
