@@ -8,7 +8,7 @@ use rdkafka::message::{BorrowedHeaders, Headers as _, OwnedHeaders};
 
 use crate::{
     history::DeliveryHistory,
-    native::{self, Report},
+    native::{self, DeliveryReport},
 };
 
 /// No context is longer: W3C baggage, the longest one, has at most 8,192 bytes.
@@ -148,12 +148,7 @@ fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> 
 }
 
 fn readable(value: Option<&[u8]>) -> Option<&str> {
-    str::from_utf8(within_limit(value)?).ok()
-}
-
-#[inline]
-fn within_limit(value: Option<&[u8]>) -> Option<&[u8]> {
-    value.filter(|value| value.len() <= MAX_VALUE)
+    str::from_utf8(value.filter(|value| value.len() <= MAX_VALUE)?).ok()
 }
 
 fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
@@ -277,7 +272,7 @@ impl InjectedHeaders {
     }
 
     /// Restores the headers of the message in a delivery report, before the application gets it.
-    pub(crate) fn undo_reported(self, mut report: Report<'_>) {
+    pub(crate) fn undo_reported(self, mut report: DeliveryReport<'_>) {
         match self {
             Self::None => {}
             Self::Created => report.replace_headers(None),

@@ -108,12 +108,12 @@ unsafe fn remove_exact_name(headers: &BorrowedHeaders, name: &CString) -> bool {
 }
 
 /// A delivery report inside rdkafka's callback: its client is alive, and the application has not got the message yet.
-pub(crate) struct Report<'a> {
+pub(crate) struct DeliveryReport<'a> {
     result: &'a DeliveryResult<'a>,
     client: *mut RDKafka,
 }
 
-impl<'a> Report<'a> {
+impl<'a> DeliveryReport<'a> {
     /// # Safety
     ///
     /// Made in `ProducerContext::delivery`, from the result that rdkafka gives to it, and dropped before other code gets the
@@ -158,7 +158,7 @@ impl<'a> Report<'a> {
 }
 
 /// The size of the headers in a message: at least the bytes that librdkafka counts.
-pub(crate) fn size(headers: &BorrowedHeaders) -> usize {
+pub(crate) fn headers_size(headers: &BorrowedHeaders) -> usize {
     headers_reversed(headers).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + MAX_LENGTH_PREFIXES).sum()
 }
 

@@ -1,4 +1,4 @@
-//! The purges that the application requested. librdkafka reports the same error for those of a dropped producer.
+//! The purges that the application requested. librdkafka reports the same error if a dropped producer purges.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

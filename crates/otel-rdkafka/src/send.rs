@@ -17,7 +17,7 @@ use crate::{
     error::error_type,
     headers::{InjectedHeaders, RecordHeaders},
     message::BorrowedMessage,
-    native::{self, Report},
+    native::{self, DeliveryReport},
     producer::ProducerContext,
     telemetry::{ClientTelemetry, SEND, partition_id, set_cluster_id},
 };
@@ -132,7 +132,7 @@ where
             // SAFETY: rdkafka gives the result to this call. The report is dropped before the user's context gets the message.
             // The client that calls is the one in which this context is, if `attach_client` was called; no other client has
             // this context.
-            let report = unsafe { Report::new(delivery_result, self.telemetry().client_ptr()) };
+            let report = unsafe { DeliveryReport::new(delivery_result, self.telemetry().client_ptr()) };
             in_flight.finish(self.telemetry(), report);
         }
         let reported = BorrowedMessage::reported(delivery_result);
@@ -159,7 +159,7 @@ impl SendInFlight {
     ) -> Option<Self> {
         let operation = telemetry.operation(SEND, Some(topic));
         let body = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
-        let size = OVERHEAD + body + headers.as_ref().map_or(0, |headers| native::size(headers.as_borrowed()));
+        let size = OVERHEAD + body + headers.as_ref().map_or(0, |headers| native::headers_size(headers.as_borrowed()));
         let budget = telemetry.max_message_bytes().saturating_sub(size);
         let cluster = telemetry.known_cluster_id();
         let mut headers = RecordHeaders::new(headers, budget);
@@ -183,7 +183,7 @@ impl SendInFlight {
     }
 
     /// Ends the span with the delivery report, and restores the headers that the user gave.
-    fn finish(mut self, telemetry: &ClientTelemetry, report: Report<'_>) {
+    fn finish(mut self, telemetry: &ClientTelemetry, report: DeliveryReport<'_>) {
         if let Some(mut span) = self.span.take() {
             self.set_partition(&mut span, report.message());
             match report.error() {
@@ -209,7 +209,7 @@ impl SendInFlight {
     }
 
     /// librdkafka knows the cluster once it has sent a message to a broker, also if no broker answers (`acks=0`).
-    fn set_cluster(&self, span: &mut ClientSpan, telemetry: &ClientTelemetry, report: &Report<'_>) {
+    fn set_cluster(&self, span: &mut ClientSpan, telemetry: &ClientTelemetry, report: &DeliveryReport<'_>) {
         if !self.has_cluster
             && let Some(cluster) = telemetry.cluster_id(|| report.cluster_id())
         {
@@ -218,8 +218,8 @@ impl SendInFlight {
     }
 }
 
-/// Sets what only an acknowledgement says. Of other messages librdkafka may have an offset too: it counts those of a batch up
-/// even without a first offset.
+/// Sets the attributes of an acknowledged message. librdkafka may give other messages an offset too: it numbers the messages of a
+/// batch even without the offset of the first one.
 fn set_offset_and_broker(
     span: &mut ClientSpan,
     telemetry: &ClientTelemetry,

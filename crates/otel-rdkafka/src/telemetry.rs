@@ -36,7 +36,7 @@ pub(crate) struct ClientTelemetry {
     pub(crate) core: Telemetry,
     /// The client as a source of messages. A queue of one partition is a source of its own.
     pub(crate) source: SourceId,
-    configured: OnceLock<Configured>,
+    configuration: OnceLock<Configuration>,
     client: AtomicPtr<RDKafka>,
     cluster: OnceLock<Option<Arc<str>>>,
     pub(crate) brokers: Brokers,
@@ -45,7 +45,7 @@ pub(crate) struct ClientTelemetry {
 
 /// librdkafka's view of the client's configuration, with its defaults, as the broker sees it.
 #[derive(Debug)]
-struct Configured {
+struct Configuration {
     client_id: Option<Arc<str>>,
     group: Option<Arc<str>>,
     max_message_bytes: usize,
@@ -57,7 +57,7 @@ impl ClientTelemetry {
         Self {
             core: Telemetry::new(scope, "kafka"),
             source: SourceId::new(),
-            configured: OnceLock::new(),
+            configuration: OnceLock::new(),
             client: AtomicPtr::new(ptr::null_mut()),
             cluster: OnceLock::new(),
             brokers: Brokers::default(),
@@ -98,9 +98,9 @@ impl ClientTelemetry {
 
     /// Reads the client's configuration once, before its first message.
     pub(crate) fn read_configuration<C: ClientContext>(&self, client: &Client<C>) {
-        self.configured.get_or_init(|| {
+        self.configuration.get_or_init(|| {
             let value_of = |name| native::configuration_value(client, name).filter(|value| !value.is_empty());
-            Configured {
+            Configuration {
                 client_id: value_of(c"client.id").map(Arc::from),
                 group: value_of(c"group.id").map(Arc::from),
                 max_message_bytes: value_of(c"message.max.bytes")
@@ -118,7 +118,7 @@ impl ClientTelemetry {
     /// The largest message that librdkafka accepts, in bytes.
     #[inline]
     pub(crate) fn max_message_bytes(&self) -> usize {
-        self.configured.get().map_or(usize::MAX, |configured| configured.max_message_bytes)
+        self.configuration.get().map_or(usize::MAX, |configuration| configuration.max_message_bytes)
     }
 
     #[inline]
@@ -158,11 +158,11 @@ impl ClientTelemetry {
             if let Some(BrokerAddress { host, port, .. }) = broker {
                 destination = destination.at(host.clone(), *port);
             }
-            if let Some(configured) = self.configured.get() {
-                if let Some(client_id) = &configured.client_id {
+            if let Some(configuration) = self.configuration.get() {
+                if let Some(client_id) = &configuration.client_id {
                     destination = destination.with(attribute::MESSAGING_CLIENT_ID, client_id.clone());
                 }
-                if let (Some(group), false) = (&configured.group, name == SEND) {
+                if let (Some(group), false) = (&configuration.group, name == SEND) {
                     destination = destination.with(attribute::MESSAGING_CONSUMER_GROUP_NAME, group.clone());
                 }
             }
