@@ -105,21 +105,24 @@
 
 use opentelemetry::InstrumentationScope;
 
-use crate::semconv::SCHEMA_URL;
+use crate::description::semconv::SCHEMA_URL;
 
 pub use crate::{
-    arrival::{Arrival, Clock},
-    batch::Batch,
-    client_span::{ClientSpan, Settlement},
-    deliver_stream::DeliverStream,
-    header_budget::HeaderBudget,
-    operation::{Attributes, Destination, Operation, OperationName, is_uuid},
-    process_span::{ProcessSpan, Unsettled},
-    sequential::poll_started,
-    source::SourceId,
-    stream_item::AtStreamError,
+    description::{
+        arrival::{Arrival, Clock},
+        operation::{Attributes, Destination, Operation, OperationName, is_uuid},
+        source::SourceId,
+    },
+    handling::{batch::Batch, deliver_stream::DeliverStream, sequential::poll_started, stream_item::AtStreamError},
+    propagation::{
+        header_budget::HeaderBudget,
+        w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
+    },
+    spans::{
+        client_span::{ClientSpan, Settlement},
+        process_span::{ProcessSpan, Unsettled},
+    },
     telemetry::{Headers, OperationStart, Settles, Telemetry},
-    w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
 };
 
 /// The instrumentation scope of an adapter: its crate's name and version, `env!("CARGO_PKG_NAME")` and

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use crate::{
     adapter::{ClientSpan, Operation, ProcessSpan, Telemetry},
-    instrumentation::Instrumentation,
+    recording::instrumentation::Instrumentation,
 };
 
 // Wrappers are as unwind safe as the clients they wrap. Nothing of ours is left half changed by a panic: theirs are caught

@@ -14,21 +14,29 @@ use opentelemetry::{
 };
 
 use crate::{
-    arrival::Arrival,
-    batch::{Batch, BatchAttributes},
     catch_panic::catch_panic,
-    client_span::{ClientSpan, Settlement},
-    context_state::{ContextState, Identity, ReplyAddress, answers_go_to, processed_here},
-    forward::Forward,
-    header_budget::{HeaderBudget, HeaderBuffer},
-    instrumentation::Instrumentation,
-    metrics,
-    operation::{Attributes, Destination, Operation, OperationName, Operations},
-    pipeline::{Pipeline, TracerProbe},
-    policy::{CarriedContext, Correlation},
-    process_span::ProcessSpan,
-    semconv::attribute,
-    w3c::context_headers,
+    description::{
+        arrival::Arrival,
+        operation::{Attributes, Destination, Operation, OperationName, Operations},
+        policy::{CarriedContext, Correlation},
+        semconv::attribute,
+    },
+    handling::batch::{Batch, BatchAttributes},
+    propagation::{
+        forward::Forward,
+        header_budget::{HeaderBudget, HeaderBuffer},
+        w3c::context_headers,
+    },
+    recording::{
+        instrumentation::Instrumentation,
+        metrics,
+        pipeline::{Pipeline, TracerProbe},
+    },
+    spans::{
+        client_span::{ClientSpan, Settlement},
+        context_state::{ContextState, Identity, ReplyAddress, answers_go_to, processed_here},
+        process_span::ProcessSpan,
+    },
 };
 
 /// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.

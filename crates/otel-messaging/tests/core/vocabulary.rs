@@ -27,7 +27,7 @@ fn names_are_those_of_the_convention() {
 
 /// The names in a module of `semconv.rs`.
 fn constants(module: &str) -> BTreeSet<&'static str> {
-    let source = include_str!("../../src/semconv.rs");
+    let source = include_str!("../../src/description/semconv.rs");
     let (_, from) = source.split_once(&format!("pub mod {module} {{")).expect("the module is there");
     let (module, _) = from.split_once("\n}").expect("it ends");
     let values = module.lines().filter(|line| line.trim_start().starts_with("pub const"));

@@ -11,10 +11,12 @@ use opentelemetry::{
 };
 
 use crate::{
-    baggage::{self, Bounded, LeftOut},
     catch_panic::catch_panic,
-    forward::Forward,
-    w3c::{self, ContextHeaders},
+    propagation::{
+        baggage::{self, Bounded, LeftOut},
+        forward::Forward,
+        w3c::{self, ContextHeaders},
+    },
 };
 
 /// What NATS servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent`; it carries the same.

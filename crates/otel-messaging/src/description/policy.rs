@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::arrival::DeliveryHistory;
+use crate::description::arrival::DeliveryHistory;
 
 /// How the process span of a message relates to the context that its sender left in it.
 ///

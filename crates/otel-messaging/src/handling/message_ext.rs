@@ -15,9 +15,11 @@ use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
 use crate::{
-    outcome::{ErrorBy, FindError, Outcome, ReturnedError},
-    process_span::ProcessSpan,
-    stream_item::AtStreamError,
+    handling::{
+        outcome::{ErrorBy, FindError, Outcome, ReturnedError},
+        stream_item::AtStreamError,
+    },
+    spans::process_span::ProcessSpan,
 };
 
 /// What the wrappers add to received messages. One trait, so that nothing shadows a method of the client's or of yours.

@@ -2,7 +2,7 @@
 
 use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData, ops::ControlFlow};
 
-use crate::{catch_panic::catch_panic, process_span::ProcessSpan};
+use crate::{catch_panic::catch_panic, spans::process_span::ProcessSpan};
 
 /// What a handler may return: nothing, or a result whose error is recorded on the process span.
 ///

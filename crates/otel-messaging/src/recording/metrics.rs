@@ -15,12 +15,14 @@ use opentelemetry::{
 };
 
 use crate::{
-    arrival::Clock,
     catch_panic::catch_panic,
-    client_span::Settlement,
-    instrumentation::Settings,
-    operation::{Operation, OperationName, OperationType},
-    semconv::{attribute, extension, metric},
+    description::{
+        arrival::Clock,
+        operation::{Operation, OperationName, OperationType},
+        semconv::{attribute, extension, metric},
+    },
+    recording::instrumentation::Settings,
+    spans::client_span::Settlement,
 };
 
 /// The boundaries that the convention advises, in seconds.

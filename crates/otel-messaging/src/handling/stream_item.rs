@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, ops::ControlFlow};
 
 use opentelemetry::otel_warn;
 
-use crate::{catch_panic::catch_panic, message_ext::MessageExt};
+use crate::{catch_panic::catch_panic, handling::message_ext::MessageExt};
 
 /// An item of a stream of messages: a message, or a result with one.
 pub trait StreamItem {

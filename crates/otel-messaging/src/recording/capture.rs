@@ -6,9 +6,11 @@ use opentelemetry::{Array, KeyValue, StringValue, Value, propagation::Extractor}
 
 use crate::{
     catch_panic::catch_panic,
-    operation::Attributes,
-    propagation::Propagator,
-    semconv::{attribute, extension},
+    description::{
+        operation::Attributes,
+        semconv::{attribute, extension},
+    },
+    propagation::propagator::Propagator,
 };
 
 pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
@@ -117,7 +119,7 @@ mod tests {
     use opentelemetry::{Value, propagation::Extractor};
 
     use super::{COUNT_LIMIT, Capture, LOOK_LIMIT, matches};
-    use crate::{operation::Attributes, propagation::Propagator};
+    use crate::{description::operation::Attributes, propagation::propagator::Propagator};
 
     /// One header, as often as told.
     struct Repeated(usize);

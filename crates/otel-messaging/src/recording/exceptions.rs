@@ -9,8 +9,10 @@ use opentelemetry::{
 
 use crate::{
     catch_panic::catch_panic,
-    operation::{Operation, OperationType},
-    semconv::attribute,
+    description::{
+        operation::{Operation, OperationType},
+        semconv::attribute,
+    },
 };
 
 /// One failure. Source: the messaging events of the convention.

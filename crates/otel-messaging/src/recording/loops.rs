@@ -10,7 +10,7 @@ use std::{
 
 use opentelemetry::{SpanId, otel_warn};
 
-use crate::{catch_panic::catch_panic, operation::Operation};
+use crate::{catch_panic::catch_panic, description::operation::Operation};
 
 /// How many loops of one client are followed at a time.
 const FOLLOWED: usize = 8;

@@ -8,7 +8,9 @@ use std::{
 use opentelemetry::propagation::Extractor;
 
 use crate::{
-    context_state::ReplyAddress, operation::Attributes, semconv::extension, source::SourceId, w3c::ContextHeaders,
+    description::{operation::Attributes, semconv::extension, source::SourceId},
+    propagation::w3c::ContextHeaders,
+    spans::context_state::ReplyAddress,
 };
 
 /// A message that arrives, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).

@@ -8,11 +8,12 @@ use opentelemetry::{
 };
 
 use crate::{
-    message_ext::{MessageExt, Processing},
-    operation::Attributes,
-    outcome::{ErrorBy, Outcome, ReturnedError},
-    process_span::ProcessSpan,
-    semconv::attribute,
+    description::{operation::Attributes, semconv::attribute},
+    handling::{
+        message_ext::{MessageExt, Processing},
+        outcome::{ErrorBy, Outcome, ReturnedError},
+    },
+    spans::process_span::ProcessSpan,
 };
 
 /// Runs a handler for several messages inside one process span, which links the creation context of each of them.

@@ -16,7 +16,11 @@ use opentelemetry::{
     trace::{Link, SpanBuilder, SpanKind},
 };
 
-use crate::{catch_panic::catch_panic, metrics::Series, pipeline::Pipeline, semconv::attribute};
+use crate::{
+    catch_panic::catch_panic,
+    description::semconv::attribute,
+    recording::{metrics::Series, pipeline::Pipeline},
+};
 
 /// The name of an operation in its client's words, with the type the convention gives it.
 ///

@@ -18,15 +18,19 @@ use opentelemetry::{
 };
 
 use crate::{
-    baggage::LeftOut,
     catch_panic::catch_panic,
-    exceptions::Exceptions,
-    forward::Forward,
-    instrumentation::{ContextReader, Instrumentation, Meters, Settings, Tracers},
-    loops::Loops,
-    metrics::Instruments,
-    propagation::{Ignored, Propagator, named},
-    w3c::{ContextHeaders, context_headers},
+    propagation::{
+        baggage::LeftOut,
+        forward::Forward,
+        propagator::{Ignored, Propagator, named},
+        w3c::{ContextHeaders, context_headers},
+    },
+    recording::{
+        exceptions::Exceptions,
+        instrumentation::{ContextReader, Instrumentation, Meters, Settings, Tracers},
+        loops::Loops,
+        metrics::Instruments,
+    },
 };
 
 /// While something real is missing, the globals are looked at once in so many milliseconds.

@@ -13,10 +13,12 @@ use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
 use crate::{
-    context_state::{Attached, Processed, process_here, processed_here},
-    current::Current,
-    process_span::ProcessSpan,
-    source::SourceId,
+    description::source::SourceId,
+    spans::{
+        context_state::{Attached, Processed, process_here, processed_here},
+        current::Current,
+        process_span::ProcessSpan,
+    },
 };
 
 /// Makes each message of a loop over a stream current while the loop has it in hand.

@@ -20,24 +20,30 @@ use opentelemetry::{
 };
 
 use crate::{
-    arrival::Arrival,
     catch_panic::catch_panic,
-    client_span::Settlement,
-    context_state::{
-        AtWork, Attached, ContextState, Identity, Processed, ReplyAddress, answers_go_to, processed_here, with_reply_to,
+    description::{
+        arrival::Arrival,
+        operation::{Attributes, Operation},
+        policy::Correlation,
+        semconv::{ERROR_TYPE_PANIC, attribute, extension},
     },
-    current::{Current, SpanOwner, naming_its_span, with_baggage},
-    exceptions::{Failure, emit_exception},
-    instrumentation::ContextReader,
-    metrics::{self, MeasurementAttributes, between},
-    operation::{Attributes, Operation},
-    pipeline::{Pipeline, TracerProbe, end},
-    policy::Correlation,
-    propagation::of_named,
-    semconv::{ERROR_TYPE_PANIC, attribute, extension},
-    sequential::{self, Hand},
+    handling::sequential::{self, Hand},
+    propagation::{propagator::of_named, w3c::context_headers},
+    recording::{
+        exceptions::{Failure, emit_exception},
+        instrumentation::ContextReader,
+        metrics::{self, MeasurementAttributes, between},
+        pipeline::{Pipeline, TracerProbe, end},
+    },
+    spans::{
+        client_span::Settlement,
+        context_state::{
+            AtWork, Attached, ContextState, Identity, Processed, ReplyAddress, answers_go_to, processed_here,
+            with_reply_to,
+        },
+        current::{Current, SpanOwner, naming_its_span, with_baggage},
+    },
     telemetry::OperationStart,
-    w3c::context_headers,
 };
 
 /// A shorter wait is none that anybody would look for on a span.

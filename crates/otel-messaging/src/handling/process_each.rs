@@ -15,10 +15,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use pin_project_lite::pin_project;
 
 use crate::{
-    message_ext::MessageExt,
-    outcome::{ErrorBy, FindError, Outcome, ReturnedError},
-    process_span::ProcessSpan,
-    stream_item::{AskedFor, AtStreamError, ByClient, OnStreamError, StreamItem},
+    handling::{
+        message_ext::MessageExt,
+        outcome::{ErrorBy, FindError, Outcome, ReturnedError},
+        stream_item::{AskedFor, AtStreamError, ByClient, OnStreamError, StreamItem},
+    },
+    spans::process_span::ProcessSpan,
 };
 
 /// How many messages are taken in one poll before others of the same task have their turn.

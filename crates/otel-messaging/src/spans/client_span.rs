@@ -9,12 +9,16 @@ use opentelemetry::{
 };
 
 use crate::{
-    exceptions::{Failure, emit_exception},
-    metrics::{MeasurementAttributes, between},
-    operation::Operation,
-    pipeline::end,
-    process_span::ProcessSpan,
-    semconv::{ERROR_TYPE_PANIC, attribute, extension},
+    description::{
+        operation::Operation,
+        semconv::{ERROR_TYPE_PANIC, attribute, extension},
+    },
+    recording::{
+        exceptions::{Failure, emit_exception},
+        metrics::{MeasurementAttributes, between},
+        pipeline::end,
+    },
+    spans::process_span::ProcessSpan,
 };
 
 /// The span of one operation of a client, and its measurements. It ends once, when its outcome is reported.

@@ -10,8 +10,8 @@ use opentelemetry::{
 };
 
 use crate::{
-    context_state::{ContextState, with_reply_to},
-    pipeline::end,
+    recording::pipeline::end,
+    spans::context_state::{ContextState, with_reply_to},
 };
 
 /// What is current for a handler, and whose the span in it is.

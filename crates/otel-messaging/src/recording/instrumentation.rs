@@ -16,11 +16,15 @@ use opentelemetry::{
 };
 
 use crate::{
-    capture::{Capture, Redact},
-    exceptions::Exceptions,
-    operation::{Attributes, DestinationLimit, Operation},
-    policy::{CarriedContext, Correlation},
-    propagation::{Propagation, Propagator},
+    description::{
+        operation::{Attributes, DestinationLimit, Operation},
+        policy::{CarriedContext, Correlation},
+    },
+    propagation::propagator::{Propagation, Propagator},
+    recording::{
+        capture::{Capture, Redact},
+        exceptions::Exceptions,
+    },
 };
 
 /// Where telemetry goes and by which rules. A cheap clone; every wrapper takes one by `with_instrumentation`.

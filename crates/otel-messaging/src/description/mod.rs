@@ -1,0 +1,5 @@
+pub(crate) mod arrival;
+pub(crate) mod operation;
+pub(crate) mod policy;
+pub mod semconv;
+pub(crate) mod source;

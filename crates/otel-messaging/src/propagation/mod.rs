@@ -1,0 +1,5 @@
+pub(crate) mod baggage;
+pub(crate) mod forward;
+pub(crate) mod header_budget;
+pub(crate) mod propagator;
+pub(crate) mod w3c;

@@ -1,0 +1,4 @@
+pub(crate) mod client_span;
+pub(crate) mod context_state;
+pub(crate) mod current;
+pub(crate) mod process_span;
