@@ -107,19 +107,23 @@ use opentelemetry::InstrumentationScope;
 
 use crate::description::semconv::SCHEMA_URL;
 
+pub use crate::recording::prepared_operation::PreparedOperation as Operation;
 pub use crate::{
     description::{
         arrival::{Arrival, Clock},
-        operation::{Attributes, Destination, Operation, OperationName, is_uuid},
+        attributes::Attributes,
+        context_headers::{CONTEXT_HEADERS, ContextHeaders, context_header},
+        destination::{Destination, is_uuid},
+        operation_name::OperationName,
+        settlement::Settlement,
         source::SourceId,
     },
-    handling::{batch::Batch, deliver_stream::DeliverStream, sequential::poll_started, stream_item::AtStreamError},
-    propagation::{
-        header_budget::HeaderBudget,
-        w3c::{CONTEXT_HEADERS, ContextHeaders, context_header},
-    },
+    handling::{deliver_stream::DeliverStream, stream_item::AtStreamError},
+    propagation::header_budget::HeaderBudget,
     spans::{
-        client_span::{ClientSpan, Settlement},
+        batch_attributes::Batch,
+        client_span::ClientSpan,
+        hand::poll_started,
         process_span::{ProcessSpan, Unsettled},
     },
     telemetry::{Headers, OperationStart, Settles, Telemetry},

@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use crate::{
-    adapter::{ClientSpan, Operation, ProcessSpan, Telemetry},
+    adapter::{ClientSpan, ProcessSpan, Telemetry},
+    description::operation::Operation,
     recording::instrumentation::Instrumentation,
 };
 

@@ -12,7 +12,9 @@ pub mod adapter;
 
 pub use crate::{
     description::{
-        operation::{Attributes, Operation, OperationType},
+        attributes::Attributes,
+        operation::Operation,
+        operation_name::OperationType,
         policy::{AutoCorrelation, CarriedContext, Correlation},
         semconv,
     },

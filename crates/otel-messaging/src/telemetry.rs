@@ -17,24 +17,30 @@ use crate::{
     catch_panic::catch_panic,
     description::{
         arrival::Arrival,
-        operation::{Attributes, Destination, Operation, OperationName, Operations},
+        attributes::Attributes,
+        context_headers::context_headers,
+        destination::Destination,
+        identity::{Identity, ReplyAddress},
+        operation_name::OperationName,
         policy::{CarriedContext, Correlation},
         semconv::attribute,
+        settlement::Settlement,
     },
-    handling::batch::{Batch, BatchAttributes},
     propagation::{
         forward::Forward,
         header_budget::{HeaderBudget, HeaderBuffer},
-        w3c::context_headers,
     },
     recording::{
         instrumentation::Instrumentation,
-        metrics,
+        metrics::partition_attribute,
+        operations::Operations,
         pipeline::{Pipeline, TracerProbe},
+        prepared_operation::PreparedOperation,
     },
     spans::{
-        client_span::{ClientSpan, Settlement},
-        context_state::{ContextState, Identity, ReplyAddress, answers_go_to, processed_here},
+        batch_attributes::{Batch, BatchAttributes},
+        client_span::ClientSpan,
+        context_state::{ContextState, answers_go_to, processed_here},
         process_span::ProcessSpan,
     },
 };
@@ -235,7 +241,7 @@ impl Telemetry {
         name: OperationName,
         key: &[&str],
         describe: impl FnOnce() -> Destination,
-    ) -> Arc<Operation> {
+    ) -> Arc<PreparedOperation> {
         let Used { pipeline, operations } = self.used();
         operations.get(pipeline, self.system, name, key, describe)
     }
@@ -247,7 +253,7 @@ impl Telemetry {
     pub fn send(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         mut headers: Option<&mut dyn Headers>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
@@ -295,7 +301,7 @@ impl Telemetry {
     pub fn create(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         headers: &mut dyn Injector,
         attributes: impl FnOnce(&mut Attributes),
     ) {
@@ -349,7 +355,7 @@ impl Telemetry {
     pub fn receive<'a>(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         messages: impl Iterator<Item = &'a Arc<ProcessSpan>>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
@@ -364,7 +370,12 @@ impl Telemetry {
     /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
-    pub fn receive_batch(&self, start: OperationStart, operation: &Arc<Operation>, messages: Batch) -> ClientSpan {
+    pub fn receive_batch(
+        &self,
+        start: OperationStart,
+        operation: &Arc<PreparedOperation>,
+        messages: Batch,
+    ) -> ClientSpan {
         let count = messages.len();
         begin_batch(
             &start,
@@ -379,7 +390,7 @@ impl Telemetry {
     pub fn polled(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         message: &Arc<ProcessSpan>,
         attributes: impl FnOnce(&mut Attributes),
     ) {
@@ -413,7 +424,7 @@ impl Telemetry {
     pub fn deliver(
         &self,
         start: OperationStart,
-        operation: Arc<Operation>,
+        operation: Arc<PreparedOperation>,
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Arc<ProcessSpan> {
@@ -431,7 +442,7 @@ impl Telemetry {
     pub fn settle(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         settles: Settles<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
@@ -458,7 +469,7 @@ impl Telemetry {
     pub fn settle_batch(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
@@ -475,7 +486,7 @@ impl Telemetry {
     pub fn settle_known(
         &self,
         start: OperationStart,
-        operation: &Arc<Operation>,
+        operation: &Arc<PreparedOperation>,
         messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
@@ -490,7 +501,7 @@ impl Telemetry {
     }
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.
-    pub fn settled(&self, operation: &Operation, outcome: Settlement, messages: u64) {
+    pub fn settled(&self, operation: &PreparedOperation, outcome: Settlement, messages: u64) {
         operation.settled(outcome, messages);
     }
 }
@@ -519,7 +530,7 @@ struct Carried {
 fn begin(
     start: &OperationStart,
     parent: &Context,
-    operation: &Arc<Operation>,
+    operation: &Arc<PreparedOperation>,
     kind: SpanKind,
     mut links: impl Iterator<Item = Link>,
     attributes: impl FnOnce(&mut Attributes),
@@ -531,7 +542,7 @@ fn begin(
     let mut partition = None;
     let span = pipeline.start(start.probe, parent, || {
         let all = operation.attributes(attributes);
-        partition = metrics::partition(pipeline.settings(), &all.0);
+        partition = partition_attribute(pipeline.settings().metric_partition, &all.0);
         let links = links.next().map(|first| iter::once(first).chain(links).collect());
         operation.span(kind, start.at, all, links)
     });
@@ -539,19 +550,23 @@ fn begin(
 }
 
 /// The same without a span.
-fn unseen(start: &OperationStart, operation: &Arc<Operation>, attributes: impl FnOnce(&mut Attributes)) -> ClientSpan {
+fn unseen(
+    start: &OperationStart,
+    operation: &Arc<PreparedOperation>,
+    attributes: impl FnOnce(&mut Attributes),
+) -> ClientSpan {
     let settings = operation.pipeline.settings();
     let mut own = Attributes::default();
     if settings.metric_partition && !operation.filtered_out {
         attributes(&mut own);
     }
-    ClientSpan::new(None, operation, start.at).measured_with(metrics::partition(settings, &own.0))
+    ClientSpan::new(None, operation, start.at).measured_with(partition_attribute(settings.metric_partition, &own.0))
 }
 
 /// Starts a span that is about several messages, a child of what is current. They are asked for only where somebody sees it.
 fn begin_batch(
     start: &OperationStart,
-    operation: &Arc<Operation>,
+    operation: &Arc<PreparedOperation>,
     shared: impl FnOnce() -> BatchAttributes,
     attributes: impl FnOnce(&mut Attributes),
 ) -> ClientSpan {

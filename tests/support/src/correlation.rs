@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn auto_documents_what_a_broker_lacks() {
-        let policy = include_str!("../../../crates/otel-messaging/src/policy.rs");
+        let policy = include_str!("../../../crates/otel-messaging/src/description/policy.rs");
         for (broker, _, reason) in LACKING {
             let row = format!("/// | {broker} |");
             let row = policy.lines().find(|line| line.trim_start().starts_with(&row)).expect(broker);

@@ -7,10 +7,9 @@ use std::{
 
 use opentelemetry::propagation::Extractor;
 
-use crate::{
-    description::{operation::Attributes, semconv::extension, source::SourceId},
-    propagation::w3c::ContextHeaders,
-    spans::context_state::ReplyAddress,
+use crate::description::{
+    attributes::Attributes, context_headers::ContextHeaders, identity::ReplyAddress, semconv::extension,
+    source::SourceId,
 };
 
 /// A message that arrives, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).

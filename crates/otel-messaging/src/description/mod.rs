@@ -1,5 +1,12 @@
 pub(crate) mod arrival;
+pub(crate) mod attributes;
+pub(crate) mod context_headers;
+pub(crate) mod destination;
+pub(crate) mod destination_limit;
+pub(crate) mod identity;
 pub(crate) mod operation;
+pub(crate) mod operation_name;
 pub(crate) mod policy;
 pub mod semconv;
+pub(crate) mod settlement;
 pub(crate) mod source;

@@ -2,18 +2,13 @@
 
 use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::SystemTime};
 
-use opentelemetry::{
-    KeyValue,
-    trace::{Link, SpanContext},
-};
-
 use crate::{
-    description::{operation::Attributes, semconv::attribute},
+    description::{attributes::Attributes, semconv::attribute},
     handling::{
         message_ext::{MessageExt, Processing},
         outcome::{ErrorBy, Outcome, ReturnedError},
     },
-    spans::process_span::ProcessSpan,
+    spans::{batch_attributes::BatchAttributes, process_span::ProcessSpan},
 };
 
 /// Runs a handler for several messages inside one process span, which links the creation context of each of them.
@@ -80,7 +75,7 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let others: Vec<_> = spans[1..].iter().map(|span| span.operation()).collect();
     let operation = first.operation().of_batch(&others);
     let named = attributes.0.iter().any(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME);
-    if let Some(name) = operation.destination().filter(|_| !named) {
+    if let Some(name) = operation.description.destination().filter(|_| !named) {
         attributes.set(attribute::MESSAGING_DESTINATION_NAME, name.to_owned());
     }
     attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
@@ -93,105 +88,4 @@ fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
         span.claim(&batch, now);
     }
     Some(batch)
-}
-
-/// Messages that one span is about: what is the same for all goes on the span, the rest on a link for each.
-#[derive(Debug, Default)]
-pub(crate) struct BatchAttributes {
-    /// Of all so far; `None` before the first.
-    common: Option<Vec<KeyValue>>,
-    linked: Vec<Linked>,
-}
-
-/// A message that is linked.
-#[derive(Debug)]
-struct Linked {
-    context: SpanContext,
-    own: Vec<KeyValue>,
-    /// How long it waited: on its link, also where others waited as long.
-    wait: Option<KeyValue>,
-}
-
-impl BatchAttributes {
-    /// One more, with the context to link and its attributes. What is kept does not grow beyond `max_links`.
-    pub(crate) fn add(&mut self, context: Option<SpanContext>, own: Vec<KeyValue>, max_links: usize) {
-        self.add_waiting(context, own, None, max_links);
-    }
-
-    /// The same for one that has waited for its handler.
-    fn add_waiting(
-        &mut self,
-        context: Option<SpanContext>,
-        own: Vec<KeyValue>,
-        wait: Option<KeyValue>,
-        max_links: usize,
-    ) {
-        match &mut self.common {
-            None => self.common = Some(own.clone()),
-            Some(common) => common.retain(|one| own.contains(one)),
-        }
-        if let Some(context) = context.filter(|_| self.linked.len() < max_links) {
-            self.linked.push(Linked { context, own, wait });
-        }
-    }
-
-    /// Adds what is the same for all to a span's own attributes, and gives the links.
-    pub(crate) fn into_links(self, span: &mut Attributes) -> Vec<Link> {
-        let Self { common, linked } = self;
-        let common = common.unwrap_or_default();
-        let link = |Linked { context, mut own, wait }| {
-            own.retain(|one| !common.contains(one));
-            own.extend(wait);
-            Link::new(context, own, 0)
-        };
-        let mut links: Vec<_> = linked.into_iter().map(link).collect();
-        for common in common {
-            match span.0.iter().find(|own| own.key == common.key) {
-                None => span.0.push(common),
-                Some(own) if own.value == common.value => (),
-                // The operation itself has another.
-                Some(_) => links.iter_mut().for_each(|link| link.attributes.push(common.clone())),
-            }
-        }
-        links
-    }
-}
-
-/// The messages of one receive operation, noted as they are delivered: see
-/// [`Telemetry::receive_batch`](crate::adapter::Telemetry::receive_batch).
-///
-/// What is kept of them is bounded by [`max_links`](crate::InstrumentationBuilder::max_links).
-#[derive(Debug, Default)]
-pub struct Batch {
-    messages: usize,
-    pub(crate) attributes: BatchAttributes,
-}
-
-impl Batch {
-    /// One more message; `None` for one without a process span, which is counted only.
-    pub fn add(&mut self, message: Option<&Arc<ProcessSpan>>) {
-        self.messages += 1;
-        if let Some(message) = message {
-            let mut own = Attributes(message.operation().destination_attribute().into_iter().collect());
-            message.own_attributes(&mut own);
-            self.attributes.add(message.creation(), own.0, message.max_links());
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.messages
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.messages == 0
-    }
-
-    /// The name of the destination that all messages have, if they have one.
-    pub fn destination(&self) -> Option<Arc<str>> {
-        let common = self.attributes.common.as_ref()?;
-        let name = common.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME)?;
-        Some(name.value.as_str().as_ref().into())
-    }
 }

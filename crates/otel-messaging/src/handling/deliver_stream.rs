@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::{description::source::SourceId, handling::sequential::poll_started};
+use crate::{description::source::SourceId, spans::hand::poll_started};
 
 pin_project! {
     /// For adapters: a raw client's stream whose items are delivered through a function.

@@ -1,25 +1,16 @@
 //! The message in hand of a loop that works on one after the other.
 
 use std::{
-    cell::RefCell,
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
-use opentelemetry::Context;
 use pin_project_lite::pin_project;
 
-use crate::{
-    description::source::SourceId,
-    spans::{
-        context_state::{Attached, Processed, process_here, processed_here},
-        current::Current,
-        process_span::ProcessSpan,
-    },
-};
+use crate::spans::hand::Hand;
 
 /// Makes each message of a loop over a stream current while the loop has it in hand.
 ///
@@ -73,138 +64,8 @@ pub fn sequential<F: Future>(r#loop: F) -> Sequential<F> {
 /// # }
 /// ```
 pub fn sequential_blocking<T>(r#loop: impl FnOnce() -> T) -> T {
-    let _here = Here::enter(&Arc::default());
+    let _here = Hand::enter(&Arc::default());
     r#loop()
-}
-
-/// For adapters: this source was asked for its next message, so none of its messages is in hand any more.
-///
-/// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is delivered next is in
-/// hand again, by [`deliver`](crate::adapter::Telemetry::deliver).
-#[inline]
-pub fn poll_started(source: SourceId) {
-    if let Some(hand) = here() {
-        hand.lock().asked(source);
-        attach(&hand);
-    }
-}
-
-/// The messages of one loop that are alive.
-#[derive(Default)]
-pub(crate) struct Hand(Mutex<Alive>);
-
-#[derive(Default)]
-struct Alive(Vec<Message>);
-
-struct Message {
-    id: usize,
-    source: SourceId,
-    /// Its source was not asked for another one since.
-    in_hand: bool,
-    current: Current,
-    processed: Processed,
-}
-
-impl Alive {
-    fn asked(&mut self, source: SourceId) {
-        self.0.iter_mut().filter(|message| message.source == source).for_each(|message| message.in_hand = false);
-    }
-
-    /// The message to work on: the only one, if it is in hand.
-    fn in_hand(&self) -> Option<&Message> {
-        match &self.0[..] {
-            [only] => Some(only).filter(|only| only.in_hand),
-            _ => None,
-        }
-    }
-}
-
-impl Hand {
-    fn lock(&self) -> MutexGuard<'_, Alive> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a message of this source in hand.
-    pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>, source: SourceId) {
-        // Makes the span, which is not ours to do while others may wait.
-        let Some(current) = message.share_current() else { return };
-        let (id, processed) = (Arc::as_ptr(message).addr(), message.processed());
-        self.lock().0.push(Message { id, source, in_hand: true, current, processed });
-        attach(self);
-    }
-
-    /// Lets a message go, on whatever thread its last part was dropped.
-    pub(crate) fn release(self: &Arc<Self>, message: &ProcessSpan) {
-        let id = std::ptr::from_ref(message).addr();
-        let released = {
-            let mut alive = self.lock();
-            let at = alive.0.iter().position(|message| message.id == id);
-            at.map(|at| alive.0.swap_remove(at))
-        };
-        attach(self);
-        drop(released);
-    }
-}
-
-thread_local! {
-    /// The loop that this thread is polling.
-    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
-}
-
-struct Here {
-    hand: Arc<Hand>,
-    /// What is current around the loop.
-    outer: Context,
-    /// Never used again: dropping it is its purpose.
-    attached: Option<Attached>,
-}
-
-/// The loop that this thread is polling, if it is.
-#[inline]
-pub(crate) fn here() -> Option<Arc<Hand>> {
-    HERE.try_with(|here| here.borrow().as_ref().map(|here| here.hand.clone())).ok().flatten()
-}
-
-/// Makes current what the loop has in hand, if the loop is the one that this thread is polling.
-fn attach(hand: &Arc<Hand>) {
-    let outer = |here: &RefCell<Option<Here>>| {
-        here.borrow().as_ref().filter(|here| Arc::ptr_eq(&here.hand, hand)).map(|here| here.outer.clone())
-    };
-    let Ok(Some(outer)) = HERE.try_with(outer) else { return };
-    let put = |attached| {
-        HERE.with(|here| here.borrow_mut().as_mut().and_then(|here| std::mem::replace(&mut here.attached, attached)))
-    };
-    // Let go of before the next is attached, and outside the borrow: a context may be the last owner of a span.
-    drop(put(None));
-    let in_hand = hand.lock().in_hand().map(|message| (message.current.inside(|| outer), message.processed));
-    if let Some((context, processed)) = in_hand {
-        drop(put(Some(Attached::new(context, processed))));
-    }
-}
-
-impl Here {
-    /// Until the guard is dropped this thread is polling that loop.
-    fn enter(hand: &Arc<Hand>) -> Entered {
-        let here = Self { hand: hand.clone(), outer: Context::current(), attached: None };
-        let entered = Entered { outer: HERE.with(|cell| cell.replace(Some(here))), processed: processed_here() };
-        attach(hand);
-        entered
-    }
-}
-
-struct Entered {
-    outer: Option<Here>,
-    processed: Processed,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        // The guard of the loop that is left goes first, then the outer loop is what it was.
-        drop(HERE.with(|cell| cell.replace(None)));
-        HERE.with(|cell| cell.replace(self.outer.take()));
-        // Guards of the loop may have gone in another order than they came.
-        process_here(self.processed);
-    }
 }
 
 pin_project! {
@@ -222,13 +83,13 @@ impl<F: Future> Future for Sequential<F> {
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _here = Here::enter(this.hand);
+        let _here = Hand::enter(this.hand);
         this.r#loop.poll(task)
     }
 }
 
 impl<F> fmt::Debug for Sequential<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sequential").field("alive", &self.hand.lock().0.len()).finish_non_exhaustive()
+        f.debug_struct("Sequential").field("alive", &self.hand.alive()).finish_non_exhaustive()
     }
 }

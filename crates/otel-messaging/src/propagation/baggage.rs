@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use opentelemetry::{baggage::Baggage, propagation::Injector};
 
-use crate::propagation::w3c::BAGGAGE;
+use crate::description::context_headers::BAGGAGE;
 
 /// What every reader has to read, and many read no more: bytes in a header, and entries.
 ///

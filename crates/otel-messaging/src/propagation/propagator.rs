@@ -12,10 +12,11 @@ use opentelemetry::{
 
 use crate::{
     catch_panic::catch_panic,
+    description::context_headers::{BAGGAGE, CONTEXT_HEADERS, ContextHeaders, TRACEPARENT},
     propagation::{
         baggage::{self, Bounded, LeftOut},
         forward::Forward,
-        w3c::{self, ContextHeaders},
+        w3c::{self},
     },
 };
 
@@ -74,7 +75,7 @@ impl Propagator {
     pub(crate) fn owns(&self, header: &str) -> bool {
         let same = |field: &str| field.eq_ignore_ascii_case(header);
         let field_of = |propagator: &Self| propagator.with(|propagator| propagator.fields().any(same));
-        w3c::FIELDS.into_iter().chain([RENAMED_TRACEPARENT]).any(same)
+        CONTEXT_HEADERS.into_iter().chain([RENAMED_TRACEPARENT]).any(same)
             || field_of(&Self::Global).unwrap_or_default()
             // One that panics instead of naming its headers may own any.
             || matches!(self, Self::Explicit(_)) && field_of(self).unwrap_or(true)
@@ -138,8 +139,8 @@ impl Propagator {
                     };
                     let names = |header: &str| propagator.fields().any(|field| field == header);
                     let no_context =
-                        traceparent.is_some() && of_named(&extracted, |_| ()).is_none() && names(w3c::TRACEPARENT);
-                    let no_baggage = baggage.is_some_and(|header| !baggage::is_readable(header)) && names(w3c::BAGGAGE);
+                        traceparent.is_some() && of_named(&extracted, |_| ()).is_none() && names(TRACEPARENT);
+                    let no_baggage = baggage.is_some_and(|header| !baggage::is_readable(header)) && names(BAGGAGE);
                     (extracted, no_context, no_baggage)
                 });
                 let (context, no_context, no_baggage) = match extracted {
@@ -194,7 +195,7 @@ struct Found<'a> {
 
 impl Extractor for Found<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        match w3c::FIELDS.iter().position(|field| *field == key) {
+        match CONTEXT_HEADERS.iter().position(|field| *field == key) {
             // A carrier may refuse a longer value.
             Some(at) if self.w3c[at].is_none_or(|value| value.len() <= baggage::MAX_BYTES) => {
                 str::from_utf8(self.w3c[at]?).ok()
@@ -230,7 +231,7 @@ pub(crate) enum Ignored {
 #[inline]
 fn inject_w3c(span: &SpanContext, parent: &Context, headers: &mut dyn Injector, replace: bool) -> LeftOut {
     if replace {
-        w3c::FIELDS.into_iter().for_each(|field| headers.set(field, String::new()));
+        CONTEXT_HEADERS.into_iter().for_each(|field| headers.set(field, String::new()));
     }
     w3c::inject_span(span, headers);
     baggage::inject(parent.baggage(), headers)

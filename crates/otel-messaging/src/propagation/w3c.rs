@@ -4,34 +4,11 @@ use std::str::FromStr;
 
 use opentelemetry::{
     SpanId, TraceFlags, TraceId,
-    propagation::{Extractor, Injector},
+    propagation::Injector,
     trace::{SpanContext, TraceState},
 };
 
-pub(crate) const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-pub(crate) const BAGGAGE: &str = "baggage";
-pub(crate) const FIELDS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
-
-/// The headers that carry contexts by W3C, for adapters that look through a message's headers once.
-pub const CONTEXT_HEADERS: [&str; 3] = FIELDS;
-
-/// The values of a message's [`CONTEXT_HEADERS`], in their order. Bytes that are no text say nothing.
-pub type ContextHeaders<'a> = [Option<&'a [u8]>; CONTEXT_HEADERS.len()];
-
-/// Which of [`CONTEXT_HEADERS`] this is, in any letter case.
-#[inline]
-pub fn context_header(name: &[u8]) -> Option<usize> {
-    let at = FIELDS.iter().position(|field| field.len() == name.len())?;
-    let field = FIELDS[at].as_bytes();
-    // As it nearly always is, letter by letter only then.
-    (name == field || name.eq_ignore_ascii_case(field)).then_some(at)
-}
-
-/// The same, asked for one by one.
-pub(crate) fn context_headers(headers: &dyn Extractor) -> ContextHeaders<'_> {
-    CONTEXT_HEADERS.map(|name| headers.get(name).map(str::as_bytes))
-}
+use crate::description::context_headers::{ContextHeaders, TRACEPARENT, TRACESTATE};
 
 /// The context that a `traceparent` names, without a `tracestate`: for
 /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader). `None` for what is none by W3C: capital letters,

@@ -7,7 +7,7 @@ use opentelemetry::{Array, KeyValue, StringValue, Value, propagation::Extractor}
 use crate::{
     catch_panic::catch_panic,
     description::{
-        operation::Attributes,
+        attributes::Attributes,
         semconv::{attribute, extension},
     },
     propagation::propagator::Propagator,
@@ -119,7 +119,7 @@ mod tests {
     use opentelemetry::{Value, propagation::Extractor};
 
     use super::{COUNT_LIMIT, Capture, LOOK_LIMIT, matches};
-    use crate::{description::operation::Attributes, propagation::propagator::Propagator};
+    use crate::{description::attributes::Attributes, propagation::propagator::Propagator};
 
     /// One header, as often as told.
     struct Repeated(usize);

@@ -9,10 +9,7 @@ use opentelemetry::{
 
 use crate::{
     catch_panic::catch_panic,
-    description::{
-        operation::{Operation, OperationType},
-        semconv::attribute,
-    },
+    description::{operation_name::OperationType, semconv::attribute},
 };
 
 /// One failure. Source: the messaging events of the convention.
@@ -29,12 +26,11 @@ pub(crate) type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
 /// Tells of an operation's failure in an event, where there is somebody to tell; gives what the error says where the span is
 /// recorded, and is to say it too.
 pub(crate) fn emit_exception(
-    operation: Option<&Operation>,
+    exceptions: Option<(&dyn Exceptions, OperationType)>,
     (error_type, error): &Failure<'_>,
     recording: bool,
     span: Option<&SpanContext>,
 ) -> Option<String> {
-    let exceptions = operation.and_then(|operation| Some((operation.pipeline.exceptions.as_ref()?, operation.kind())));
     if !recording && exceptions.is_none() {
         return None;
     }

@@ -17,7 +17,9 @@ use opentelemetry::{
 
 use crate::{
     description::{
-        operation::{Attributes, DestinationLimit, Operation},
+        attributes::Attributes,
+        destination_limit::DestinationLimit,
+        operation::Operation,
         policy::{CarriedContext, Correlation},
     },
     propagation::propagator::{Propagation, Propagator},
@@ -61,7 +63,7 @@ pub(crate) struct Settings {
     pub(crate) carried_context: CarriedContext,
     pub(crate) max_links: usize,
     pub(crate) template: Option<TemplateOf>,
-    pub(crate) bound: Arc<DestinationLimit>,
+    pub(crate) destination_limit: Arc<DestinationLimit>,
     pub(crate) filter: Option<Filter>,
     pub(crate) hook: Option<Hook>,
     pub(crate) error_type: Option<ErrorTypeOf>,
@@ -110,7 +112,7 @@ impl Instrumentation {
                 carried_context: CarriedContext::default(),
                 max_links: 128,
                 template: None,
-                bound: Arc::new(DestinationLimit::new(1_000)),
+                destination_limit: Arc::new(DestinationLimit::new(1_000)),
                 filter: None,
                 hook: None,
                 error_type: None,
@@ -308,7 +310,7 @@ impl InstrumentationBuilder {
     /// address that answers to the message being processed go to. The SDK has a limit of its own behind
     /// this: 2,000 series for each instrument unless a view says otherwise.
     pub fn destination_limit(mut self, limit: usize) -> Self {
-        self.settings.bound = Arc::new(DestinationLimit::new(limit));
+        self.settings.destination_limit = Arc::new(DestinationLimit::new(limit));
         self
     }
 

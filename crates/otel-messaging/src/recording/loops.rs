@@ -10,7 +10,7 @@ use std::{
 
 use opentelemetry::{SpanId, otel_warn};
 
-use crate::{catch_panic::catch_panic, description::operation::Operation};
+use crate::catch_panic::catch_panic;
 
 /// How many loops of one client are followed at a time.
 const FOLLOWED: usize = 8;
@@ -27,8 +27,8 @@ pub(crate) struct Loops {
 impl Loops {
     /// A process span was started as a child of the span that was active at the delivery. Warns at the second, once for a
     /// client.
-    pub(crate) fn started_in(&self, around: SpanId, operation: &Operation) {
-        if self.warned.load(Ordering::Relaxed) || self.is_first(around, operation) {
+    pub(crate) fn started_in(&self, around: SpanId, consumer: &Cow<'static, str>) {
+        if self.warned.load(Ordering::Relaxed) || self.is_first(around, consumer) {
             return;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
@@ -44,12 +44,12 @@ impl Loops {
         }
     }
 
-    fn is_first(&self, around: SpanId, operation: &Operation) -> bool {
+    fn is_first(&self, around: SpanId, consumer: &Cow<'static, str>) -> bool {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = !latest.iter().any(|(span, name)| *span == around && *name == operation.span_name);
+        let is_new = !latest.iter().any(|(span, name)| *span == around && name == consumer);
         if is_new {
             latest.truncate(FOLLOWED - 1);
-            latest.insert(0, (around, operation.span_name.clone()));
+            latest.insert(0, (around, consumer.clone()));
         }
         is_new
     }

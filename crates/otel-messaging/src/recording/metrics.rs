@@ -18,11 +18,11 @@ use crate::{
     catch_panic::catch_panic,
     description::{
         arrival::Clock,
-        operation::{Operation, OperationName, OperationType},
+        operation::Operation,
+        operation_name::OperationType,
         semconv::{attribute, extension, metric},
+        settlement::Settlement,
     },
-    recording::instrumentation::Settings,
-    spans::client_span::Settlement,
 };
 
 /// The boundaries that the convention advises, in seconds.
@@ -84,6 +84,48 @@ impl Instruments {
             deliveries: messages(extension::DELIVERIES, "Number of messages by settlement outcome."),
         }
     }
+
+    pub(crate) fn ended(
+        &self,
+        kind: OperationType,
+        series: &Series,
+        took: Option<Duration>,
+        of: &MeasurementAttributes<'_>,
+    ) {
+        let duration = match kind {
+            // It asks no broker, and has no metric in the convention.
+            OperationType::Create => return,
+            OperationType::Process => &self.process_duration,
+            OperationType::Send | OperationType::Receive | OperationType::Settle => &self.operation_duration,
+        };
+        if kind == OperationType::Send {
+            series.count(&self.sent, of);
+        }
+        series.record(duration, took, of);
+    }
+
+    pub(crate) fn delivered(&self, series: &Series, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
+        series.count(&self.consumed, of);
+        if let Some((time, clock)) = queued {
+            let clock = [KeyValue::new(extension::CLOCK, clock.as_str())];
+            MeasurementAttributes { error_type: None, more: &clock }.with(&series.messages, |attributes| {
+                catch_panic(|| self.queue_time.record(time.as_secs_f64(), attributes));
+            });
+        }
+    }
+
+    pub(crate) fn waited(&self, series: &Series, wait: Duration, of: &MeasurementAttributes<'_>) {
+        of.with(&series.duration, |attributes| {
+            catch_panic(|| self.wait_time.record(wait.as_secs_f64(), attributes));
+        });
+    }
+
+    pub(crate) fn settled(&self, series: &Series, outcome: Settlement, messages: u64) {
+        let outcome = [KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str())];
+        MeasurementAttributes { error_type: None, more: &outcome }.with(&series.messages, |attributes| {
+            catch_panic(|| self.deliveries.add(messages, attributes));
+        });
+    }
 }
 
 /// The attributes of an operation's measurements, in one fixed order.
@@ -93,7 +135,7 @@ pub(crate) struct Series {
     pub(crate) duration: Box<[KeyValue]>,
     /// Of the counters; process operations count what came by the name of the operation that brought it.
     pub(crate) messages: Box<[KeyValue]>,
-    /// Only of operations that are kept: binding costs more than one measurement.
+    /// Only of operations that are cached: binding costs more than one measurement.
     #[cfg(feature = "bound-instruments")]
     bound: Option<Box<Bound>>,
 }
@@ -125,27 +167,21 @@ impl Series {
         this
     }
 
-    /// `destination` is its name, its template, and whether they are within the bound.
-    pub(crate) fn new(
-        system: &'static str,
-        name: OperationName,
-        destination: (Option<&Arc<str>>, Option<&Arc<str>>, bool),
-        attributes: &[(&'static str, Value)],
-    ) -> Self {
+    /// `is_shown`: the limit on destinations admits the name or the template.
+    pub(crate) fn new(operation: &Operation, is_shown: bool, attributes: &[(&'static str, Value)]) -> Self {
+        let Operation { system, name, destination, template, .. } = operation;
+        let shown = match (template, destination) {
+            (Some(template), _) => Some((attribute::MESSAGING_DESTINATION_TEMPLATE, template)),
+            (None, Some(name)) => Some((attribute::MESSAGING_DESTINATION_NAME, name)),
+            (None, None) => None,
+        };
         let named = |operation: &'static str, typed: bool| {
             let mut series = vec![
-                KeyValue::new(attribute::MESSAGING_SYSTEM, system),
+                KeyValue::new(attribute::MESSAGING_SYSTEM, *system),
                 KeyValue::new(attribute::MESSAGING_OPERATION_NAME, operation),
             ];
             series.extend(typed.then(|| KeyValue::new(attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str())));
-            series.extend(
-                match destination {
-                    (_, Some(template), true) => Some((attribute::MESSAGING_DESTINATION_TEMPLATE, template)),
-                    (Some(name), None, true) => Some((attribute::MESSAGING_DESTINATION_NAME, name)),
-                    _ => None,
-                }
-                .map(|(key, name)| KeyValue::new(key, name.clone())),
-            );
+            series.extend(shown.filter(|_| is_shown).map(|(key, name)| KeyValue::new(key, name.clone())));
             let shared = attributes.iter().filter(|(key, _)| SHARED.contains(key));
             series.extend(shared.map(|(key, value)| KeyValue::new(*key, value.clone())));
             series.into_boxed_slice()
@@ -227,64 +263,11 @@ impl MeasurementAttributes<'_> {
 
 /// The partition among these attributes, where metrics are to tell it.
 #[inline]
-pub(crate) fn partition(settings: &Settings, attributes: &[KeyValue]) -> Option<KeyValue> {
-    if !settings.metric_partition {
+pub(crate) fn partition_attribute(is_wanted: bool, attributes: &[KeyValue]) -> Option<KeyValue> {
+    if !is_wanted {
         return None;
     }
     attributes.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_PARTITION_ID).cloned()
-}
-
-/// What is measured of an operation.
-impl Operation {
-    /// `None` where it is not, for want of a meter or by a filter.
-    #[inline]
-    pub(crate) fn instruments(&self) -> Option<&Instruments> {
-        self.pipeline.instruments().filter(|_| !self.filtered_out)
-    }
-
-    /// It has ended, and took so long if that is known.
-    pub(crate) fn ended(&self, took: Option<Duration>, of: &MeasurementAttributes<'_>) {
-        let Some(instruments) = self.instruments() else { return };
-        let duration = match self.kind() {
-            // Asks a broker for nothing.
-            OperationType::Create => return,
-            OperationType::Process => &instruments.process_duration,
-            OperationType::Send | OperationType::Receive | OperationType::Settle => &instruments.operation_duration,
-        };
-        if self.kind() == OperationType::Send {
-            self.series.count(&instruments.sent, of);
-        }
-        self.series.record(duration, took, of);
-    }
-
-    /// A message is delivered that was under way for so long.
-    pub(crate) fn delivered(&self, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
-        let Some(instruments) = self.instruments() else { return };
-        self.series.count(&instruments.consumed, of);
-        if let Some((time, clock)) = queued {
-            let clock = [KeyValue::new(extension::CLOCK, clock.as_str())];
-            MeasurementAttributes { error_type: None, more: &clock }.with(&self.series.messages, |attributes| {
-                catch_panic(|| instruments.queue_time.record(time.as_secs_f64(), attributes));
-            });
-        }
-    }
-
-    /// The handler of a message starts, after such a wait.
-    pub(crate) fn waited(&self, wait: Duration, of: &MeasurementAttributes<'_>) {
-        let Some(instruments) = self.instruments() else { return };
-        of.with(&self.series.duration, |attributes| {
-            catch_panic(|| instruments.wait_time.record(wait.as_secs_f64(), attributes));
-        });
-    }
-
-    /// This became of so many messages.
-    pub(crate) fn settled(&self, outcome: Settlement, messages: u64) {
-        let Some(instruments) = self.instruments().filter(|_| messages > 0) else { return };
-        let outcome = [KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str())];
-        MeasurementAttributes { error_type: None, more: &outcome }.with(&self.series.messages, |attributes| {
-            catch_panic(|| instruments.deliveries.add(messages, attributes));
-        });
-    }
 }
 
 /// `None` where the clock was set back in between: no number is better than a wrong one.

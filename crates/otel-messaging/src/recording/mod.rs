@@ -1,6 +1,9 @@
 pub(crate) mod capture;
 pub(crate) mod exceptions;
 pub(crate) mod instrumentation;
+pub(crate) mod interned;
 pub(crate) mod loops;
 pub(crate) mod metrics;
+pub(crate) mod operations;
 pub(crate) mod pipeline;
+pub(crate) mod prepared_operation;

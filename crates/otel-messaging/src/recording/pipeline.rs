@@ -19,11 +19,11 @@ use opentelemetry::{
 
 use crate::{
     catch_panic::catch_panic,
+    description::context_headers::{ContextHeaders, context_headers},
     propagation::{
         baggage::LeftOut,
         forward::Forward,
         propagator::{Ignored, Propagator, named},
-        w3c::{ContextHeaders, context_headers},
     },
     recording::{
         exceptions::Exceptions,

@@ -10,13 +10,14 @@ use opentelemetry::{
 
 use crate::{
     description::{
-        operation::Operation,
         semconv::{ERROR_TYPE_PANIC, attribute, extension},
+        settlement::Settlement,
     },
     recording::{
         exceptions::{Failure, emit_exception},
         metrics::{MeasurementAttributes, between},
         pipeline::end,
+        prepared_operation::PreparedOperation,
     },
     spans::process_span::ProcessSpan,
 };
@@ -37,7 +38,7 @@ pub struct ClientSpan {
 
 /// What metrics and events need of an operation.
 struct Measurement {
-    operation: Arc<Operation>,
+    operation: Arc<PreparedOperation>,
     /// A span that nobody records and that was let go of, where an event is to say which one it was.
     unrecorded: Option<SpanContext>,
     /// `None` where nobody knows.
@@ -48,46 +49,9 @@ struct Measurement {
     more: Vec<KeyValue>,
 }
 
-/// What became of a message at its broker: `otel_messaging.settlement.outcome`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Settlement {
-    /// Done with.
-    Ack,
-    /// Refused; the broker decides what to do with it.
-    Nack,
-    /// Refused, to be delivered again.
-    Requeue,
-    /// Refused, not to be delivered again.
-    Reject,
-    /// Never to be delivered again.
-    Term,
-    /// The offset after it is committed.
-    Commit,
-    /// It was settled before; nothing happened.
-    AlreadySettled,
-    /// The application let go of the message without settling it.
-    Dropped,
-}
-
-impl Settlement {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ack => "ack",
-            Self::Nack => "nack",
-            Self::Requeue => "requeue",
-            Self::Reject => "reject",
-            Self::Term => "term",
-            Self::Commit => "commit",
-            Self::AlreadySettled => "already_settled",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
 impl ClientSpan {
     #[inline]
-    pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<Operation>, start: SystemTime) -> Self {
+    pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<PreparedOperation>, start: SystemTime) -> Self {
         let pipeline = &operation.pipeline;
         let measured = !operation.filtered_out && (pipeline.instruments().is_some() || pipeline.exceptions.is_some());
         let measurement = measured.then(|| {
@@ -240,11 +204,11 @@ impl ClientSpan {
         let ended_at = self.ended_at.or_else(|| measurement.is_some().then(SystemTime::now));
         let mut span = self.span.take();
         if let Some(failure) = &error {
-            let operation = measurement.as_ref().map(|measurement| &*measurement.operation);
+            let exceptions = measurement.as_ref().and_then(|measurement| measurement.operation.exceptions());
             let recording = span.as_ref().is_some_and(Span::is_recording);
             let unrecorded = measurement.as_ref().and_then(|measurement| measurement.unrecorded.as_ref());
             let message =
-                emit_exception(operation, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
+                emit_exception(exceptions, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
             if let (Some(message), Some(span)) = (message, &mut span) {
                 span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
                 span.set_status(Status::error(message));

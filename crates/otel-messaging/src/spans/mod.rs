@@ -1,4 +1,6 @@
+pub(crate) mod batch_attributes;
 pub(crate) mod client_span;
 pub(crate) mod context_state;
 pub(crate) mod current;
+pub(crate) mod hand;
 pub(crate) mod process_span;

@@ -23,25 +23,25 @@ use crate::{
     catch_panic::catch_panic,
     description::{
         arrival::Arrival,
-        operation::{Attributes, Operation},
+        attributes::Attributes,
+        context_headers::context_headers,
+        identity::{Identity, ReplyAddress},
         policy::Correlation,
         semconv::{ERROR_TYPE_PANIC, attribute, extension},
+        settlement::Settlement,
     },
-    handling::sequential::{self, Hand},
-    propagation::{propagator::of_named, w3c::context_headers},
+    propagation::propagator::of_named,
     recording::{
         exceptions::{Failure, emit_exception},
         instrumentation::ContextReader,
-        metrics::{self, MeasurementAttributes, between},
+        metrics::{MeasurementAttributes, between, partition_attribute},
         pipeline::{Pipeline, TracerProbe, end},
+        prepared_operation::PreparedOperation,
     },
     spans::{
-        client_span::Settlement,
-        context_state::{
-            AtWork, Attached, ContextState, Identity, Processed, ReplyAddress, answers_go_to, processed_here,
-            with_reply_to,
-        },
+        context_state::{AtWork, Attached, ContextState, Processed, answers_go_to, processed_here, with_reply_to},
         current::{Current, SpanOwner, naming_its_span, with_baggage},
+        hand::{Hand, here},
     },
     telemetry::OperationStart,
 };
@@ -60,7 +60,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// Every part of a message that lives on by itself (an acker, a detached copy) holds the same `Arc`.
 pub struct ProcessSpan {
     probe: TracerProbe,
-    operation: Arc<Operation>,
+    operation: Arc<PreparedOperation>,
     delivered_at: SystemTime,
     /// What is current for the handler, but for the span: the context at the delivery with what the headers said on top.
     /// Its own span is the creation context.
@@ -103,7 +103,7 @@ impl ProcessSpan {
     #[inline]
     pub(crate) fn new(
         start: OperationStart,
-        operation: Arc<Operation>,
+        operation: Arc<PreparedOperation>,
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
@@ -144,7 +144,7 @@ impl ProcessSpan {
                 }
             });
         }
-        let partition = metrics::partition(settings, &told.0).map(Box::new);
+        let partition = partition_attribute(settings.metric_partition, &told.0).map(Box::new);
         Self {
             probe,
             delivered_at,
@@ -162,7 +162,7 @@ impl ProcessSpan {
             starts_new_trace,
             partition,
             answer: OnceLock::new(),
-            hand: sequential::here(),
+            hand: here(),
             operation,
         }
     }
@@ -170,7 +170,7 @@ impl ProcessSpan {
     /// The process span of a batch, already begun: its handler starts now.
     pub(crate) fn of_batch(
         first: &Self,
-        operation: Arc<Operation>,
+        operation: Arc<PreparedOperation>,
         now: SystemTime,
         attributes: Attributes,
         links: Vec<Link>,
@@ -180,11 +180,11 @@ impl ProcessSpan {
         if !reply_to.is_empty() {
             parent = with_reply_to(&parent, reply_to.into());
         }
-        let partition = metrics::partition(operation.pipeline.settings(), &attributes.0);
+        let partition = partition_attribute(operation.pipeline.settings().metric_partition, &attributes.0);
         let span = (!operation.filtered_out)
             .then(|| {
                 operation.pipeline.start(first.probe, &parent, || {
-                    operation.span(operation.name.kind.span_kind(), now, attributes, Some(links))
+                    operation.span(operation.description.kind().span_kind(), now, attributes, Some(links))
                 })
             })
             .flatten();
@@ -243,7 +243,7 @@ impl ProcessSpan {
     }
 
     #[inline]
-    pub(crate) fn operation(&self) -> &Arc<Operation> {
+    pub(crate) fn operation(&self) -> &Arc<PreparedOperation> {
         &self.operation
     }
 
@@ -519,8 +519,7 @@ impl ProcessSpan {
 
     /// Tells of a failure in an event; gives what the error says where the span is to say it too.
     fn failed(&self, failure: &Failure<'_>, recording: bool, span: Option<&SpanContext>) -> Option<String> {
-        let operation = Some(&*self.operation).filter(|operation| !operation.filtered_out);
-        emit_exception(operation, failure, recording, span)
+        emit_exception(self.operation.exceptions(), failure, recording, span)
     }
 
     /// Now, if there is anything to measure: read once, so that the span and its measurement say the same.
@@ -602,11 +601,11 @@ impl ProcessSpan {
             if let Some(ambient) = ambient {
                 links.get_or_insert_default().push(link(ambient.span().span_context()));
             }
-            self.operation.span(self.operation.name.kind.span_kind(), began, attributes, links)
+            self.operation.span(self.operation.description.kind().span_kind(), began, attributes, links)
         })?;
         if let (false, Some(ambient)) = (by_creation, ambient) {
             let ambient = ambient.span().span_context().span_id();
-            self.operation.pipeline.loops.started_in(ambient, &self.operation);
+            self.operation.pipeline.loops.started_in(ambient, &self.operation.description.span_name);
         }
         Some(span)
     }
@@ -657,7 +656,7 @@ impl Drop for Making {
 /// [`discharge`](Self::discharge)d, the message counts as dropped.
 #[must_use]
 pub struct Unsettled {
-    operation: Arc<Operation>,
+    operation: Arc<PreparedOperation>,
     discharged: AtomicBool,
 }
 
@@ -737,7 +736,7 @@ impl Drop for ProcessSpan {
 impl fmt::Debug for ProcessSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessSpan")
-            .field("operation", &self.operation.span_name)
+            .field("operation", &self.operation.description.span_name)
             .field("creation", &self.creation())
             .finish_non_exhaustive()
     }

@@ -43,5 +43,5 @@ fn names_are_those_of_the_registries() {
     let metrics = |source| convention.metrics().filter(move |(_, it)| it.source == source).map(|(name, _)| name);
     assert_eq!(constants("metric"), metrics(Source::Convention).collect());
     let ours = convention.attributes(Source::Ours).map(|(name, _)| name).chain(metrics(Source::Ours));
-    assert_eq!(constants("ours"), ours.collect());
+    assert_eq!(constants("extension"), ours.collect());
 }

@@ -1,0 +1,36 @@
+//! Attributes of one span.
+
+use opentelemetry::{Key, KeyValue, Value};
+
+/// Attributes of one span, with room for those that come late.
+///
+/// An adapter sets each key once: nothing looks for an earlier value. What a user's hook sets replaces it.
+#[derive(Debug, Clone, Default)]
+pub struct Attributes(pub(crate) Vec<KeyValue>);
+
+impl Attributes {
+    /// Adds one attribute.
+    pub fn set(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+        self.0.push(KeyValue::new(key, value));
+    }
+
+    /// Adds a number; one that does not fit the type that attributes have for numbers is left out.
+    pub fn set_number(&mut self, key: impl Into<Key>, number: impl TryInto<i64>) {
+        if let Ok(number) = number.try_into() {
+            self.set(key, number);
+        }
+    }
+
+    /// Makes those from `at` on replace earlier ones of the same key.
+    pub(crate) fn replace_from(&mut self, mut at: usize) {
+        while let Some(added) = self.0.get(at) {
+            match self.0[..at].iter().position(|earlier| earlier.key == added.key) {
+                Some(earlier) => {
+                    self.0.swap(earlier, at);
+                    self.0.remove(at);
+                }
+                None => at += 1,
+            }
+        }
+    }
+}

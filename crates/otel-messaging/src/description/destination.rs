@@ -1,0 +1,133 @@
+//! Where a message goes to or comes from.
+
+use std::{net::IpAddr, sync::Arc};
+
+use opentelemetry::Value;
+
+use crate::description::{
+    operation_name::{OperationName, OperationType},
+    semconv::attribute,
+};
+
+/// Where a message goes to or comes from, as an adapter describes it.
+///
+/// Source: "Span name" and "Messaging attributes" of the messaging spans convention.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) template: Option<Arc<str>>,
+    pub(crate) temporary: bool,
+    pub(crate) anonymous: bool,
+    pub(crate) reply_address: bool,
+    pub(crate) server: Option<(Arc<str>, u16)>,
+    pub(crate) common_name: Option<CommonName>,
+    attributes: Vec<(&'static str, Value)>,
+}
+
+/// The name that several destinations have in common, made of what their keys have in common.
+pub(crate) type CommonName = fn(&[&str]) -> String;
+
+impl Destination {
+    /// A destination with this name.
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// No destination: an operation on the server itself. The span is named after the address, where that is known.
+    pub fn server(address: Option<(&str, u16)>) -> Self {
+        match address {
+            Some((host, port)) => Self::default().at(host, port),
+            None => Self::default(),
+        }
+    }
+
+    /// The server that it is on: `server.address` and `server.port`. Where the host is an address of the network, it is
+    /// the peer's too (`network.peer.address` and `network.peer.port`), on spans that have such attributes in the
+    /// convention: not on create and process spans. Behind a host's name there may be several.
+    pub fn at(mut self, host: impl Into<Arc<str>>, port: u16) -> Self {
+        self.server = Some((host.into(), port));
+        self
+    }
+
+    /// The pattern that the name was made from; it replaces the name in span names.
+    pub fn template(mut self, template: impl Into<Arc<str>>) -> Self {
+        self.template = Some(template.into());
+        self
+    }
+
+    /// The destination goes away with its client: its name stays out of span names.
+    pub fn temporary(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
+    /// The destination was named by the broker: its name stays out of span names.
+    pub fn anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
+    }
+
+    /// The destination is where a message that is being processed is [answered](crate::adapter::OperationStart::answers): it is
+    /// [`temporary`](Self::temporary), unless the user's
+    /// [`destination_template`](crate::InstrumentationBuilder::destination_template) names it. Its
+    /// [operation](crate::adapter::Telemetry::operation) has another key than one on the same place that answers nothing.
+    pub fn reply_address(mut self) -> Self {
+        self.reply_address = true;
+        self
+    }
+
+    /// Names a batch whose messages are of several destinations. `name` is given the key of the
+    /// [operation](crate::adapter::Telemetry::operation), with empty strings in place of the parts that differ. A batch has no
+    /// destination name where `name` returns an empty string, or is not set.
+    pub fn common_name(mut self, name: fn(&[&str]) -> String) -> Self {
+        self.common_name = Some(name);
+        self
+    }
+
+    /// One more attribute that is the same for every message of this destination.
+    pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.attributes.push((key, value.into()));
+        self
+    }
+
+    pub(crate) fn is_stable(&self) -> bool {
+        !self.temporary && !self.anonymous
+    }
+
+    /// All attributes of an operation on this destination that no message changes.
+    pub(crate) fn into_attributes(self, system: &'static str, name: OperationName) -> Vec<(&'static str, Value)> {
+        let mut all: Vec<(&'static str, Value)> = vec![
+            (attribute::MESSAGING_SYSTEM, system.into()),
+            (attribute::MESSAGING_OPERATION_NAME, name.name.into()),
+            (attribute::MESSAGING_OPERATION_TYPE, name.kind.as_str().into()),
+        ];
+        all.extend(self.name.map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
+        all.extend(self.template.map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
+        // Settle spans have no such attributes in the convention.
+        if name.kind != OperationType::Settle {
+            all.extend(self.temporary.then_some((attribute::MESSAGING_DESTINATION_TEMPORARY, true.into())));
+            all.extend(self.anonymous.then_some((attribute::MESSAGING_DESTINATION_ANONYMOUS, true.into())));
+        }
+        all.extend(self.attributes);
+        if let Some((host, port)) = self.server {
+            let port = i64::from(port);
+            all.push((attribute::SERVER_ADDRESS, host.clone().into()));
+            all.push((attribute::SERVER_PORT, port.into()));
+            if name.kind.has_peer() && host.parse::<IpAddr>().is_ok() {
+                all.push((attribute::NETWORK_PEER_ADDRESS, host.into()));
+                all.push((attribute::NETWORK_PEER_PORT, port.into()));
+            }
+        }
+        all
+    }
+}
+
+/// Whether a program made up this name for one use. Destinations named so are anonymous without being told; adapters ask
+/// where such a name is only a part of the destination's.
+pub fn is_uuid(name: &str) -> bool {
+    name.len() == 36
+        && name.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}

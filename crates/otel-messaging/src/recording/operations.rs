@@ -1,0 +1,105 @@
+//! The operations of one client, cached by what its adapter looks them up with.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+use crate::{
+    catch_panic::catch_panic,
+    description::{
+        destination::{Destination, is_uuid},
+        operation_name::OperationName,
+    },
+    recording::{pipeline::Pipeline, prepared_operation::PreparedOperation},
+};
+
+/// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do,
+/// is not.
+const KEPT: usize = 10_000;
+
+/// The operations of one client, by what its adapter looks them up with.
+#[derive(Default)]
+pub(crate) struct Operations {
+    // The first of each type, found without a lock: most clients have no other.
+    first: [OnceLock<Arc<PreparedOperation>>; 5],
+    // The hash of name and key, then a scan of the very few that share it: a map keyed by several borrowed strings
+    // would need an owned key for each look-up.
+    cached: RwLock<HashMap<u64, Vec<Arc<PreparedOperation>>, BuildHasherDefault<Hashed>>>,
+}
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// FNV-1a of the key: names are short, and the number of those kept is bounded, so nobody can flood a bucket.
+fn hash(name: OperationName, key: &[&str]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ name.name.len() as u64;
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for part in key {
+        part.bytes().for_each(&mut add);
+        add(0xff);
+    }
+    hash
+}
+
+impl Operations {
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        system: &'static str,
+        name: OperationName,
+        key: &[&str],
+        describe: impl FnOnce() -> Destination,
+    ) -> Arc<PreparedOperation> {
+        let first = &self.first[name.kind as usize];
+        if let Some(first) = first.get().filter(|first| first.description.is(name, key)) {
+            return first.clone();
+        }
+        let settings = pipeline.settings();
+        let hash = hash(name, key);
+        {
+            let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = cached.get(&hash).and_then(|same| same.iter().find(|it| it.description.is(name, key)))
+            {
+                return found.clone();
+            }
+        }
+        let mut destination = describe();
+        if destination.name.as_deref().is_some_and(is_uuid) {
+            destination.anonymous = true;
+        }
+        if let (Some(template_of), Some(name), None) = (&settings.template, &destination.name, &destination.template) {
+            destination.template = catch_panic(|| template_of(name)).flatten().map(Arc::from);
+        }
+        destination.temporary |= destination.reply_address && destination.template.is_none();
+        let admitted = settings.destination_limit.admits(&destination);
+        let operation = Arc::new(PreparedOperation::new(pipeline.clone(), system, name, key, destination, admitted));
+        if admitted.is_cached {
+            let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
+            if cached.len() >= KEPT {
+                return operation;
+            }
+            let same = cached.entry(hash).or_default();
+            if !same.iter().any(|it| it.description.is(name, key)) {
+                same.push(operation.clone());
+            }
+            let _ = first.set(operation.clone());
+        }
+        operation
+    }
+}
