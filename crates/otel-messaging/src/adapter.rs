@@ -120,13 +120,15 @@ pub use crate::{
     },
     handling::{deliver_stream::DeliverStream, stream_item::AtStreamError},
     propagation::header_budget::HeaderBudget,
+    propagation::headers::Headers,
+    spans::operation_start::OperationStart,
     spans::{
         batch_attributes::Batch,
         client_span::ClientSpan,
         hand::poll_started,
         process_span::{ProcessSpan, Unsettled},
     },
-    telemetry::{Headers, OperationStart, Settles, Telemetry},
+    telemetry::{Settles, Telemetry},
 };
 
 /// The instrumentation scope of an adapter: its crate's name and version, `env!("CARGO_PKG_NAME")` and

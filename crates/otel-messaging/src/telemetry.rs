@@ -1,14 +1,13 @@
 //! What an adapter holds for each client, and the operations it describes with it.
 
 use std::{
-    cell::Cell,
     fmt, iter,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, SpanId, StringValue, TraceId, otel_debug,
+    Context, InstrumentationScope, StringValue,
     propagation::{Extractor, Injector},
     trace::{Link, SpanContext, SpanKind, TraceContextExt},
 };
@@ -16,23 +15,13 @@ use opentelemetry::{
 use crate::{
     catch_panic::catch_panic,
     description::{
-        arrival::Arrival,
-        attributes::Attributes,
-        context_headers::context_headers,
-        destination::Destination,
-        identity::{Identity, ReplyAddress},
-        operation_name::OperationName,
-        policy::{CarriedContext, Correlation},
-        semconv::attribute,
+        arrival::Arrival, attributes::Attributes, context_headers::context_headers, destination::Destination,
+        identity::Identity, operation_name::OperationName, policy::Correlation, semconv::attribute,
         settlement::Settlement,
     },
-    propagation::{
-        forward::Forward,
-        header_budget::{HeaderBudget, HeaderBuffer},
-    },
+    propagation::{header_budget::HeaderBudget, headers::Headers},
     recording::{
         instrumentation::Instrumentation,
-        metrics::partition_attribute,
         operations::Operations,
         pipeline::{Pipeline, TracerProbe},
         prepared_operation::PreparedOperation,
@@ -40,7 +29,9 @@ use crate::{
     spans::{
         batch_attributes::{Batch, BatchAttributes},
         client_span::ClientSpan,
-        context_state::{ContextState, answers_go_to, processed_here},
+        context_state::{ContextState, processed_here},
+        operation_start::OperationStart,
+        outgoing::{ExistingContext, StoredHeaders, fits, inject_context, write_context},
         process_span::ProcessSpan,
     },
 };
@@ -64,78 +55,6 @@ struct Used {
 impl Used {
     fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
         Self { pipeline: Arc::new(Pipeline::new(scope.clone(), instrumentation)), operations: Operations::default() }
-    }
-}
-
-/// The moment an operation was called: when, and inside which context. Proof that there is something to do.
-#[derive(Debug, Clone)]
-pub struct OperationStart {
-    pub(crate) at: SystemTime,
-    pub(crate) parent: Context,
-    pub(crate) probe: TracerProbe,
-    processed: Option<Identity>,
-    /// Whether the context has a [`ContextState`]. What a send needs of it is read later.
-    pub(crate) has_state: bool,
-}
-
-impl OperationStart {
-    /// When it was.
-    pub fn at(&self) -> SystemTime {
-        self.at
-    }
-
-    /// The same, begun earlier. What waits for a message keeps this time and no call: a call holds the context it was made
-    /// in, and with it perhaps the last handle of a span that ends when it is let go of.
-    #[must_use]
-    pub fn since(self, began: SystemTime) -> Self {
-        Self { at: began, ..self }
-    }
-
-    /// The same, to be kept while the operation waits for what comes: it knows which span was current, and holds no handle of
-    /// it. A span that ends when it is let go of ends then, as it would have without this call.
-    #[must_use]
-    pub fn release_parent(mut self) -> Self {
-        let current = self.parent.span().span_context().clone();
-        if current.is_valid() {
-            self.parent = self.parent.with_remote_span_context(current);
-        }
-        self
-    }
-
-    /// Whether a message that is sent to this address answers the message that is being processed, or one of the batch: its
-    /// [`reply_to`](Arrival::reply_to) says so. Such a place is a [`reply_address`](Destination::reply_address), whoever
-    /// chose its name.
-    ///
-    /// Asked where the call was made, before anything is awaited. Without a message, or with one that names no such address,
-    /// it costs two loads.
-    #[inline]
-    #[must_use]
-    pub fn answers(&self, address: &str) -> bool {
-        let here = processed_here().reply_to;
-        (here.is_some() || self.has_state) && self.answers_one(here, address)
-    }
-
-    fn answers_one(&self, here: Option<ReplyAddress>, address: &str) -> bool {
-        ReplyAddress::of(address)
-            .is_some_and(|address| here == Some(address) || self.has_state && answers_go_to(&self.parent, address))
-    }
-
-    /// The message that is sent again: what the send of it links.
-    fn again(&self) -> &[SpanContext] {
-        self.parent.get::<ContextState>().filter(|_| self.has_state).map(|state| &state.again[..]).unwrap_or_default()
-    }
-}
-
-/// The headers of a message about to be sent: written to and, for a context that it carries already, read from.
-///
-/// `set` with an empty value removes the entry: the W3C propagator writes an empty `tracestate` for "none".
-pub trait Headers: Injector + Extractor {
-    /// Whether the message has no headers yet; nothing is looked for then.
-    fn is_empty(&self) -> bool;
-
-    /// How much more the message can take.
-    fn header_budget(&self) -> HeaderBudget {
-        HeaderBudget::UNLIMITED
     }
 }
 
@@ -260,23 +179,24 @@ impl Telemetry {
         let pipeline = &operation.pipeline;
         let settings = pipeline.settings();
         let present = headers.as_deref().filter(|headers| !headers.is_empty());
-        let mut carried = present.and_then(|headers| self.carried(&start, headers));
+        let mut existing = present.and_then(|headers| ExistingContext::read(&start, pipeline, headers));
         let captured = present.map(|headers| {
             let mut captured = Attributes::default();
             settings.capture.capture(headers, &settings.propagator, &mut captured);
             captured
         });
-        if carried.as_ref().is_some_and(|carried| carried.stays) {
+        if existing.as_ref().is_some_and(|existing| existing.is_kept) {
             headers = None;
         }
-        // The kind says whether the message carries this span's context, and has to be known before there is a span.
+        // The kind is set at the span's start, and says whether the message carries the span's context.
         let budget = headers.as_deref().map_or(HeaderBudget::UNLIMITED, Headers::header_budget);
-        let writes = headers.is_some() && pipeline.writes(start.probe) && self.fits(&start, budget);
+        let writes = headers.is_some() && pipeline.writes(start.probe) && fits(&start, pipeline, budget);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
-        let link = carried.as_ref().map(|carried| &carried.context);
+        let link = existing.as_ref().map(|existing| &existing.context);
         let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
-        let links = link.into_iter().chain(start.again().iter().filter(|again| !same(again)));
-        let mut span = begin(&start, &start.parent, operation, kind, links.cloned().map(Link::with_context), |all| {
+        let links = link.into_iter().chain(start.republished_from().iter().filter(|other| !same(other)));
+        let links = links.cloned().map(Link::with_context);
+        let mut span = ClientSpan::start(&start, &start.parent, operation, kind, links, |all| {
             attributes(all);
             all.0.extend(captured.into_iter().flat_map(|captured| captured.0));
         });
@@ -284,13 +204,8 @@ impl Telemetry {
             pipeline.note_stand_in();
         }
         if let (true, Some(headers)) = (writes, headers) {
-            match &mut carried {
-                None => inject(&start, &span, pipeline, (headers, budget), None),
-                Some(Carried { forward, .. }) => {
-                    inject(&start, &span, pipeline, (&mut *headers, budget), Some(forward));
-                    forget_stale(&start, &span, pipeline, headers, forward);
-                }
-            }
+            let forward = existing.as_mut().map(|existing| &mut existing.forward);
+            write_context(&start, span.span_context(), pipeline, (headers, budget), forward);
         }
         span.release_unrecorded();
         span
@@ -306,48 +221,19 @@ impl Telemetry {
         attributes: impl FnOnce(&mut Attributes),
     ) {
         let pipeline = &operation.pipeline;
-        let links = start.again().iter().cloned().map(Link::with_context);
-        let span = begin(&start, &start.parent, operation, SpanKind::Producer, links, attributes);
+        let links = start.republished_from().iter().cloned().map(Link::with_context);
+        let span = ClientSpan::start(&start, &start.parent, operation, SpanKind::Producer, links, attributes);
         pipeline.note_stand_in();
         if pipeline.writes(start.probe) {
-            inject(&start, &span, pipeline, (&mut Kept(headers), HeaderBudget::UNLIMITED), None);
+            inject_context(
+                &start,
+                span.span_context(),
+                pipeline,
+                (&mut StoredHeaders(headers), HeaderBudget::UNLIMITED),
+                None,
+            );
         }
         span.succeed();
-    }
-
-    /// The context that a message already carries, and whether it stays.
-    fn carried(&self, start: &OperationStart, headers: &dyn Headers) -> Option<Carried> {
-        let pipeline = self.pipeline();
-        let (context, forward) = pipeline.carried(headers, start.probe);
-        if !context.is_valid() {
-            return None;
-        }
-        let stays = match pipeline.settings().carried_context {
-            // What was copied from the message that is sent again is that message's.
-            _ if !start.again().is_empty() => false,
-            CarriedContext::Keep => true,
-            CarriedContext::Replace => false,
-            CarriedContext::Auto => {
-                let carried = Identity::of(&context);
-                carried != Identity::of(start.parent.span().span_context()) && Some(carried) != start.processed
-            }
-        };
-        Some(Carried { context, stays, forward })
-    }
-
-    /// Whether a context can be written into a message, before there is a span to write: its kind says whether it was.
-    fn fits(&self, start: &OperationStart, budget: HeaderBudget) -> bool {
-        budget.is_large() || {
-            let parent = start.parent.span();
-            // All ids are of one length, so any stand in for those of a span that does not exist yet.
-            let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
-            let flags = parent.span_context().trace_flags();
-            let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
-            let (mut headers, pipeline) = (HeaderBuffer::default(), self.pipeline());
-            let or_w3c = pipeline.may_start(start.probe);
-            let _ = pipeline.settings().propagator.inject(&span, &start.parent, &mut headers, None, or_w3c);
-            budget.fits(&headers)
-        }
     }
 
     /// Starts the span of a receive operation that has had its answer: it began when it was called, and links the
@@ -361,7 +247,7 @@ impl Telemetry {
     ) -> ClientSpan {
         let creations = messages.filter_map(|message| message.creation());
         let links = creations.take(operation.pipeline.settings().max_links).map(Link::with_context);
-        begin(&start, &start.parent, operation, SpanKind::Client, links, attributes)
+        ClientSpan::start(&start, &start.parent, operation, SpanKind::Client, links, attributes)
     }
 
     /// The same for an operation that could bring any number of messages, which may be gone before it is over.
@@ -377,7 +263,7 @@ impl Telemetry {
         messages: Batch,
     ) -> ClientSpan {
         let count = messages.len();
-        begin_batch(
+        ClientSpan::start_batch(
             &start,
             operation,
             || messages.attributes,
@@ -397,7 +283,7 @@ impl Telemetry {
         if operation.pipeline.settings().receive_spans {
             self.receive(start, operation, iter::once(message), attributes).succeed();
         } else {
-            unseen(&start, operation, attributes).succeed();
+            ClientSpan::without_span(&start, operation, attributes).succeed();
         }
     }
 
@@ -451,7 +337,7 @@ impl Telemetry {
             Settles::Context(context) => start.parent.with_remote_span_context(context.clone()),
             Settles::Unknown => start.parent.clone(),
         };
-        let span = begin(&start, &parent, operation, SpanKind::Client, iter::empty(), attributes);
+        let span = ClientSpan::start(&start, &parent, operation, SpanKind::Client, iter::empty(), attributes);
         match settles {
             Settles::Message(message) => span.of(message.clone()),
             _ => span,
@@ -497,137 +383,14 @@ impl Telemetry {
             messages.for_each(|(context, own)| shared.add(context, own.0, max_links));
             shared
         };
-        begin_batch(&start, operation, shared, attributes).messages(u64::try_from(count).unwrap_or(u64::MAX))
+        ClientSpan::start_batch(&start, operation, shared, attributes)
+            .messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.
     pub fn settled(&self, operation: &PreparedOperation, outcome: Settlement, messages: u64) {
         operation.settled(outcome, messages);
     }
-}
-
-/// Headers that are kept somewhere until the message is sent: what is empty is no header.
-struct Kept<'a>(&'a mut dyn Injector);
-
-impl Injector for Kept<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if !value.is_empty() {
-            self.0.set(key, value);
-        }
-    }
-}
-
-/// The context that a message carries when it is sent.
-struct Carried {
-    context: SpanContext,
-    /// Otherwise it is replaced.
-    stays: bool,
-    forward: Forward,
-}
-
-/// Starts a span with what is known at the call.
-#[inline]
-fn begin(
-    start: &OperationStart,
-    parent: &Context,
-    operation: &Arc<PreparedOperation>,
-    kind: SpanKind,
-    mut links: impl Iterator<Item = Link>,
-    attributes: impl FnOnce(&mut Attributes),
-) -> ClientSpan {
-    let pipeline = &operation.pipeline;
-    if operation.filtered_out || !pipeline.may_start(start.probe) {
-        return unseen(start, operation, attributes);
-    }
-    let mut partition = None;
-    let span = pipeline.start(start.probe, parent, || {
-        let all = operation.attributes(attributes);
-        partition = partition_attribute(pipeline.settings().metric_partition, &all.0);
-        let links = links.next().map(|first| iter::once(first).chain(links).collect());
-        operation.span(kind, start.at, all, links)
-    });
-    ClientSpan::new(span, operation, start.at).measured_with(partition)
-}
-
-/// The same without a span.
-fn unseen(
-    start: &OperationStart,
-    operation: &Arc<PreparedOperation>,
-    attributes: impl FnOnce(&mut Attributes),
-) -> ClientSpan {
-    let settings = operation.pipeline.settings();
-    let mut own = Attributes::default();
-    if settings.metric_partition && !operation.filtered_out {
-        attributes(&mut own);
-    }
-    ClientSpan::new(None, operation, start.at).measured_with(partition_attribute(settings.metric_partition, &own.0))
-}
-
-/// Starts a span that is about several messages, a child of what is current. They are asked for only where somebody sees it.
-fn begin_batch(
-    start: &OperationStart,
-    operation: &Arc<PreparedOperation>,
-    shared: impl FnOnce() -> BatchAttributes,
-    attributes: impl FnOnce(&mut Attributes),
-) -> ClientSpan {
-    // What is on the span decides what is on the links, and is asked for before them.
-    let links = Cell::new(Vec::new());
-    let taken = iter::once_with(|| links.take()).flatten();
-    begin(start, &start.parent, operation, SpanKind::Client, taken, |all| {
-        attributes(all);
-        links.set(shared().into_links(all));
-    })
-}
-
-/// Writes the context of a span into headers, or that of its parent where there is no span. One that is to be replaced
-/// stays where there is neither.
-#[inline]
-fn inject(
-    start: &OperationStart,
-    span: &ClientSpan,
-    pipeline: &Pipeline,
-    (headers, budget): (&mut dyn Injector, HeaderBudget),
-    replaces: Option<&mut Forward>,
-) {
-    let parent = start.parent.span();
-    let span = span.span_context().unwrap_or(parent.span_context());
-    if replaces.is_some() && !span.is_valid() {
-        return;
-    }
-    if budget.is_large() {
-        pipeline.inject(span, &start.parent, headers, replaces);
-        return;
-    }
-    // A sampler may have added to the tracestate that was measured.
-    let mut buffer = HeaderBuffer::default();
-    pipeline.inject(span, &start.parent, &mut buffer, replaces);
-    if budget.fits(&buffer) {
-        buffer.write(headers);
-    } else {
-        catch_panic(|| {
-            otel_debug!(name: "messaging.inject.left_out", message = "a message has no room for a context");
-        });
-    }
-}
-
-/// Takes out of a message that is forwarded what would be read in place of the context that was written.
-fn forget_stale(
-    start: &OperationStart,
-    span: &ClientSpan,
-    pipeline: &Pipeline,
-    headers: &mut dyn Headers,
-    forward: &Forward,
-) {
-    if !forward.keeps_any() {
-        return;
-    }
-    let parent = start.parent.span();
-    let written = span.span_context().unwrap_or(parent.span_context());
-    if !written.is_valid() {
-        return;
-    }
-    let stale = pipeline.settings().propagator.stale(forward, written, headers);
-    stale.into_iter().for_each(|name| headers.set(&name, String::new()));
 }
 
 impl fmt::Debug for Telemetry {

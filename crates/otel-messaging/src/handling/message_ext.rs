@@ -152,7 +152,7 @@ pub trait MessageExt {
     /// ```
     fn republish<T>(&self, send: impl FnOnce() -> T) -> T {
         let Some(span) = self.process_span() else { return send() };
-        let _attached = span.again();
+        let _attached = span.republish();
         send()
     }
 

@@ -1,25 +1,26 @@
 //! The span of one operation of a client: a send, a receive or a settle.
 
-use std::{borrow::Cow, fmt, sync::Arc, thread, time::SystemTime};
+use std::{borrow::Cow, cell::Cell, fmt, iter, sync::Arc, thread, time::SystemTime};
 
 use opentelemetry::{
-    KeyValue, Value,
+    Context, KeyValue, Value,
     global::BoxedSpan,
-    trace::{Span, SpanContext, Status},
+    trace::{Link, Span, SpanContext, SpanKind, Status},
 };
 
 use crate::{
     description::{
+        attributes::Attributes,
         semconv::{ERROR_TYPE_PANIC, attribute, extension},
         settlement::Settlement,
     },
     recording::{
         exceptions::{Failure, emit_exception},
-        metrics::{MeasurementAttributes, between},
+        metrics::{MeasurementAttributes, between, partition_attribute},
         pipeline::end,
         prepared_operation::PreparedOperation,
     },
-    spans::process_span::ProcessSpan,
+    spans::{batch_attributes::BatchAttributes, operation_start::OperationStart, process_span::ProcessSpan},
 };
 
 /// The span of one operation of a client, and its measurements. It ends once, when its outcome is reported.
@@ -50,6 +51,60 @@ struct Measurement {
 }
 
 impl ClientSpan {
+    /// Starts the span of an operation.
+    #[inline]
+    pub(crate) fn start(
+        start: &OperationStart,
+        parent: &Context,
+        operation: &Arc<PreparedOperation>,
+        kind: SpanKind,
+        mut links: impl Iterator<Item = Link>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> Self {
+        let pipeline = &operation.pipeline;
+        if operation.filtered_out || !pipeline.may_start(start.probe) {
+            return Self::without_span(start, operation, attributes);
+        }
+        let mut partition = None;
+        let span = pipeline.start(start.probe, parent, || {
+            let all = operation.attributes(attributes);
+            partition = partition_attribute(pipeline.settings().metric_partition, &all.0);
+            let links = links.next().map(|first| iter::once(first).chain(links).collect());
+            operation.span(kind, start.at, all, links)
+        });
+        Self::new(span, operation, start.at).measured_with(partition)
+    }
+
+    /// The measurements of an operation that has no span.
+    pub(crate) fn without_span(
+        start: &OperationStart,
+        operation: &Arc<PreparedOperation>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> Self {
+        let settings = operation.pipeline.settings();
+        let mut own = Attributes::default();
+        if settings.metric_partition && !operation.filtered_out {
+            attributes(&mut own);
+        }
+        Self::new(None, operation, start.at).measured_with(partition_attribute(settings.metric_partition, &own.0))
+    }
+
+    /// Starts the span of an operation on several messages. `shared` is called only where the span is recorded.
+    pub(crate) fn start_batch(
+        start: &OperationStart,
+        operation: &Arc<PreparedOperation>,
+        shared: impl FnOnce() -> BatchAttributes,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> Self {
+        // What is on the span decides what is on the links, and is asked for before them.
+        let links = Cell::new(Vec::new());
+        let taken = iter::once_with(|| links.take()).flatten();
+        Self::start(start, &start.parent, operation, SpanKind::Client, taken, |all| {
+            attributes(all);
+            links.set(shared().into_links(all));
+        })
+    }
+
     #[inline]
     pub(crate) fn new(span: Option<BoxedSpan>, operation: &Arc<PreparedOperation>, start: SystemTime) -> Self {
         let pipeline = &operation.pipeline;

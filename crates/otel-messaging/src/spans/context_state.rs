@@ -27,8 +27,8 @@ pub(crate) struct ContextState {
     pub(crate) processed: Option<Identity>,
     /// Where answers go to that message, or to those of the batch that is being processed: sorted.
     pub(crate) reply_to: Arc<[ReplyAddress]>,
-    /// The message that is sent again: what its next send links.
-    pub(crate) again: Vec<SpanContext>,
+    /// The contexts of the message that is republished, which its next send links.
+    pub(crate) republished_from: Vec<SpanContext>,
     /// Somebody else tells of what is done in this context.
     pub(crate) suppressed: bool,
 }

@@ -42,8 +42,8 @@ use crate::{
         context_state::{AtWork, Attached, ContextState, Processed, answers_go_to, processed_here, with_reply_to},
         current::{Current, SpanOwner, naming_its_span, with_baggage},
         hand::{Hand, here},
+        operation_start::OperationStart,
     },
-    telemetry::OperationStart,
 };
 
 /// A shorter wait is none that anybody would look for on a span.
@@ -371,7 +371,7 @@ impl ProcessSpan {
     }
 
     /// Makes current, on top of what is, that the message is sent again.
-    pub(crate) fn again(&self) -> Attached {
+    pub(crate) fn republish(&self) -> Attached {
         let mut current = Context::current();
         let state = current.get::<ContextState>().cloned().unwrap_or_default();
         let processed = state.processed.or_else(|| processed_here().creation);
@@ -379,8 +379,8 @@ impl ProcessSpan {
             // Outside the handler its baggage is not current, and goes with the message all the same.
             current = with_baggage(&current, self.handler_base().baggage());
         }
-        let again = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
-        let state = ContextState { processed: self.identity(), again, ..state };
+        let republished_from = self.creation().into_iter().chain(self.current().and_then(Current::which)).collect();
+        let state = ContextState { processed: self.identity(), republished_from, ..state };
         Attached::new(current.with_value(state), self.processed())
     }
 
