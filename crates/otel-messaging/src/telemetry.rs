@@ -21,9 +21,7 @@ use crate::{
     },
     propagation::{header_budget::HeaderBudget, headers::Headers},
     recording::{
-        instrumentation::Instrumentation,
-        operations::Operations,
-        pipeline::{Pipeline, TracerProbe},
+        discovery::TracerProbe, instrumentation::Instrumentation, operations::Operations, pipeline::Pipeline,
         prepared_operation::PreparedOperation,
     },
     spans::{
@@ -317,9 +315,7 @@ impl Telemetry {
         let span = Arc::new(ProcessSpan::new(start, operation, arrival, attributes));
         span.consumed(&arrival);
         span.operation().pipeline.note_stand_in();
-        if let Some(hand) = &span.hand {
-            hand.take(&span, arrival.source);
-        }
+        span.take_in_hand(arrival.source);
         span
     }
 

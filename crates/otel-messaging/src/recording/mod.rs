@@ -1,4 +1,5 @@
 pub(crate) mod capture;
+pub(crate) mod discovery;
 pub(crate) mod exceptions;
 pub(crate) mod instrumentation;
 pub(crate) mod interned;

@@ -1,20 +1,19 @@
-//! The tracer and the instruments of one client: found when a message passes, never frozen as no-ops.
+//! Where the telemetry of one client goes: its tracer, instruments, propagator and settings.
 
 use std::{
-    cell::Cell,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use opentelemetry::{
     Context, InstrumentationScope,
-    global::{self, BoxedSpan, BoxedTracer},
+    global::BoxedSpan,
     otel_debug, otel_info, otel_warn,
     propagation::{Extractor, Injector},
-    trace::{Span, SpanBuilder, SpanContext, TraceContextExt, TraceState, Tracer, TracerProvider},
+    trace::{Span, SpanBuilder, SpanContext, TraceState, Tracer},
 };
 
 use crate::{
@@ -26,22 +25,18 @@ use crate::{
         propagator::{Ignored, Propagator, named},
     },
     recording::{
+        discovery::{Discovery, TracerProbe},
         exceptions::Exceptions,
-        instrumentation::{ContextReader, Instrumentation, Meters, Settings, Tracers},
+        instrumentation::{ContextReader, Instrumentation, Settings},
         loops::Loops,
         metrics::Instruments,
     },
 };
 
-/// While something real is missing, the globals are looked at once in so many milliseconds.
-const LOOK_EVERY: u64 = 1_000;
-
 /// An [`Instrumentation`] at work for one client.
 pub(crate) struct Pipeline {
-    scope: InstrumentationScope,
     settings: Arc<Settings>,
-    tracer: OnceLock<BoxedTracer>,
-    instruments: OnceLock<Instruments>,
+    discovery: Discovery,
     pub(crate) exceptions: Option<Box<dyn Exceptions>>,
     pub(crate) loops: Loops,
     propagates: AtomicBool,
@@ -49,43 +44,20 @@ pub(crate) struct Pipeline {
     noted: AtomicBool,
     /// It was said that baggage is too long.
     noted_baggage: AtomicBool,
-    /// Milliseconds since 1970.
-    looked: AtomicU64,
-}
-
-/// Whether the next span may be started with the global tracer, to find out whether that is a no-op: OpenTelemetry has no other
-/// way to ask. A probe that found a no-op is the last for a second. An operation that started no span, as a poll that found no
-/// message, has not used its probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TracerProbe {
-    Allowed,
-    NotNow,
 }
 
 impl Pipeline {
     pub(crate) fn new(scope: InstrumentationScope, instrumentation: Instrumentation) -> Self {
         let settings = instrumentation.settings;
-        let tracer = match &settings.tracers {
-            Tracers::Explicit(make) => catch_panic(|| make(scope.clone())).map_or_else(OnceLock::new, OnceLock::from),
-            Tracers::Global | Tracers::Off => OnceLock::new(),
-        };
-        let instruments = match &settings.meters {
-            Meters::Explicit(provider) => catch_panic(|| Instruments::new(&provider.meter_with_scope(scope.clone())))
-                .map_or_else(OnceLock::new, OnceLock::from),
-            Meters::Global | Meters::Off => OnceLock::new(),
-        };
         let exceptions = settings.exceptions.as_ref().and_then(|make| catch_panic(|| make(scope.clone())));
         Self {
-            scope,
+            discovery: Discovery::new(scope, &settings),
             settings,
-            tracer,
-            instruments,
             exceptions,
             loops: Loops::default(),
             propagates: AtomicBool::new(false),
             noted: AtomicBool::new(false),
             noted_baggage: AtomicBool::new(false),
-            looked: AtomicU64::new(0),
         }
     }
 
@@ -96,82 +68,27 @@ impl Pipeline {
 
     #[inline]
     pub(crate) fn instruments(&self) -> Option<&Instruments> {
-        self.instruments.get()
+        self.discovery.instruments()
     }
 
-    #[inline]
-    fn may_find_tracer(&self) -> bool {
-        matches!(self.settings.tracers, Tracers::Global) && self.tracer.get().is_none()
-    }
-
-    #[inline]
-    fn may_find_meter(&self) -> bool {
-        matches!(self.settings.meters, Meters::Global) && self.instruments.get().is_none()
-    }
-
-    /// The exits of the hot path: `None` where there is nothing to tell and nothing to carry.
+    /// The exits of the hot path: `None` where nothing is recorded and no context travels.
     #[inline]
     pub(crate) fn enter(&self, now: SystemTime) -> Option<TracerProbe> {
-        let looks = self.may_find_tracer();
-        let probe = if looks { self.look(now) } else { TracerProbe::NotNow };
-        if !looks && self.may_find_meter() {
-            self.look_for_meter(now);
-        }
-        let something = probe == TracerProbe::Allowed
-            || self.tracer.get().is_some()
-            || self.instruments.get().is_some()
+        let misses_tracer = self.discovery.misses_tracer();
+        let probe = if misses_tracer {
+            self.discovery.look(now, || {
+                self.propagates();
+            })
+        } else {
+            self.discovery.look_for_meter(now);
+            TracerProbe::NotNow
+        };
+        let is_needed = probe == TracerProbe::Allowed
+            || self.has_tracer()
+            || self.instruments().is_some()
             || self.exceptions.is_some()
-            || if looks { self.propagates.load(Ordering::Relaxed) } else { self.propagates() };
-        something.then_some(probe)
-    }
-
-    /// Looks for what is missing, if it is time to.
-    fn look(&self, now: SystemTime) -> TracerProbe {
-        let millis = since_1970(now);
-        // A clock that was set back must not stop the looking.
-        if millis.abs_diff(self.looked.load(Ordering::Relaxed)) < LOOK_EVERY {
-            return TracerProbe::NotNow;
-        }
-        self.propagates();
-        if self.may_find_meter() {
-            self.find_meter();
-        }
-        if self.may_find_tracer() {
-            return TracerProbe::Allowed;
-        }
-        self.looked.store(millis, Ordering::Relaxed);
-        TracerProbe::NotNow
-    }
-
-    /// Looks for a meter alone, as all clients do while there is none: the clock was read anyway, and no more is done than
-    /// to compare. Each thread looks once in a while; when one of them finds, all do.
-    #[inline]
-    fn look_for_meter(&self, now: SystemTime) {
-        thread_local! {
-            /// Between these it is too soon to look again. A clock that was set back is before both.
-            static LOOKED: Cell<Option<(SystemTime, SystemTime)>> = const { Cell::new(None) };
-        }
-        static FOUND: AtomicBool = AtomicBool::new(false);
-        let soon = |(from, until)| from <= now && now < until;
-        if FOUND.load(Ordering::Relaxed) || !LOOKED.get().is_some_and(soon) {
-            LOOKED.set(Some((now, now + Duration::from_millis(LOOK_EVERY))));
-            self.find_meter();
-            if self.instruments.get().is_some() {
-                FOUND.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// The no-op provider has no size, and OpenTelemetry has no other way to ask.
-    fn find_meter(&self) {
-        let provider = global::meter_provider();
-        if size_of_val(&*provider) == 0 {
-            return;
-        }
-        if let Some(instruments) = catch_panic(|| Instruments::new(&provider.meter_with_scope(self.scope.clone()))) {
-            // Another thread may have been first; both found the same provider.
-            let _ = self.instruments.set(instruments);
-        }
+            || if misses_tracer { self.propagates.load(Ordering::Relaxed) } else { self.propagates() };
+        is_needed.then_some(probe)
     }
 
     /// Whether there is a propagator. Kept once there is one, looked up again while there is none.
@@ -187,7 +104,7 @@ impl Pipeline {
     /// Whether there is a real tracer. Only then do W3C's headers stand in for a global propagator that names none.
     #[inline]
     pub(crate) fn has_tracer(&self) -> bool {
-        self.tracer.get().is_some()
+        self.discovery.has_tracer()
     }
 
     /// Whether messages are sent with a context: surely, or if the span that is about to start shows that there is a tracer.
@@ -231,7 +148,7 @@ impl Pipeline {
     /// Whether there is a tracer, or leave to look for one.
     #[inline]
     pub(crate) fn may_start(&self, probe: TracerProbe) -> bool {
-        self.tracer.get().is_some() || probe == TracerProbe::Allowed
+        self.has_tracer() || probe == TracerProbe::Allowed
     }
 
     /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.
@@ -242,32 +159,7 @@ impl Pipeline {
         parent: &Context,
         builder: impl FnOnce() -> SpanBuilder,
     ) -> Option<BoxedSpan> {
-        if let Some(tracer) = self.tracer.get() {
-            // That of a provider which was shut down has no spans to give.
-            return catch_panic(|| tracer.build_with_context(builder(), parent))
-                .filter(|span| span.span_context().is_valid());
-        }
-        if probe == TracerProbe::NotNow {
-            return None;
-        }
-        let tried = catch_panic(|| {
-            let tracer = global::tracer_provider().tracer_with_scope(self.scope.clone());
-            let span = tracer.build_with_context(builder(), parent);
-            (tracer, span)
-        });
-        // A no-op tracer hands the parent's context on; a real one makes a new span id, sampled or not.
-        let is_real = |span: &BoxedSpan| {
-            let made = span.span_context();
-            made.is_valid() && made.span_id() != parent.span().span_context().span_id()
-        };
-        let Some((tracer, span)) = tried.filter(|(_, span)| is_real(span)) else {
-            self.looked.store(since_1970(SystemTime::now()), Ordering::Relaxed);
-            return None;
-        };
-        // Another thread may have been first; both found the same provider.
-        let _ = self.tracer.set(tracer);
-        self.note_stand_in();
-        Some(span)
+        self.discovery.start(probe, parent, builder, || self.note_stand_in())
     }
 
     /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
@@ -384,9 +276,4 @@ pub(crate) fn end(span: &mut BoxedSpan, at: Option<SystemTime>) {
         None if !span.is_recording() => span.end_with_timestamp(SystemTime::UNIX_EPOCH),
         None => span.end(),
     });
-}
-
-fn since_1970(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()))
 }

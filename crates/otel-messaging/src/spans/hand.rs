@@ -12,7 +12,6 @@ use crate::{
     spans::{
         context_state::{Attached, Processed, process_here, processed_here},
         current::Current,
-        process_span::ProcessSpan,
     },
 };
 
@@ -76,18 +75,14 @@ impl Hand {
         self.lock().0.len()
     }
 
-    /// Takes a message of this source in hand.
-    pub(crate) fn take(self: &Arc<Self>, message: &Arc<ProcessSpan>, source: SourceId) {
-        // Makes the span, which is not ours to do while others may wait.
-        let Some(current) = message.share_current() else { return };
-        let (id, processed) = (Arc::as_ptr(message).addr(), message.processed());
+    /// Takes a message of this source in hand. `id` is the address of its process span.
+    pub(crate) fn take(self: &Arc<Self>, id: usize, source: SourceId, current: Current, processed: Processed) {
         self.lock().0.push(Message { id, source, in_hand: true, current, processed });
         attach(self);
     }
 
-    /// Lets a message go, on whatever thread its last part was dropped.
-    pub(crate) fn release(self: &Arc<Self>, message: &ProcessSpan) {
-        let id = std::ptr::from_ref(message).addr();
+    /// Releases a message, on whatever thread its last part was dropped.
+    pub(crate) fn release(self: &Arc<Self>, id: usize) {
         let released = {
             let mut alive = self.lock();
             let at = alive.0.iter().position(|message| message.id == id);

@@ -9,7 +9,7 @@ use opentelemetry::{
 
 use crate::{
     description::identity::{Identity, ReplyAddress},
-    recording::pipeline::TracerProbe,
+    recording::discovery::TracerProbe,
     spans::context_state::{ContextState, answers_go_to, processed_here},
 };
 

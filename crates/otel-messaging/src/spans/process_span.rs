@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cell::Cell,
-    fmt, mem, slice,
+    fmt, mem, ptr, slice,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -29,13 +29,15 @@ use crate::{
         policy::Correlation,
         semconv::{ERROR_TYPE_PANIC, attribute, extension},
         settlement::Settlement,
+        source::SourceId,
     },
     propagation::propagator::of_named,
     recording::{
+        discovery::TracerProbe,
         exceptions::{Failure, emit_exception},
         instrumentation::ContextReader,
         metrics::{MeasurementAttributes, between, partition_attribute},
-        pipeline::{Pipeline, TracerProbe, end},
+        pipeline::{Pipeline, end},
         prepared_operation::PreparedOperation,
     },
     spans::{
@@ -93,7 +95,7 @@ pub struct ProcessSpan {
     /// The error that the message was answered with. The span fails with it, unless the handler fails with one of its own.
     answer: OnceLock<Box<Answered>>,
     /// The loop that has the message in hand.
-    pub(crate) hand: Option<Arc<Hand>>,
+    hand: Option<Arc<Hand>>,
 }
 
 /// The type of an error in an answer, and its text.
@@ -400,9 +402,15 @@ impl ProcessSpan {
         self.current().map_or_else(|| self.handler_base().clone(), |current| current.inside(Context::current))
     }
 
-    /// The same for a loop that is polled inside another context each time.
-    pub(crate) fn share_current(&self) -> Option<Current> {
-        self.current().map(Current::share)
+    /// Takes the message in hand where a loop inside [`sequential`](crate::sequential) asked for it.
+    #[inline]
+    pub(crate) fn take_in_hand(self: &Arc<Self>, source: SourceId) {
+        // The span starts before the lock is taken: processors may call anything.
+        if let Some(hand) = &self.hand
+            && let Some(current) = self.current()
+        {
+            hand.take(Arc::as_ptr(self).addr(), source, current.share(), self.processed());
+        }
     }
 
     /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
@@ -695,7 +703,7 @@ impl Drop for FailOnPanic<'_> {
 impl Drop for ProcessSpan {
     fn drop(&mut self) {
         if let Some(hand) = self.hand.take() {
-            hand.release(self);
+            hand.release(ptr::from_ref(self).addr());
         }
         if self.context.get().is_some() {
             self.dropped();
