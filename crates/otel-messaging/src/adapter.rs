@@ -123,10 +123,8 @@ pub use crate::{
     propagation::headers::Headers,
     spans::operation_start::OperationStart,
     spans::{
-        batch_attributes::Batch,
-        client_span::ClientSpan,
-        hand::poll_started,
-        process_span::{ProcessSpan, Unsettled},
+        batch_attributes::Batch, client_span::ClientSpan, hand::poll_started, process_span::ProcessSpan,
+        settlement_state::Unsettled,
     },
     telemetry::{Settles, Telemetry},
 };

@@ -1,25 +1,6 @@
-//! What is not ours and may panic: samplers, processors, propagators, hooks.
+//! Panics of samplers, processors, exporters, propagators and the application's own functions.
 
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
-
-use crate::{
-    adapter::{ClientSpan, ProcessSpan, Telemetry},
-    description::operation::Operation,
-    recording::instrumentation::Instrumentation,
-};
-
-// Wrappers are as unwind safe as the clients they wrap. Nothing of ours is left half changed by a panic: theirs are caught
-// below, and our own state is atomics and locks around single assignments.
-impl UnwindSafe for ClientSpan {}
-impl RefUnwindSafe for ClientSpan {}
-impl UnwindSafe for ProcessSpan {}
-impl RefUnwindSafe for ProcessSpan {}
-impl UnwindSafe for Operation {}
-impl RefUnwindSafe for Operation {}
-impl UnwindSafe for Telemetry {}
-impl RefUnwindSafe for Telemetry {}
-impl UnwindSafe for Instrumentation {}
-impl RefUnwindSafe for Instrumentation {}
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs `theirs`; `None` when it panicked, which the panic hook has reported by then.
 ///
@@ -27,6 +8,17 @@ impl RefUnwindSafe for Instrumentation {}
 /// is part of an unwinding it would abort the process.
 #[inline]
 pub(crate) fn catch_panic<T>(theirs: impl FnOnce() -> T) -> Option<T> {
-    // What a panic leaves half done belongs to the SDK, which has to cope with that anyway.
+    // State that a panic leaves inconsistent belongs to the SDK, which has to expect panics in any case.
     catch_unwind(AssertUnwindSafe(theirs)).ok()
 }
+
+/// Declares types as unwind safe: [`catch_panic`] catches every panic of code that is not ours, and our own state is atomics and
+/// locks around single assignments. So a wrapper is as unwind safe as the client that it wraps.
+macro_rules! unwind_safe {
+    ($($type:ty),*) => {$(
+        impl std::panic::UnwindSafe for $type {}
+        impl std::panic::RefUnwindSafe for $type {}
+    )*};
+}
+
+pub(crate) use unwind_safe;

@@ -13,7 +13,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    catch_panic::catch_panic,
+    catch_panic::{catch_panic, unwind_safe},
     description::{
         arrival::Arrival, attributes::Attributes, context_headers::context_headers, destination::Destination,
         identity::Identity, operation_name::OperationName, policy::Correlation, semconv::attribute,
@@ -388,6 +388,8 @@ impl Telemetry {
         operation.settled(outcome, messages);
     }
 }
+
+unwind_safe!(Telemetry);
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

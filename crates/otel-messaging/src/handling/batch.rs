@@ -1,14 +1,13 @@
 //! Messages that are worked on together: one process span, a link for each.
 
-use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt, future::Future, sync::Arc};
 
 use crate::{
-    description::{attributes::Attributes, semconv::attribute},
     handling::{
         message_ext::{MessageExt, Processing},
         outcome::{ErrorBy, Outcome, ReturnedError},
     },
-    spans::{batch_attributes::BatchAttributes, process_span::ProcessSpan},
+    spans::{batch_span::start_batch_span, process_span::ProcessSpan},
 };
 
 /// Runs a handler for several messages inside one process span, which links the creation context of each of them.
@@ -41,7 +40,7 @@ where
     F: Future,
     F::Output: Outcome,
 {
-    Processing::of_batch(claim(messages), handler, ReturnedError)
+    Processing::of_batch(batch_span(messages), handler, ReturnedError)
 }
 
 /// [`process_batch`] for a handler whose output is no [`Outcome`]: `error` finds the error in it, if there is one, as in
@@ -57,35 +56,11 @@ where
     E: FnMut(&F::Output) -> Option<(Cow<'static, str>, D)>,
     D: fmt::Display,
 {
-    Processing::of_batch(claim(messages), handler, ErrorBy::new(error))
+    Processing::of_batch(batch_span(messages), handler, ErrorBy::new(error))
 }
 
-fn claim<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
-    // Those that a filter turned off are not told of here either.
-    let told = |span: &&Arc<ProcessSpan>| !span.operation().filtered_out;
-    let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(told).collect();
-    let first = *spans.first()?;
-    let now = SystemTime::now();
-    let mut shared = BatchAttributes::default();
-    for span in &spans {
-        shared.add_waiting(span.creation(), span.start_attributes(), span.wait_time(now), first.max_links());
-    }
-    let mut attributes = Attributes::default();
-    let links = shared.into_links(&mut attributes);
-    let others: Vec<_> = spans[1..].iter().map(|span| span.operation()).collect();
-    let operation = first.operation().of_batch(&others);
-    let named = attributes.0.iter().any(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME);
-    if let Some(name) = operation.description.destination().filter(|_| !named) {
-        attributes.set(attribute::MESSAGING_DESTINATION_NAME, name.to_owned());
-    }
-    attributes.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, spans.len());
-
-    let mut reply_to: Vec<_> = spans.iter().filter_map(|span| span.processed().reply_to).collect();
-    reply_to.sort_unstable();
-    reply_to.dedup();
-    let batch = Arc::new(ProcessSpan::of_batch(first, operation, now, attributes, links, reply_to));
-    for span in &spans {
-        span.claim(&batch, now);
-    }
-    Some(batch)
+fn batch_span<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
+    let is_recorded = |span: &&Arc<ProcessSpan>| !span.operation().filtered_out;
+    let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(is_recorded).collect();
+    start_batch_span(&spans)
 }

@@ -3,13 +3,15 @@
 use std::{borrow::Cow, fmt, time::SystemTime};
 
 use opentelemetry::{
+    KeyValue,
     logs::{AnyValue, LogRecord, Logger, Severity},
-    trace::SpanContext,
+    trace::{SpanContext, Status},
 };
 
 use crate::{
     catch_panic::catch_panic,
     description::{operation_name::OperationType, semconv::attribute},
+    recording::ending::EndingSpan,
 };
 
 /// One failure. Source: the messaging events of the convention.
@@ -23,23 +25,25 @@ pub(crate) struct Exception<'a> {
 /// What failed: its `error.type`, and what it says.
 pub(crate) type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
 
-/// Tells of an operation's failure in an event, where there is somebody to tell; gives what the error says where the span is
-/// recorded, and is to say it too.
-pub(crate) fn emit_exception(
-    exceptions: Option<(&dyn Exceptions, OperationType)>,
+/// Records a failure as an event, and on the span if that is recorded.
+pub(crate) fn record_failure(
     (error_type, error): &Failure<'_>,
-    recording: bool,
-    span: Option<&SpanContext>,
-) -> Option<String> {
-    if !recording && exceptions.is_none() {
-        return None;
+    exceptions: Option<(&dyn Exceptions, OperationType)>,
+    which: Option<&SpanContext>,
+    span: Option<&mut impl EndingSpan>,
+) {
+    let span = span.filter(|span| span.is_recorded());
+    if span.is_none() && exceptions.is_none() {
+        return;
     }
-    // Written by somebody's `Display`, as likely to panic as any of it.
+    // The `Display` is the application's, and may panic.
     let message = catch_panic(|| error.to_string()).unwrap_or_default();
     if let Some((exceptions, operation)) = exceptions {
-        exceptions.emit(&Exception { operation, error_type, message: &message, span });
+        exceptions.emit(&Exception { operation, error_type, message: &message, span: which });
     }
-    recording.then_some(message)
+    if let Some(span) = span {
+        span.set_error(KeyValue::new(attribute::ERROR_TYPE, error_type.clone()), Status::error(message));
+    }
 }
 
 /// A logger of whatever provider, of which only this much is needed.

@@ -16,6 +16,7 @@ use opentelemetry::{
 };
 
 use crate::{
+    catch_panic::unwind_safe,
     description::{
         attributes::Attributes,
         destination_limit::DestinationLimit,
@@ -148,6 +149,8 @@ impl Default for Instrumentation {
         SHARED.get_or_init(|| Self::builder().build()).clone()
     }
 }
+
+unwind_safe!(Instrumentation);
 
 impl fmt::Debug for Instrumentation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,7 +27,7 @@ pub(crate) struct Loops {
 impl Loops {
     /// A process span was started as a child of the span that was active at the delivery. Warns at the second, once for a
     /// client.
-    pub(crate) fn started_in(&self, around: SpanId, consumer: &Cow<'static, str>) {
+    pub(crate) fn started_in(&self, around: SpanId, consumer: Cow<'static, str>) {
         if self.warned.load(Ordering::Relaxed) || self.is_first(around, consumer) {
             return;
         }
@@ -44,12 +44,12 @@ impl Loops {
         }
     }
 
-    fn is_first(&self, around: SpanId, consumer: &Cow<'static, str>) -> bool {
+    fn is_first(&self, around: SpanId, consumer: Cow<'static, str>) -> bool {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = !latest.iter().any(|(span, name)| *span == around && name == consumer);
+        let is_new = !latest.iter().any(|(span, name)| *span == around && *name == consumer);
         if is_new {
             latest.truncate(FOLLOWED - 1);
-            latest.insert(0, (around, consumer.clone()));
+            latest.insert(0, (around, consumer));
         }
         is_new
     }

@@ -1,5 +1,6 @@
 pub(crate) mod capture;
 pub(crate) mod discovery;
+pub(crate) mod ending;
 pub(crate) mod exceptions;
 pub(crate) mod instrumentation;
 pub(crate) mod interned;

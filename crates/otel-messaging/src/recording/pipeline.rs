@@ -13,7 +13,7 @@ use opentelemetry::{
     global::BoxedSpan,
     otel_debug, otel_info, otel_warn,
     propagation::{Extractor, Injector},
-    trace::{Span, SpanBuilder, SpanContext, TraceState, Tracer},
+    trace::{SpanBuilder, SpanContext, TraceState},
 };
 
 use crate::{
@@ -264,16 +264,5 @@ fn note_ignored(ignored: Ignored) {
                 message = "a message carries baggage that cannot be read, or not all of it"
             );
         }
-    });
-}
-
-/// Ends a span, now unless it is told when.
-#[inline]
-pub(crate) fn end(span: &mut BoxedSpan, at: Option<SystemTime>) {
-    catch_panic(|| match at {
-        Some(time) => span.end_with_timestamp(time),
-        // What nobody records needs no clock.
-        None if !span.is_recording() => span.end_with_timestamp(SystemTime::UNIX_EPOCH),
-        None => span.end(),
     });
 }

@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     fmt,
     ops::Deref,
-    panic::{RefUnwindSafe, UnwindSafe},
     ptr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,7 +15,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    catch_panic::catch_panic,
+    catch_panic::{catch_panic, unwind_safe},
     description::{
         arrival::Clock,
         attributes::Attributes,
@@ -220,9 +219,7 @@ impl Deref for PreparedOperation {
     }
 }
 
-// A panic of the user's code is caught where it is called, and leaves nothing of an operation half changed.
-impl UnwindSafe for PreparedOperation {}
-impl RefUnwindSafe for PreparedOperation {}
+unwind_safe!(PreparedOperation);
 
 impl fmt::Debug for PreparedOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,19 +5,20 @@ use std::{borrow::Cow, cell::Cell, fmt, iter, sync::Arc, thread, time::SystemTim
 use opentelemetry::{
     Context, KeyValue, Value,
     global::BoxedSpan,
-    trace::{Link, Span, SpanContext, SpanKind, Status},
+    trace::{Link, Span, SpanContext, SpanKind},
 };
 
 use crate::{
+    catch_panic::unwind_safe,
     description::{
         attributes::Attributes,
         semconv::{ERROR_TYPE_PANIC, attribute, extension},
         settlement::Settlement,
     },
     recording::{
-        exceptions::{Failure, emit_exception},
+        ending::EndingSpan,
+        exceptions::{Failure, record_failure},
         metrics::{MeasurementAttributes, between, partition_attribute},
-        pipeline::end,
         prepared_operation::PreparedOperation,
     },
     spans::{batch_attributes::BatchAttributes, operation_start::OperationStart, process_span::ProcessSpan},
@@ -130,7 +131,7 @@ impl ClientSpan {
         {
             measurement.unrecorded = Some(span.span_context().clone());
         }
-        end(&mut span, None);
+        span.end_at(None);
     }
 
     /// Notes an attribute of the start that metrics have too.
@@ -260,17 +261,12 @@ impl ClientSpan {
         let mut span = self.span.take();
         if let Some(failure) = &error {
             let exceptions = measurement.as_ref().and_then(|measurement| measurement.operation.exceptions());
-            let recording = span.as_ref().is_some_and(Span::is_recording);
             let unrecorded = measurement.as_ref().and_then(|measurement| measurement.unrecorded.as_ref());
-            let message =
-                emit_exception(exceptions, failure, recording, span.as_ref().map(Span::span_context).or(unrecorded));
-            if let (Some(message), Some(span)) = (message, &mut span) {
-                span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, failure.0.clone()));
-                span.set_status(Status::error(message));
-            }
+            let which = span.as_ref().map(Span::span_context).or(unrecorded).cloned();
+            record_failure(failure, exceptions, which.as_ref(), span.as_mut());
         }
         if let Some(span) = &mut span {
-            end(span, ended_at);
+            span.end_at(ended_at);
         }
         if let Some(measurement) = measurement {
             measurement.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
@@ -312,6 +308,8 @@ impl Drop for ClientSpan {
         }
     }
 }
+
+unwind_safe!(ClientSpan);
 
 impl fmt::Debug for ClientSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 
 use crate::{
-    recording::pipeline::end,
+    recording::ending::EndingSpan,
     spans::context_state::{ContextState, with_reply_to},
 };
 
@@ -43,8 +43,12 @@ impl Current {
             return Self { context: base.with_span(span), span: SpanOwner::Message, began };
         }
         let which = span.span_context().clone();
-        end(&mut span, None);
+        span.end_at(None);
         Self { context: base.with_remote_span_context(which), span: SpanOwner::NonRecording, began }
+    }
+
+    pub(crate) fn without_span(context: Context, began: SystemTime) -> Self {
+        Self { context, span: SpanOwner::None, began }
     }
 
     /// The span, where it is this one's to change and somebody sees it.

@@ -1,8 +1,14 @@
 pub(crate) mod batch_attributes;
+pub(crate) mod batch_span;
 pub(crate) mod client_span;
 pub(crate) mod context_state;
 pub(crate) mod current;
 pub(crate) mod hand;
+pub(crate) mod message_context;
 pub(crate) mod operation_start;
 pub(crate) mod outgoing;
+pub(crate) mod process_end;
 pub(crate) mod process_span;
+pub(crate) mod settlement_state;
+pub(crate) mod start_attributes;
+pub(crate) mod start_guard;
