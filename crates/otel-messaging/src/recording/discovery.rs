@@ -21,8 +21,8 @@ use opentelemetry::{
 use crate::{
     catch_panic::catch_panic,
     recording::{
-        instrumentation::{Meters, Settings, Tracers},
         metrics::Instruments,
+        settings::{Meters, Settings, Tracers},
     },
 };
 

@@ -9,3 +9,4 @@ pub(crate) mod metrics;
 pub(crate) mod operations;
 pub(crate) mod pipeline;
 pub(crate) mod prepared_operation;
+pub(crate) mod settings;

@@ -27,9 +27,10 @@ use crate::{
     recording::{
         discovery::{Discovery, TracerProbe},
         exceptions::Exceptions,
-        instrumentation::{ContextReader, Instrumentation, Settings},
+        instrumentation::Instrumentation,
         loops::Loops,
         metrics::Instruments,
+        settings::{ContextReader, Settings},
     },
 };
 

@@ -21,9 +21,9 @@ use crate::{
     propagation::propagator::of_named,
     recording::{
         discovery::TracerProbe,
-        instrumentation::{ContextReader, Settings},
         pipeline::Pipeline,
         prepared_operation::PreparedOperation,
+        settings::{ContextReader, Settings},
     },
     spans::{
         context_state::{Attached, ContextState, Processed, answers_go_to, processed_here, with_reply_to},
