@@ -21,7 +21,7 @@ use crate::{
     settle::{Answer, Settling, is_acknowledgement},
     subject::{Subject, ToSubject},
     subscriber::subscription,
-    telemetry::{Built, ClientTelemetry, PUBLISH, Publishing, REQUEST, SendStart, report},
+    telemetry::{ClientTelemetry, ConnectInfo, PUBLISH, Publishing, REQUEST, SendStart, report},
     wrap::deref,
 };
 
@@ -61,8 +61,8 @@ pub mod traits {
 }
 
 impl Client {
-    pub(crate) fn new(inner: async_nats::Client, built: Built) -> Self {
-        let telemetry = Arc::new(ClientTelemetry::new(&inner, built));
+    pub(crate) fn new(inner: async_nats::Client, info: ConnectInfo) -> Self {
+        let telemetry = Arc::new(ClientTelemetry::new(&inner, info));
         Self { inner, telemetry }
     }
 
@@ -368,7 +368,7 @@ impl Client {
 impl From<async_nats::Client> for Client {
     /// A client that was connected elsewhere. Its name and the address of its server are not known.
     fn from(inner: async_nats::Client) -> Self {
-        Self::new(inner, Built::default())
+        Self::new(inner, ConnectInfo::default())
     }
 }
 

@@ -10,7 +10,7 @@ use otel_messaging::Instrumentation;
 use crate::{
     Client,
     headers::HeaderCase,
-    telemetry::Built,
+    telemetry::ConnectInfo,
     wrap::{deref, setters},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct ConnectOptions {
     inner: async_nats::ConnectOptions,
-    built: Built,
+    connect_info: ConnectInfo,
     instrumentation: Option<Instrumentation>,
 }
 
@@ -40,9 +40,9 @@ pub async fn connect<A: ToServerAddrs>(addrs: A) -> Result<Client, ConnectError>
 ///
 /// The client's.
 pub async fn connect_with_options<A: ToServerAddrs>(addrs: A, options: ConnectOptions) -> Result<Client, ConnectError> {
-    let ConnectOptions { inner, mut built, instrumentation } = options;
-    built.only_server = only_server(&addrs);
-    let client = Client::new(async_nats::connect_with_options(addrs, inner).await?, built);
+    let ConnectOptions { inner, connect_info: mut info, instrumentation } = options;
+    info.only_server = only_server(&addrs);
+    let client = Client::new(async_nats::connect_with_options(addrs, inner).await?, info);
     Ok(match instrumentation {
         Some(instrumentation) => client.with_instrumentation(instrumentation),
         None => client,
@@ -80,7 +80,7 @@ impl ConnectOptions {
     /// Writes the names of context headers like this. Default: [`HeaderCase::Lower`].
     #[must_use]
     pub fn with_header_case(mut self, header_case: HeaderCase) -> Self {
-        self.built.header_case = header_case;
+        self.connect_info.header_case = header_case;
         self
     }
 
@@ -88,7 +88,7 @@ impl ConnectOptions {
     /// Default: no limit but the server's `max_payload`.
     #[must_use]
     pub fn with_message_limit(mut self, bytes: usize) -> Self {
-        self.built.message_limit = Some(bytes);
+        self.connect_info.message_limit = Some(bytes);
         self
     }
 
@@ -109,13 +109,13 @@ impl ConnectOptions {
     /// Sets the name, which also goes on every span as `messaging.client.id`.
     pub fn name<T: ToString>(mut self, name: T) -> Self {
         let name = name.to_string();
-        self.built.name = Some(name.as_str().into());
+        self.connect_info.name = Some(name.as_str().into());
         self.map(|options| options.name(name))
     }
 
     /// See [`async_nats::ConnectOptions::ignore_discovered_servers`].
     pub fn ignore_discovered_servers(mut self) -> Self {
-        self.built.stays = true;
+        self.connect_info.stays = true;
         self.map(async_nats::ConnectOptions::ignore_discovered_servers)
     }
 

@@ -84,9 +84,9 @@ impl From<usize> for Length {
     }
 }
 
-/// What is known of a client only while it is built.
+/// What is known of a client only when it connects.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Built {
+pub(crate) struct ConnectInfo {
     /// Its name for itself.
     pub(crate) name: Option<Arc<str>>,
     /// The server, where there was only one to connect to.
@@ -99,8 +99,8 @@ pub(crate) struct Built {
 }
 
 impl ClientTelemetry {
-    pub(crate) fn new(client: &async_nats::Client, built: Built) -> Self {
-        let Built { name, only_server, stays, header_case, message_limit } = built;
+    pub(crate) fn new(client: &async_nats::Client, info: ConnectInfo) -> Self {
+        let ConnectInfo { name, only_server, stays, header_case, message_limit } = info;
         // `{prefix}.{id}`, where the id has no dot.
         let mut inbox_prefix = client.new_inbox();
         inbox_prefix.truncate(inbox_prefix.rfind('.').map_or(0, |dot| dot + 1));
