@@ -115,7 +115,7 @@ impl ConnectOptions {
 
     /// See [`async_nats::ConnectOptions::ignore_discovered_servers`].
     pub fn ignore_discovered_servers(mut self) -> Self {
-        self.connect_info.stays = true;
+        self.connect_info.ignores_discovered_servers = true;
         self.map(async_nats::ConnectOptions::ignore_discovered_servers)
     }
 

@@ -56,7 +56,7 @@ pub(crate) struct ClientTelemetry {
     message_limit: Option<usize>,
     name: Option<Arc<str>>,
     only_server: Option<(Arc<str>, u16)>,
-    stays: bool,
+    ignores_discovered_servers: bool,
     inbox_prefix: Arc<str>,
     statistics: Arc<Statistics>,
     /// Its consumers are sources of messages.
@@ -91,8 +91,8 @@ pub(crate) struct ConnectInfo {
     pub(crate) name: Option<Arc<str>>,
     /// The server, where there was only one to connect to.
     pub(crate) only_server: Option<(Arc<str>, u16)>,
-    /// It goes to no servers that others tell it of.
-    pub(crate) stays: bool,
+    /// The client connects to no servers but those it was given.
+    pub(crate) ignores_discovered_servers: bool,
     pub(crate) header_case: HeaderCase,
     /// How long a message may be with its context, where that is less than the server says.
     pub(crate) message_limit: Option<usize>,
@@ -100,7 +100,7 @@ pub(crate) struct ConnectInfo {
 
 impl ClientTelemetry {
     pub(crate) fn new(client: &async_nats::Client, info: ConnectInfo) -> Self {
-        let ConnectInfo { name, only_server, stays, header_case, message_limit } = info;
+        let ConnectInfo { name, only_server, ignores_discovered_servers, header_case, message_limit } = info;
         // `{prefix}.{id}`, where the id has no dot.
         let mut inbox_prefix = client.new_inbox();
         inbox_prefix.truncate(inbox_prefix.rfind('.').map_or(0, |dot| dot + 1));
@@ -110,7 +110,7 @@ impl ClientTelemetry {
             message_limit,
             name,
             only_server,
-            stays,
+            ignores_discovered_servers,
             inbox_prefix: inbox_prefix.into(),
             statistics: client.statistics(),
             source: SourceId::new(),
@@ -143,7 +143,7 @@ impl ClientTelemetry {
             message_limit: self.message_limit,
             name: self.name.clone(),
             only_server: self.only_server.clone(),
-            stays: self.stays,
+            ignores_discovered_servers: self.ignores_discovered_servers,
             inbox_prefix: self.inbox_prefix.clone(),
             statistics: self.statistics.clone(),
             source: self.source,
@@ -347,7 +347,7 @@ impl ClientTelemetry {
         }
         let info = client.try_server_info()?;
         let greeting = Greeting { headers: info.headers };
-        if !self.stays && !info.connect_urls.is_empty() {
+        if !self.ignores_discovered_servers && !info.connect_urls.is_empty() {
             self.servers_changed();
         }
         // The client counts a connection before it tells what its server said: until then this is of the one before.
