@@ -63,9 +63,9 @@ pub(crate) struct ClientTelemetry {
     source: SourceId,
     /// The delivered messages that are not settled yet.
     ledger: Arc<Ledger>,
-    greeting: AtomicU64,
-    /// Of which connection it is.
-    told: AtomicU64,
+    server_info: AtomicU64,
+    /// The connection that `server_info` is of: a hash.
+    connection: AtomicU64,
     /// Shared by all that report for the same client, to whatever instrumentation.
     other_servers: Arc<AtomicBool>,
 }
@@ -115,8 +115,8 @@ impl ClientTelemetry {
             statistics: client.statistics(),
             source: SourceId::new(),
             ledger: Arc::default(),
-            greeting: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            server_info: AtomicU64::new(0),
+            connection: AtomicU64::new(0),
             other_servers: Arc::default(),
         }
     }
@@ -148,8 +148,8 @@ impl ClientTelemetry {
             statistics: self.statistics.clone(),
             source: self.source,
             ledger: self.ledger.clone(),
-            greeting: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            server_info: AtomicU64::new(0),
+            connection: AtomicU64::new(0),
             other_servers: self.other_servers.clone(),
         }
     }
@@ -316,7 +316,7 @@ impl ClientTelemetry {
     fn server(&self, client: &async_nats::Client) -> Option<Server<'_>> {
         let (address, port) = self.only_server.as_ref()?;
         // Asking updates what is known of other servers.
-        self.greeting(client);
+        self.server_info(client);
         (!self.other_servers.load(Ordering::Relaxed)).then_some((address, *port))
     }
 
@@ -333,34 +333,34 @@ impl ClientTelemetry {
 
     #[inline]
     fn server_reads_headers(&self, client: &async_nats::Client) -> bool {
-        self.greeting(client).is_some_and(|greeting| greeting.headers)
+        self.server_info(client).is_some_and(|server_info| server_info.headers)
     }
 
     /// What the server said when it was connected to. `None` before there was one.
     ///
     /// The client's own answer costs six allocations; it is asked for once a connection.
     #[inline]
-    fn greeting(&self, client: &async_nats::Client) -> Option<Greeting> {
+    fn server_info(&self, client: &async_nats::Client) -> Option<ServerInfo> {
         let connects = self.statistics.connects.load(Ordering::Relaxed);
-        if let Some(greeting) = Greeting::unpack(self.greeting.load(Ordering::Relaxed), connects) {
-            return Some(greeting);
+        if let Some(server_info) = ServerInfo::unpack(self.server_info.load(Ordering::Relaxed), connects) {
+            return Some(server_info);
         }
         let info = client.try_server_info()?;
-        let greeting = Greeting { headers: info.headers };
+        let server_info = ServerInfo { headers: info.headers };
         if !self.ignores_discovered_servers && !info.connect_urls.is_empty() {
             self.servers_changed();
         }
         // The client counts a connection before it tells what its server said: until then this is of the one before.
-        let told = told(&info.server_id, info.client_id);
-        if self.told.swap(told, Ordering::Relaxed) != told {
-            self.greeting.store(greeting.pack(connects), Ordering::Relaxed);
+        let connection = connection_id(&info.server_id, info.client_id);
+        if self.connection.swap(connection, Ordering::Relaxed) != connection {
+            self.server_info.store(server_info.pack(connects), Ordering::Relaxed);
         }
-        Some(greeting)
+        Some(server_info)
     }
 }
 
-/// Which connection a greeting is of.
-fn told(server: &str, client: u64) -> u64 {
+/// Which connection the server information is of.
+fn connection_id(server: &str, client: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     (server, client).hash(&mut hasher);
     hasher.finish()
@@ -368,13 +368,13 @@ fn told(server: &str, client: u64) -> u64 {
 
 type Server<'a> = (&'a Arc<str>, u16);
 
-/// What is kept of a server's greeting, in one word with the number of the connection it belongs to.
+/// The server information that is cached, packed into one word with the number of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Greeting {
+struct ServerInfo {
     headers: bool,
 }
 
-impl Greeting {
+impl ServerInfo {
     const KNOWN: u64 = 0b01;
     const HEADERS: u64 = 0b10;
 
