@@ -191,11 +191,11 @@ impl ClientTelemetry {
         }
         let SendStart { start, answers } = start;
         let operation = self.operation(client, name, subject, answers);
-        let told = self.told_of(message_id(headers.as_ref()), length.body);
+        let own = self.message_attributes(message_id(headers.as_ref()), length.body);
         let budget = self.header_budget(client, length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
         let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).budget(budget);
-        let span = self.core.send(start, &operation, Some(&mut injector), |message| told.set(message));
+        let span = self.core.send(start, &operation, Some(&mut injector), |message| own.set(message));
         // An empty map is no headers to the client too.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
         span
@@ -219,15 +219,15 @@ impl ClientTelemetry {
         body: usize,
     ) -> ClientSpan {
         let operation = self.operation(client, name, subject, answers);
-        let told = self.told_of(message_id(headers), body);
-        self.core.send(start, &operation, None, |message| told.set(message))
+        let own = self.message_attributes(message_id(headers), body);
+        self.core.send(start, &operation, None, |message| own.set(message))
     }
 
-    /// What a message says of itself, as far as somebody wants to know.
+    /// The id and, where it is captured, the body size of a message.
     #[inline]
-    fn told_of(&self, id: Option<&HeaderValue>, body: impl Into<Option<usize>>) -> Told {
+    fn message_attributes(&self, id: Option<&HeaderValue>, body: impl Into<Option<usize>>) -> MessageAttributes {
         let size = body.into().filter(|_| self.core.captures_sizes()).and_then(|body| i64::try_from(body).ok());
-        Told { id: id.map(|id| id.as_str().into()), size }
+        MessageAttributes { id: id.map(|id| id.as_str().into()), size }
     }
 
     /// Whether somebody wants to know of single messages that were asked for.
@@ -436,12 +436,12 @@ impl Place {
         if let Some(template) = template {
             destination = destination.template(template.clone());
         }
-        let told = [
+        let names = [
             (attribute::MESSAGING_CONSUMER_GROUP_NAME, group),
             (attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, durable),
             (extension::NATS_STREAM_NAME, stream),
         ];
-        for (key, value) in told {
+        for (key, value) in names {
             if let Some(value) = value {
                 destination = destination.with(key, value.clone());
             }
@@ -497,13 +497,13 @@ impl Past<'_> {
     }
 }
 
-/// What a message says of itself.
-struct Told {
+/// The id and the body size of a message, as far as they are recorded.
+struct MessageAttributes {
     id: Option<Arc<str>>,
     size: Option<i64>,
 }
 
-impl Told {
+impl MessageAttributes {
     #[inline]
     fn set(&self, message: &mut Attributes) {
         set_text(message, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
@@ -575,7 +575,7 @@ impl Source {
         let past = past();
         let domain: Option<Arc<str>> = past.domain.map(Arc::from);
         let size = if past.headers_only { arrived.size } else { Some(message.payload.len()) };
-        let told = self.telemetry.told_of(arrived.id, size);
+        let own = self.telemetry.message_attributes(arrived.id, size);
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
             Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
@@ -584,11 +584,11 @@ impl Source {
             arrival = arrival.reply_to(reply);
         }
         let process = self.telemetry.core.deliver(start, operation, arrival, |attributes| {
-            told.set(attributes);
+            own.set(attributes);
             past.set(attributes);
             set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
         });
-        Some(Delivered { process, id: told.id, domain })
+        Some(Delivered { process, id: own.id, domain })
     }
 
     /// Starts the span of a receive operation that has brought these messages.
