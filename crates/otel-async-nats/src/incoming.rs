@@ -6,7 +6,7 @@ use futures_core::Stream;
 use otel_messaging::adapter::DeliverStream;
 
 #[cfg(feature = "jetstream")]
-use crate::jetstream::{self, consumer::Feed};
+use crate::jetstream::{self, consumer::ConsumerSource};
 use crate::{
     Client, Message, Subscriber,
     subject::ToSubject,
@@ -115,14 +115,14 @@ impl Incoming {
 /// A raw consumer itself becomes ours by `Consumer::from((raw, &context))`.
 #[cfg(feature = "jetstream")]
 #[derive(Debug, Clone)]
-pub struct IncomingJetStream(Arc<Feed>);
+pub struct IncomingJetStream(Arc<ConsumerSource>);
 
 #[cfg(feature = "jetstream")]
 impl IncomingJetStream {
     /// For messages of the consumer that this is the information of, as its `cached_info` gives it.
     #[must_use]
     pub fn of(client: &Client, consumer: &jetstream::consumer::Info) -> Self {
-        Self(Arc::new(Feed::new(Arc::new(client.clone()), consumer)))
+        Self(Arc::new(ConsumerSource::new(Arc::new(client.clone()), consumer)))
     }
 
     /// Delivers a message.
@@ -136,9 +136,9 @@ impl IncomingJetStream {
     where
         S: Stream<Item = Result<async_nats::jetstream::Message, E>>,
     {
-        let feed = self.0.clone();
-        DeliverStream::new(feed.source(), messages, move |message: Result<_, E>| {
-            message.map(|message| feed.deliver(message))
+        let source = self.0.clone();
+        DeliverStream::new(source.id(), messages, move |message: Result<_, E>| {
+            message.map(|message| source.deliver(message))
         })
     }
 }

@@ -34,7 +34,7 @@ pub use async_nats::jetstream::consumer::*;
 pub struct Consumer<T: IntoConsumerConfig> {
     inner: async_nats::jetstream::consumer::Consumer<T>,
     client: Arc<Client>,
-    feed: OnceLock<Arc<Feed>>,
+    source: OnceLock<Arc<ConsumerSource>>,
 }
 
 /// A consumer that is asked for messages.
@@ -54,7 +54,7 @@ impl<T: IntoConsumerConfig> Consumer<T> {
     }
 
     pub(crate) fn wrap(inner: async_nats::jetstream::consumer::Consumer<T>, client: Arc<Client>) -> Self {
-        Self { inner, client, feed: OnceLock::new() }
+        Self { inner, client, source: OnceLock::new() }
     }
 
     /// Reports to this instrumentation from now on, as do the streams and batches of messages, and the clones, made of this
@@ -76,8 +76,8 @@ impl<T: IntoConsumerConfig> Consumer<T> {
     }
 
     /// What its messages are delivered with.
-    fn feed(&self) -> &Arc<Feed> {
-        self.feed.get_or_init(|| Arc::new(Feed::new(self.client.clone(), self.inner.cached_info())))
+    fn source(&self) -> &Arc<ConsumerSource> {
+        self.source.get_or_init(|| Arc::new(ConsumerSource::new(self.client.clone(), self.inner.cached_info())))
     }
 }
 
@@ -117,7 +117,7 @@ impl<T: IntoConsumerConfig> Deref for Consumer<T> {
 impl<T: IntoConsumerConfig> DerefMut for Consumer<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         // What the consumer is may be asked of the server again.
-        self.feed.take();
+        self.source.take();
         &mut self.inner
     }
 }
@@ -130,8 +130,8 @@ impl<T: IntoConsumerConfig + fmt::Debug> fmt::Debug for Consumer<T> {
 
 /// What turns a consumer's messages into ours.
 #[derive(Debug, Clone)]
-pub(crate) struct Feed {
-    source: Arc<Source>,
+pub(crate) struct ConsumerSource {
+    inner: Arc<Source>,
     client: Arc<Client>,
     pulled: bool,
     /// Its messages can be settled.
@@ -146,7 +146,7 @@ pub(crate) struct Feed {
     began: Option<DateTime>,
 }
 
-impl Feed {
+impl ConsumerSource {
     pub(crate) fn new(client: Arc<Client>, consumer: &Info) -> Self {
         let Info { stream_name, name, config, created, .. } = consumer;
         let pulled = config.deliver_subject.is_none();
@@ -158,7 +158,7 @@ impl Feed {
             pulled,
         };
         Self {
-            source: Arc::new(Source::of_consumer(client.telemetry().clone(), name, description)),
+            inner: Arc::new(Source::of_consumer(client.telemetry().clone(), name, description)),
             client,
             pulled,
             acknowledges: config.ack_policy != AckPolicy::None,
@@ -171,20 +171,20 @@ impl Feed {
     }
 
     /// The consumer, as the source of messages.
-    pub(crate) fn source(&self) -> SourceId {
-        self.source.id()
+    pub(crate) fn id(&self) -> SourceId {
+        self.inner.id()
     }
 
     /// Delivers messages, and settles them, as this instrumentation says.
     fn instrument(&mut self, instrumentation: Instrumentation) {
         self.client = Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation));
-        self.source = Arc::new(self.source.reported_by(self.client.telemetry().clone()));
+        self.inner = Arc::new(self.inner.reported_by(self.client.telemetry().clone()));
     }
 
     /// Hands a message to the application.
     pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
-        let delivery = self.source.deliver(self.client.get_ref(), &message, || {
+        let delivery = self.inner.deliver(self.client.get_ref(), &message, || {
             let (past, stored) = info::past(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
@@ -192,7 +192,7 @@ impl Feed {
             Past { replayed, headers_only: self.headers_only, awaits_settlement, ..past }
         });
         let delivery = delivery.map(|delivered| match message.reply.clone().filter(|_| self.acknowledges) {
-            Some(reply) => delivered.settled_by(reply, self.ack_wait, &message.subject, &self.source),
+            Some(reply) => delivered.settled_by(reply, self.ack_wait, &message.subject, &self.inner),
             None => delivered.into(),
         });
         Message {
@@ -202,7 +202,7 @@ impl Feed {
     }
 }
 
-impl Feed {
+impl ConsumerSource {
     /// The application asks a stream for its next message: notes since when, if somebody wants to know.
     fn asks(&self, asked: &mut Option<SystemTime>) {
         if self.pulled && asked.is_none() && self.client.telemetry().records_polls() {
@@ -229,14 +229,14 @@ impl Feed {
                 if let (Some(_), Some(delivery)) = (asked, message.message.delivery())
                     && let Some(start) = self.polled(asked)
                 {
-                    self.source.polled(self.client.get_ref(), start, &message.message.subject, delivery);
+                    self.inner.polled(self.client.get_ref(), start, &message.message.subject, delivery);
                 }
                 Ok(message)
             }
             Err(error) => {
                 // A failure is told of whoever else wants to know.
                 if let Some(start) = self.polled(asked) {
-                    let span = self.source.polled_in_vain(self.client.get_ref(), start);
+                    let span = self.inner.polled_in_vain(self.client.get_ref(), start);
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)
@@ -251,14 +251,14 @@ macro_rules! messages {
         $(#[$docs])*
         pub struct $name {
             inner: $inner,
-            feed: Arc<Feed>,
+            source: Arc<ConsumerSource>,
             /// Since when the next message is asked for. Not a call, whose context may hold a span that ends when it is let go.
             asked: Option<std::time::SystemTime>,
         }
 
         impl $name {
-            fn new(inner: $inner, feed: &Arc<Feed>) -> Self {
-                Self { inner, feed: feed.clone(), asked: None }
+            fn new(inner: $inner, source: &Arc<ConsumerSource>) -> Self {
+                Self { inner, source: source.clone(), asked: None }
             }
         }
 
@@ -266,7 +266,7 @@ macro_rules! messages {
             /// Reports the messages that come from now on to this instrumentation.
             #[must_use]
             pub fn with_instrumentation(mut self, instrumentation: otel_messaging::Instrumentation) -> Self {
-                Arc::make_mut(&mut self.feed).instrument(instrumentation);
+                Arc::make_mut(&mut self.source).instrument(instrumentation);
                 self
             }
 
@@ -285,11 +285,11 @@ macro_rules! messages {
             type Item = Result<Message, $error>;
 
             fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-                otel_messaging::adapter::poll_started(self.feed.source());
+                otel_messaging::adapter::poll_started(self.source.id());
                 let this = &mut *self;
-                this.feed.asks(&mut this.asked);
+                this.source.asks(&mut this.asked);
                 let next = Pin::new(&mut this.inner).poll_next(cx);
-                next.map(|item| item.map(|result| this.feed.came(this.asked.take(), result)))
+                next.map(|item| item.map(|result| this.source.came(this.asked.take(), result)))
             }
 
             fn size_hint(&self) -> (usize, Option<usize>) {
@@ -301,7 +301,7 @@ macro_rules! messages {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).field("source", &self.feed.source).finish_non_exhaustive()
+                f.debug_struct(stringify!($name)).field("source", &self.source.inner).finish_non_exhaustive()
             }
         }
     };

@@ -19,7 +19,7 @@ use crate::{
     error::ErrorType,
     jetstream::{
         Message,
-        consumer::{Consumer, Feed, messages},
+        consumer::{Consumer, ConsumerSource, messages},
     },
     wrap::{deref, setters},
 };
@@ -44,7 +44,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub async fn messages(&self) -> Result<Stream, StreamError> {
-        Ok(Stream::new(self.inner.messages().await?, self.feed()))
+        Ok(Stream::new(self.inner.messages().await?, self.source()))
     }
 
     /// As [`messages`](Self::messages), with options.
@@ -68,7 +68,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub fn sequence(&self, batch: usize) -> Result<Sequence, BatchError> {
-        Ok(Sequence { inner: self.inner.sequence(batch)?, feed: self.feed().clone(), asked: None })
+        Ok(Sequence { inner: self.inner.sequence(batch)?, source: self.source().clone(), asked: None })
     }
 }
 
@@ -79,8 +79,8 @@ impl Consumer<OrderedConfig> {
     ///
     /// The client's.
     pub async fn messages(self) -> Result<Ordered, StreamError> {
-        let feed = self.feed().clone();
-        Ok(Ordered::new(self.inner.messages().await?, &feed))
+        let source = self.source().clone();
+        Ok(Ordered::new(self.inner.messages().await?, &source))
     }
 }
 
@@ -96,7 +96,7 @@ pub struct Batch {
 
 /// What hands a batch's messages out and tells of its end.
 struct Receive {
-    feed: Arc<Feed>,
+    source: Arc<ConsumerSource>,
     fetch: Option<Fetch>,
 }
 
@@ -115,12 +115,12 @@ impl Fetch {
         self.messages.add(message.process_span());
     }
 
-    fn end<E: ErrorType + fmt::Display>(self, feed: &Feed, result: Result<(), &E>) {
+    fn end<E: ErrorType + fmt::Display>(self, source: &ConsumerSource, result: Result<(), &E>) {
         let Self { start, messages } = self;
         if result.is_ok() && messages.is_empty() {
             return;
         }
-        let span = feed.source.received(feed.client.get_ref(), start, messages);
+        let span = source.inner.received(source.client.get_ref(), start, messages);
         match result {
             Ok(()) => span.succeed(),
             Err(error) => span.fail(error.error_type(), error),
@@ -129,15 +129,19 @@ impl Fetch {
 }
 
 impl Batch {
-    fn of<E>(result: Result<consumer::pull::Batch, E>, feed: Arc<Feed>, fetch: Option<Fetch>) -> Result<Self, E>
+    fn of<E>(
+        result: Result<consumer::pull::Batch, E>,
+        source: Arc<ConsumerSource>,
+        fetch: Option<Fetch>,
+    ) -> Result<Self, E>
     where
         E: ErrorType + fmt::Display,
     {
         match result {
-            Ok(inner) => Ok(Self { inner, receive: Receive { feed, fetch } }),
+            Ok(inner) => Ok(Self { inner, receive: Receive { source, fetch } }),
             Err(error) => {
                 if let Some(fetch) = fetch {
-                    fetch.end(&feed, Err(&error));
+                    fetch.end(&source, Err(&error));
                 }
                 Err(error)
             }
@@ -147,7 +151,7 @@ impl Batch {
     /// Reports the messages that come from now on, and the batch, to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        Arc::make_mut(&mut self.receive.feed).instrument(instrumentation);
+        Arc::make_mut(&mut self.receive.source).instrument(instrumentation);
         self
     }
 
@@ -166,11 +170,11 @@ impl futures_core::Stream for Batch {
     type Item = Result<Message, async_nats::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        poll_started(self.receive.feed.source());
+        poll_started(self.receive.source.id());
         let this = &mut *self;
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         let receive = &mut this.receive;
-        let next = next.map(|result| result.map(|message| receive.feed.deliver(message)));
+        let next = next.map(|result| result.map(|message| receive.source.deliver(message)));
         match &next {
             Some(Ok(message)) => {
                 if let Some(fetch) = &mut receive.fetch {
@@ -191,7 +195,7 @@ impl futures_core::Stream for Batch {
 impl Receive {
     fn end(&mut self, result: Result<(), &async_nats::Error>) {
         if let Some(fetch) = self.fetch.take() {
-            fetch.end(&self.feed, result);
+            fetch.end(&self.source, result);
         }
     }
 }
@@ -206,14 +210,14 @@ deref!(Batch => consumer::pull::Batch);
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("source", &self.receive.feed.source).finish_non_exhaustive()
+        f.debug_struct("Batch").field("source", &self.receive.source.inner).finish_non_exhaustive()
     }
 }
 
 /// One batch after the other: [`async_nats::jetstream::consumer::pull::Sequence`].
 pub struct Sequence {
     inner: consumer::pull::Sequence,
-    feed: Arc<Feed>,
+    source: Arc<ConsumerSource>,
     /// Since when the next batch is asked for.
     asked: Option<SystemTime>,
 }
@@ -222,7 +226,7 @@ impl Sequence {
     /// Reports the batches that come from now on to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        Arc::make_mut(&mut self.feed).instrument(instrumentation);
+        Arc::make_mut(&mut self.source).instrument(instrumentation);
         self
     }
 
@@ -241,13 +245,13 @@ impl futures_core::Stream for Sequence {
     type Item = Result<Batch, MessagesError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        poll_started(self.feed.source());
+        poll_started(self.source.id());
         let this = &mut *self;
         let asked = *this.asked.get_or_insert_with(SystemTime::now);
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         this.asked = None;
-        let fetch = this.feed.polled(Some(asked)).map(Fetch::new);
-        Poll::Ready(next.map(|result| Batch::of(result, this.feed.clone(), fetch)))
+        let fetch = this.source.polled(Some(asked)).map(Fetch::new);
+        Poll::Ready(next.map(|result| Batch::of(result, this.source.clone(), fetch)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -355,7 +359,7 @@ impl StreamBuilder<'_> {
     ///
     /// The client's.
     pub async fn messages(self) -> Result<Stream, StreamError> {
-        Ok(Stream::new(self.inner.messages().await?, self.consumer.feed()))
+        Ok(Stream::new(self.inner.messages().await?, self.consumer.source()))
     }
 }
 
@@ -386,8 +390,8 @@ impl Consumer<Config> {
         &self,
         batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
     ) -> impl Future<Output = Result<Batch, BatchError>> {
-        poll_started(self.feed().source());
+        poll_started(self.source().id());
         let fetch = self.client.telemetry().start_on_message().map(Fetch::new);
-        async move { Batch::of(batch.await, self.feed().clone(), fetch) }
+        async move { Batch::of(batch.await, self.source().clone(), fetch) }
     }
 }

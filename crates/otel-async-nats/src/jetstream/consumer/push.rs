@@ -12,7 +12,7 @@ use async_nats::jetstream::consumer::{self, StreamError};
 use crate::{
     jetstream::{
         Message,
-        consumer::{Consumer, Feed, messages},
+        consumer::{Consumer, ConsumerSource, messages},
     },
     wrap::deref,
 };
@@ -36,7 +36,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub async fn messages(&self) -> Result<Messages, StreamError> {
-        Ok(Messages::new(self.inner.messages().await?, self.feed()))
+        Ok(Messages::new(self.inner.messages().await?, self.source()))
     }
 }
 
@@ -47,7 +47,7 @@ impl Consumer<OrderedConfig> {
     ///
     /// The client's.
     pub async fn messages(self) -> Result<Ordered, StreamError> {
-        let feed = self.feed().clone();
-        Ok(Ordered::new(self.inner.messages().await?, &feed))
+        let source = self.source().clone();
+        Ok(Ordered::new(self.inner.messages().await?, &source))
     }
 }
