@@ -600,7 +600,7 @@ impl Source {
 
     /// Starts the span of a wait for a message that brought none.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn polled_in_vain(&self, client: &async_nats::Client, start: OperationStart) -> ClientSpan {
+    pub(crate) fn failed_poll(&self, client: &async_nats::Client, start: OperationStart) -> ClientSpan {
         let name = if self.place.description.pulled { FETCH } else { CONSUME };
         let operation = self.operation(client, name, None);
         self.telemetry.core.receive(start, &operation, iter::empty(), |_| ())
@@ -608,7 +608,13 @@ impl Source {
 
     /// Tells of the wait for one message.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn polled(&self, client: &async_nats::Client, start: OperationStart, subject: &str, message: &Delivery) {
+    pub(crate) fn record_poll(
+        &self,
+        client: &async_nats::Client,
+        start: OperationStart,
+        subject: &str,
+        message: &Delivery,
+    ) {
         let operation = self.operation(client, FETCH, Some(subject));
         self.telemetry.core.polled(start, &operation, message.process(), |attributes| {
             message.process().own_attributes(attributes);

@@ -204,39 +204,39 @@ impl ConsumerSource {
 
 impl ConsumerSource {
     /// The application asks a stream for its next message: notes since when, if somebody wants to know.
-    fn asks(&self, asked: &mut Option<SystemTime>) {
-        if self.pulled && asked.is_none() && self.client.telemetry().records_polls() {
-            *asked = Some(SystemTime::now());
+    fn stream_poll_started(&self, poll_start: &mut Option<SystemTime>) {
+        if self.pulled && poll_start.is_none() && self.client.telemetry().records_polls() {
+            *poll_start = Some(SystemTime::now());
         }
     }
 
     /// The moment of a poll that began then, if it is known.
-    fn polled(&self, asked: Option<SystemTime>) -> Option<OperationStart> {
+    fn start_poll(&self, poll_start: Option<SystemTime>) -> Option<OperationStart> {
         let start = self.client.telemetry().start_on_message()?;
-        let began = asked.unwrap_or(start.at());
+        let began = poll_start.unwrap_or(start.at());
         Some(start.since(began))
     }
 
     /// What a stream gave when it was asked.
-    fn came<E: ErrorType + fmt::Display>(
+    fn poll_finished<E: ErrorType + fmt::Display>(
         &self,
-        asked: Option<SystemTime>,
+        poll_start: Option<SystemTime>,
         result: Result<async_nats::jetstream::Message, E>,
     ) -> Result<Message, E> {
         match result {
             Ok(message) => {
                 let message = self.deliver(message);
-                if let (Some(_), Some(delivery)) = (asked, message.message.delivery())
-                    && let Some(start) = self.polled(asked)
+                if let (Some(_), Some(delivery)) = (poll_start, message.message.delivery())
+                    && let Some(start) = self.start_poll(poll_start)
                 {
-                    self.inner.polled(self.client.get_ref(), start, &message.message.subject, delivery);
+                    self.inner.record_poll(self.client.get_ref(), start, &message.message.subject, delivery);
                 }
                 Ok(message)
             }
             Err(error) => {
                 // A failure is told of whoever else wants to know.
-                if let Some(start) = self.polled(asked) {
-                    let span = self.inner.polled_in_vain(self.client.get_ref(), start);
+                if let Some(start) = self.start_poll(poll_start) {
+                    let span = self.inner.failed_poll(self.client.get_ref(), start);
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)
@@ -253,12 +253,12 @@ macro_rules! messages {
             inner: $inner,
             source: Arc<ConsumerSource>,
             /// Since when the next message is asked for. Not a call, whose context may hold a span that ends when it is let go.
-            asked: Option<std::time::SystemTime>,
+            poll_start: Option<std::time::SystemTime>,
         }
 
         impl $name {
             fn new(inner: $inner, source: &Arc<ConsumerSource>) -> Self {
-                Self { inner, source: source.clone(), asked: None }
+                Self { inner, source: source.clone(), poll_start: None }
             }
         }
 
@@ -287,9 +287,9 @@ macro_rules! messages {
             fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
                 otel_messaging::adapter::poll_started(self.source.id());
                 let this = &mut *self;
-                this.source.asks(&mut this.asked);
+                this.source.stream_poll_started(&mut this.poll_start);
                 let next = Pin::new(&mut this.inner).poll_next(cx);
-                next.map(|item| item.map(|result| this.source.came(this.asked.take(), result)))
+                next.map(|item| item.map(|result| this.source.poll_finished(this.poll_start.take(), result)))
             }
 
             fn size_hint(&self) -> (usize, Option<usize>) {

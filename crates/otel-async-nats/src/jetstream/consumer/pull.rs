@@ -68,7 +68,7 @@ impl Consumer<Config> {
     ///
     /// The client's.
     pub fn sequence(&self, batch: usize) -> Result<Sequence, BatchError> {
-        Ok(Sequence { inner: self.inner.sequence(batch)?, source: self.source().clone(), asked: None })
+        Ok(Sequence { inner: self.inner.sequence(batch)?, source: self.source().clone(), poll_start: None })
     }
 }
 
@@ -219,7 +219,7 @@ pub struct Sequence {
     inner: consumer::pull::Sequence,
     source: Arc<ConsumerSource>,
     /// Since when the next batch is asked for.
-    asked: Option<SystemTime>,
+    poll_start: Option<SystemTime>,
 }
 
 impl Sequence {
@@ -247,10 +247,10 @@ impl futures_core::Stream for Sequence {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         poll_started(self.source.id());
         let this = &mut *self;
-        let asked = *this.asked.get_or_insert_with(SystemTime::now);
+        let poll_start = *this.poll_start.get_or_insert_with(SystemTime::now);
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
-        this.asked = None;
-        let fetch = this.source.polled(Some(asked)).map(Fetch::new);
+        this.poll_start = None;
+        let fetch = this.source.start_poll(Some(poll_start)).map(Fetch::new);
         Poll::Ready(next.map(|result| Batch::of(result, this.source.clone(), fetch)))
     }
 
