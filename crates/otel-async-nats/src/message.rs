@@ -49,7 +49,7 @@ impl Message {
 }
 
 /// The message may be settled where nobody sees it.
-pub(crate) fn leave(delivery: Option<&Delivery>) {
+pub(crate) fn allow_untracked_settlement(delivery: Option<&Delivery>) {
     if let Some(delivery) = delivery {
         delivery.process().may_settle_elsewhere();
     }
@@ -72,7 +72,7 @@ impl From<Message> for async_nats::Message {
     /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
     fn from(message: Message) -> Self {
         let Message { subject, reply, payload, headers, status, description, length, delivery } = message;
-        leave(delivery.as_ref());
+        allow_untracked_settlement(delivery.as_ref());
         Self { subject, reply, payload, headers, status, description, length }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     Client,
     error::stream_error_type,
     jetstream::{context::Context, info},
-    message::leave,
+    message::allow_untracked_settlement,
     settle::{Answer, Known, Settling},
     telemetry::Delivery,
 };
@@ -218,7 +218,7 @@ impl Acker {
     /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. How it
     /// is settled nobody sees then.
     pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
-        leave(self.delivery.as_ref());
+        allow_untracked_settlement(self.delivery.as_ref());
         self.inner
     }
 
