@@ -11,7 +11,7 @@ use crate::{
     Client, Message, Subscriber,
     subject::ToSubject,
     subscriber::subscription,
-    telemetry::{Past, Source},
+    telemetry::{DeliveryHistory, Source},
 };
 
 /// Gives process spans to messages that somebody else's code received with async-nats itself.
@@ -66,7 +66,7 @@ impl Incoming {
     /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let delivery = self.source.deliver(self.client.get_ref(), &message, Past::default);
+        let delivery = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
         Message::new(message, delivery.map(Into::into))
     }
 

@@ -13,7 +13,7 @@ use otel_messaging::{Instrumentation, adapter::poll_started};
 
 use crate::{
     Message,
-    telemetry::{ClientTelemetry, Description, Past, Source},
+    telemetry::{ClientTelemetry, DeliveryHistory, Description, Source},
     wrap::deref,
 };
 
@@ -64,7 +64,7 @@ impl Stream for Subscriber {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {
-                let delivery = self.source.deliver(&self.client, &message, Past::default);
+                let delivery = self.source.deliver(&self.client, &message, DeliveryHistory::default);
                 Message::new(message, delivery.map(Into::into))
             })
         })

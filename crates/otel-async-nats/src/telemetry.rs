@@ -450,13 +450,13 @@ impl Place {
     }
 }
 
-/// What is known of a message's way to the application beyond the message itself.
+/// The delivery history of a message, and what its consumer is configured to do with it.
 #[derive(Debug, Default)]
-pub(crate) struct Past<'a> {
+pub(crate) struct DeliveryHistory<'a> {
     pub(crate) domain: Option<&'a str>,
     pub(crate) stream_sequence: Option<u64>,
     pub(crate) consumer_sequence: Option<u64>,
-    /// The how-manieth delivery this is, counted from 1.
+    /// Attempt number, counted from 1.
     pub(crate) attempt: Option<u64>,
     /// When the stream stored the message.
     pub(crate) stored: Option<SystemTime>,
@@ -466,9 +466,9 @@ pub(crate) struct Past<'a> {
     pub(crate) awaits_settlement: bool,
 }
 
-impl Past<'_> {
+impl DeliveryHistory<'_> {
     #[inline]
-    fn of_arrival<'a>(&self, arrival: Arrival<'a>) -> Arrival<'a> {
+    fn add_to<'a>(&self, arrival: Arrival<'a>) -> Arrival<'a> {
         let mut arrival = arrival
             .redelivered(self.attempt.is_some_and(|attempt| attempt > 1))
             .replayed(self.replayed)
@@ -553,13 +553,13 @@ impl Source {
         self.telemetry.operation_at(client, name, &self.place, subject)
     }
 
-    /// Notes that a message is handed to the application. `past` is asked for what only its kind has.
+    /// Notes that a message is handed to the application. `history` is called for what only its kind has.
     #[inline]
     pub(crate) fn deliver<'a>(
         &self,
         client: &async_nats::Client,
         message: &'a async_nats::Message,
-        past: impl FnOnce() -> Past<'a>,
+        history: impl FnOnce() -> DeliveryHistory<'a>,
     ) -> Option<Delivered> {
         // The client's own signals: no responders, heartbeats.
         if message.status.is_some() {
@@ -572,20 +572,20 @@ impl Source {
         if let Some(headers) = &message.headers {
             arrived.look_through(headers);
         }
-        let past = past();
-        let domain: Option<Arc<str>> = past.domain.map(Arc::from);
-        let size = if past.headers_only { arrived.size } else { Some(message.payload.len()) };
+        let history = history();
+        let domain: Option<Arc<str>> = history.domain.map(Arc::from);
+        let size = if history.headers_only { arrived.size } else { Some(message.payload.len()) };
         let own = self.telemetry.message_attributes(arrived.id, size);
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
             Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
-        let mut arrival = past.of_arrival(arrival.payload(&message.payload)).scheduled(arrived.scheduled);
-        if let (Some(reply), None) = (&message.reply, past.stored) {
+        let mut arrival = history.add_to(arrival.payload(&message.payload)).scheduled(arrived.scheduled);
+        if let (Some(reply), None) = (&message.reply, history.stored) {
             arrival = arrival.reply_to(reply);
         }
         let process = self.telemetry.core.deliver(start, operation, arrival, |attributes| {
             own.set(attributes);
-            past.set(attributes);
+            history.set(attributes);
             set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
         });
         Some(Delivered { process, id: own.id, domain })

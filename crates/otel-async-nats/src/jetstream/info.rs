@@ -7,7 +7,7 @@ use async_nats::{
     jetstream::message::Info,
 };
 
-use crate::telemetry::Past;
+use crate::telemetry::DeliveryHistory;
 
 /// Reads `$JS.ACK.…`, as the client does: its own reader wants a whole message of its own.
 pub(super) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
@@ -41,18 +41,18 @@ where
     Ok(token.parse()?)
 }
 
-/// What the reply subject says of a message's past; nothing where it is none of JetStream's.
-pub(super) fn past(reply: Option<&str>) -> (Past<'_>, Option<DateTime>) {
+/// The history that a reply subject of JetStream says; an empty one for any other.
+pub(super) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateTime>) {
     let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return Default::default() };
-    let past = Past {
+    let history = DeliveryHistory {
         domain: info.domain,
         stream_sequence: Some(info.stream_sequence),
         consumer_sequence: Some(info.consumer_sequence),
         attempt: u64::try_from(info.delivered).ok().filter(|attempt| *attempt > 0),
         stored: since_1970(info.published),
-        ..Past::default()
+        ..DeliveryHistory::default()
     };
-    (past, Some(info.published))
+    (history, Some(info.published))
 }
 
 /// Where a system's time begins later than the client's, the conversion would panic.
@@ -114,8 +114,8 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_no_acknowledgement_subject_is_an_error_or_nothing(reply in ".*", tokens in "(\\PC{0,4}\\.){0,14}") {
-            let _ = past(Some(&reply));
-            let _ = past(Some(&format!("$JS.ACK.{tokens}")));
+            let _ = history(Some(&reply));
+            let _ = history(Some(&format!("$JS.ACK.{tokens}")));
             prop_assert!(reply.starts_with("$JS.ACK.") || parse(&reply).is_err());
         }
 
@@ -135,12 +135,12 @@ mod tests {
             prop_assert_eq!((info.stream_sequence, info.consumer_sequence), (stream_sequence, consumer_sequence));
             prop_assert_eq!((info.delivered, info.pending), (delivered, pending));
 
-            let (past, at) = past(Some(&reply));
+            let (history, at) = history(Some(&reply));
             prop_assert_eq!(at, Some(info.published));
-            prop_assert_eq!(past.attempt, u64::try_from(delivered).ok().filter(|attempt| *attempt > 0));
+            prop_assert_eq!(history.attempt, u64::try_from(delivered).ok().filter(|attempt| *attempt > 0));
             let nanoseconds = u64::try_from(published).ok();
             let stored = nanoseconds.map(|since| SystemTime::UNIX_EPOCH + Duration::from_nanos(since));
-            prop_assert_eq!(past.stored, stored);
+            prop_assert_eq!(history.stored, stored);
         }
     }
 }

@@ -14,7 +14,7 @@ use otel_messaging::{Instrumentation, adapter::poll_started};
 use crate::{
     Client, Message,
     service::Request,
-    telemetry::{Past, Source},
+    telemetry::{DeliveryHistory, Source},
     wrap::deref,
 };
 
@@ -69,7 +69,7 @@ impl Stream for Endpoint {
         next.map(|request| {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
-                    let delivery = self.source.deliver(self.client.get_ref(), &message, Past::default);
+                    let delivery = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
                     Message::new(message, delivery.map(Into::into))
                 })
             })

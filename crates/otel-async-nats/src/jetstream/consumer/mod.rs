@@ -20,7 +20,7 @@ use crate::{
     Client,
     error::ErrorType,
     jetstream::{Context, Message, info},
-    telemetry::{Description, Past, Source},
+    telemetry::{DeliveryHistory, Description, Source},
 };
 
 pub use async_nats::jetstream::consumer::*;
@@ -185,11 +185,11 @@ impl ConsumerSource {
     pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
         let delivery = self.inner.deliver(self.client.get_ref(), &message, || {
-            let (past, stored) = info::past(message.reply.as_deref());
+            let (history, stored) = info::history(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
             let awaits_settlement = self.awaits_settlement && stored.is_some();
-            Past { replayed, headers_only: self.headers_only, awaits_settlement, ..past }
+            DeliveryHistory { replayed, headers_only: self.headers_only, awaits_settlement, ..history }
         });
         let delivery = delivery.map(|delivered| match message.reply.clone().filter(|_| self.acknowledges) {
             Some(reply) => delivered.settled_by(reply, self.ack_wait, &message.subject, &self.inner),
