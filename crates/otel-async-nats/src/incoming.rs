@@ -66,8 +66,8 @@ impl Incoming {
     /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let delivery = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
-        Message::new(message, delivery.map(Into::into))
+        let telemetry = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
+        Message::new(message, telemetry.map(Into::into))
     }
 
     /// Hands the messages of a subscription out, as they are asked for.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use otel_messaging::{MessageExt, adapter::ProcessSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::Delivery;
+use crate::telemetry::MessageTelemetry;
 
 pub use async_nats::message::*;
 
@@ -32,32 +32,32 @@ pub struct Message {
     /// Length on the wire.
     pub length: usize,
     #[serde(skip)]
-    delivery: Option<Delivery>,
+    telemetry: Option<MessageTelemetry>,
 }
 
 impl Message {
     #[inline]
-    pub(crate) fn new(message: async_nats::Message, delivery: Option<Delivery>) -> Self {
+    pub(crate) fn new(message: async_nats::Message, telemetry: Option<MessageTelemetry>) -> Self {
         let async_nats::Message { subject, reply, payload, headers, status, description, length } = message;
-        Self { subject, reply, payload, headers, status, description, length, delivery }
+        Self { subject, reply, payload, headers, status, description, length, telemetry }
     }
 
     #[cfg(feature = "jetstream")]
-    pub(crate) fn delivery(&self) -> Option<&Delivery> {
-        self.delivery.as_ref()
+    pub(crate) fn telemetry(&self) -> Option<&MessageTelemetry> {
+        self.telemetry.as_ref()
     }
 }
 
 /// The message may be settled where nobody sees it.
-pub(crate) fn allow_untracked_settlement(delivery: Option<&Delivery>) {
-    if let Some(delivery) = delivery {
-        delivery.process().may_settle_elsewhere();
+pub(crate) fn allow_untracked_settlement(telemetry: Option<&MessageTelemetry>) {
+    if let Some(telemetry) = telemetry {
+        telemetry.process().may_settle_elsewhere();
     }
 }
 
 impl MessageExt for Message {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
-        self.delivery.as_ref().map(Delivery::process)
+        self.telemetry.as_ref().map(MessageTelemetry::process)
     }
 }
 
@@ -71,8 +71,8 @@ impl From<async_nats::Message> for Message {
 impl From<Message> for async_nats::Message {
     /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
     fn from(message: Message) -> Self {
-        let Message { subject, reply, payload, headers, status, description, length, delivery } = message;
-        allow_untracked_settlement(delivery.as_ref());
+        let Message { subject, reply, payload, headers, status, description, length, telemetry } = message;
+        allow_untracked_settlement(telemetry.as_ref());
         Self { subject, reply, payload, headers, status, description, length }
     }
 }

@@ -64,8 +64,8 @@ impl Stream for Subscriber {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {
-                let delivery = self.source.deliver(&self.client, &message, DeliveryHistory::default);
-                Message::new(message, delivery.map(Into::into))
+                let telemetry = self.source.deliver(&self.client, &message, DeliveryHistory::default);
+                Message::new(message, telemetry.map(Into::into))
             })
         })
     }

@@ -613,7 +613,7 @@ impl Source {
         client: &async_nats::Client,
         start: OperationStart,
         subject: &str,
-        message: &Delivery,
+        message: &MessageTelemetry,
     ) {
         let operation = self.operation(client, FETCH, Some(subject));
         self.telemetry.core.polled(start, &operation, message.process(), |attributes| {
@@ -633,45 +633,51 @@ pub(crate) struct Delivered {
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 impl Delivered {
     /// It can be settled by this subject, for as long as the server waits for that.
-    pub(crate) fn settled_by(self, reply: Subject, ack_wait: Duration, subject: &Subject, source: &Source) -> Delivery {
+    pub(crate) fn settled_by(
+        self,
+        reply: Subject,
+        ack_wait: Duration,
+        subject: &Subject,
+        source: &Source,
+    ) -> MessageTelemetry {
         let Self { process: span, id, domain } = self;
         let what = What { place: source.place.clone(), subject: subject.clone(), id, domain };
         let ledger = source.telemetry.ledger.clone();
         let delivered = Arc::new(DeliveredMessage { span, what, reply, ack_wait, ledger });
         delivered.ledger.enter(&delivered);
-        Delivery::Stored(AssertUnwindSafe(delivered))
+        MessageTelemetry::Settleable(AssertUnwindSafe(delivered))
     }
 }
 
-impl From<Delivered> for Delivery {
+impl From<Delivered> for MessageTelemetry {
     fn from(Delivered { process, .. }: Delivered) -> Self {
-        Self::Received(AssertUnwindSafe(process))
+        Self::ProcessOnly(AssertUnwindSafe(process))
     }
 }
 
-/// What a received message carries.
+/// The telemetry that a received message carries.
 #[derive(Debug)]
-pub(crate) enum Delivery {
-    Received(AssertUnwindSafe<Arc<ProcessSpan>>),
+pub(crate) enum MessageTelemetry {
+    ProcessOnly(AssertUnwindSafe<Arc<ProcessSpan>>),
     /// It can be settled.
-    Stored(AssertUnwindSafe<Arc<DeliveredMessage>>),
+    Settleable(AssertUnwindSafe<Arc<DeliveredMessage>>),
 }
 
-impl Delivery {
+impl MessageTelemetry {
     #[inline]
     pub(crate) fn process(&self) -> &Arc<ProcessSpan> {
         match self {
-            Self::Received(process) => process,
-            Self::Stored(delivered) => &delivered.span,
+            Self::ProcessOnly(process) => process,
+            Self::Settleable(delivered) => &delivered.span,
         }
     }
 }
 
-impl Clone for Delivery {
+impl Clone for MessageTelemetry {
     fn clone(&self) -> Self {
         match self {
-            Self::Received(process) => Self::Received(AssertUnwindSafe(process.0.clone())),
-            Self::Stored(delivered) => Self::Stored(AssertUnwindSafe(delivered.0.clone())),
+            Self::ProcessOnly(process) => Self::ProcessOnly(AssertUnwindSafe(process.0.clone())),
+            Self::Settleable(delivered) => Self::Settleable(AssertUnwindSafe(delivered.0.clone())),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     jetstream::{context::Context, info},
     message::allow_untracked_settlement,
     settle::{Answer, Known, Settling},
-    telemetry::Delivery,
+    telemetry::MessageTelemetry,
 };
 
 pub use async_nats::jetstream::message::*;
@@ -39,7 +39,7 @@ impl Message {
         let reply = mem::take(&mut self.message.reply);
         let mut acker = Acker::new(self.context, reply);
         acker.subject = Some(self.message.subject.clone());
-        acker.delivery = self.message.delivery().cloned();
+        acker.telemetry = self.message.telemetry().cloned();
         (self.message, acker)
     }
 
@@ -112,8 +112,8 @@ impl Message {
         acknowledge: impl Future<Output = Result<(), Error>>,
         answer: Answer,
     ) -> impl Future<Output = Result<(), Error>> {
-        let (delivery, subject) = (self.message.delivery(), Some(&self.message.subject));
-        settle(self.context.traced_client(), payload, self.reply.as_ref(), (delivery, subject), acknowledge, answer)
+        let (telemetry, subject) = (self.message.telemetry(), Some(&self.message.subject));
+        settle(self.context.traced_client(), payload, self.reply.as_ref(), (telemetry, subject), acknowledge, answer)
     }
 }
 
@@ -122,15 +122,15 @@ fn settle(
     client: &Client,
     payload: Bytes,
     reply: Option<&Subject>,
-    (delivery, subject): (Option<&Delivery>, Option<&Subject>),
+    (telemetry, subject): (Option<&MessageTelemetry>, Option<&Subject>),
     acknowledge: impl Future<Output = Result<(), Error>>,
     answer: Answer,
 ) -> impl Future<Output = Result<(), Error>> {
     let call = client.telemetry().start_on_message();
     async move {
-        let known = match (delivery, reply, subject) {
-            (Some(Delivery::Stored(handed)), ..) => Known::Message(handed.0.clone()),
-            (Some(Delivery::Received(process)), _, Some(subject)) => Known::Received(process, subject),
+        let known = match (telemetry, reply, subject) {
+            (Some(MessageTelemetry::Settleable(delivered)), ..) => Known::Message(delivered.0.clone()),
+            (Some(MessageTelemetry::ProcessOnly(process)), _, Some(subject)) => Known::Received(process, subject),
             (_, reply, subject) => match (reply.map(|reply| client.telemetry().ledger().find(reply)), subject) {
                 (None | Some(Known::Nothing), Some(subject)) => Known::Named(subject),
                 (known, _) => known.unwrap_or(Known::Nothing),
@@ -198,7 +198,7 @@ pub struct Acker {
     client: Arc<Client>,
     reply: Option<Subject>,
     subject: Option<Subject>,
-    delivery: Option<Delivery>,
+    telemetry: Option<MessageTelemetry>,
 }
 
 impl Acker {
@@ -207,7 +207,7 @@ impl Acker {
     pub fn new(context: Context, reply: Option<Subject>) -> Self {
         let (context, client) = context.into_parts();
         let inner = async_nats::jetstream::message::Acker::new(context, reply.clone());
-        Self { inner, client, reply, subject: None, delivery: None }
+        Self { inner, client, reply, subject: None, telemetry: None }
     }
 
     /// The acker inside.
@@ -218,7 +218,7 @@ impl Acker {
     /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. How it
     /// is settled nobody sees then.
     pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
-        allow_untracked_settlement(self.delivery.as_ref());
+        allow_untracked_settlement(self.telemetry.as_ref());
         self.inner
     }
 
@@ -264,7 +264,7 @@ impl Acker {
         acknowledge: impl Future<Output = Result<(), Error>>,
         answer: Answer,
     ) -> impl Future<Output = Result<(), Error>> {
-        let known = (self.delivery.as_ref(), self.subject.as_ref());
+        let known = (self.telemetry.as_ref(), self.subject.as_ref());
         settle(&self.client, kind.into(), self.reply.as_ref(), known, acknowledge, answer)
     }
 }

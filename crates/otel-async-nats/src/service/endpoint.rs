@@ -69,8 +69,8 @@ impl Stream for Endpoint {
         next.map(|request| {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
-                    let delivery = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
-                    Message::new(message, delivery.map(Into::into))
+                    let telemetry = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
+                    Message::new(message, telemetry.map(Into::into))
                 })
             })
         })

@@ -184,19 +184,19 @@ impl ConsumerSource {
     /// Hands a message to the application.
     pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
-        let delivery = self.inner.deliver(self.client.get_ref(), &message, || {
+        let telemetry = self.inner.deliver(self.client.get_ref(), &message, || {
             let (history, stored) = info::history(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
             let awaits_settlement = self.awaits_settlement && stored.is_some();
             DeliveryHistory { replayed, headers_only: self.headers_only, awaits_settlement, ..history }
         });
-        let delivery = delivery.map(|delivered| match message.reply.clone().filter(|_| self.acknowledges) {
+        let telemetry = telemetry.map(|delivered| match message.reply.clone().filter(|_| self.acknowledges) {
             Some(reply) => delivered.settled_by(reply, self.ack_wait, &message.subject, &self.inner),
             None => delivered.into(),
         });
         Message {
-            message: crate::Message::new(message, delivery),
+            message: crate::Message::new(message, telemetry),
             context: Context::with_shared(context, self.client.clone()),
         }
     }
@@ -226,10 +226,10 @@ impl ConsumerSource {
         match result {
             Ok(message) => {
                 let message = self.deliver(message);
-                if let (Some(_), Some(delivery)) = (poll_start, message.message.delivery())
+                if let (Some(_), Some(telemetry)) = (poll_start, message.message.telemetry())
                     && let Some(start) = self.start_poll(poll_start)
                 {
-                    self.inner.record_poll(self.client.get_ref(), start, &message.message.subject, delivery);
+                    self.inner.record_poll(self.client.get_ref(), start, &message.message.subject, telemetry);
                 }
                 Ok(message)
             }
