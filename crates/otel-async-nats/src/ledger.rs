@@ -12,7 +12,7 @@ use std::{
 
 use async_nats::Subject;
 
-use crate::settle::{DeliveredMessage, Known, Remains};
+use crate::settle::{DeliveredMessage, Remains, SettlementTarget};
 
 /// How many messages one connection remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
@@ -84,13 +84,13 @@ impl Ledger {
     }
 
     /// What is known of the message that is acknowledged on this subject.
-    pub(crate) fn find(&self, reply: &Subject) -> Known<'static> {
+    pub(crate) fn find(&self, reply: &Subject) -> SettlementTarget<'static> {
         let mut state = self.state();
-        let Some(Entry { message, remains, .. }) = state.entry(reply) else { return Known::Nothing };
+        let Some(Entry { message, remains, .. }) = state.entry(reply) else { return SettlementTarget::Unknown };
         match (message.upgrade(), remains) {
-            (Some(message), _) => Known::Message(message),
-            (None, Some((remains, _))) => Known::Remains(remains.what.clone()),
-            (None, None) => Known::Nothing,
+            (Some(message), _) => SettlementTarget::Message(message),
+            (None, Some((remains, _))) => SettlementTarget::Remnant(remains.what.clone()),
+            (None, None) => SettlementTarget::Unknown,
         }
     }
 
@@ -234,14 +234,14 @@ mod tests {
         let message = delivered(&ledger, &reply);
         let far = SystemTime::now() + 100 * ACK_WAIT;
         ledger.expire(far);
-        assert!(matches!(ledger.find(&reply), Known::Message(_)), "it is at hand");
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Message(_)), "it is at hand");
         drop(message);
         // It went after this, and so it counts after this.
         let went = SystemTime::now();
         ledger.expire(went + ACK_WAIT / 2);
-        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Remnant(_)));
         ledger.expire(went + ACK_WAIT);
-        assert!(matches!(ledger.find(&reply), Known::Nothing));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Unknown));
     }
 
     #[test]
@@ -250,11 +250,11 @@ mod tests {
         let (first, last) = (delivered(&ledger, &reply), delivered(&ledger, &reply));
         drop(first);
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
-        assert!(matches!(ledger.find(&reply), Known::Message(message) if Arc::ptr_eq(&message, &last)));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Message(message) if Arc::ptr_eq(&message, &last)));
         drop(last);
-        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Remnant(_)));
         ledger.settled(&reply);
-        assert!(matches!(ledger.find(&reply), Known::Nothing));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Unknown));
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
         assert_eq!(format!("{ledger:?}"), "Ledger { unsettled: 0 }");
     }
@@ -266,7 +266,7 @@ mod tests {
         let again = delivered(&ledger, &reply);
         assert_eq!(ledger.state().due.len(), 0, "what is due belongs to an entry");
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
-        assert!(matches!(ledger.find(&reply), Known::Message(message) if Arc::ptr_eq(&message, &again)));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Message(message) if Arc::ptr_eq(&message, &again)));
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
         drop(message);
         ledger.in_progress(&reply, SystemTime::now());
         ledger.expire(SystemTime::now() + 1_000 * ACK_WAIT);
-        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Remnant(_)));
     }
 
     #[test]
@@ -290,9 +290,9 @@ mod tests {
         let later = SystemTime::now() + ACK_WAIT / 2;
         ledger.in_progress(&reply, later);
         ledger.expire(SystemTime::now() + ACK_WAIT);
-        assert!(matches!(ledger.find(&"$JS.ACK.2".into()), Known::Nothing), "nobody has asked for time");
-        assert!(matches!(ledger.find(&reply), Known::Remains(_)));
+        assert!(matches!(ledger.find(&"$JS.ACK.2".into()), SettlementTarget::Unknown), "nobody has asked for time");
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Remnant(_)));
         ledger.expire(later + ACK_WAIT);
-        assert!(matches!(ledger.find(&reply), Known::Nothing));
+        assert!(matches!(ledger.find(&reply), SettlementTarget::Unknown));
     }
 }

@@ -59,20 +59,20 @@ impl Drop for DeliveredMessage {
     }
 }
 
-/// What is known of the message that a settlement is about.
+/// The message that a settlement is about.
 #[derive(Debug)]
-pub(crate) enum Known<'a> {
+pub(crate) enum SettlementTarget<'a> {
     Message(Arc<DeliveredMessage>),
     /// One that is gone: the context of its process span, and what it was.
-    Remains(Arc<(SpanContext, What)>),
+    Remnant(Arc<(SpanContext, What)>),
     /// One that came by no consumer of a stream, with its subject.
     Received(&'a Arc<ProcessSpan>, &'a Subject),
     /// No more than its subject, where that is known.
     Named(&'a Subject),
-    Nothing,
+    Unknown,
 }
 
-impl Known<'_> {
+impl SettlementTarget<'_> {
     /// Its message may be settled without a span.
     fn may_settle_elsewhere(&self) {
         match self {
@@ -130,7 +130,7 @@ impl Settling {
         client: &Client,
         start: Option<OperationStart>,
         (reply, payload): (Option<&Subject>, &[u8]),
-        known: Known<'_>,
+        target: SettlementTarget<'_>,
         answer: Answer,
     ) -> Option<Self> {
         let ledger = client.telemetry().ledger();
@@ -142,10 +142,10 @@ impl Settling {
         };
         // Without a call the settlement has no span, and the outcome of the message is not recorded.
         if start.is_none() || answer == Answer::Awaited {
-            known.may_settle_elsewhere();
+            target.may_settle_elsewhere();
             reply.iter().for_each(|reply| ledger.may_be_settled(reply));
         }
-        let span = client.telemetry().settle(client.get_ref(), start?, name, &known);
+        let span = client.telemetry().settle(client.get_ref(), start?, name, &target);
         Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
     }
 
@@ -157,8 +157,8 @@ impl Settling {
         payload: &[u8],
         answer: Answer,
     ) -> Option<Self> {
-        let known = client.telemetry().ledger().find(reply);
-        Self::begin(client, start, (Some(reply), payload), known, answer)
+        let target = client.telemetry().ledger().find(reply);
+        Self::begin(client, start, (Some(reply), payload), target, answer)
     }
 
     /// Reports whether the acknowledgement was taken over, or answered.

@@ -29,7 +29,7 @@ use crate::{
     error::ErrorType,
     headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
     ledger::Ledger,
-    settle::{DeliveredMessage, Known, Settling, What},
+    settle::{DeliveredMessage, SettlementTarget, Settling, What},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -242,18 +242,18 @@ impl ClientTelemetry {
         client: &async_nats::Client,
         start: OperationStart,
         name: OperationName,
-        known: &Known<'_>,
+        target: &SettlementTarget<'_>,
     ) -> ClientSpan {
         let of = |what: &What| self.operation_at(client, name, &what.place, Some(&what.subject));
         let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);
-        let (operation, settles, what) = match known {
-            Known::Message(delivered) => {
+        let (operation, settles, what) = match target {
+            SettlementTarget::Message(delivered) => {
                 (of(&delivered.what), Settles::Message(&delivered.span), Some(&delivered.what))
             }
-            Known::Remains(remains) => (of(&remains.1), Settles::Context(&remains.0), Some(&remains.1)),
-            Known::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
-            Known::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
-            Known::Nothing => (on(None), Settles::Unknown, None),
+            SettlementTarget::Remnant(remains) => (of(&remains.1), Settles::Context(&remains.0), Some(&remains.1)),
+            SettlementTarget::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
+            SettlementTarget::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
+            SettlementTarget::Unknown => (on(None), Settles::Unknown, None),
         };
         self.core.settle(start, &operation, settles, |attributes| {
             if let Some(What { id, domain, .. }) = what {

@@ -14,7 +14,7 @@ use crate::{
     error::stream_error_type,
     jetstream::{context::Context, info},
     message::allow_untracked_settlement,
-    settle::{Answer, Known, Settling},
+    settle::{Answer, SettlementTarget, Settling},
     telemetry::MessageTelemetry,
 };
 
@@ -128,15 +128,17 @@ fn settle(
 ) -> impl Future<Output = Result<(), Error>> {
     let call = client.telemetry().start_on_message();
     async move {
-        let known = match (telemetry, reply, subject) {
-            (Some(MessageTelemetry::Settleable(delivered)), ..) => Known::Message(delivered.0.clone()),
-            (Some(MessageTelemetry::ProcessOnly(process)), _, Some(subject)) => Known::Received(process, subject),
+        let target = match (telemetry, reply, subject) {
+            (Some(MessageTelemetry::Settleable(delivered)), ..) => SettlementTarget::Message(delivered.0.clone()),
+            (Some(MessageTelemetry::ProcessOnly(process)), _, Some(subject)) => {
+                SettlementTarget::Received(process, subject)
+            }
             (_, reply, subject) => match (reply.map(|reply| client.telemetry().ledger().find(reply)), subject) {
-                (None | Some(Known::Nothing), Some(subject)) => Known::Named(subject),
-                (known, _) => known.unwrap_or(Known::Nothing),
+                (None | Some(SettlementTarget::Unknown), Some(subject)) => SettlementTarget::Named(subject),
+                (target, _) => target.unwrap_or(SettlementTarget::Unknown),
             },
         };
-        let settling = Settling::begin(client, call, (reply, &payload), known, answer);
+        let settling = Settling::begin(client, call, (reply, &payload), target, answer);
         let result = acknowledge.await;
         if let Some(settling) = settling {
             settling.end(&result);
