@@ -12,7 +12,7 @@ use std::{
 
 use async_nats::Subject;
 
-use crate::settle::{DeliveredMessage, Remains, SettlementTarget};
+use crate::settle::{DeliveredMessage, SettlementTarget, UnsettledRemnant};
 
 /// How many messages one connection remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
@@ -38,7 +38,7 @@ struct State {
 struct Entry {
     reply: Subject,
     message: Weak<DeliveredMessage>,
-    remains: Option<(Remains, SystemTime)>,
+    remnant: Option<(UnsettledRemnant, SystemTime)>,
 }
 
 impl State {
@@ -58,7 +58,7 @@ impl State {
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         self.numbers.remove(&entry.reply);
-        if let Some((_, due)) = entry.remains {
+        if let Some((_, due)) = entry.remnant {
             self.due.remove(&(due, number));
         }
         Some(entry)
@@ -68,7 +68,7 @@ impl State {
 impl Ledger {
     /// Remembers a message that is delivered.
     pub(crate) fn enter(&self, message: &Arc<DeliveredMessage>) {
-        let entry = Entry { reply: message.reply.clone(), message: Arc::downgrade(message), remains: None };
+        let entry = Entry { reply: message.reply.clone(), message: Arc::downgrade(message), remnant: None };
         let _forgotten = {
             let mut state = self.state();
             let before = state.numbers.get(&entry.reply).copied();
@@ -86,10 +86,10 @@ impl Ledger {
     /// What is known of the message that is acknowledged on this subject.
     pub(crate) fn find(&self, reply: &Subject) -> SettlementTarget<'static> {
         let mut state = self.state();
-        let Some(Entry { message, remains, .. }) = state.entry(reply) else { return SettlementTarget::Unknown };
-        match (message.upgrade(), remains) {
+        let Some(Entry { message, remnant, .. }) = state.entry(reply) else { return SettlementTarget::Unknown };
+        match (message.upgrade(), remnant) {
             (Some(message), _) => SettlementTarget::Message(message),
-            (None, Some((remains, _))) => SettlementTarget::Remnant(remains.what.clone()),
+            (None, Some((remnant, _))) => SettlementTarget::Remnant(remnant.what.clone()),
             (None, None) => SettlementTarget::Unknown,
         }
     }
@@ -101,15 +101,15 @@ impl Ledger {
             let number = state.numbers.get(reply).copied();
             number.and_then(|number| state.remove(number))
         };
-        if let Some((remains, _)) = entry.and_then(|entry| entry.remains) {
-            remains.discharge();
+        if let Some((remnant, _)) = entry.and_then(|entry| entry.remnant) {
+            remnant.discharge();
         }
     }
 
     /// The message may be settled, or a settlement is under way: it does not count as dropped.
     pub(crate) fn may_be_settled(&self, reply: &Subject) {
-        if let Some((remains, _)) = self.state().entry(reply).and_then(|entry| entry.remains.as_ref()) {
-            remains.discharge();
+        if let Some((remnant, _)) = self.state().entry(reply).and_then(|entry| entry.remnant.as_ref()) {
+            remnant.discharge();
         }
     }
 
@@ -117,32 +117,32 @@ impl Ledger {
     pub(crate) fn in_progress(&self, reply: &Subject, now: SystemTime) {
         let mut state = self.state();
         let Some(number) = state.numbers.get(reply).copied() else { return };
-        let Some((remains, due)) = state.entries.get_mut(&number).and_then(|entry| entry.remains.as_mut()) else {
+        let Some((remnant, due)) = state.entries.get_mut(&number).and_then(|entry| entry.remnant.as_mut()) else {
             return;
         };
-        let (before, later) = (*due, end_of_wait(now, remains.ack_wait));
+        let (before, later) = (*due, end_of_wait(now, remnant.ack_wait));
         *due = later;
         state.due.remove(&(before, number));
         state.due.insert((later, number));
         self.note_due(&state);
     }
 
-    /// A message goes before it is settled, and can be settled still. `remains` is asked only then, and outside the lock.
-    pub(crate) fn outlive(&self, message: &DeliveredMessage, remains: impl FnOnce() -> Remains) {
+    /// A message goes before it is settled, and can be settled still. `remnant` is called only then, and outside the lock.
+    pub(crate) fn message_dropped(&self, message: &DeliveredMessage, remnant: impl FnOnce() -> UnsettledRemnant) {
         if self.state().entry_of(message).is_none() {
             return;
         }
-        let remains = remains();
-        let due = end_of_wait(SystemTime::now(), remains.ack_wait);
+        let remnant = remnant();
+        let due = end_of_wait(SystemTime::now(), remnant.ack_wait);
         let mut state = self.state();
         match state.entry_of(message) {
             Some((number, entry)) => {
-                entry.remains = Some((remains, due));
+                entry.remnant = Some((remnant, due));
                 state.due.insert((due, number));
                 self.note_due(&state);
             }
             // Settled since.
-            None => remains.discharge(),
+            None => remnant.discharge(),
         }
     }
 

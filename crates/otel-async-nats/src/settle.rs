@@ -34,15 +34,15 @@ pub(crate) struct What {
     pub(crate) domain: Option<Arc<str>>,
 }
 
-/// What a message leaves that is gone before it is settled.
-pub(crate) struct Remains {
+/// What the ledger keeps of a message that is dropped before it is settled.
+pub(crate) struct UnsettledRemnant {
     pub(crate) what: Arc<(SpanContext, What)>,
     /// Counts as dropped, unless it is discharged.
     unsettled: Option<Unsettled>,
     pub(crate) ack_wait: Duration,
 }
 
-impl Remains {
+impl UnsettledRemnant {
     /// The message counts as dropped no more.
     pub(crate) fn discharge(&self) {
         self.unsettled.iter().for_each(Unsettled::discharge);
@@ -51,7 +51,7 @@ impl Remains {
 
 impl Drop for DeliveredMessage {
     fn drop(&mut self) {
-        self.ledger.outlive(self, || Remains {
+        self.ledger.message_dropped(self, || UnsettledRemnant {
             what: Arc::new((self.span.context().span().span_context().clone(), self.what.clone())),
             unsettled: self.span.unsettled(),
             ack_wait: self.ack_wait,

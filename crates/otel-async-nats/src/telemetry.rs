@@ -250,7 +250,7 @@ impl ClientTelemetry {
             SettlementTarget::Message(delivered) => {
                 (of(&delivered.what), Settles::Message(&delivered.span), Some(&delivered.what))
             }
-            SettlementTarget::Remnant(remains) => (of(&remains.1), Settles::Context(&remains.0), Some(&remains.1)),
+            SettlementTarget::Remnant(remnant) => (of(&remnant.1), Settles::Context(&remnant.0), Some(&remnant.1)),
             SettlementTarget::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
             SettlementTarget::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
             SettlementTarget::Unknown => (on(None), Settles::Unknown, None),
