@@ -7,7 +7,7 @@ use async_nats::Subject;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use otel_messaging::adapter::{ClientSpan, OperationName, OperationStart, ProcessSpan, Settlement, Unsettled};
 
-use crate::{Client, error::ErrorType, ledger::Ledger, telemetry::Place};
+use crate::{Client, error::ErrorType, ledger::Ledger, telemetry::Origin};
 
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 pub(crate) const NAK: OperationName = OperationName::settle("nak");
@@ -17,7 +17,7 @@ pub(crate) const TERM: OperationName = OperationName::settle("term");
 #[derive(Debug)]
 pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
-    pub(crate) what: What,
+    pub(crate) message: MessageDescription,
     /// The subject that it is acknowledged on.
     pub(crate) reply: Subject,
     /// For how long the server waits for that.
@@ -27,8 +27,8 @@ pub(crate) struct DeliveredMessage {
 
 /// What the span of a settlement records of its message.
 #[derive(Debug, Clone)]
-pub(crate) struct What {
-    pub(crate) place: Arc<Place>,
+pub(crate) struct MessageDescription {
+    pub(crate) origin: Arc<Origin>,
     pub(crate) subject: Subject,
     pub(crate) id: Option<Arc<str>>,
     pub(crate) domain: Option<Arc<str>>,
@@ -36,7 +36,7 @@ pub(crate) struct What {
 
 /// What the ledger keeps of a message that is dropped before it is settled.
 pub(crate) struct UnsettledRemnant {
-    pub(crate) what: Arc<(SpanContext, What)>,
+    pub(crate) message: Arc<(SpanContext, MessageDescription)>,
     /// Counts as dropped, unless it is discharged.
     unsettled: Option<Unsettled>,
     pub(crate) ack_wait: Duration,
@@ -52,7 +52,7 @@ impl UnsettledRemnant {
 impl Drop for DeliveredMessage {
     fn drop(&mut self) {
         self.ledger.message_dropped(self, || UnsettledRemnant {
-            what: Arc::new((self.span.context().span().span_context().clone(), self.what.clone())),
+            message: Arc::new((self.span.context().span().span_context().clone(), self.message.clone())),
             unsettled: self.span.unsettled(),
             ack_wait: self.ack_wait,
         });
@@ -64,7 +64,7 @@ impl Drop for DeliveredMessage {
 pub(crate) enum SettlementTarget<'a> {
     Message(Arc<DeliveredMessage>),
     /// One that is gone: the context of its process span, and what it was.
-    Remnant(Arc<(SpanContext, What)>),
+    Remnant(Arc<(SpanContext, MessageDescription)>),
     /// One that came by no consumer of a stream, with its subject.
     Received(&'a Arc<ProcessSpan>, &'a Subject),
     /// No more than its subject, where that is known.

@@ -13,7 +13,7 @@ use otel_messaging::{Instrumentation, adapter::poll_started};
 
 use crate::{
     Message,
-    telemetry::{ClientTelemetry, DeliveryHistory, Description, Source},
+    telemetry::{ClientTelemetry, DeliveryHistory, Source, SourceDescription},
     wrap::deref,
 };
 
@@ -29,8 +29,11 @@ pub struct Subscriber {
 
 /// What a subscription says of its messages.
 pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queue_group: Option<&str>) -> Arc<Source> {
-    let description =
-        Description { subject: Some(subject.into()), group: queue_group.map(Arc::from), ..Description::default() };
+    let description = SourceDescription {
+        subject: Some(subject.into()),
+        group: queue_group.map(Arc::from),
+        ..SourceDescription::default()
+    };
     Arc::new(Source::of_subscription(telemetry.clone(), description))
 }
 

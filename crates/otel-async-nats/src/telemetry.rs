@@ -29,7 +29,7 @@ use crate::{
     error::ErrorType,
     headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
     ledger::Ledger,
-    settle::{DeliveredMessage, SettlementTarget, Settling, What},
+    settle::{DeliveredMessage, MessageDescription, SettlementTarget, Settling},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -244,11 +244,12 @@ impl ClientTelemetry {
         name: OperationName,
         target: &SettlementTarget<'_>,
     ) -> ClientSpan {
-        let of = |what: &What| self.operation_at(client, name, &what.place, Some(&what.subject));
+        let of =
+            |message: &MessageDescription| self.operation_at(client, name, &message.origin, Some(&message.subject));
         let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);
-        let (operation, settles, what) = match target {
+        let (operation, settles, message) = match target {
             SettlementTarget::Message(delivered) => {
-                (of(&delivered.what), Settles::Message(&delivered.span), Some(&delivered.what))
+                (of(&delivered.message), Settles::Message(&delivered.span), Some(&delivered.message))
             }
             SettlementTarget::Remnant(remnant) => (of(&remnant.1), Settles::Context(&remnant.0), Some(&remnant.1)),
             SettlementTarget::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
@@ -256,7 +257,7 @@ impl ClientTelemetry {
             SettlementTarget::Unknown => (on(None), Settles::Unknown, None),
         };
         self.core.settle(start, &operation, settles, |attributes| {
-            if let Some(What { id, domain, .. }) = what {
+            if let Some(MessageDescription { id, domain, .. }) = message {
                 set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
                 set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
             }
@@ -286,12 +287,12 @@ impl ClientTelemetry {
         &self,
         client: &async_nats::Client,
         name: OperationName,
-        place: &Place,
+        origin: &Origin,
         subject: Option<&str>,
     ) -> Arc<Operation> {
         let server = self.server(client);
-        let key = [subject.unwrap_or_default(), &place.key, at(server)];
-        self.core.operation(name, &key, || place.describe(self, subject, server))
+        let key = [subject.unwrap_or_default(), &origin.key, at(server)];
+        self.core.operation(name, &key, || origin.describe(self, subject, server))
     }
 
     fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
@@ -399,20 +400,20 @@ impl fmt::Debug for ClientTelemetry {
 pub(crate) struct Source {
     telemetry: Arc<ClientTelemetry>,
     id: SourceId,
-    place: Arc<Place>,
+    origin: Arc<Origin>,
 }
 
 /// What a source is, without its connection.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
-    description: Description,
+pub(crate) struct Origin {
+    description: SourceDescription,
     /// The parts of the description that tell two sources apart.
     key: Box<str>,
 }
 
 /// What a source adds to the subject of each message.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Description {
+pub(crate) struct SourceDescription {
     /// What was subscribed to.
     pub(crate) subject: Option<Arc<str>>,
     /// The queue group, or the deliver group of a push consumer.
@@ -425,9 +426,9 @@ pub(crate) struct Description {
     pub(crate) pulled: bool,
 }
 
-impl Place {
+impl Origin {
     fn describe(&self, telemetry: &ClientTelemetry, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
-        let Description { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
+        let SourceDescription { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
         let (template, exact) = match subscribed {
             Some(pattern) if has_wildcards(pattern) => (Some(pattern), None),
             exact => (None, exact.as_deref()),
@@ -515,23 +516,23 @@ impl MessageAttributes {
 
 impl Source {
     /// A subscription, which is its own source of messages.
-    pub(crate) fn of_subscription(telemetry: Arc<ClientTelemetry>, description: Description) -> Self {
+    pub(crate) fn of_subscription(telemetry: Arc<ClientTelemetry>, description: SourceDescription) -> Self {
         Self::new(telemetry, SourceId::new(), description)
     }
 
     /// A consumer of a stream: the same source, however often it is asked for.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn of_consumer(telemetry: Arc<ClientTelemetry>, consumer: &str, description: Description) -> Self {
+    pub(crate) fn of_consumer(telemetry: Arc<ClientTelemetry>, consumer: &str, description: SourceDescription) -> Self {
         let stream = description.stream.as_deref().unwrap_or_default();
         let id = telemetry.source.named(stream).named(consumer);
         Self::new(telemetry, id, description)
     }
 
-    fn new(telemetry: Arc<ClientTelemetry>, id: SourceId, description: Description) -> Self {
-        let Description { subject, group, durable, stream, pulled: _ } = &description;
+    fn new(telemetry: Arc<ClientTelemetry>, id: SourceId, description: SourceDescription) -> Self {
+        let SourceDescription { subject, group, durable, stream, pulled: _ } = &description;
         // NATS allows no spaces in any of them.
         let key = [subject, group, durable, stream].map(|part| part.as_deref().unwrap_or_default()).join(" ").into();
-        Self { telemetry, id, place: Arc::new(Place { description, key }) }
+        Self { telemetry, id, origin: Arc::new(Origin { description, key }) }
     }
 
     pub(crate) fn id(&self) -> SourceId {
@@ -545,12 +546,12 @@ impl Source {
 
     /// The same source, reported by this.
     pub(crate) fn reported_by(&self, telemetry: Arc<ClientTelemetry>) -> Self {
-        Self { telemetry, id: self.id, place: self.place.clone() }
+        Self { telemetry, id: self.id, origin: self.origin.clone() }
     }
 
     #[inline]
     fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
-        self.telemetry.operation_at(client, name, &self.place, subject)
+        self.telemetry.operation_at(client, name, &self.origin, subject)
     }
 
     /// Notes that a message is handed to the application. `history` is called for what only its kind has.
@@ -566,7 +567,7 @@ impl Source {
             return None;
         }
         let start = self.telemetry.start_on_message()?;
-        let name = if self.place.description.pulled { PROCESS_FETCHED } else { PROCESS };
+        let name = if self.origin.description.pulled { PROCESS_FETCHED } else { PROCESS };
         let operation = self.operation(client, name, Some(&message.subject));
         let mut arrived = Arrived::default();
         if let Some(headers) = &message.headers {
@@ -601,7 +602,7 @@ impl Source {
     /// Starts the span of a wait for a message that brought none.
     #[cfg(feature = "jetstream")]
     pub(crate) fn failed_poll(&self, client: &async_nats::Client, start: OperationStart) -> ClientSpan {
-        let name = if self.place.description.pulled { FETCH } else { CONSUME };
+        let name = if self.origin.description.pulled { FETCH } else { CONSUME };
         let operation = self.operation(client, name, None);
         self.telemetry.core.receive(start, &operation, iter::empty(), |_| ())
     }
@@ -641,9 +642,9 @@ impl Delivered {
         source: &Source,
     ) -> MessageTelemetry {
         let Self { process: span, id, domain } = self;
-        let what = What { place: source.place.clone(), subject: subject.clone(), id, domain };
+        let message = MessageDescription { origin: source.origin.clone(), subject: subject.clone(), id, domain };
         let ledger = source.telemetry.ledger.clone();
-        let delivered = Arc::new(DeliveredMessage { span, what, reply, ack_wait, ledger });
+        let delivered = Arc::new(DeliveredMessage { span, message, reply, ack_wait, ledger });
         delivered.ledger.enter(&delivered);
         MessageTelemetry::Settleable(AssertUnwindSafe(delivered))
     }

@@ -20,7 +20,7 @@ use crate::{
     Client,
     error::ErrorType,
     jetstream::{Context, Message, info},
-    telemetry::{DeliveryHistory, Description, Source},
+    telemetry::{DeliveryHistory, Source, SourceDescription},
 };
 
 pub use async_nats::jetstream::consumer::*;
@@ -150,7 +150,7 @@ impl ConsumerSource {
     pub(crate) fn new(client: Arc<Client>, consumer: &Info) -> Self {
         let Info { stream_name, name, config, created, .. } = consumer;
         let pulled = config.deliver_subject.is_none();
-        let description = Description {
+        let description = SourceDescription {
             subject: filter(config).map(Arc::from),
             group: config.deliver_group.as_deref().map(Arc::from),
             durable: config.durable_name.as_deref().map(Arc::from),
