@@ -18,10 +18,10 @@ use crate::{
     error::{ErrorType, service_error},
     headers::HeaderCase,
     message::OutboundMessage,
-    settle::{Answer, Settling, is_acknowledgement},
+    settle::{Answer, SettlementInFlight, is_acknowledgement},
     subject::{Subject, ToSubject},
     subscriber::subscription,
-    telemetry::{ClientTelemetry, ConnectInfo, PUBLISH, Publishing, REQUEST, SendStart, report},
+    telemetry::{ClientTelemetry, ConnectInfo, PUBLISH, PublishSpan, REQUEST, SendStart, report},
     wrap::deref,
 };
 
@@ -205,13 +205,20 @@ impl Client {
         subject: &Subject,
         headers: &mut Option<crate::HeaderMap>,
         payload: &[u8],
-    ) -> Option<Publishing> {
+    ) -> Option<PublishSpan> {
         if is_acknowledgement(subject) {
             let start = start.map(SendStart::into_operation);
-            let settling = Settling::by_hand(self, start, subject, payload, Answer::None)?;
-            return Some(Publishing::Settlement(Box::new(settling)));
+            let settlement = SettlementInFlight::published(self, start, subject, payload, Answer::None)?;
+            return Some(PublishSpan::Settlement(Box::new(settlement)));
         }
-        Some(Publishing::Send(self.telemetry.send(&self.inner, start?, PUBLISH, Some(subject), headers, payload.len())))
+        Some(PublishSpan::Send(self.telemetry.send(
+            &self.inner,
+            start?,
+            PUBLISH,
+            Some(subject),
+            headers,
+            payload.len(),
+        )))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -268,11 +275,11 @@ impl Client {
         subject: Subject,
         request: Request,
     ) -> impl Future<Output = Result<async_nats::Message, RequestError>> {
-        self.around_request(subject, request, |subject, request| self.inner.send_request(subject, request))
+        self.trace_request(subject, request, |subject, request| self.inner.send_request(subject, request))
     }
 
     /// A request with its span, sent by `send`.
-    pub(crate) fn around_request<F>(
+    pub(crate) fn trace_request<F>(
         &self,
         subject: Subject,
         mut request: Request,
@@ -286,10 +293,10 @@ impl Client {
             if is_acknowledgement(&subject) {
                 let payload = request.payload.as_deref().unwrap_or_default();
                 let start = start.map(SendStart::into_operation);
-                let settling = Settling::by_hand(self, start, &subject, payload, Answer::Awaited);
+                let settlement = SettlementInFlight::published(self, start, &subject, payload, Answer::Awaited);
                 let result = send(subject, request).await;
-                if let Some(settling) = settling {
-                    settling.end(&result);
+                if let Some(settlement) = settlement {
+                    settlement.end(&result);
                 }
                 return result;
             }

@@ -89,7 +89,7 @@ impl Ledger {
         let Some(Entry { message, remnant, .. }) = state.entry(reply) else { return SettlementTarget::Unknown };
         match (message.upgrade(), remnant) {
             (Some(message), _) => SettlementTarget::Message(message),
-            (None, Some((remnant, _))) => SettlementTarget::Remnant(remnant.message.clone()),
+            (None, Some((remnant, _))) => SettlementTarget::Remnant(remnant.description.clone()),
             (None, None) => SettlementTarget::Unknown,
         }
     }
@@ -220,9 +220,10 @@ mod tests {
         let operation = core.operation(PROCESS, &["orders"], || Destination::named("orders"));
         let span =
             core.deliver(core.start_operation().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());
-        let message = MessageDescription { origin: Arc::default(), subject: "orders".into(), id: None, domain: None };
+        let description =
+            MessageDescription { origin: Arc::default(), subject: "orders".into(), id: None, domain: None };
         let delivered =
-            DeliveredMessage { span, message, reply: reply.clone(), ack_wait: ACK_WAIT, ledger: ledger.clone() };
+            DeliveredMessage { span, description, reply: reply.clone(), ack_wait: ACK_WAIT, ledger: ledger.clone() };
         let delivered = Arc::new(delivered);
         ledger.enter(&delivered);
         delivered
@@ -264,7 +265,7 @@ mod tests {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
         drop(delivered(&ledger, &reply));
         let again = delivered(&ledger, &reply);
-        assert_eq!(ledger.state().due.len(), 0, "message is due belongs to an entry");
+        assert_eq!(ledger.state().due.len(), 0, "what is due belongs to an entry");
         ledger.expire(SystemTime::now() + 2 * ACK_WAIT);
         assert!(matches!(ledger.find(&reply), SettlementTarget::Message(message) if Arc::ptr_eq(&message, &again)));
     }

@@ -17,7 +17,7 @@ pub(crate) const TERM: OperationName = OperationName::settle("term");
 #[derive(Debug)]
 pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
-    pub(crate) message: MessageDescription,
+    pub(crate) description: MessageDescription,
     /// The subject that it is acknowledged on.
     pub(crate) reply: Subject,
     /// For how long the server waits for that.
@@ -36,7 +36,7 @@ pub(crate) struct MessageDescription {
 
 /// What the ledger keeps of a message that is dropped before it is settled.
 pub(crate) struct UnsettledRemnant {
-    pub(crate) message: Arc<(SpanContext, MessageDescription)>,
+    pub(crate) description: Arc<(SpanContext, MessageDescription)>,
     /// Counts as dropped, unless it is discharged.
     unsettled: Option<Unsettled>,
     pub(crate) ack_wait: Duration,
@@ -52,7 +52,7 @@ impl UnsettledRemnant {
 impl Drop for DeliveredMessage {
     fn drop(&mut self) {
         self.ledger.message_dropped(self, || UnsettledRemnant {
-            message: Arc::new((self.span.context().span().span_context().clone(), self.message.clone())),
+            description: Arc::new((self.span.context().span().span_context().clone(), self.description.clone())),
             unsettled: self.span.unsettled(),
             ack_wait: self.ack_wait,
         });
@@ -93,7 +93,7 @@ pub(crate) fn is_acknowledgement(subject: &str) -> bool {
 /// nothing.
 ///
 /// Source: `processAck` of nats-server, in `consumer.go`.
-fn settles(payload: &[u8]) -> Option<(OperationName, Settlement)> {
+fn parse_acknowledgement(payload: &[u8]) -> Option<(OperationName, Settlement)> {
     match payload {
         b"" | b"+ACK" | b"+OK" => Some((ACK, Settlement::Ack)),
         _ if payload.starts_with(b"+NXT") => Some((ACK, Settlement::Ack)),
@@ -115,7 +115,7 @@ pub(crate) enum Answer {
 }
 
 /// A settlement that has begun. If it is dropped before the report, its outcome is unknown.
-pub(crate) struct Settling {
+pub(crate) struct SettlementInFlight {
     /// `None` after the report.
     span: Option<ClientSpan>,
     outcome: Settlement,
@@ -123,7 +123,7 @@ pub(crate) struct Settling {
     ledger: Arc<Ledger>,
 }
 
-impl Settling {
+impl SettlementInFlight {
     /// Begins the settlement that an acknowledgement on this subject and with this payload is. `None` where it settles
     /// nothing, or telemetry is off.
     pub(crate) fn begin(
@@ -134,7 +134,7 @@ impl Settling {
         answer: Answer,
     ) -> Option<Self> {
         let ledger = client.telemetry().ledger();
-        let Some((name, outcome)) = settles(payload) else {
+        let Some((name, outcome)) = parse_acknowledgement(payload) else {
             if let (Some(start), Some(reply), IN_PROGRESS) = (&start, reply, payload) {
                 ledger.in_progress(reply, start.at());
             }
@@ -150,7 +150,7 @@ impl Settling {
     }
 
     /// The same for an acknowledgement that is published by hand.
-    pub(crate) fn by_hand(
+    pub(crate) fn published(
         client: &Client,
         start: Option<OperationStart>,
         reply: &Subject,
@@ -174,7 +174,7 @@ impl Settling {
     }
 }
 
-impl Drop for Settling {
+impl Drop for SettlementInFlight {
     fn drop(&mut self) {
         if self.span.is_some() {
             self.reply.iter().for_each(|reply| self.ledger.may_be_settled(reply));

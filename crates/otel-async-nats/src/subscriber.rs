@@ -34,7 +34,7 @@ pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queu
         group: queue_group.map(Arc::from),
         ..SourceDescription::default()
     };
-    Arc::new(Source::of_subscription(telemetry.clone(), description))
+    Arc::new(Source::subscription(telemetry.clone(), description))
 }
 
 impl Subscriber {

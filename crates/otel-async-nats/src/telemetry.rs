@@ -29,7 +29,7 @@ use crate::{
     error::ErrorType,
     headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
     ledger::Ledger,
-    settle::{DeliveredMessage, MessageDescription, SettlementTarget, Settling},
+    settle::{DeliveredMessage, MessageDescription, SettlementInFlight, SettlementTarget},
 };
 
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
@@ -72,13 +72,13 @@ pub(crate) struct ClientTelemetry {
 
 /// How many bytes a message has.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Length {
+pub(crate) struct MessageLength {
     pub(crate) body: usize,
     /// In headers that the client adds by itself.
     pub(crate) added: usize,
 }
 
-impl From<usize> for Length {
+impl From<usize> for MessageLength {
     fn from(body: usize) -> Self {
         Self { body, added: 0 }
     }
@@ -183,11 +183,11 @@ impl ClientTelemetry {
         name: OperationName,
         subject: Option<&str>,
         headers: &mut Option<HeaderMap>,
-        length: impl Into<Length>,
+        length: impl Into<MessageLength>,
     ) -> ClientSpan {
         let length = length.into();
         if !self.server_reads_headers(client) {
-            return self.send_bare(client, start, name, subject, headers.as_ref(), length.body);
+            return self.send_without_context(client, start, name, subject, headers.as_ref(), length.body);
         }
         let SendStart { start, answers } = start;
         let operation = self.operation(client, name, subject, answers);
@@ -203,13 +203,13 @@ impl ClientTelemetry {
 
     /// How many bytes more a message may have, which has headers of this length.
     #[inline]
-    fn header_budget(&self, client: &async_nats::Client, length: Length, headers: usize) -> usize {
+    fn header_budget(&self, client: &async_nats::Client, length: MessageLength, headers: usize) -> usize {
         let limit = client.max_payload().min(self.message_limit.unwrap_or(usize::MAX));
         limit.saturating_sub(length.body + length.added).min(MAX_HEADERS).saturating_sub(headers)
     }
 
     /// Starts the span of a send whose message is not touched.
-    pub(crate) fn send_bare(
+    pub(crate) fn send_without_context(
         &self,
         client: &async_nats::Client,
         SendStart { start, answers }: SendStart,
@@ -244,12 +244,13 @@ impl ClientTelemetry {
         name: OperationName,
         target: &SettlementTarget<'_>,
     ) -> ClientSpan {
-        let of =
-            |message: &MessageDescription| self.operation_at(client, name, &message.origin, Some(&message.subject));
+        let of = |description: &MessageDescription| {
+            self.operation_at(client, name, &description.origin, Some(&description.subject))
+        };
         let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);
-        let (operation, settles, message) = match target {
+        let (operation, settles, description) = match target {
             SettlementTarget::Message(delivered) => {
-                (of(&delivered.message), Settles::Message(&delivered.span), Some(&delivered.message))
+                (of(&delivered.description), Settles::Message(&delivered.span), Some(&delivered.description))
             }
             SettlementTarget::Remnant(remnant) => (of(&remnant.1), Settles::Context(&remnant.0), Some(&remnant.1)),
             SettlementTarget::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
@@ -257,7 +258,7 @@ impl ClientTelemetry {
             SettlementTarget::Unknown => (on(None), Settles::Unknown, None),
         };
         self.core.settle(start, &operation, settles, |attributes| {
-            if let Some(MessageDescription { id, domain, .. }) = message {
+            if let Some(MessageDescription { id, domain, .. }) = description {
                 set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
                 set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
             }
@@ -274,7 +275,7 @@ impl ClientTelemetry {
         answers: bool,
     ) -> Arc<Operation> {
         let server = self.server(client);
-        let key = [subject.unwrap_or_default(), at(server), if answers { "answer" } else { "" }];
+        let key = [subject.unwrap_or_default(), server_key(server), if answers { "answer" } else { "" }];
         self.core.operation(name, &key, || {
             let destination = self.describe(subject, server);
             if answers { destination.reply_address() } else { destination }
@@ -291,7 +292,7 @@ impl ClientTelemetry {
         subject: Option<&str>,
     ) -> Arc<Operation> {
         let server = self.server(client);
-        let key = [subject.unwrap_or_default(), &origin.key, at(server)];
+        let key = [subject.unwrap_or_default(), &origin.key, server_key(server)];
         self.core.operation(name, &key, || origin.describe(self, subject, server))
     }
 
@@ -516,13 +517,13 @@ impl MessageAttributes {
 
 impl Source {
     /// A subscription, which is its own source of messages.
-    pub(crate) fn of_subscription(telemetry: Arc<ClientTelemetry>, description: SourceDescription) -> Self {
+    pub(crate) fn subscription(telemetry: Arc<ClientTelemetry>, description: SourceDescription) -> Self {
         Self::new(telemetry, SourceId::new(), description)
     }
 
     /// A consumer of a stream: the same source, however often it is asked for.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn of_consumer(telemetry: Arc<ClientTelemetry>, consumer: &str, description: SourceDescription) -> Self {
+    pub(crate) fn consumer(telemetry: Arc<ClientTelemetry>, consumer: &str, description: SourceDescription) -> Self {
         let stream = description.stream.as_deref().unwrap_or_default();
         let id = telemetry.source.named(stream).named(consumer);
         Self::new(telemetry, id, description)
@@ -541,11 +542,11 @@ impl Source {
 
     /// The same source, reported by another instrumentation.
     pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
-        self.reported_by(Arc::new(self.telemetry.with_instrumentation(instrumentation)))
+        self.with_telemetry(Arc::new(self.telemetry.with_instrumentation(instrumentation)))
     }
 
     /// The same source, reported by this.
-    pub(crate) fn reported_by(&self, telemetry: Arc<ClientTelemetry>) -> Self {
+    pub(crate) fn with_telemetry(&self, telemetry: Arc<ClientTelemetry>) -> Self {
         Self { telemetry, id: self.id, origin: self.origin.clone() }
     }
 
@@ -561,7 +562,7 @@ impl Source {
         client: &async_nats::Client,
         message: &'a async_nats::Message,
         history: impl FnOnce() -> DeliveryHistory<'a>,
-    ) -> Option<Delivered> {
+    ) -> Option<NewDelivery> {
         // The client's own signals: no responders, heartbeats.
         if message.status.is_some() {
             return None;
@@ -589,7 +590,7 @@ impl Source {
             history.set(attributes);
             set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
         });
-        Some(Delivered { process, id: own.id, domain })
+        Some(NewDelivery { process, id: own.id, domain })
     }
 
     /// Starts the span of a receive operation that has brought these messages.
@@ -625,16 +626,16 @@ impl Source {
 
 /// A message that was handed to the application just now.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
-pub(crate) struct Delivered {
+pub(crate) struct NewDelivery {
     process: Arc<ProcessSpan>,
     id: Option<Arc<str>>,
     domain: Option<Arc<str>>,
 }
 
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
-impl Delivered {
+impl NewDelivery {
     /// It can be settled by this subject, for as long as the server waits for that.
-    pub(crate) fn settled_by(
+    pub(crate) fn make_settleable(
         self,
         reply: Subject,
         ack_wait: Duration,
@@ -642,16 +643,16 @@ impl Delivered {
         source: &Source,
     ) -> MessageTelemetry {
         let Self { process: span, id, domain } = self;
-        let message = MessageDescription { origin: source.origin.clone(), subject: subject.clone(), id, domain };
+        let description = MessageDescription { origin: source.origin.clone(), subject: subject.clone(), id, domain };
         let ledger = source.telemetry.ledger.clone();
-        let delivered = Arc::new(DeliveredMessage { span, message, reply, ack_wait, ledger });
+        let delivered = Arc::new(DeliveredMessage { span, description, reply, ack_wait, ledger });
         delivered.ledger.enter(&delivered);
         MessageTelemetry::Settleable(AssertUnwindSafe(delivered))
     }
 }
 
-impl From<Delivered> for MessageTelemetry {
-    fn from(Delivered { process, .. }: Delivered) -> Self {
+impl From<NewDelivery> for MessageTelemetry {
+    fn from(NewDelivery { process, .. }: NewDelivery) -> Self {
         Self::ProcessOnly(AssertUnwindSafe(process))
     }
 }
@@ -704,7 +705,7 @@ impl SendStart {
 
 /// Part of the key of an operation, because a client may lose its certainty.
 #[inline]
-fn at(server: Option<Server<'_>>) -> &'static str {
+fn server_key(server: Option<Server<'_>>) -> &'static str {
     if server.is_some() { "@" } else { "" }
 }
 
@@ -765,18 +766,18 @@ pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
 }
 
 /// What a publish is: a send, or the settlement of a message.
-pub(crate) enum Publishing {
+pub(crate) enum PublishSpan {
     Send(ClientSpan),
-    Settlement(Box<Settling>),
+    Settlement(Box<SettlementInFlight>),
 }
 
 /// Reports what became of a publish whose success says no more than that.
 #[inline]
-pub(crate) fn report<T, E: ErrorType + fmt::Display>(publishing: Option<Publishing>, result: &Result<T, E>) {
+pub(crate) fn report<T, E: ErrorType + fmt::Display>(publishing: Option<PublishSpan>, result: &Result<T, E>) {
     match (publishing, result) {
         (None, _) => (),
-        (Some(Publishing::Settlement(settling)), _) => settling.end(result),
-        (Some(Publishing::Send(span)), Ok(_)) => span.succeed(),
-        (Some(Publishing::Send(span)), Err(error)) => span.fail(error.error_type(), error),
+        (Some(PublishSpan::Settlement(settlement)), _) => settlement.end(result),
+        (Some(PublishSpan::Send(span)), Ok(_)) => span.succeed(),
+        (Some(PublishSpan::Send(span)), Err(error)) => span.fail(error.error_type(), error),
     }
 }

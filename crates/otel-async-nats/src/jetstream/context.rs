@@ -25,7 +25,7 @@ use crate::{
     Client,
     error::ErrorType,
     jetstream::{consumer::Consumer, stream::Stream},
-    telemetry::{Publishing, report},
+    telemetry::{PublishSpan, report},
     wrap::deref,
 };
 
@@ -165,17 +165,17 @@ impl Context {
         &self,
         message: OutboundMessage,
     ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> + use<'_> {
-        let call = self.client.telemetry().start_send(&message.subject);
+        let start = self.client.telemetry().start_send(&message.subject);
         async move {
             let OutboundMessage { subject, payload, mut headers } = message;
-            let span = self.client.start_publish(call, &subject, &mut headers, &payload);
+            let span = self.client.start_publish(start, &subject, &mut headers, &payload);
             let publish = PublishMessage::build().payload(payload);
             let publish = match headers {
                 Some(headers) => publish.headers(headers),
                 None => publish,
             };
             let result = self.inner.send_publish(subject, publish).await;
-            let Some(Publishing::Send(span)) = span else {
+            let Some(PublishSpan::Send(span)) = span else {
                 // What the server answers to an acknowledgement is nothing that the future reads: this is all there is to know.
                 report(span, &result);
                 return result.map(PublishAckFuture::from);
@@ -442,7 +442,7 @@ impl Context {
         subject: S,
         request: crate::Request,
     ) -> impl Future<Output = Result<async_nats::Message, crate::RequestError>> + use<'_, S> {
-        self.client.around_request(subject.to_subject(), request, |subject, request| {
+        self.client.trace_request(subject.to_subject(), request, |subject, request| {
             async_nats::client::traits::Requester::send_request(&self.inner, subject, request)
         })
     }

@@ -14,7 +14,7 @@ use crate::{
     error::stream_error_type,
     jetstream::{context::Context, info},
     message::allow_untracked_settlement,
-    settle::{Answer, SettlementTarget, Settling},
+    settle::{Answer, SettlementInFlight, SettlementTarget},
     telemetry::MessageTelemetry,
 };
 
@@ -126,7 +126,7 @@ fn settle(
     acknowledge: impl Future<Output = Result<(), Error>>,
     answer: Answer,
 ) -> impl Future<Output = Result<(), Error>> {
-    let call = client.telemetry().start_on_message();
+    let start = client.telemetry().start_on_message();
     async move {
         let target = match (telemetry, reply, subject) {
             (Some(MessageTelemetry::Settleable(delivered)), ..) => SettlementTarget::Message(delivered.0.clone()),
@@ -138,10 +138,10 @@ fn settle(
                 (target, _) => target.unwrap_or(SettlementTarget::Unknown),
             },
         };
-        let settling = Settling::begin(client, call, (reply, &payload), target, answer);
+        let settlement = SettlementInFlight::begin(client, start, (reply, &payload), target, answer);
         let result = acknowledge.await;
-        if let Some(settling) = settling {
-            settling.end(&result);
+        if let Some(settlement) = settlement {
+            settlement.end(&result);
         }
         result
     }

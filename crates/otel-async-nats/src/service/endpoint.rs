@@ -36,7 +36,7 @@ impl Endpoint {
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         let client = Client::clone(&self.client).with_instrumentation(instrumentation);
-        let source = Arc::new(self.source.reported_by(client.telemetry().clone()));
+        let source = Arc::new(self.source.with_telemetry(client.telemetry().clone()));
         Self { client: Arc::new(client), source, ..self }
     }
 

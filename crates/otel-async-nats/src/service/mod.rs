@@ -14,7 +14,7 @@ use crate::{
     error::service_error_type,
     service::endpoint::Endpoint,
     subscriber::subscription,
-    telemetry::{Length, Publishing, RESPOND, SendStart, report},
+    telemetry::{MessageLength, PublishSpan, RESPOND, SendStart, report},
     wrap::deref,
 };
 
@@ -383,10 +383,10 @@ impl Request {
             let span = if headers.is_some() {
                 telemetry.send(client, start, RESPOND, reply, &mut headers, length(&response))
             } else {
-                telemetry.send_bare(client, start, RESPOND, reply, None, length(&response).body)
+                telemetry.send_without_context(client, start, RESPOND, reply, None, length(&response).body)
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
-            report(Some(Publishing::Send(span)), &result);
+            report(Some(PublishSpan::Send(span)), &result);
             result
         }
     }
@@ -404,14 +404,14 @@ impl Request {
 }
 
 /// How long the answer is, and the headers that the client adds to an error.
-fn length(response: &Result<Bytes, error::Error>) -> Length {
+fn length(response: &Result<Bytes, error::Error>) -> MessageLength {
     match response {
         Ok(payload) => payload.len().into(),
         Err(error) => {
             // The longest code there is, and what stands around names and values.
             const REST: usize = 20 + 8;
             let added = NATS_SERVICE_ERROR.len() + NATS_SERVICE_ERROR_CODE.len() + error.status.len() + REST;
-            Length { body: 0, added }
+            MessageLength { body: 0, added }
         }
     }
 }

@@ -158,7 +158,7 @@ impl ConsumerSource {
             pulled,
         };
         Self {
-            inner: Arc::new(Source::of_consumer(client.telemetry().clone(), name, description)),
+            inner: Arc::new(Source::consumer(client.telemetry().clone(), name, description)),
             client,
             pulled,
             acknowledges: config.ack_policy != AckPolicy::None,
@@ -178,7 +178,7 @@ impl ConsumerSource {
     /// Delivers messages, and settles them, as this instrumentation says.
     fn instrument(&mut self, instrumentation: Instrumentation) {
         self.client = Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation));
-        self.inner = Arc::new(self.inner.reported_by(self.client.telemetry().clone()));
+        self.inner = Arc::new(self.inner.with_telemetry(self.client.telemetry().clone()));
     }
 
     /// Hands a message to the application.
@@ -192,7 +192,7 @@ impl ConsumerSource {
             DeliveryHistory { replayed, headers_only: self.headers_only, awaits_settlement, ..history }
         });
         let telemetry = telemetry.map(|delivered| match message.reply.clone().filter(|_| self.acknowledges) {
-            Some(reply) => delivered.settled_by(reply, self.ack_wait, &message.subject, &self.inner),
+            Some(reply) => delivered.make_settleable(reply, self.ack_wait, &message.subject, &self.inner),
             None => delivered.into(),
         });
         Message {
