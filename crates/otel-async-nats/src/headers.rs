@@ -13,7 +13,7 @@ use serde::{
 const TRACEPARENT: &str = "traceparent";
 
 /// A message's id, as [`NATS_MESSAGE_ID`](async_nats::header::NATS_MESSAGE_ID) has it.
-const ID: &str = "Nats-Msg-Id";
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// On messages that a schedule of the server's sent: the schedule's subject.
 ///
@@ -21,7 +21,7 @@ const ID: &str = "Nats-Msg-Id";
 const SCHEDULER: &str = "Nats-Scheduler";
 
 /// On messages of a consumer that gets headers only: how long the body is.
-const SIZE: &str = "Nats-Msg-Size";
+const MESSAGE_SIZE: &str = "Nats-Msg-Size";
 
 /// What servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent` when they trace a message that is not to be traced
 /// again.
@@ -213,9 +213,9 @@ impl fmt::Debug for HeaderExtractor<'_> {
     }
 }
 
-/// What the headers of a message that arrives say.
+/// The headers of a received message that are read, found in one scan.
 #[derive(Default)]
-pub(crate) struct Arrived<'a> {
+pub(crate) struct ScannedHeaders<'a> {
     pub(crate) id: Option<&'a HeaderValue>,
     /// A schedule of the server's sent it.
     pub(crate) scheduled: bool,
@@ -225,21 +225,21 @@ pub(crate) struct Arrived<'a> {
 }
 
 /// A header as it is named, and its last value.
-type Named<'a> = (&'a str, Option<&'a HeaderValue>);
+type NamedValue<'a> = (&'a str, Option<&'a HeaderValue>);
 
-impl<'a> Arrived<'a> {
-    /// Looks through all headers, once.
+impl<'a> ScannedHeaders<'a> {
+    /// Scans all headers once.
     #[inline]
-    pub(crate) fn look_through(&mut self, headers: &'a HeaderMap) {
-        let mut contexts: [Option<Named<'_>>; CONTEXT_HEADERS.len()] = Default::default();
+    pub(crate) fn scan(&mut self, headers: &'a HeaderMap) {
+        let mut contexts: [Option<NamedValue<'_>>; CONTEXT_HEADERS.len()] = Default::default();
         let mut disabled = None;
         for (name, values) in headers.iter() {
             let (name, value) = (name_of(name), values.last());
-            if name == ID {
+            if name == MESSAGE_ID {
                 self.id = value;
             } else if name == SCHEDULER {
                 self.scheduled = true;
-            } else if name == SIZE {
+            } else if name == MESSAGE_SIZE {
                 self.size = value.and_then(|size| size.as_str().parse().ok());
             } else if let Some(at) = context_header(name.as_bytes()) {
                 prefer(&mut contexts[at], (name, value), CONTEXT_HEADERS[at]);
@@ -247,7 +247,7 @@ impl<'a> Arrived<'a> {
                 prefer(&mut disabled, (name, value), DISABLED_TRACEPARENT);
             }
         }
-        let text = |named: Option<Named<'a>>| Some(named?.1?.as_str().as_bytes());
+        let text = |named: Option<NamedValue<'a>>| Some(named?.1?.as_str().as_bytes());
         self.contexts = contexts.map(text);
         if self.contexts[0].is_none() {
             self.contexts[0] = text(disabled);
@@ -257,8 +257,8 @@ impl<'a> Arrived<'a> {
 
 /// The map has no order, and which one is read must not depend on chance: the exact name goes first.
 #[inline]
-fn prefer<'a>(found: &mut Option<Named<'a>>, other: Named<'a>, exact: &str) {
-    let rank = |(name, _): &Named<'a>| (*name == exact, *name);
+fn prefer<'a>(found: &mut Option<NamedValue<'a>>, other: NamedValue<'a>, exact: &str) {
+    let rank = |(name, _): &NamedValue<'a>| (*name == exact, *name);
     if found.as_ref().is_none_or(|found| rank(found) < rank(&other)) {
         *found = Some(other);
     }
@@ -316,15 +316,15 @@ fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
 #[inline]
 fn remove(headers: &mut HeaderMap, key: &str) {
     let is_traceparent = key.eq_ignore_ascii_case(TRACEPARENT);
-    let goes = |name: &HeaderName| {
+    let is_replaced = |name: &HeaderName| {
         let name = name_of(name);
         name.eq_ignore_ascii_case(key) || is_traceparent && name.eq_ignore_ascii_case(DISABLED_TRACEPARENT)
     };
-    if !headers.iter().any(|(name, _)| goes(name)) {
+    if !headers.iter().any(|(name, _)| is_replaced(name)) {
         return;
     }
     let mut others = HeaderMap::new();
-    for (name, values) in headers.iter().filter(|(name, _)| !goes(name)) {
+    for (name, values) in headers.iter().filter(|(name, _)| !is_replaced(name)) {
         for value in values {
             others.append(name.clone(), value.clone());
         }
@@ -398,11 +398,11 @@ mod tests {
             for (name, value) in &all {
                 headers.append(HeaderName::try_from(name.as_str()).unwrap(), value.parse::<HeaderValue>().unwrap());
             }
-            let mut arrived = Arrived::default();
-            arrived.look_through(&headers);
+            let mut scanned = ScannedHeaders::default();
+            scanned.scan(&headers);
             let each = HeaderExtractor::new(&headers);
-            prop_assert_eq!(arrived.contexts, CONTEXT_HEADERS.map(|name| each.get(name).map(str::as_bytes)));
-            prop_assert_eq!(arrived.id, headers.get_last(async_nats::header::NATS_MESSAGE_ID));
+            prop_assert_eq!(scanned.contexts, CONTEXT_HEADERS.map(|name| each.get(name).map(str::as_bytes)));
+            prop_assert_eq!(scanned.id, headers.get_last(async_nats::header::NATS_MESSAGE_ID));
         }
     }
 }

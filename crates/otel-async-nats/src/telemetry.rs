@@ -27,7 +27,7 @@ use otel_messaging::{
 
 use crate::{
     error::ErrorType,
-    headers::{Arrived, HeaderCase, HeaderExtractor, HeaderInjector, wire_length},
+    headers::{HeaderCase, HeaderExtractor, HeaderInjector, ScannedHeaders, wire_length},
     ledger::Ledger,
     settle::{DeliveredMessage, MessageDescription, SettlementInFlight, SettlementTarget},
 };
@@ -570,18 +570,18 @@ impl Source {
         let start = self.telemetry.start_on_message()?;
         let name = if self.origin.description.pulled { PROCESS_FETCHED } else { PROCESS };
         let operation = self.operation(client, name, Some(&message.subject));
-        let mut arrived = Arrived::default();
+        let mut scanned = ScannedHeaders::default();
         if let Some(headers) = &message.headers {
-            arrived.look_through(headers);
+            scanned.scan(headers);
         }
         let history = history();
         let domain: Option<Arc<str>> = history.domain.map(Arc::from);
-        let size = if history.headers_only { arrived.size } else { Some(message.payload.len()) };
-        let own = self.telemetry.message_attributes(arrived.id, size);
+        let size = if history.headers_only { scanned.size } else { Some(message.payload.len()) };
+        let own = self.telemetry.message_attributes(scanned.id, size);
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
-            Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&arrived.contexts);
-        let mut arrival = history.add_to(arrival.payload(&message.payload)).scheduled(arrived.scheduled);
+            Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&scanned.contexts);
+        let mut arrival = history.add_to(arrival.payload(&message.payload)).scheduled(scanned.scheduled);
         if let (Some(reply), None) = (&message.reply, history.stored) {
             arrival = arrival.reply_to(reply);
         }
