@@ -3,6 +3,8 @@
 
 mod creator;
 mod headers;
+#[cfg(feature = "jetstream")]
+mod history;
 mod incoming;
 // Without JetStream's types there are still acknowledgements that are published by hand.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]

@@ -12,7 +12,8 @@ use otel_messaging::{
 use crate::{
     Client,
     error::stream_error_type,
-    jetstream::{context::Context, info},
+    history,
+    jetstream::context::Context,
     message::allow_untracked_settlement,
     settle::{Answer, SettlementInFlight, SettlementTarget},
     telemetry::MessageTelemetry,
@@ -93,7 +94,7 @@ impl Message {
     /// The client's, for a message that is not JetStream's.
     pub fn info(&self) -> Result<Info<'_>, Error> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "did not found reply subject");
-        info::parse(self.reply.as_ref().ok_or_else(missing)?)
+        history::parse(self.reply.as_ref().ok_or_else(missing)?)
     }
 
     /// Through the raw context, which is that of the connection the message came by: it is no publish of the user's.

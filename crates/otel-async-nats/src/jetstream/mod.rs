@@ -2,7 +2,6 @@
 
 pub mod consumer;
 pub mod context;
-mod info;
 pub mod message;
 pub mod stream;
 

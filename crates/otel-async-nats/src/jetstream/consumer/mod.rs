@@ -19,7 +19,8 @@ use otel_messaging::{
 use crate::{
     Client,
     error::ErrorType,
-    jetstream::{Context, Message, info},
+    history,
+    jetstream::{Context, Message},
     telemetry::{DeliveryHistory, Source, SourceDescription},
 };
 
@@ -185,7 +186,7 @@ impl ConsumerSource {
     pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
         let telemetry = self.inner.deliver(self.client.get_ref(), &message, || {
-            let (history, stored) = info::history(message.reply.as_deref());
+            let (history, stored) = history::history(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
             let awaits_settlement = self.awaits_settlement && stored.is_some();

@@ -10,7 +10,7 @@ use async_nats::{
 use crate::telemetry::DeliveryHistory;
 
 /// Reads `$JS.ACK.…`, as the client does: its own reader wants a whole message of its own.
-pub(super) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
+pub(crate) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
     let tokens = reply.strip_prefix("$JS.ACK.").ok_or_else(|| io::Error::other("did not found proper prefix"))?;
     let mut tokens = tokens.split('.');
     let count = tokens.clone().count();
@@ -42,7 +42,7 @@ where
 }
 
 /// The history that a reply subject of JetStream says; an empty one for any other.
-pub(super) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateTime>) {
+pub(crate) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateTime>) {
     let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return Default::default() };
     let history = DeliveryHistory {
         domain: info.domain,
