@@ -211,14 +211,7 @@ impl Client {
             let settlement = SettlementInFlight::published(self, start, subject, payload, Answer::None)?;
             return Some(PublishSpan::Settlement(Box::new(settlement)));
         }
-        Some(PublishSpan::Send(self.telemetry.send(
-            &self.inner,
-            start?,
-            PUBLISH,
-            Some(subject),
-            headers,
-            payload.len(),
-        )))
+        Some(PublishSpan::Send(self.telemetry.send(start?, PUBLISH, Some(subject), headers, payload.len())))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -303,7 +296,7 @@ impl Client {
             let Some(start) = start else { return send(subject, request).await };
             let payload = request.payload.as_ref().map_or(0, Bytes::len);
             let headers = &mut request.headers;
-            let mut span = self.telemetry.send(&self.inner, start, REQUEST, Some(&subject), headers, payload);
+            let mut span = self.telemetry.send(start, REQUEST, Some(&subject), headers, payload);
             let result = send(subject, request).await;
             match &result {
                 Ok(reply) => {
@@ -328,7 +321,7 @@ impl Client {
     pub async fn subscribe<S: ToSubject>(&self, subject: S) -> Result<Subscriber, SubscribeError> {
         let subject = subject.to_subject();
         let source = subscription(&self.telemetry, &subject, None);
-        Ok(Subscriber::new(self.inner.subscribe(subject).await?, self.inner.clone(), source))
+        Ok(Subscriber::new(self.inner.subscribe(subject).await?, source))
     }
 
     /// Subscribes to a subject in a queue group, which stands on the process spans as `messaging.consumer.group.name`.
@@ -343,7 +336,7 @@ impl Client {
     ) -> Result<Subscriber, SubscribeError> {
         let subject = subject.to_subject();
         let source = subscription(&self.telemetry, &subject, Some(&queue_group));
-        Ok(Subscriber::new(self.inner.queue_subscribe(subject, queue_group).await?, self.inner.clone(), source))
+        Ok(Subscriber::new(self.inner.queue_subscribe(subject, queue_group).await?, source))
     }
 
     /// As the client's: [`async_nats::Client::flush`].
@@ -367,7 +360,7 @@ impl Client {
     ///
     /// The client's.
     pub async fn set_server_pool<A: crate::ToServerAddrs>(&self, addrs: A) -> Result<(), SetServerPoolError> {
-        self.telemetry.servers_changed();
+        self.telemetry.server().servers_changed();
         self.inner.set_server_pool(addrs).await
     }
 }

@@ -46,7 +46,6 @@ use crate::{
 /// Keep one for a subscription: names and attributes are put together once.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    client: Client,
     source: Arc<Source>,
 }
 
@@ -54,26 +53,26 @@ impl Incoming {
     /// For messages of a subscription to this subject, which may have wildcards.
     pub fn subscription(client: &Client, subject: impl ToSubject) -> Self {
         let source = subscription(client.telemetry(), &subject.to_subject(), None);
-        Self { client: client.clone(), source }
+        Self { source }
     }
 
     /// For messages of a subscription that shares its subject with others of a group.
     pub fn queue_subscription(client: &Client, subject: impl ToSubject, queue_group: &str) -> Self {
         let source = subscription(client.telemetry(), &subject.to_subject(), Some(queue_group));
-        Self { client: client.clone(), source }
+        Self { source }
     }
 
     /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let telemetry = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
+        let telemetry = self.source.deliver(&message, DeliveryHistory::default);
         Message::new(message, telemetry.map(Into::into))
     }
 
     /// Hands the messages of a subscription out, as they are asked for.
     #[must_use]
     pub fn subscriber(&self, messages: async_nats::Subscriber) -> Subscriber {
-        Subscriber::new(messages, self.client.get_ref().clone(), self.source.clone())
+        Subscriber::new(messages, self.source.clone())
     }
 
     /// Hands the messages of any stream out, as they are asked for.

@@ -10,6 +10,7 @@ mod incoming;
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 mod ledger;
 mod options;
+mod server_info;
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 mod settle;
 mod subscriber;

@@ -145,7 +145,7 @@ impl SettlementInFlight {
             target.may_settle_elsewhere();
             reply.iter().for_each(|reply| ledger.may_be_settled(reply));
         }
-        let span = client.telemetry().settle(client.get_ref(), start?, name, &target);
+        let span = client.telemetry().settle(start?, name, &target);
         Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
     }
 

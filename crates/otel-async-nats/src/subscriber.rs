@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -22,8 +21,6 @@ use crate::{
 /// A message's span begins when the stream gives it away, not while it waits in the client's buffer.
 pub struct Subscriber {
     inner: async_nats::Subscriber,
-    // Only read: which server it is connected to, and what that said. The client's own subscription is `UnwindSafe`.
-    client: AssertUnwindSafe<async_nats::Client>,
     source: Arc<Source>,
 }
 
@@ -38,8 +35,8 @@ pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queu
 }
 
 impl Subscriber {
-    pub(crate) fn new(inner: async_nats::Subscriber, client: async_nats::Client, source: Arc<Source>) -> Self {
-        Self { inner, client: AssertUnwindSafe(client), source }
+    pub(crate) fn new(inner: async_nats::Subscriber, source: Arc<Source>) -> Self {
+        Self { inner, source }
     }
 
     /// Reports the messages that come from now on to this instrumentation.
@@ -67,7 +64,7 @@ impl Stream for Subscriber {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {
-                let telemetry = self.source.deliver(&self.client, &message, DeliveryHistory::default);
+                let telemetry = self.source.deliver(&message, DeliveryHistory::default);
                 Message::new(message, telemetry.map(Into::into))
             })
         })

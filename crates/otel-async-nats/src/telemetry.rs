@@ -4,16 +4,11 @@
 use std::iter;
 use std::{
     fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use async_nats::{HeaderMap, HeaderValue, Statistics, Subject, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderValue, Subject, header::NATS_MESSAGE_ID};
 #[cfg(feature = "jetstream")]
 use otel_messaging::adapter::Batch;
 use otel_messaging::{
@@ -29,6 +24,7 @@ use crate::{
     error::ErrorType,
     headers::{HeaderCase, HeaderExtractor, HeaderInjector, ScannedHeaders, wire_length},
     ledger::Ledger,
+    server_info::{Address, ServerInfo},
     settle::{DeliveredMessage, MessageDescription, SettlementInFlight, SettlementTarget},
 };
 
@@ -48,26 +44,21 @@ const SYSTEM: &str = "nats";
 /// A stream takes no longer headers.
 const MAX_HEADERS: usize = 65_535;
 
-/// All that the wrappers of one client share. It holds no client: a message in hand must not keep a connection open.
+/// The telemetry of one client, which all its wrappers share.
+///
+/// It holds the raw client. So no message holds it: a message must not keep a connection open.
+#[derive(Clone)]
 pub(crate) struct ClientTelemetry {
-    // OpenTelemetry's types are not `UnwindSafe` and the client's are; the core leaves nothing half done.
-    core: AssertUnwindSafe<Arc<Telemetry>>,
+    core: Arc<Telemetry>,
     header_case: HeaderCase,
     message_limit: Option<usize>,
     name: Option<Arc<str>>,
-    only_server: Option<(Arc<str>, u16)>,
-    ignores_discovered_servers: bool,
+    server: Arc<ServerInfo>,
     inbox_prefix: Arc<str>,
-    statistics: Arc<Statistics>,
     /// Its consumers are sources of messages.
     source: SourceId,
     /// The delivered messages that are not settled yet.
     ledger: Arc<Ledger>,
-    server_info: AtomicU64,
-    /// The connection that `server_info` is of: a hash.
-    connection: AtomicU64,
-    /// Shared by all that report for the same client, to whatever instrumentation.
-    other_servers: Arc<AtomicBool>,
 }
 
 /// How many bytes a message has.
@@ -105,53 +96,30 @@ impl ClientTelemetry {
         let mut inbox_prefix = client.new_inbox();
         inbox_prefix.truncate(inbox_prefix.rfind('.').map_or(0, |dot| dot + 1));
         Self {
-            core: AssertUnwindSafe(core(None)),
+            core: core(None),
             header_case,
             message_limit,
             name,
-            only_server,
-            ignores_discovered_servers,
+            server: Arc::new(ServerInfo::new(client, only_server, ignores_discovered_servers)),
             inbox_prefix: inbox_prefix.into(),
-            statistics: client.statistics(),
             source: SourceId::new(),
             ledger: Arc::default(),
-            server_info: AtomicU64::new(0),
-            connection: AtomicU64::new(0),
-            other_servers: Arc::default(),
         }
     }
 
     /// The same client, reported by another instrumentation.
     pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
-        Self { core: AssertUnwindSafe(core(Some(instrumentation))), ..self.copy() }
+        Self { core: core(Some(instrumentation)), ..self.clone() }
     }
 
     /// The same client, writing header names otherwise.
     pub(crate) fn with_header_case(&self, header_case: HeaderCase) -> Self {
-        Self { header_case, ..self.copy() }
+        Self { header_case, ..self.clone() }
     }
 
     /// The same client, whose messages with their contexts are no longer than this.
     pub(crate) fn with_message_limit(&self, bytes: usize) -> Self {
-        Self { message_limit: Some(bytes), ..self.copy() }
-    }
-
-    fn copy(&self) -> Self {
-        Self {
-            core: AssertUnwindSafe(self.core.clone()),
-            header_case: self.header_case,
-            message_limit: self.message_limit,
-            name: self.name.clone(),
-            only_server: self.only_server.clone(),
-            ignores_discovered_servers: self.ignores_discovered_servers,
-            inbox_prefix: self.inbox_prefix.clone(),
-            statistics: self.statistics.clone(),
-            source: self.source,
-            ledger: self.ledger.clone(),
-            server_info: AtomicU64::new(0),
-            connection: AtomicU64::new(0),
-            other_servers: self.other_servers.clone(),
-        }
+        Self { message_limit: Some(bytes), ..self.clone() }
     }
 
     /// The moment of a send to this subject; `None` where nothing is to be told. JetStream's API is the client's own business.
@@ -169,6 +137,10 @@ impl ClientTelemetry {
         Some(start)
     }
 
+    pub(crate) fn server(&self) -> &ServerInfo {
+        &self.server
+    }
+
     /// The messages of its connection that can be settled.
     pub(crate) fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
@@ -178,7 +150,6 @@ impl ClientTelemetry {
     #[inline]
     pub(crate) fn send(
         &self,
-        client: &async_nats::Client,
         start: SendStart,
         name: OperationName,
         subject: Option<&str>,
@@ -186,13 +157,13 @@ impl ClientTelemetry {
         length: impl Into<MessageLength>,
     ) -> ClientSpan {
         let length = length.into();
-        if !self.server_reads_headers(client) {
-            return self.send_without_context(client, start, name, subject, headers.as_ref(), length.body);
+        if !self.server.accepts_headers() {
+            return self.send_without_context(start, name, subject, headers.as_ref(), length.body);
         }
         let SendStart { start, answers } = start;
-        let operation = self.operation(client, name, subject, answers);
+        let operation = self.operation(name, subject, answers);
         let own = self.message_attributes(message_id(headers.as_ref()), length.body);
-        let budget = self.header_budget(client, length, headers.as_ref().map_or(0, wire_length));
+        let budget = self.header_budget(length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
         let mut injector = HeaderInjector::new(&mut carrier).case(self.header_case).budget(budget);
         let span = self.core.send(start, &operation, Some(&mut injector), |message| own.set(message));
@@ -203,22 +174,21 @@ impl ClientTelemetry {
 
     /// How many bytes more a message may have, which has headers of this length.
     #[inline]
-    fn header_budget(&self, client: &async_nats::Client, length: MessageLength, headers: usize) -> usize {
-        let limit = client.max_payload().min(self.message_limit.unwrap_or(usize::MAX));
+    fn header_budget(&self, length: MessageLength, headers: usize) -> usize {
+        let limit = self.server.max_payload().min(self.message_limit.unwrap_or(usize::MAX));
         limit.saturating_sub(length.body + length.added).min(MAX_HEADERS).saturating_sub(headers)
     }
 
     /// Starts the span of a send whose message is not touched.
     pub(crate) fn send_without_context(
         &self,
-        client: &async_nats::Client,
         SendStart { start, answers }: SendStart,
         name: OperationName,
         subject: Option<&str>,
         headers: Option<&HeaderMap>,
         body: usize,
     ) -> ClientSpan {
-        let operation = self.operation(client, name, subject, answers);
+        let operation = self.operation(name, subject, answers);
         let own = self.message_attributes(message_id(headers), body);
         self.core.send(start, &operation, None, |message| own.set(message))
     }
@@ -239,15 +209,13 @@ impl ClientTelemetry {
     /// Starts the span of a message's settlement.
     pub(crate) fn settle(
         &self,
-        client: &async_nats::Client,
         start: OperationStart,
         name: OperationName,
         target: &SettlementTarget<'_>,
     ) -> ClientSpan {
-        let of = |description: &MessageDescription| {
-            self.operation_at(client, name, &description.origin, Some(&description.subject))
-        };
-        let on = |subject: Option<&Subject>| self.operation(client, name, subject.map(Subject::as_str), false);
+        let of =
+            |description: &MessageDescription| self.operation_at(name, &description.origin, Some(&description.subject));
+        let on = |subject: Option<&Subject>| self.operation(name, subject.map(Subject::as_str), false);
         let (operation, settles, description) = match target {
             SettlementTarget::Message(delivered) => {
                 (of(&delivered.description), Settles::Message(&delivered.span), Some(&delivered.description))
@@ -267,14 +235,8 @@ impl ClientTelemetry {
 
     /// An operation on a subject, as a sender knows it, which may answer a message by it.
     #[inline]
-    fn operation(
-        &self,
-        client: &async_nats::Client,
-        name: OperationName,
-        subject: Option<&str>,
-        answers: bool,
-    ) -> Arc<Operation> {
-        let server = self.server(client);
+    fn operation(&self, name: OperationName, subject: Option<&str>, answers: bool) -> Arc<Operation> {
+        let server = self.server.only_server();
         let key = [subject.unwrap_or_default(), server_key(server), if answers { "answer" } else { "" }];
         self.core.operation(name, &key, || {
             let destination = self.describe(subject, server);
@@ -284,19 +246,13 @@ impl ClientTelemetry {
 
     /// An operation on a message with this subject that came from there, or, without a subject, on the place itself.
     #[inline]
-    fn operation_at(
-        &self,
-        client: &async_nats::Client,
-        name: OperationName,
-        origin: &Origin,
-        subject: Option<&str>,
-    ) -> Arc<Operation> {
-        let server = self.server(client);
+    fn operation_at(&self, name: OperationName, origin: &Origin, subject: Option<&str>) -> Arc<Operation> {
+        let server = self.server.only_server();
         let key = [subject.unwrap_or_default(), &origin.key, server_key(server)];
         self.core.operation(name, &key, || origin.describe(self, subject, server))
     }
 
-    fn describe(&self, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, subject: Option<&str>, server: Option<Address<'_>>) -> Destination {
         let mut destination = match subject {
             Some(subject) => Destination::named(subject),
             None => Destination::server(None),
@@ -313,86 +269,16 @@ impl ClientTelemetry {
         }
     }
 
-    /// The server of every operation, where there is only one that the client can be connected to.
-    #[inline]
-    fn server(&self, client: &async_nats::Client) -> Option<Server<'_>> {
-        let (address, port) = self.only_server.as_ref()?;
-        // Asking updates what is known of other servers.
-        self.server_info(client);
-        (!self.other_servers.load(Ordering::Relaxed)).then_some((address, *port))
-    }
-
     /// Links a request's span to the context in its reply.
     pub(crate) fn link_reply(&self, span: &mut ClientSpan, reply: &async_nats::Message) {
         let headers = reply.headers.as_ref().map(HeaderExtractor::new);
         self.core.link_reply(span, headers.as_ref().map(|headers| headers as _), &reply.payload);
     }
-
-    /// Somebody told the client about other servers.
-    pub(crate) fn servers_changed(&self) {
-        self.other_servers.store(true, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn server_reads_headers(&self, client: &async_nats::Client) -> bool {
-        self.server_info(client).is_some_and(|server_info| server_info.headers)
-    }
-
-    /// What the server said when it was connected to. `None` before there was one.
-    ///
-    /// The client's own answer costs six allocations; it is asked for once a connection.
-    #[inline]
-    fn server_info(&self, client: &async_nats::Client) -> Option<ServerInfo> {
-        let connects = self.statistics.connects.load(Ordering::Relaxed);
-        if let Some(server_info) = ServerInfo::unpack(self.server_info.load(Ordering::Relaxed), connects) {
-            return Some(server_info);
-        }
-        let info = client.try_server_info()?;
-        let server_info = ServerInfo { headers: info.headers };
-        if !self.ignores_discovered_servers && !info.connect_urls.is_empty() {
-            self.servers_changed();
-        }
-        // The client counts a connection before it tells what its server said: until then this is of the one before.
-        let connection = connection_id(&info.server_id, info.client_id);
-        if self.connection.swap(connection, Ordering::Relaxed) != connection {
-            self.server_info.store(server_info.pack(connects), Ordering::Relaxed);
-        }
-        Some(server_info)
-    }
-}
-
-/// Which connection the server information is of.
-fn connection_id(server: &str, client: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (server, client).hash(&mut hasher);
-    hasher.finish()
-}
-
-type Server<'a> = (&'a Arc<str>, u16);
-
-/// The server information that is cached, packed into one word with the number of its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ServerInfo {
-    headers: bool,
-}
-
-impl ServerInfo {
-    const KNOWN: u64 = 0b01;
-    const HEADERS: u64 = 0b10;
-
-    fn pack(self, connects: u64) -> u64 {
-        connects << 2 | if self.headers { Self::HEADERS } else { 0 } | Self::KNOWN
-    }
-
-    fn unpack(packed: u64, connects: u64) -> Option<Self> {
-        let known = packed & Self::KNOWN != 0 && packed >> 2 == connects;
-        known.then_some(Self { headers: packed & Self::HEADERS != 0 })
-    }
 }
 
 impl fmt::Debug for ClientTelemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTelemetry").field("core", &self.core.0).finish_non_exhaustive()
+        f.debug_struct("ClientTelemetry").field("core", &self.core).finish_non_exhaustive()
     }
 }
 
@@ -428,7 +314,7 @@ pub(crate) struct SourceDescription {
 }
 
 impl Origin {
-    fn describe(&self, telemetry: &ClientTelemetry, subject: Option<&str>, server: Option<Server<'_>>) -> Destination {
+    fn describe(&self, telemetry: &ClientTelemetry, subject: Option<&str>, server: Option<Address<'_>>) -> Destination {
         let SourceDescription { subject: subscribed, group, durable, stream, pulled: _ } = &self.description;
         let (template, exact) = match subscribed {
             Some(pattern) if has_wildcards(pattern) => (Some(pattern), None),
@@ -551,15 +437,14 @@ impl Source {
     }
 
     #[inline]
-    fn operation(&self, client: &async_nats::Client, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
-        self.telemetry.operation_at(client, name, &self.origin, subject)
+    fn operation(&self, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
+        self.telemetry.operation_at(name, &self.origin, subject)
     }
 
     /// Notes that a message is handed to the application. `history` is called for what only its kind has.
     #[inline]
     pub(crate) fn deliver<'a>(
         &self,
-        client: &async_nats::Client,
         message: &'a async_nats::Message,
         history: impl FnOnce() -> DeliveryHistory<'a>,
     ) -> Option<NewDelivery> {
@@ -569,7 +454,7 @@ impl Source {
         }
         let start = self.telemetry.start_on_message()?;
         let name = if self.origin.description.pulled { PROCESS_FETCHED } else { PROCESS };
-        let operation = self.operation(client, name, Some(&message.subject));
+        let operation = self.operation(name, Some(&message.subject));
         let mut scanned = ScannedHeaders::default();
         if let Some(headers) = &message.headers {
             scanned.scan(headers);
@@ -595,29 +480,23 @@ impl Source {
 
     /// Starts the span of a receive operation that has brought these messages.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn received(&self, client: &async_nats::Client, start: OperationStart, messages: Batch) -> ClientSpan {
-        let operation = self.operation(client, FETCH, messages.destination().as_deref());
+    pub(crate) fn received(&self, start: OperationStart, messages: Batch) -> ClientSpan {
+        let operation = self.operation(FETCH, messages.destination().as_deref());
         self.telemetry.core.receive_batch(start, &operation, messages)
     }
 
     /// Starts the span of a wait for a message that brought none.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn failed_poll(&self, client: &async_nats::Client, start: OperationStart) -> ClientSpan {
+    pub(crate) fn failed_poll(&self, start: OperationStart) -> ClientSpan {
         let name = if self.origin.description.pulled { FETCH } else { CONSUME };
-        let operation = self.operation(client, name, None);
+        let operation = self.operation(name, None);
         self.telemetry.core.receive(start, &operation, iter::empty(), |_| ())
     }
 
     /// Tells of the wait for one message.
     #[cfg(feature = "jetstream")]
-    pub(crate) fn record_poll(
-        &self,
-        client: &async_nats::Client,
-        start: OperationStart,
-        subject: &str,
-        message: &MessageTelemetry,
-    ) {
-        let operation = self.operation(client, FETCH, Some(subject));
+    pub(crate) fn record_poll(&self, start: OperationStart, subject: &str, message: &MessageTelemetry) {
+        let operation = self.operation(FETCH, Some(subject));
         self.telemetry.core.polled(start, &operation, message.process(), |attributes| {
             message.process().own_attributes(attributes);
         });
@@ -647,22 +526,22 @@ impl NewDelivery {
         let ledger = source.telemetry.ledger.clone();
         let delivered = Arc::new(DeliveredMessage { span, description, reply, ack_wait, ledger });
         delivered.ledger.enter(&delivered);
-        MessageTelemetry::Settleable(AssertUnwindSafe(delivered))
+        MessageTelemetry::Settleable(delivered)
     }
 }
 
 impl From<NewDelivery> for MessageTelemetry {
     fn from(NewDelivery { process, .. }: NewDelivery) -> Self {
-        Self::ProcessOnly(AssertUnwindSafe(process))
+        Self::ProcessOnly(process)
     }
 }
 
 /// The telemetry that a received message carries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum MessageTelemetry {
-    ProcessOnly(AssertUnwindSafe<Arc<ProcessSpan>>),
+    ProcessOnly(Arc<ProcessSpan>),
     /// It can be settled.
-    Settleable(AssertUnwindSafe<Arc<DeliveredMessage>>),
+    Settleable(Arc<DeliveredMessage>),
 }
 
 impl MessageTelemetry {
@@ -671,15 +550,6 @@ impl MessageTelemetry {
         match self {
             Self::ProcessOnly(process) => process,
             Self::Settleable(delivered) => &delivered.span,
-        }
-    }
-}
-
-impl Clone for MessageTelemetry {
-    fn clone(&self) -> Self {
-        match self {
-            Self::ProcessOnly(process) => Self::ProcessOnly(AssertUnwindSafe(process.0.clone())),
-            Self::Settleable(delivered) => Self::Settleable(AssertUnwindSafe(delivered.0.clone())),
         }
     }
 }
@@ -705,7 +575,7 @@ impl SendStart {
 
 /// Part of the key of an operation, because a client may lose its certainty.
 #[inline]
-fn server_key(server: Option<Server<'_>>) -> &'static str {
+fn server_key(server: Option<Address<'_>>) -> &'static str {
     if server.is_some() { "@" } else { "" }
 }
 

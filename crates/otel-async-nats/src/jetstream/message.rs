@@ -130,7 +130,7 @@ fn settle(
     let start = client.telemetry().start_on_message();
     async move {
         let target = match (telemetry, reply, subject) {
-            (Some(MessageTelemetry::Settleable(delivered)), ..) => SettlementTarget::Message(delivered.0.clone()),
+            (Some(MessageTelemetry::Settleable(delivered)), ..) => SettlementTarget::Message(delivered.clone()),
             (Some(MessageTelemetry::ProcessOnly(process)), _, Some(subject)) => {
                 SettlementTarget::Received(process, subject)
             }

@@ -69,7 +69,7 @@ impl Stream for Endpoint {
         next.map(|request| {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
-                    let telemetry = self.source.deliver(self.client.get_ref(), &message, DeliveryHistory::default);
+                    let telemetry = self.source.deliver(&message, DeliveryHistory::default);
                     Message::new(message, telemetry.map(Into::into))
                 })
             })

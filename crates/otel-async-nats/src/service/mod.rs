@@ -378,12 +378,12 @@ impl Request {
             }
             let Some(start) = start else { return self.inner.respond_with_headers(response, headers).await };
             let reply = self.inner.message.reply.as_deref();
-            let (telemetry, client) = (self.client.telemetry(), self.client.get_ref());
+            let telemetry = self.client.telemetry();
             let mut headers = Some(headers).filter(|headers| !headers.is_empty());
             let span = if headers.is_some() {
-                telemetry.send(client, start, RESPOND, reply, &mut headers, length(&response))
+                telemetry.send(start, RESPOND, reply, &mut headers, length(&response))
             } else {
-                telemetry.send_without_context(client, start, RESPOND, reply, None, length(&response).body)
+                telemetry.send_without_context(start, RESPOND, reply, None, length(&response).body)
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
             report(Some(PublishSpan::Send(span)), &result);

@@ -185,7 +185,7 @@ impl ConsumerSource {
     /// Hands a message to the application.
     pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
-        let telemetry = self.inner.deliver(self.client.get_ref(), &message, || {
+        let telemetry = self.inner.deliver(&message, || {
             let (history, stored) = history::history(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.
@@ -230,14 +230,14 @@ impl ConsumerSource {
                 if let (Some(_), Some(telemetry)) = (poll_start, message.message.telemetry())
                     && let Some(start) = self.start_poll(poll_start)
                 {
-                    self.inner.record_poll(self.client.get_ref(), start, &message.message.subject, telemetry);
+                    self.inner.record_poll(start, &message.message.subject, telemetry);
                 }
                 Ok(message)
             }
             Err(error) => {
                 // A failure is told of whoever else wants to know.
                 if let Some(start) = self.start_poll(poll_start) {
-                    let span = self.inner.failed_poll(self.client.get_ref(), start);
+                    let span = self.inner.failed_poll(start);
                     span.fail(error.error_type(), &error);
                 }
                 Err(error)

@@ -120,7 +120,7 @@ impl Fetch {
         if result.is_ok() && messages.is_empty() {
             return;
         }
-        let span = source.inner.received(source.client.get_ref(), start, messages);
+        let span = source.inner.received(start, messages);
         match result {
             Ok(()) => span.succeed(),
             Err(error) => span.fail(error.error_type(), error),
