@@ -15,13 +15,12 @@ use otel_messaging::Instrumentation;
 
 use crate::{
     Message, Subscriber,
-    error::{ErrorType, service_error},
     headers::HeaderCase,
     message::OutboundMessage,
-    settle::{Answer, SettlementInFlight, is_acknowledgement},
+    receive::Source,
+    send::{PublishSpan, SendStart, trace_request},
     subject::{Subject, ToSubject},
-    subscriber::subscription,
-    telemetry::{ClientTelemetry, ConnectInfo, PUBLISH, PublishSpan, REQUEST, SendStart, report},
+    telemetry::{ClientTelemetry, ConnectInfo},
     wrap::deref,
 };
 
@@ -170,11 +169,12 @@ impl Client {
     }
 
     fn publish_outbound(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
-        let start = self.telemetry.start_send(&message.subject);
+        let start = SendStart::new(&self.telemetry, &message.subject);
         async move {
-            let span = self.start_publish(start, &message.subject, &mut message.headers, &message.payload);
+            let span =
+                PublishSpan::start(&self.telemetry, start, &message.subject, &mut message.headers, &message.payload);
             let result = traits::Publisher::publish_message(&self.inner, message).await;
-            report(span, &result);
+            PublishSpan::end(span, &result);
             result
         }
     }
@@ -185,33 +185,17 @@ impl Client {
         message: OutboundMessage,
         reply: Subject,
     ) -> impl Future<Output = Result<(), PublishError>> {
-        let start = self.telemetry.start_send(&message.subject);
+        let start = SendStart::new(&self.telemetry, &message.subject);
         async move {
             let OutboundMessage { subject, payload, mut headers, .. } = message;
-            let span = self.start_publish(start, &subject, &mut headers, &payload);
+            let span = PublishSpan::start(&self.telemetry, start, &subject, &mut headers, &payload);
             let result = match headers {
                 None => self.inner.publish_with_reply(subject, reply, payload).await,
                 Some(headers) => self.inner.publish_with_reply_and_headers(subject, reply, headers, payload).await,
             };
-            report(span, &result);
+            PublishSpan::end(span, &result);
             result
         }
-    }
-
-    #[inline]
-    pub(crate) fn start_publish(
-        &self,
-        start: Option<SendStart>,
-        subject: &Subject,
-        headers: &mut Option<crate::HeaderMap>,
-        payload: &[u8],
-    ) -> Option<PublishSpan> {
-        if is_acknowledgement(subject) {
-            let start = start.map(SendStart::into_operation);
-            let settlement = SettlementInFlight::published(self, start, subject, payload, Answer::None)?;
-            return Some(PublishSpan::Settlement(Box::new(settlement)));
-        }
-        Some(PublishSpan::Send(self.telemetry.send(start?, PUBLISH, Some(subject), headers, payload.len())))
     }
 
     /// Sends a request and waits for its reply: see [`send_request`](Self::send_request).
@@ -268,48 +252,7 @@ impl Client {
         subject: Subject,
         request: Request,
     ) -> impl Future<Output = Result<async_nats::Message, RequestError>> {
-        self.trace_request(subject, request, |subject, request| self.inner.send_request(subject, request))
-    }
-
-    /// A request with its span, sent by `send`.
-    pub(crate) fn trace_request<F>(
-        &self,
-        subject: Subject,
-        mut request: Request,
-        send: impl FnOnce(Subject, Request) -> F,
-    ) -> impl Future<Output = Result<async_nats::Message, RequestError>>
-    where
-        F: Future<Output = Result<async_nats::Message, RequestError>>,
-    {
-        let start = self.telemetry.start_send(&subject);
-        async move {
-            if is_acknowledgement(&subject) {
-                let payload = request.payload.as_deref().unwrap_or_default();
-                let start = start.map(SendStart::into_operation);
-                let settlement = SettlementInFlight::published(self, start, &subject, payload, Answer::Awaited);
-                let result = send(subject, request).await;
-                if let Some(settlement) = settlement {
-                    settlement.end(&result);
-                }
-                return result;
-            }
-            let Some(start) = start else { return send(subject, request).await };
-            let payload = request.payload.as_ref().map_or(0, Bytes::len);
-            let headers = &mut request.headers;
-            let mut span = self.telemetry.send(start, REQUEST, Some(&subject), headers, payload);
-            let result = send(subject, request).await;
-            match &result {
-                Ok(reply) => {
-                    self.telemetry.link_reply(&mut span, reply);
-                    match reply.headers.as_ref().and_then(service_error) {
-                        Some((error_type, text)) => span.fail(error_type, text),
-                        None => span.succeed(),
-                    }
-                }
-                Err(error) => span.fail(error.error_type(), error),
-            }
-            result
-        }
+        trace_request(&self.telemetry, subject, request, |subject, request| self.inner.send_request(subject, request))
     }
 
     /// Subscribes to a subject. Each message has a process span, `process {subject}`; with wildcards, the subscribed
@@ -320,7 +263,7 @@ impl Client {
     /// The client's.
     pub async fn subscribe<S: ToSubject>(&self, subject: S) -> Result<Subscriber, SubscribeError> {
         let subject = subject.to_subject();
-        let source = subscription(&self.telemetry, &subject, None);
+        let source = Source::subscription(&self.telemetry, &subject, None);
         Ok(Subscriber::new(self.inner.subscribe(subject).await?, source))
     }
 
@@ -335,7 +278,7 @@ impl Client {
         queue_group: String,
     ) -> Result<Subscriber, SubscribeError> {
         let subject = subject.to_subject();
-        let source = subscription(&self.telemetry, &subject, Some(&queue_group));
+        let source = Source::subscription(&self.telemetry, &subject, Some(&queue_group));
         Ok(Subscriber::new(self.inner.queue_subscribe(subject, queue_group).await?, source))
     }
 
@@ -360,7 +303,7 @@ impl Client {
     ///
     /// The client's.
     pub async fn set_server_pool<A: crate::ToServerAddrs>(&self, addrs: A) -> Result<(), SetServerPoolError> {
-        self.telemetry.server().servers_changed();
+        self.telemetry.server.servers_changed();
         self.inner.set_server_pool(addrs).await
     }
 }
@@ -459,10 +402,10 @@ impl Sink<OutboundMessage> for Client {
     }
 
     fn start_send(mut self: Pin<&mut Self>, mut message: OutboundMessage) -> Result<(), Self::Error> {
-        let start = self.telemetry.start_send(&message.subject);
-        let span = self.start_publish(start, &message.subject, &mut message.headers, &message.payload);
+        let start = SendStart::new(&self.telemetry, &message.subject);
+        let span = PublishSpan::start(&self.telemetry, start, &message.subject, &mut message.headers, &message.payload);
         let result = Pin::new(&mut self.inner).start_send(message);
-        report(span, &result);
+        PublishSpan::end(span, &result);
         result
     }
 

@@ -8,7 +8,7 @@ use otel_messaging::{
     adapter::{Destination, OperationName, Telemetry},
 };
 
-use crate::telemetry::{core, is_temporary};
+use crate::{subjects::is_temporary, telemetry::core};
 
 const CREATE: OperationName = OperationName::create("create");
 

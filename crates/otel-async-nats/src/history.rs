@@ -1,15 +1,68 @@
 //! What a JetStream message's reply subject says of it.
 
-use std::{io, str::FromStr, time::SystemTime};
+use std::time::SystemTime;
+#[cfg(feature = "jetstream")]
+use std::{io, str::FromStr};
 
+#[cfg(feature = "jetstream")]
 use async_nats::{
     datetime::{self, DateTime},
     jetstream::message::Info,
 };
+use otel_messaging::{
+    adapter::{Arrival, Attributes, Clock},
+    semconv::extension,
+};
 
-use crate::telemetry::DeliveryHistory;
+/// The delivery history of a message, and what its consumer is configured to do with it.
+#[derive(Debug, Default)]
+pub(crate) struct DeliveryHistory<'a> {
+    pub(crate) domain: Option<&'a str>,
+    pub(crate) stream_sequence: Option<u64>,
+    pub(crate) consumer_sequence: Option<u64>,
+    /// Attempt number, counted from 1.
+    pub(crate) attempt: Option<u64>,
+    /// When the stream stored the message.
+    pub(crate) stored: Option<SystemTime>,
+    pub(crate) replayed: bool,
+    /// The server left its body out.
+    pub(crate) headers_only: bool,
+    pub(crate) awaits_settlement: bool,
+}
+
+impl DeliveryHistory<'_> {
+    #[inline]
+    pub(crate) fn add_to<'a>(&self, arrival: Arrival<'a>) -> Arrival<'a> {
+        let mut arrival = arrival
+            .redelivered(self.attempt.is_some_and(|attempt| attempt > 1))
+            .replayed(self.replayed)
+            .awaits_settlement(self.awaits_settlement);
+        if let Some(stored) = self.stored {
+            arrival = arrival.sent(stored, Clock::Broker);
+        }
+        if let Some(attempt) = self.attempt {
+            arrival = arrival.attempt(attempt);
+        }
+        arrival
+    }
+
+    #[inline]
+    pub(crate) fn set_attributes(&self, message: &mut Attributes) {
+        let numbers = [
+            (extension::NATS_MESSAGE_STREAM_SEQUENCE, self.stream_sequence),
+            (extension::NATS_MESSAGE_CONSUMER_SEQUENCE, self.consumer_sequence),
+            (extension::NATS_MESSAGE_DELIVERY_COUNT, self.attempt),
+        ];
+        for (key, number) in numbers {
+            if let Some(number) = number {
+                message.set_number(key, number);
+            }
+        }
+    }
+}
 
 /// Reads `$JS.ACK.…`, as the client does: its own reader wants a whole message of its own.
+#[cfg(feature = "jetstream")]
 pub(crate) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
     let tokens = reply.strip_prefix("$JS.ACK.").ok_or_else(|| io::Error::other("did not found proper prefix"))?;
     let mut tokens = tokens.split('.');
@@ -34,6 +87,7 @@ pub(crate) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
     })
 }
 
+#[cfg(feature = "jetstream")]
 fn number<N>(token: &str) -> Result<N, async_nats::Error>
 where
     N: FromStr<Err = std::num::ParseIntError>,
@@ -42,6 +96,7 @@ where
 }
 
 /// The history that a reply subject of JetStream says; an empty one for any other.
+#[cfg(feature = "jetstream")]
 pub(crate) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateTime>) {
     let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return Default::default() };
     let history = DeliveryHistory {
@@ -56,12 +111,13 @@ pub(crate) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateT
 }
 
 /// Where a system's time begins later than the client's, the conversion would panic.
+#[cfg(feature = "jetstream")]
 fn since_1970(time: DateTime) -> Option<SystemTime> {
     let begin = datetime::from_nanos(0).ok()?;
     (time >= begin).then(|| time.into())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "jetstream"))]
 mod tests {
     use std::time::Duration;
 

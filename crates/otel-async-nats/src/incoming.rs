@@ -7,12 +7,7 @@ use otel_messaging::adapter::DeliverStream;
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{self, consumer::ConsumerSource};
-use crate::{
-    Client, Message, Subscriber,
-    subject::ToSubject,
-    subscriber::subscription,
-    telemetry::{DeliveryHistory, Source},
-};
+use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Source, subject::ToSubject};
 
 /// Gives process spans to messages that somebody else's code received with async-nats itself.
 ///
@@ -52,20 +47,20 @@ pub struct Incoming {
 impl Incoming {
     /// For messages of a subscription to this subject, which may have wildcards.
     pub fn subscription(client: &Client, subject: impl ToSubject) -> Self {
-        let source = subscription(client.telemetry(), &subject.to_subject(), None);
+        let source = Source::subscription(client.telemetry(), &subject.to_subject(), None);
         Self { source }
     }
 
     /// For messages of a subscription that shares its subject with others of a group.
     pub fn queue_subscription(client: &Client, subject: impl ToSubject, queue_group: &str) -> Self {
-        let source = subscription(client.telemetry(), &subject.to_subject(), Some(queue_group));
+        let source = Source::subscription(client.telemetry(), &subject.to_subject(), Some(queue_group));
         Self { source }
     }
 
     /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let telemetry = self.source.deliver(&message, DeliveryHistory::default);
+        let telemetry = self.source.deliver_message(&message, DeliveryHistory::default);
         Message::new(message, telemetry.map(Into::into))
     }
 

@@ -11,8 +11,10 @@ use std::{
 };
 
 use async_nats::Subject;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
-use crate::settle::{DeliveredMessage, SettlementTarget, UnsettledRemnant};
+use crate::origin::Origin;
 
 /// How many messages one connection remembers; the oldest are forgotten first.
 const LIMIT: usize = 4_096;
@@ -22,6 +24,76 @@ pub(crate) struct Ledger {
     state: Mutex<State>,
     /// When the first message that is gone counts as dropped, in nanoseconds since 1970.
     due: AtomicU64,
+}
+
+/// What a delivered message carries that can be settled.
+#[derive(Debug)]
+pub(crate) struct DeliveredMessage {
+    pub(crate) span: Arc<ProcessSpan>,
+    pub(crate) description: MessageDescription,
+    /// The subject that it is acknowledged on.
+    pub(crate) reply: Subject,
+    /// For how long the server waits for that.
+    pub(crate) ack_wait: Duration,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+/// What the span of a settlement records of its message.
+#[derive(Debug, Clone)]
+pub(crate) struct MessageDescription {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) subject: Subject,
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) domain: Option<Arc<str>>,
+}
+
+/// What the ledger keeps of a message that is dropped before it is settled.
+pub(crate) struct UnsettledRemnant {
+    pub(crate) description: Arc<(SpanContext, MessageDescription)>,
+    /// Counts as dropped, unless it is discharged.
+    unsettled: Option<Unsettled>,
+    pub(crate) ack_wait: Duration,
+}
+
+impl UnsettledRemnant {
+    /// The message counts as dropped no more.
+    pub(crate) fn discharge(&self) {
+        self.unsettled.iter().for_each(Unsettled::discharge);
+    }
+}
+
+impl Drop for DeliveredMessage {
+    fn drop(&mut self) {
+        self.ledger.message_dropped(self, || UnsettledRemnant {
+            description: Arc::new((self.span.context().span().span_context().clone(), self.description.clone())),
+            unsettled: self.span.unsettled(),
+            ack_wait: self.ack_wait,
+        });
+    }
+}
+
+/// The message that a settlement is about.
+#[derive(Debug)]
+pub(crate) enum SettlementTarget<'a> {
+    Message(Arc<DeliveredMessage>),
+    /// One that is gone: the context of its process span, and what it was.
+    Remnant(Arc<(SpanContext, MessageDescription)>),
+    /// One that came by no consumer of a stream, with its subject.
+    Received(&'a Arc<ProcessSpan>, &'a Subject),
+    /// No more than its subject, where that is known.
+    Named(&'a Subject),
+    Unknown,
+}
+
+impl SettlementTarget<'_> {
+    /// Its message may be settled without a span.
+    pub(crate) fn may_settle_elsewhere(&self) {
+        match self {
+            Self::Message(message) => message.span.may_settle_elsewhere(),
+            Self::Received(span, _) => span.may_settle_elsewhere(),
+            _ => (),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -209,7 +281,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{settle::MessageDescription, telemetry::core};
+    use crate::telemetry::core;
 
     const ACK_WAIT: Duration = Duration::from_secs(60);
     const PROCESS: OperationName = OperationName::process("process");

@@ -3,16 +3,19 @@
 
 mod creator;
 mod headers;
-#[cfg(feature = "jetstream")]
 mod history;
 mod incoming;
 // Without JetStream's types there are still acknowledgements that are published by hand.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 mod ledger;
 mod options;
+mod origin;
+mod receive;
+mod send;
 mod server_info;
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 mod settle;
+mod subjects;
 mod subscriber;
 mod telemetry;
 mod wrap;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use otel_messaging::{MessageExt, adapter::ProcessSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::MessageTelemetry;
+use crate::receive::MessageTelemetry;
 
 pub use async_nats::message::*;
 

@@ -1,93 +1,25 @@
 //! Messages that can be settled, and their settlement: by their own methods, or by a publish to the subject that they are
 //! acknowledged on.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc};
 
 use async_nats::Subject;
-use opentelemetry::trace::{SpanContext, TraceContextExt};
-use otel_messaging::adapter::{ClientSpan, OperationName, OperationStart, ProcessSpan, Settlement, Unsettled};
+use bytes::Bytes;
+use otel_messaging::{
+    adapter::{ClientSpan, OperationName, OperationStart, Settlement, Settles},
+    semconv::{attribute, extension},
+};
 
-use crate::{Client, error::ErrorType, ledger::Ledger, telemetry::Origin};
+use crate::{
+    error::ErrorType,
+    ledger::{Ledger, MessageDescription, SettlementTarget},
+    receive::MessageTelemetry,
+    telemetry::{ClientTelemetry, set_text},
+};
 
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 pub(crate) const NAK: OperationName = OperationName::settle("nak");
 pub(crate) const TERM: OperationName = OperationName::settle("term");
-
-/// What a delivered message carries that can be settled.
-#[derive(Debug)]
-pub(crate) struct DeliveredMessage {
-    pub(crate) span: Arc<ProcessSpan>,
-    pub(crate) description: MessageDescription,
-    /// The subject that it is acknowledged on.
-    pub(crate) reply: Subject,
-    /// For how long the server waits for that.
-    pub(crate) ack_wait: Duration,
-    pub(crate) ledger: Arc<Ledger>,
-}
-
-/// What the span of a settlement records of its message.
-#[derive(Debug, Clone)]
-pub(crate) struct MessageDescription {
-    pub(crate) origin: Arc<Origin>,
-    pub(crate) subject: Subject,
-    pub(crate) id: Option<Arc<str>>,
-    pub(crate) domain: Option<Arc<str>>,
-}
-
-/// What the ledger keeps of a message that is dropped before it is settled.
-pub(crate) struct UnsettledRemnant {
-    pub(crate) description: Arc<(SpanContext, MessageDescription)>,
-    /// Counts as dropped, unless it is discharged.
-    unsettled: Option<Unsettled>,
-    pub(crate) ack_wait: Duration,
-}
-
-impl UnsettledRemnant {
-    /// The message counts as dropped no more.
-    pub(crate) fn discharge(&self) {
-        self.unsettled.iter().for_each(Unsettled::discharge);
-    }
-}
-
-impl Drop for DeliveredMessage {
-    fn drop(&mut self) {
-        self.ledger.message_dropped(self, || UnsettledRemnant {
-            description: Arc::new((self.span.context().span().span_context().clone(), self.description.clone())),
-            unsettled: self.span.unsettled(),
-            ack_wait: self.ack_wait,
-        });
-    }
-}
-
-/// The message that a settlement is about.
-#[derive(Debug)]
-pub(crate) enum SettlementTarget<'a> {
-    Message(Arc<DeliveredMessage>),
-    /// One that is gone: the context of its process span, and what it was.
-    Remnant(Arc<(SpanContext, MessageDescription)>),
-    /// One that came by no consumer of a stream, with its subject.
-    Received(&'a Arc<ProcessSpan>, &'a Subject),
-    /// No more than its subject, where that is known.
-    Named(&'a Subject),
-    Unknown,
-}
-
-impl SettlementTarget<'_> {
-    /// Its message may be settled without a span.
-    fn may_settle_elsewhere(&self) {
-        match self {
-            Self::Message(message) => message.span.may_settle_elsewhere(),
-            Self::Received(span, _) => span.may_settle_elsewhere(),
-            _ => (),
-        }
-    }
-}
-
-/// Whether a publish to this subject settles a message.
-#[inline]
-pub(crate) fn is_acknowledgement(subject: &str) -> bool {
-    subject.starts_with("$JS.ACK.")
-}
 
 /// How an acknowledgement with this payload is called, and what it does to its message. `None` for one that settles
 /// nothing.
@@ -127,13 +59,13 @@ impl SettlementInFlight {
     /// Begins the settlement that an acknowledgement on this subject and with this payload is. `None` where it settles
     /// nothing, or telemetry is off.
     pub(crate) fn begin(
-        client: &Client,
+        telemetry: &ClientTelemetry,
         start: Option<OperationStart>,
         (reply, payload): (Option<&Subject>, &[u8]),
         target: SettlementTarget<'_>,
         answer: Answer,
     ) -> Option<Self> {
-        let ledger = client.telemetry().ledger();
+        let ledger = &telemetry.ledger;
         let Some((name, outcome)) = parse_acknowledgement(payload) else {
             if let (Some(start), Some(reply), IN_PROGRESS) = (&start, reply, payload) {
                 ledger.in_progress(reply, start.at());
@@ -145,20 +77,20 @@ impl SettlementInFlight {
             target.may_settle_elsewhere();
             reply.iter().for_each(|reply| ledger.may_be_settled(reply));
         }
-        let span = client.telemetry().settle(start?, name, &target);
+        let span = settle_span(telemetry, start?, name, &target);
         Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
     }
 
     /// The same for an acknowledgement that is published by hand.
     pub(crate) fn published(
-        client: &Client,
+        telemetry: &ClientTelemetry,
         start: Option<OperationStart>,
         reply: &Subject,
         payload: &[u8],
         answer: Answer,
     ) -> Option<Self> {
-        let target = client.telemetry().ledger().find(reply);
-        Self::begin(client, start, (Some(reply), payload), target, answer)
+        let target = telemetry.ledger.find(reply);
+        Self::begin(telemetry, start, (Some(reply), payload), target, answer)
     }
 
     /// Reports whether the acknowledgement was taken over, or answered.
@@ -174,10 +106,69 @@ impl SettlementInFlight {
     }
 }
 
+/// Starts the span of a message's settlement.
+fn settle_span(
+    telemetry: &ClientTelemetry,
+    start: OperationStart,
+    name: OperationName,
+    target: &SettlementTarget<'_>,
+) -> ClientSpan {
+    let of = |description: &MessageDescription| {
+        telemetry.operation_at(name, &description.origin, Some(&description.subject))
+    };
+    let on = |subject: Option<&Subject>| telemetry.send_operation(name, subject.map(Subject::as_str), false);
+    let (operation, settles, description) = match target {
+        SettlementTarget::Message(delivered) => {
+            (of(&delivered.description), Settles::Message(&delivered.span), Some(&delivered.description))
+        }
+        SettlementTarget::Remnant(remnant) => (of(&remnant.1), Settles::Context(&remnant.0), Some(&remnant.1)),
+        SettlementTarget::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
+        SettlementTarget::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
+        SettlementTarget::Unknown => (on(None), Settles::Unknown, None),
+    };
+    telemetry.core.settle(start, &operation, settles, |attributes| {
+        if let Some(MessageDescription { id, domain, .. }) = description {
+            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
+            set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
+        }
+    })
+}
+
 impl Drop for SettlementInFlight {
     fn drop(&mut self) {
         if self.span.is_some() {
             self.reply.iter().for_each(|reply| self.ledger.may_be_settled(reply));
         }
+    }
+}
+
+/// Acknowledges, with the span of the settlement that it is.
+#[cfg(feature = "jetstream")]
+pub(crate) fn acknowledge(
+    telemetry: &ClientTelemetry,
+    payload: Bytes,
+    reply: Option<&Subject>,
+    (message, subject): (Option<&MessageTelemetry>, Option<&Subject>),
+    send: impl Future<Output = Result<(), async_nats::Error>>,
+    answer: Answer,
+) -> impl Future<Output = Result<(), async_nats::Error>> {
+    let start = telemetry.start_on_message();
+    async move {
+        let target = match (message, reply, subject) {
+            (Some(MessageTelemetry::Settleable(delivered)), ..) => SettlementTarget::Message(delivered.clone()),
+            (Some(MessageTelemetry::ProcessOnly(process)), _, Some(subject)) => {
+                SettlementTarget::Received(process, subject)
+            }
+            (_, reply, subject) => match (reply.map(|reply| telemetry.ledger.find(reply)), subject) {
+                (None | Some(SettlementTarget::Unknown), Some(subject)) => SettlementTarget::Named(subject),
+                (target, _) => target.unwrap_or(SettlementTarget::Unknown),
+            },
+        };
+        let settlement = SettlementInFlight::begin(telemetry, start, (reply, &payload), target, answer);
+        let result = send.await;
+        if let Some(settlement) = settlement {
+            settlement.end(&result);
+        }
+        result
     }
 }

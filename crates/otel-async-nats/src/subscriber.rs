@@ -10,11 +10,7 @@ use std::{
 use futures_core::Stream;
 use otel_messaging::{Instrumentation, adapter::poll_started};
 
-use crate::{
-    Message,
-    telemetry::{ClientTelemetry, DeliveryHistory, Source, SourceDescription},
-    wrap::deref,
-};
+use crate::{Message, history::DeliveryHistory, receive::Source, wrap::deref};
 
 /// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
 ///
@@ -22,16 +18,6 @@ use crate::{
 pub struct Subscriber {
     inner: async_nats::Subscriber,
     source: Arc<Source>,
-}
-
-/// What a subscription says of its messages.
-pub(crate) fn subscription(telemetry: &Arc<ClientTelemetry>, subject: &str, queue_group: Option<&str>) -> Arc<Source> {
-    let description = SourceDescription {
-        subject: Some(subject.into()),
-        group: queue_group.map(Arc::from),
-        ..SourceDescription::default()
-    };
-    Arc::new(Source::subscription(telemetry.clone(), description))
 }
 
 impl Subscriber {
@@ -64,7 +50,7 @@ impl Stream for Subscriber {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|message| {
             message.map(|message| {
-                let telemetry = self.source.deliver(&message, DeliveryHistory::default);
+                let telemetry = self.source.deliver_message(&message, DeliveryHistory::default);
                 Message::new(message, telemetry.map(Into::into))
             })
         })

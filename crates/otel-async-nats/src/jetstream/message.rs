@@ -15,8 +15,8 @@ use crate::{
     history,
     jetstream::context::Context,
     message::allow_untracked_settlement,
-    settle::{Answer, SettlementInFlight, SettlementTarget},
-    telemetry::MessageTelemetry,
+    receive::MessageTelemetry,
+    settle::{Answer, acknowledge},
 };
 
 pub use async_nats::jetstream::message::*;
@@ -50,7 +50,7 @@ impl Message {
     ///
     /// The client's.
     pub fn ack(&self) -> impl Future<Output = Result<(), Error>> {
-        self.settle(Bytes::new(), self.acknowledge(Bytes::new()), Answer::None)
+        self.settle(Bytes::new(), self.publish_acknowledgement(Bytes::new()), Answer::None)
     }
 
     /// Acknowledges in one of the ways there are. The span is `ack`, `nak` or `term {subject}`; there is none for
@@ -61,7 +61,7 @@ impl Message {
     /// The client's.
     pub fn ack_with(&self, kind: AckKind) -> impl Future<Output = Result<(), Error>> {
         let payload = Bytes::from(kind);
-        self.settle(payload.clone(), self.acknowledge(payload), Answer::None)
+        self.settle(payload.clone(), self.publish_acknowledgement(payload), Answer::None)
     }
 
     /// Acknowledges and waits for the server's answer, with which the span ends.
@@ -98,7 +98,7 @@ impl Message {
     }
 
     /// Through the raw context, which is that of the connection the message came by: it is no publish of the user's.
-    async fn acknowledge(&self, payload: Bytes) -> Result<(), Error> {
+    async fn publish_acknowledgement(&self, payload: Bytes) -> Result<(), Error> {
         let Some(reply) = &self.reply else {
             return Err(io::Error::other("No reply subject, not a JetStream message").into());
         };
@@ -110,41 +110,18 @@ impl Message {
     fn settle(
         &self,
         payload: Bytes,
-        acknowledge: impl Future<Output = Result<(), Error>>,
+        send: impl Future<Output = Result<(), Error>>,
         answer: Answer,
     ) -> impl Future<Output = Result<(), Error>> {
         let (telemetry, subject) = (self.message.telemetry(), Some(&self.message.subject));
-        settle(self.context.traced_client(), payload, self.reply.as_ref(), (telemetry, subject), acknowledge, answer)
-    }
-}
-
-/// Acknowledges, with the span of the settlement that it is.
-fn settle(
-    client: &Client,
-    payload: Bytes,
-    reply: Option<&Subject>,
-    (telemetry, subject): (Option<&MessageTelemetry>, Option<&Subject>),
-    acknowledge: impl Future<Output = Result<(), Error>>,
-    answer: Answer,
-) -> impl Future<Output = Result<(), Error>> {
-    let start = client.telemetry().start_on_message();
-    async move {
-        let target = match (telemetry, reply, subject) {
-            (Some(MessageTelemetry::Settleable(delivered)), ..) => SettlementTarget::Message(delivered.clone()),
-            (Some(MessageTelemetry::ProcessOnly(process)), _, Some(subject)) => {
-                SettlementTarget::Received(process, subject)
-            }
-            (_, reply, subject) => match (reply.map(|reply| client.telemetry().ledger().find(reply)), subject) {
-                (None | Some(SettlementTarget::Unknown), Some(subject)) => SettlementTarget::Named(subject),
-                (target, _) => target.unwrap_or(SettlementTarget::Unknown),
-            },
-        };
-        let settlement = SettlementInFlight::begin(client, start, (reply, &payload), target, answer);
-        let result = acknowledge.await;
-        if let Some(settlement) = settlement {
-            settlement.end(&result);
-        }
-        result
+        acknowledge(
+            self.context.traced_client().telemetry(),
+            payload,
+            self.reply.as_ref(),
+            (telemetry, subject),
+            send,
+            answer,
+        )
     }
 }
 
@@ -264,11 +241,11 @@ impl Acker {
     fn settle(
         &self,
         kind: AckKind,
-        acknowledge: impl Future<Output = Result<(), Error>>,
+        send: impl Future<Output = Result<(), Error>>,
         answer: Answer,
     ) -> impl Future<Output = Result<(), Error>> {
-        let known = (self.telemetry.as_ref(), self.subject.as_ref());
-        settle(&self.client, kind.into(), self.reply.as_ref(), known, acknowledge, answer)
+        let message = (self.telemetry.as_ref(), self.subject.as_ref());
+        acknowledge(self.client.telemetry(), kind.into(), self.reply.as_ref(), message, send, answer)
     }
 }
 

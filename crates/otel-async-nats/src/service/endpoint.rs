@@ -11,12 +11,7 @@ use async_nats::service::endpoint;
 use futures_core::Stream;
 use otel_messaging::{Instrumentation, adapter::poll_started};
 
-use crate::{
-    Client, Message,
-    service::Request,
-    telemetry::{DeliveryHistory, Source},
-    wrap::deref,
-};
+use crate::{Client, Message, history::DeliveryHistory, receive::Source, service::Request, wrap::deref};
 
 pub use async_nats::service::endpoint::*;
 
@@ -69,7 +64,7 @@ impl Stream for Endpoint {
         next.map(|request| {
             request.map(|request| {
                 Request::new(request, self.client.clone(), |message| {
-                    let telemetry = self.source.deliver(&message, DeliveryHistory::default);
+                    let telemetry = self.source.deliver_message(&message, DeliveryHistory::default);
                     Message::new(message, telemetry.map(Into::into))
                 })
             })

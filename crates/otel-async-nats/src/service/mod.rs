@@ -12,9 +12,10 @@ use otel_messaging::{Instrumentation, MessageExt, adapter::ProcessSpan};
 use crate::{
     Client, Message,
     error::service_error_type,
+    receive::Source,
+    send::{MessageLength, PublishSpan, SendStart},
     service::endpoint::Endpoint,
-    subscriber::subscription,
-    telemetry::{MessageLength, PublishSpan, RESPOND, SendStart, report},
+    telemetry::RESPOND,
     wrap::deref,
 };
 
@@ -300,7 +301,7 @@ impl EndpointBuilder {
         let Self { inner, client, prefix, queue_group } = self;
         let subject = subject.to_string();
         let whole = prefix.map_or_else(|| subject.clone(), |prefix| format!("{prefix}.{subject}"));
-        let source = subscription(client.telemetry(), &whole, Some(&queue_group));
+        let source = Source::subscription(client.telemetry(), &whole, Some(&queue_group));
         Ok(Endpoint::new(inner.add(subject).await?, client, source))
     }
 }
@@ -381,12 +382,12 @@ impl Request {
             let telemetry = self.client.telemetry();
             let mut headers = Some(headers).filter(|headers| !headers.is_empty());
             let span = if headers.is_some() {
-                telemetry.send(start, RESPOND, reply, &mut headers, length(&response))
+                start.span_with_context(telemetry, RESPOND, reply, &mut headers, length(&response))
             } else {
-                telemetry.send_without_context(start, RESPOND, reply, None, length(&response).body)
+                start.span_without_context(telemetry, RESPOND, reply, None, length(&response).body)
             };
             let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
-            report(Some(PublishSpan::Send(span)), &result);
+            PublishSpan::end(Some(PublishSpan::Send(span)), &result);
             result
         }
     }

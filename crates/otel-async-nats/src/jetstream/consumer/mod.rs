@@ -20,8 +20,10 @@ use crate::{
     Client,
     error::ErrorType,
     history,
+    history::DeliveryHistory,
     jetstream::{Context, Message},
-    telemetry::{DeliveryHistory, Source, SourceDescription},
+    origin::SourceDescription,
+    receive::Source,
 };
 
 pub use async_nats::jetstream::consumer::*;
@@ -185,7 +187,7 @@ impl ConsumerSource {
     /// Hands a message to the application.
     pub(crate) fn deliver(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
-        let telemetry = self.inner.deliver(&message, || {
+        let telemetry = self.inner.deliver_message(&message, || {
             let (history, stored) = history::history(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
             // Without a subject to acknowledge by there is nothing to settle.

@@ -1,34 +1,27 @@
 //! The JetStream context: publishing, and the way to streams and consumers.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap, ToSubject,
     jetstream::{
         consumer::{FromConsumer, IntoConsumerConfig},
         message::{OutboundMessage, PublishMessage},
-        publish::PublishAck,
         stream::{Config, ConsumerError, Info},
     },
 };
 use bytes::Bytes;
-use otel_messaging::{Instrumentation, adapter::ClientSpan, semconv::extension};
+use otel_messaging::Instrumentation;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Client,
-    error::ErrorType,
     jetstream::{consumer::Consumer, stream::Stream},
-    telemetry::{PublishSpan, report},
+    send::{PublishSpan, SendStart, trace_request},
     wrap::deref,
 };
 
+pub use crate::send::PublishAckFuture;
 pub use async_nats::jetstream::context::*;
 
 #[cfg(feature = "server_2_10")]
@@ -165,28 +158,16 @@ impl Context {
         &self,
         message: OutboundMessage,
     ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> + use<'_> {
-        let start = self.client.telemetry().start_send(&message.subject);
+        let start = SendStart::new(self.client.telemetry(), &message.subject);
         async move {
             let OutboundMessage { subject, payload, mut headers } = message;
-            let span = self.client.start_publish(start, &subject, &mut headers, &payload);
+            let span = PublishSpan::start(self.client.telemetry(), start, &subject, &mut headers, &payload);
             let publish = PublishMessage::build().payload(payload);
             let publish = match headers {
                 Some(headers) => publish.headers(headers),
                 None => publish,
             };
-            let result = self.inner.send_publish(subject, publish).await;
-            let Some(PublishSpan::Send(span)) = span else {
-                // What the server answers to an acknowledgement is nothing that the future reads: this is all there is to know.
-                report(span, &result);
-                return result.map(PublishAckFuture::from);
-            };
-            match result {
-                Ok(inner) => Ok(PublishAckFuture { inner, span: Some(span) }),
-                Err(error) => {
-                    span.fail(error.error_type(), &error);
-                    Err(error)
-                }
-            }
+            PublishAckFuture::new(span, self.inner.send_publish(subject, publish).await)
         }
     }
 
@@ -442,7 +423,7 @@ impl Context {
         subject: S,
         request: crate::Request,
     ) -> impl Future<Output = Result<async_nats::Message, crate::RequestError>> + use<'_, S> {
-        self.client.trace_request(subject.to_subject(), request, |subject, request| {
+        trace_request(self.client.telemetry(), subject.to_subject(), request, |subject, request| {
             async_nats::client::traits::Requester::send_request(&self.inner, subject, request)
         })
     }
@@ -552,76 +533,5 @@ impl<PREFIX: ToAssign> From<async_nats::jetstream::ContextBuilder<PREFIX>> for C
 impl<PREFIX: ToAssign> fmt::Debug for ContextBuilder<PREFIX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContextBuilder").finish_non_exhaustive()
-    }
-}
-
-/// An acknowledgement to come: [`async_nats::jetstream::context::PublishAckFuture`] with the span of its publish, which ends
-/// when this resolves.
-///
-/// Dropped, the client waits for the acknowledgement by itself and tells nobody; the span ends at once and says that the
-/// outcome is unknown.
-pub struct PublishAckFuture {
-    inner: async_nats::jetstream::context::PublishAckFuture,
-    span: Option<ClientSpan>,
-}
-
-impl PublishAckFuture {
-    /// The acknowledgement to come.
-    pub fn get_ref(&self) -> &async_nats::jetstream::context::PublishAckFuture {
-        &self.inner
-    }
-
-    /// The acknowledgement to come. The span ends now, and says that the outcome is unknown.
-    pub fn into_inner(self) -> async_nats::jetstream::context::PublishAckFuture {
-        if let Some(span) = self.span {
-            span.outcome_unknown();
-        }
-        self.inner
-    }
-}
-
-impl From<async_nats::jetstream::context::PublishAckFuture> for PublishAckFuture {
-    /// Without a span.
-    fn from(inner: async_nats::jetstream::context::PublishAckFuture) -> Self {
-        Self { inner, span: None }
-    }
-}
-
-impl IntoFuture for PublishAckFuture {
-    type Output = Result<PublishAck, PublishError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<PublishAck, PublishError>> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let Self { inner, span } = self;
-        let acknowledged = inner.into_future();
-        let Some(mut span) = span else { return acknowledged };
-        Box::pin(async move {
-            let result = acknowledged.await;
-            match &result {
-                Ok(ack) => {
-                    if span.is_recording() {
-                        span.set(extension::NATS_STREAM_NAME, ack.stream.clone());
-                        if let Ok(sequence) = i64::try_from(ack.sequence) {
-                            span.set(extension::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
-                        }
-                        if ack.duplicate {
-                            span.set(extension::NATS_PUBLISH_DUPLICATE, true);
-                        }
-                        if !ack.domain.is_empty() {
-                            span.set(extension::NATS_DOMAIN, ack.domain.clone());
-                        }
-                    }
-                    span.succeed();
-                }
-                Err(error) => span.fail(error.error_type(), error),
-            }
-            result
-        })
-    }
-}
-
-impl fmt::Debug for PublishAckFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublishAckFuture").field("span", &self.span).finish_non_exhaustive()
     }
 }
