@@ -6,7 +6,7 @@ use futures_core::Stream;
 use otel_messaging::adapter::DeliverStream;
 
 #[cfg(feature = "jetstream")]
-use crate::jetstream::{self, consumer::ConsumerSource};
+use crate::jetstream::{self, receive::ConsumerSource};
 use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Source, subject::ToSubject};
 
 /// Gives process spans to messages that somebody else's code received with async-nats itself.
@@ -122,7 +122,7 @@ impl IncomingJetStream {
     /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::jetstream::Message) -> jetstream::Message {
-        self.0.deliver(message)
+        self.0.deliver_stored(message)
     }
 
     /// Hands the messages of a stream out, as they are asked for. Errors pass through.
@@ -132,7 +132,7 @@ impl IncomingJetStream {
     {
         let source = self.0.clone();
         DeliverStream::new(source.id(), messages, move |message: Result<_, E>| {
-            message.map(|message| source.deliver(message))
+            message.map(|message| source.deliver_stored(message))
         })
     }
 }

@@ -3,6 +3,7 @@
 pub mod consumer;
 pub mod context;
 pub mod message;
+pub(crate) mod receive;
 pub mod stream;
 
 pub use async_nats::jetstream::*;

@@ -1,24 +1,16 @@
 //! Services: endpoints that answer requests.
 
 pub mod endpoint;
+mod request;
 
-use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::HashMap, fmt, future::Future, pin::Pin};
 
-use async_nats::{Error, HeaderMap, PublishError, Subject};
-use bytes::Bytes;
-use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{Instrumentation, MessageExt, adapter::ProcessSpan};
+use async_nats::Error;
+use otel_messaging::Instrumentation;
 
-use crate::{
-    Client, Message,
-    error::service_error_type,
-    receive::Source,
-    send::{MessageLength, PublishSpan, SendStart},
-    service::endpoint::Endpoint,
-    telemetry::RESPOND,
-    wrap::deref,
-};
+use crate::{Client, receive::Source, service::endpoint::Endpoint, wrap::deref};
 
+pub use crate::service::request::Request;
 pub use async_nats::service::*;
 
 /// What endpoints are in, where none is given.
@@ -309,122 +301,5 @@ impl EndpointBuilder {
 impl fmt::Debug for EndpointBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointBuilder").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
-}
-
-/// A request to be answered: [`async_nats::service::Request`] with its process span, which is in
-/// [`message`](Self::message).
-///
-/// Answering makes a span `respond`, which is a child of the current one, or of the process span where there is none. The
-/// answer is not touched unless it has headers already: nobody looks for a context in it otherwise.
-pub struct Request {
-    /// The request itself. Its answer goes to the reply subject that it came with.
-    pub message: Message,
-    inner: async_nats::service::Request,
-    client: Arc<Client>,
-}
-
-impl Request {
-    fn new(
-        mut inner: async_nats::service::Request,
-        client: Arc<Client>,
-        wrap: impl FnOnce(async_nats::Message) -> Message,
-    ) -> Self {
-        // The client answers to the reply subject of its own message, and reads nothing else of it.
-        let kept = async_nats::Message {
-            subject: Subject::from_static(""),
-            reply: inner.message.reply.clone(),
-            payload: Bytes::new(),
-            headers: None,
-            status: None,
-            description: None,
-            length: 0,
-        };
-        let message = wrap(std::mem::replace(&mut inner.message, kept));
-        Self { message, inner, client }
-    }
-
-    /// The request inside, whole again. The process span ends, unless another part of the request lives on.
-    pub fn into_inner(self) -> async_nats::service::Request {
-        let Self { message, mut inner, client: _ } = self;
-        inner.message = message.into();
-        inner
-    }
-
-    /// Answers the request. An answer that is an error is the error of the request's process span, unless the handler returns
-    /// one of its own; `error.type` is its code if that has one to five digits, else `_OTHER`. The span `respond` says whether
-    /// the answer was sent.
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub fn respond(&self, response: Result<Bytes, error::Error>) -> impl Future<Output = Result<(), PublishError>> {
-        self.respond_with_headers(response, HeaderMap::new())
-    }
-
-    /// Answers the request, with headers. Unless there are none, a context is written into them.
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub fn respond_with_headers(
-        &self,
-        response: Result<Bytes, error::Error>,
-        headers: HeaderMap,
-    ) -> impl Future<Output = Result<(), PublishError>> {
-        let start = self.start_send();
-        async move {
-            if let (Err(error), Some(process)) = (&response, self.process_span()) {
-                process.answered_with_error(service_error_type(&error.code.to_string()), &error.status);
-            }
-            let Some(start) = start else { return self.inner.respond_with_headers(response, headers).await };
-            let reply = self.inner.message.reply.as_deref();
-            let telemetry = self.client.telemetry();
-            let mut headers = Some(headers).filter(|headers| !headers.is_empty());
-            let span = if headers.is_some() {
-                start.span_with_context(telemetry, RESPOND, reply, &mut headers, length(&response))
-            } else {
-                start.span_without_context(telemetry, RESPOND, reply, None, length(&response).body)
-            };
-            let result = self.inner.respond_with_headers(response, headers.unwrap_or_default()).await;
-            PublishSpan::end(Some(PublishSpan::Send(span)), &result);
-            result
-        }
-    }
-
-    /// An answer belongs to its request, also where nothing has made the process span current.
-    fn start_send(&self) -> Option<SendStart> {
-        let telemetry = self.client.telemetry();
-        let start = telemetry.start_on_message()?;
-        if Context::current().has_active_span() {
-            return Some(SendStart::answer(start));
-        }
-        let _attached = self.message.otel_context().attach();
-        telemetry.start_on_message().map(SendStart::answer)
-    }
-}
-
-/// How long the answer is, and the headers that the client adds to an error.
-fn length(response: &Result<Bytes, error::Error>) -> MessageLength {
-    match response {
-        Ok(payload) => payload.len().into(),
-        Err(error) => {
-            // The longest code there is, and what stands around names and values.
-            const REST: usize = 20 + 8;
-            let added = NATS_SERVICE_ERROR.len() + NATS_SERVICE_ERROR_CODE.len() + error.status.len() + REST;
-            MessageLength { body: 0, added }
-        }
-    }
-}
-
-impl MessageExt for Request {
-    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
-        self.message.process_span()
-    }
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("message", &self.message).finish_non_exhaustive()
     }
 }

@@ -11,15 +11,16 @@ use std::{
 
 use async_nats::jetstream::consumer::{self, StreamError};
 use otel_messaging::{
-    Instrumentation, MessageExt,
-    adapter::{self, OperationStart, poll_started},
+    Instrumentation,
+    adapter::{OperationStart, poll_started},
 };
 
 use crate::{
     error::ErrorType,
     jetstream::{
         Message,
-        consumer::{Consumer, ConsumerSource, messages},
+        consumer::{Consumer, messages},
+        receive::{ConsumerSource, Fetch},
     },
     wrap::{deref, setters},
 };
@@ -91,58 +92,20 @@ impl Consumer<OrderedConfig> {
 /// an empty batch. Without a filter it is named after the subject that all messages have.
 pub struct Batch {
     inner: consumer::pull::Batch,
-    receive: Receive,
-}
-
-/// What hands a batch's messages out and tells of its end.
-struct Receive {
-    source: Arc<ConsumerSource>,
-    fetch: Option<Fetch>,
-}
-
-/// A receive operation under way.
-struct Fetch {
-    start: OperationStart,
-    messages: adapter::Batch,
-}
-
-impl Fetch {
-    fn new(start: OperationStart) -> Self {
-        Self { start: start.release_parent(), messages: adapter::Batch::default() }
-    }
-
-    fn received(&mut self, message: &Message) {
-        self.messages.add(message.process_span());
-    }
-
-    fn end<E: ErrorType + fmt::Display>(self, source: &ConsumerSource, result: Result<(), &E>) {
-        let Self { start, messages } = self;
-        if result.is_ok() && messages.is_empty() {
-            return;
-        }
-        let span = source.inner.received(start, messages);
-        match result {
-            Ok(()) => span.succeed(),
-            Err(error) => span.fail(error.error_type(), error),
-        }
-    }
+    fetch: Fetch,
 }
 
 impl Batch {
-    fn of<E>(
+    fn new<E: ErrorType + fmt::Display>(
         result: Result<consumer::pull::Batch, E>,
         source: Arc<ConsumerSource>,
-        fetch: Option<Fetch>,
-    ) -> Result<Self, E>
-    where
-        E: ErrorType + fmt::Display,
-    {
+        start: Option<OperationStart>,
+    ) -> Result<Self, E> {
+        let mut fetch = Fetch::new(source, start);
         match result {
-            Ok(inner) => Ok(Self { inner, receive: Receive { source, fetch } }),
+            Ok(inner) => Ok(Self { inner, fetch }),
             Err(error) => {
-                if let Some(fetch) = fetch {
-                    fetch.end(&source, Err(&error));
-                }
+                fetch.end(Err(&error));
                 Err(error)
             }
         }
@@ -151,7 +114,7 @@ impl Batch {
     /// Reports the messages that come from now on, and the batch, to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        Arc::make_mut(&mut self.receive.source).instrument(instrumentation);
+        Arc::make_mut(&mut self.fetch.source).instrument(instrumentation);
         self
     }
 
@@ -170,19 +133,14 @@ impl futures_core::Stream for Batch {
     type Item = Result<Message, async_nats::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        poll_started(self.receive.source.id());
+        poll_started(self.fetch.source.id());
         let this = &mut *self;
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
-        let receive = &mut this.receive;
-        let next = next.map(|result| result.map(|message| receive.source.deliver(message)));
+        let next = next.map(|result| result.map(|message| this.fetch.deliver_next(message)));
         match &next {
-            Some(Ok(message)) => {
-                if let Some(fetch) = &mut receive.fetch {
-                    fetch.received(message);
-                }
-            }
-            Some(Err(error)) => receive.end(Err(error)),
-            None => receive.end(Ok(())),
+            Some(Ok(_)) => (),
+            Some(Err(error)) => this.fetch.end(Err(error)),
+            None => this.fetch.end::<async_nats::Error>(Ok(())),
         }
         Poll::Ready(next)
     }
@@ -192,25 +150,11 @@ impl futures_core::Stream for Batch {
     }
 }
 
-impl Receive {
-    fn end(&mut self, result: Result<(), &async_nats::Error>) {
-        if let Some(fetch) = self.fetch.take() {
-            fetch.end(&self.source, result);
-        }
-    }
-}
-
-impl Drop for Receive {
-    fn drop(&mut self) {
-        self.end(Ok(()));
-    }
-}
-
 deref!(Batch => consumer::pull::Batch);
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("source", &self.receive.source.inner).finish_non_exhaustive()
+        f.debug_struct("Batch").field("source", &self.fetch.source.inner).finish_non_exhaustive()
     }
 }
 
@@ -250,8 +194,8 @@ impl futures_core::Stream for Sequence {
         let poll_start = *this.poll_start.get_or_insert_with(SystemTime::now);
         let next = ready!(Pin::new(&mut this.inner).poll_next(cx));
         this.poll_start = None;
-        let fetch = this.source.start_poll(Some(poll_start)).map(Fetch::new);
-        Poll::Ready(next.map(|result| Batch::of(result, this.source.clone(), fetch)))
+        let start = this.source.start_poll(Some(poll_start)).map(OperationStart::release_parent);
+        Poll::Ready(next.map(|result| Batch::new(result, this.source.clone(), start)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -391,7 +335,7 @@ impl Consumer<Config> {
         batch: impl Future<Output = Result<consumer::pull::Batch, BatchError>>,
     ) -> impl Future<Output = Result<Batch, BatchError>> {
         poll_started(self.source().id());
-        let fetch = self.client.telemetry().start_on_message().map(Fetch::new);
-        async move { Batch::of(batch.await, self.source().clone(), fetch) }
+        let start = self.client.telemetry().start_on_message().map(OperationStart::release_parent);
+        async move { Batch::new(batch.await, self.source().clone(), start) }
     }
 }

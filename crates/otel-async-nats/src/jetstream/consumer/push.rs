@@ -12,7 +12,8 @@ use async_nats::jetstream::consumer::{self, StreamError};
 use crate::{
     jetstream::{
         Message,
-        consumer::{Consumer, ConsumerSource, messages},
+        consumer::{Consumer, messages},
+        receive::ConsumerSource,
     },
     wrap::deref,
 };

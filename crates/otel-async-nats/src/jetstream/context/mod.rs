@@ -1,6 +1,9 @@
 //! The JetStream context: publishing, and the way to streams and consumers.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+mod builder;
+pub mod traits;
+
+use std::{fmt, future::Future, sync::Arc};
 
 use async_nats::{
     HeaderMap, ToSubject,
@@ -21,7 +24,7 @@ use crate::{
     wrap::deref,
 };
 
-pub use crate::send::PublishAckFuture;
+pub use crate::{jetstream::context::builder::ContextBuilder, send::PublishAckFuture};
 pub use async_nats::jetstream::context::*;
 
 #[cfg(feature = "server_2_10")]
@@ -34,38 +37,6 @@ use async_nats::jetstream::stream::{ConsumerCreateStrictError, ConsumerUpdateErr
 pub struct Context {
     inner: async_nats::jetstream::Context,
     client: Arc<Client>,
-}
-
-/// Traits of the context, for generic code. Those that name a type of this crate are its own; it implements async-nats' as
-/// well.
-pub mod traits {
-    use super::{Bytes, Future, OutboundMessage, PublishAckFuture, PublishError, ToSubject};
-
-    pub use async_nats::jetstream::context::traits::*;
-
-    /// Publishes to streams.
-    pub trait Publisher {
-        /// As [`Context::publish`](super::Context::publish).
-        fn publish<S>(
-            &self,
-            subject: S,
-            payload: Bytes,
-        ) -> impl Future<Output = Result<PublishAckFuture, PublishError>>
-        where
-            S: ToSubject;
-
-        /// As [`Context::send_publish`](super::Context::send_publish).
-        fn publish_message(
-            &self,
-            message: OutboundMessage,
-        ) -> impl Future<Output = Result<PublishAckFuture, PublishError>>;
-    }
-
-    /// Gives its client.
-    pub trait ClientProvider {
-        /// The client.
-        fn client(&self) -> crate::Client;
-    }
 }
 
 impl Context {
@@ -154,7 +125,7 @@ impl Context {
         self.send_outbound(publish.outbound_message(subject))
     }
 
-    fn send_outbound(
+    pub(super) fn send_outbound(
         &self,
         message: OutboundMessage,
     ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> + use<'_> {
@@ -196,6 +167,17 @@ impl Context {
         request: crate::Request,
     ) -> Result<(), crate::PublishError> {
         self.inner.send_request(subject, request).await
+    }
+
+    /// Through the context, which knows its timeout.
+    pub(super) fn send_raw_request<S: ToSubject>(
+        &self,
+        subject: S,
+        request: crate::Request,
+    ) -> impl Future<Output = Result<async_nats::Message, crate::RequestError>> + use<'_, S> {
+        trace_request(self.client.telemetry(), subject.to_subject(), request, |subject, request| {
+            async_nats::client::traits::Requester::send_request(&self.inner, subject, request)
+        })
     }
 
     fn stream<I>(&self, stream: async_nats::jetstream::stream::Stream<I>) -> Stream<I> {
@@ -323,215 +305,5 @@ impl From<Context> for async_nats::jetstream::Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
-    }
-}
-
-impl traits::Publisher for Context {
-    fn publish<S: ToSubject>(
-        &self,
-        subject: S,
-        payload: Bytes,
-    ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> {
-        self.publish(subject, payload)
-    }
-
-    fn publish_message(
-        &self,
-        message: OutboundMessage,
-    ) -> impl Future<Output = Result<PublishAckFuture, PublishError>> {
-        self.send_outbound(message)
-    }
-}
-
-impl traits::ClientProvider for Context {
-    fn client(&self) -> Client {
-        self.client()
-    }
-}
-
-impl traits::Requester for Context {
-    fn request<S, T, V>(&self, subject: S, payload: &T) -> impl Future<Output = Result<V, RequestError>>
-    where
-        S: ToSubject,
-        T: ?Sized + Serialize,
-        V: DeserializeOwned,
-    {
-        self.request(subject, payload)
-    }
-}
-
-impl traits::RequestSender for Context {
-    fn send_request<S: ToSubject>(
-        &self,
-        subject: S,
-        request: crate::Request,
-    ) -> impl Future<Output = Result<(), crate::PublishError>> {
-        self.send_request(subject, request)
-    }
-}
-
-impl traits::TimeoutProvider for Context {
-    fn timeout(&self) -> Duration {
-        traits::TimeoutProvider::timeout(&self.inner)
-    }
-}
-
-impl crate::client::traits::Publisher for Context {
-    fn publish_with_reply<S: ToSubject, R: ToSubject>(
-        &self,
-        subject: S,
-        reply: R,
-        payload: Bytes,
-    ) -> impl Future<Output = Result<(), crate::PublishError>> {
-        self.client.publish_with_reply(subject, reply, payload)
-    }
-
-    fn publish_message(
-        &self,
-        message: crate::message::OutboundMessage,
-    ) -> impl Future<Output = Result<(), crate::PublishError>> {
-        crate::client::traits::Publisher::publish_message(&*self.client, message)
-    }
-}
-
-impl crate::client::traits::Requester for Context {
-    fn send_request<S: ToSubject>(
-        &self,
-        subject: S,
-        request: crate::Request,
-    ) -> impl Future<Output = Result<crate::Message, crate::RequestError>> {
-        let request = self.send_raw_request(subject, request);
-        async move { request.await.map(crate::Message::from) }
-    }
-}
-
-/// The client's own trait, for generic code of others.
-impl async_nats::client::traits::Requester for Context {
-    fn send_request<S: ToSubject>(
-        &self,
-        subject: S,
-        request: crate::Request,
-    ) -> impl Future<Output = Result<async_nats::Message, crate::RequestError>> {
-        self.send_raw_request(subject, request)
-    }
-}
-
-impl Context {
-    /// Through the context, which knows its timeout.
-    fn send_raw_request<S: ToSubject>(
-        &self,
-        subject: S,
-        request: crate::Request,
-    ) -> impl Future<Output = Result<async_nats::Message, crate::RequestError>> + use<'_, S> {
-        trace_request(self.client.telemetry(), subject.to_subject(), request, |subject, request| {
-            async_nats::client::traits::Requester::send_request(&self.inner, subject, request)
-        })
-    }
-}
-
-/// The client's own trait, for generic code of others. Its futures can carry no span: it ends at the hand-over.
-impl async_nats::jetstream::context::traits::Publisher for Context {
-    fn publish<S: ToSubject>(
-        &self,
-        subject: S,
-        payload: Bytes,
-    ) -> impl Future<Output = Result<async_nats::jetstream::context::PublishAckFuture, PublishError>> {
-        let publish = self.publish(subject, payload);
-        async move { publish.await.map(PublishAckFuture::into_inner) }
-    }
-
-    fn publish_message(
-        &self,
-        message: OutboundMessage,
-    ) -> impl Future<Output = Result<async_nats::jetstream::context::PublishAckFuture, PublishError>> {
-        let publish = self.send_outbound(message);
-        async move { publish.await.map(PublishAckFuture::into_inner) }
-    }
-}
-
-/// The client's own trait, for generic code of others. The client that it gives has no spans.
-impl async_nats::jetstream::context::traits::ClientProvider for Context {
-    fn client(&self) -> async_nats::Client {
-        self.inner.client()
-    }
-}
-
-/// Makes contexts: [`async_nats::jetstream::ContextBuilder`].
-pub struct ContextBuilder<PREFIX: ToAssign>(async_nats::jetstream::ContextBuilder<PREFIX>);
-
-impl Default for ContextBuilder<Yes> {
-    fn default() -> Self {
-        Self(async_nats::jetstream::ContextBuilder::default())
-    }
-}
-
-impl ContextBuilder<Yes> {
-    /// Starts from the defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// See [`async_nats::jetstream::ContextBuilder::api_prefix`].
-    pub fn api_prefix<T: Into<String>>(self, prefix: T) -> ContextBuilder<No> {
-        ContextBuilder(self.0.api_prefix(prefix))
-    }
-
-    /// See [`async_nats::jetstream::ContextBuilder::domain`].
-    pub fn domain<T: Into<String>>(self, domain: T) -> ContextBuilder<No> {
-        ContextBuilder(self.0.domain(domain))
-    }
-}
-
-impl<PREFIX: ToAssign> ContextBuilder<PREFIX> {
-    /// See [`async_nats::jetstream::ContextBuilder::timeout`].
-    pub fn timeout(self, timeout: Duration) -> ContextBuilder<Yes> {
-        ContextBuilder(self.0.timeout(timeout))
-    }
-
-    /// See [`async_nats::jetstream::ContextBuilder::ack_timeout`].
-    pub fn ack_timeout(self, ack_timeout: Duration) -> ContextBuilder<Yes> {
-        ContextBuilder(self.0.ack_timeout(ack_timeout))
-    }
-
-    /// See [`async_nats::jetstream::ContextBuilder::max_ack_inflight`].
-    pub fn max_ack_inflight(self, capacity: usize) -> ContextBuilder<Yes> {
-        ContextBuilder(self.0.max_ack_inflight(capacity))
-    }
-
-    /// See [`async_nats::jetstream::ContextBuilder::backpressure_on_inflight`].
-    pub fn backpressure_on_inflight(self, enabled: bool) -> ContextBuilder<Yes> {
-        ContextBuilder(self.0.backpressure_on_inflight(enabled))
-    }
-
-    /// See [`async_nats::jetstream::ContextBuilder::concurrency_limit`].
-    pub fn concurrency_limit(self, limit: Option<usize>) -> ContextBuilder<Yes> {
-        ContextBuilder(self.0.concurrency_limit(limit))
-    }
-
-    /// The builder inside.
-    pub fn get_ref(&self) -> &async_nats::jetstream::ContextBuilder<PREFIX> {
-        &self.0
-    }
-
-    /// The builder inside.
-    pub fn into_inner(self) -> async_nats::jetstream::ContextBuilder<PREFIX> {
-        self.0
-    }
-
-    /// Makes the context.
-    pub fn build(self, client: Client) -> Context {
-        Context::new(self.0.build(client.get_ref().clone()), client)
-    }
-}
-
-impl<PREFIX: ToAssign> From<async_nats::jetstream::ContextBuilder<PREFIX>> for ContextBuilder<PREFIX> {
-    fn from(inner: async_nats::jetstream::ContextBuilder<PREFIX>) -> Self {
-        Self(inner)
-    }
-}
-
-impl<PREFIX: ToAssign> fmt::Debug for ContextBuilder<PREFIX> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContextBuilder").finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! The client.
 
+pub mod traits;
+
 use std::{
     fmt,
     future::Future,
@@ -33,30 +35,6 @@ pub use async_nats::client::*;
 pub struct Client {
     inner: async_nats::Client,
     telemetry: Arc<ClientTelemetry>,
-}
-
-/// Traits of the client, for generic code. Those that name a type of this crate are its own; it implements async-nats' as
-/// well.
-pub mod traits {
-    use super::{Future, Message, Request, RequestError, SubscribeError, ToSubject};
-
-    pub use async_nats::client::traits::*;
-
-    /// Subscribes to subjects.
-    pub trait Subscriber {
-        /// As [`Client::subscribe`](super::Client::subscribe).
-        fn subscribe<S>(&self, subject: S) -> impl Future<Output = Result<crate::Subscriber, SubscribeError>>
-        where
-            S: ToSubject;
-    }
-
-    /// Sends requests and waits for their replies.
-    pub trait Requester {
-        /// As [`Client::send_request`](super::Client::send_request).
-        fn send_request<S>(&self, subject: S, request: Request) -> impl Future<Output = Result<Message, RequestError>>
-        where
-            S: ToSubject;
-    }
 }
 
 impl Client {
@@ -168,7 +146,10 @@ impl Client {
         self.publish_for_reply(message, reply.to_subject())
     }
 
-    fn publish_outbound(&self, mut message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
+    pub(super) fn publish_outbound(
+        &self,
+        mut message: OutboundMessage,
+    ) -> impl Future<Output = Result<(), PublishError>> {
         let start = SendStart::new(&self.telemetry, &message.subject);
         async move {
             let span =
@@ -247,7 +228,7 @@ impl Client {
         async move { request.await.map(Message::from) }
     }
 
-    fn send_raw_request(
+    pub(super) fn send_raw_request(
         &self,
         subject: Subject,
         request: Request,
@@ -332,64 +313,6 @@ impl AsRef<async_nats::Client> for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
-    }
-}
-
-impl traits::Subscriber for Client {
-    fn subscribe<S: ToSubject>(&self, subject: S) -> impl Future<Output = Result<Subscriber, SubscribeError>> {
-        self.subscribe(subject)
-    }
-}
-
-impl traits::Requester for Client {
-    fn send_request<S: ToSubject>(
-        &self,
-        subject: S,
-        request: Request,
-    ) -> impl Future<Output = Result<Message, RequestError>> {
-        self.send_request(subject, request)
-    }
-}
-
-impl traits::Publisher for Client {
-    fn publish_with_reply<S: ToSubject, R: ToSubject>(
-        &self,
-        subject: S,
-        reply: R,
-        payload: Bytes,
-    ) -> impl Future<Output = Result<(), PublishError>> {
-        self.publish_with_reply(subject, reply, payload)
-    }
-
-    fn publish_message(&self, message: OutboundMessage) -> impl Future<Output = Result<(), PublishError>> {
-        self.publish_outbound(message)
-    }
-}
-
-impl traits::TimeoutProvider for Client {
-    fn timeout(&self) -> Option<Duration> {
-        self.timeout()
-    }
-}
-
-/// The client's own trait, for generic code of others. Messages have no process spans there.
-impl async_nats::client::traits::Subscriber for Client {
-    fn subscribe<S: ToSubject>(
-        &self,
-        subject: S,
-    ) -> impl Future<Output = Result<async_nats::Subscriber, SubscribeError>> {
-        self.inner.subscribe(subject)
-    }
-}
-
-/// The client's own trait, for generic code of others.
-impl async_nats::client::traits::Requester for Client {
-    fn send_request<S: ToSubject>(
-        &self,
-        subject: S,
-        request: Request,
-    ) -> impl Future<Output = Result<async_nats::Message, RequestError>> {
-        self.send_raw_request(subject.to_subject(), request)
     }
 }
 
