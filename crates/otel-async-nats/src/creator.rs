@@ -1,4 +1,4 @@
-//! Messages that are made now and sent later.
+//! Creates messages that are sent later.
 
 use std::{fmt, sync::Arc};
 
@@ -14,8 +14,8 @@ const CREATE: OperationName = OperationName::create("create");
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
-/// The headers it writes are stored with the message. A publish that is given them leaves them as they are and links the
-/// creation, and so does who receives the message.
+/// The headers that it writes are stored with the message. A publish with these headers leaves them as they are; the publish and the
+/// receiver link the create span.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -53,8 +53,8 @@ impl Creator {
         Self(core(Some(instrumentation)))
     }
 
-    /// Makes the span `create {subject}`, child of what is current, and writes its context into `headers`: a
-    /// [`HeaderInjector`](crate::otel::HeaderInjector), or whatever is stored with the message. Where telemetry is off,
+    /// Makes the span `create {subject}`, child of the current context, and writes its context into `headers`: a
+    /// [`HeaderInjector`](crate::otel::HeaderInjector), or any carrier that is stored with the message. Where telemetry is off,
     /// nothing is written.
     ///
     /// Source: "Create" of the messaging spans convention.

@@ -1,4 +1,4 @@
-//! The client's errors, which pass through untouched, and what spans call them.
+//! The client's errors, which pass through untouched, and their `error.type`.
 
 use std::{borrow::Cow, io};
 
@@ -11,7 +11,7 @@ use async_nats::{
 
 use crate::headers::find;
 
-/// What the convention calls an error that has no name of its own.
+/// The `error.type` of an error that has no name of its own.
 const OTHER: &str = "_OTHER";
 
 /// The headers of a service's answer that is an error.
@@ -27,8 +27,8 @@ pub(crate) fn service_error(headers: &HeaderMap) -> Option<(Cow<'static, str>, &
     Some((service_error_type(code.unwrap_or_default()), text.unwrap_or_default()))
 }
 
-/// The code of a service's error as an `error.type`. Whoever wrote the service chose it: what is longer than any code would
-/// have no bound.
+/// The code of a service's error as an `error.type`. The author of the service chooses the code: without a limit on its length the
+/// values would have no bound.
 pub(crate) fn service_error_type(code: &str) -> Cow<'static, str> {
     let is_code = matches!(code.len(), 1..=5) && code.bytes().all(|byte| byte.is_ascii_digit());
     if is_code { code.to_owned().into() } else { OTHER.into() }
@@ -71,7 +71,7 @@ impl ErrorType for Error<SubscribeErrorKind> {
     }
 }
 
-/// What acknowledgements and batches fail with, which is one of the others in a box.
+/// The error of acknowledgements and batches: one of the others in a box.
 impl ErrorType for async_nats::Error {
     fn error_type(&self) -> &'static str {
         if let Some(error) = self.downcast_ref::<Error<PublishErrorKind>>() {

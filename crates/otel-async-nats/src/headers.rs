@@ -15,29 +15,29 @@ const TRACEPARENT: &str = "traceparent";
 /// A message's id, as [`NATS_MESSAGE_ID`](async_nats::header::NATS_MESSAGE_ID) has it.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// On messages that a schedule of the server's sent: the schedule's subject.
+/// On messages that a schedule of the server sent: the subject of the schedule.
 ///
 /// Source: "Message Scheduling", ADR-51 of NATS.
 const SCHEDULER: &str = "Nats-Scheduler";
 
-/// On messages of a consumer that gets headers only: how long the body is.
+/// On messages of a `headers_only` consumer: the length of the body.
 const MESSAGE_SIZE: &str = "Nats-Msg-Size";
 
-/// What servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent` when they trace a message that is not to be traced
-/// again.
+/// The name to which servers of 2.11, and of 2.12 up to 2.12.8, rename `traceparent` when they trace a message that must not be
+/// traced again.
 const DISABLED_TRACEPARENT: &str = "Xraceparent";
 
-/// How the names of the headers are written that carry a context.
+/// The letter case of the headers that carry a context.
 ///
 /// NATS headers are case-sensitive, W3C writes its names in lower case, and the Go instrumentation looks for
 /// `Traceparent` only. Reading ignores case whatever is set here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum HeaderCase {
-    /// `traceparent`: what W3C and most languages write and read. The default.
+    /// `traceparent`, as W3C and most languages write and read it. The default.
     #[default]
     Lower,
-    /// `Traceparent`: what Go's `propagation.HeaderCarrier` writes and reads. The instrumentations of Java, .NET and Python
+    /// `Traceparent`, as Go's `propagation.HeaderCarrier` writes and reads it. The instrumentations of Java, .NET and Python
     /// look for `traceparent` only, and find no context then.
     Canonical,
     /// Both, for consumers of both kinds on one subject. Twice the bytes.
@@ -46,9 +46,9 @@ pub enum HeaderCase {
 
 /// Writes a context into a [`HeaderMap`].
 ///
-/// A header of the same name, in any case, is replaced; an empty value removes it. With `traceparent` goes an `Xraceparent`,
-/// which is an older one renamed by a server: renamed too, the two could not be told apart. What NATS cannot carry (a name that
-/// is not printable ASCII, a value with a line break) is left out. It never panics.
+/// A header of the same name, in any case, is replaced; an empty value removes it. Writing `traceparent` removes `Xraceparent`, an
+/// older `traceparent` that a server has renamed: if the server renamed the new one too, the two could not be distinguished. A
+/// header that NATS cannot carry (a name that is not printable ASCII, a value with a line break) is left out. It never panics.
 ///
 /// With async-nats itself and a span of your own:
 ///
@@ -85,14 +85,14 @@ impl<'a> HeaderInjector<'a> {
         Self { headers, case: HeaderCase::default(), budget: HeaderBudget::UNLIMITED }
     }
 
-    /// Writes names like this.
+    /// Writes names in this case.
     #[must_use]
     pub fn case(mut self, case: HeaderCase) -> Self {
         self.case = case;
         self
     }
 
-    /// Those of a message of which the server takes so many bytes more.
+    /// Limits the headers to this number of bytes on the wire.
     #[inline]
     pub(crate) fn budget(mut self, bytes: usize) -> Self {
         let preamble = if self.headers.is_empty() { PREAMBLE } else { 0 };
@@ -217,9 +217,9 @@ impl fmt::Debug for HeaderExtractor<'_> {
 #[derive(Default)]
 pub(crate) struct ScannedHeaders<'a> {
     pub(crate) id: Option<&'a HeaderValue>,
-    /// A schedule of the server's sent it.
+    /// A schedule of the server sent the message.
     pub(crate) scheduled: bool,
-    /// How long the body is that was left out.
+    /// The length of the body, where the server left it out.
     pub(crate) size: Option<usize>,
     pub(crate) contexts: ContextHeaders<'a>,
 }
@@ -255,7 +255,7 @@ impl<'a> ScannedHeaders<'a> {
     }
 }
 
-/// The map has no order, and which one is read must not depend on chance: the exact name goes first.
+/// The map has no order, so the choice among several cases needs a rule: the exact name wins.
 #[inline]
 fn prefer<'a>(found: &mut Option<NamedValue<'a>>, other: NamedValue<'a>, exact: &str) {
     let rank = |(name, _): &NamedValue<'a>| (*name == exact, *name);
@@ -278,7 +278,7 @@ pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
 /// The first line and the empty last one.
 const PREAMBLE: usize = b"NATS/1.0\r\n\r\n".len();
 
-/// What stands around a name and its value.
+/// The bytes around a name and its value.
 const PER_HEADER: usize = b": \r\n".len();
 
 #[inline]
@@ -290,11 +290,11 @@ fn names(headers: &HeaderMap) -> Vec<&str> {
     headers.iter().map(|(name, _)| name_of(name)).collect()
 }
 
-/// By a walk and not by a look-up, which would allocate for the key, and panic for one that NATS does not allow.
+/// Walks over all headers: a look-up would allocate for the key, and panic for a key that NATS does not allow.
 pub(crate) fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
     let in_any_case = |key: &str| {
         let same = headers.iter().filter(|(name, _)| name_of(name).eq_ignore_ascii_case(key));
-        // The map has no order, and which one is read must not depend on chance.
+        // The map has no order, so the choice among several cases needs a rule.
         same.max_by_key(|(name, _)| (name_of(name) == key, name_of(name)))
             .and_then(|(_, values)| values.last())
             .map(HeaderValue::as_str)
@@ -312,7 +312,7 @@ fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
     (!values.is_empty()).then_some(values)
 }
 
-/// `HeaderMap` cannot remove: it is made anew without the name, if that is there at all.
+/// `HeaderMap` cannot remove a header: where the name is there, a new map without it replaces the old one.
 #[inline]
 fn remove(headers: &mut HeaderMap, key: &str) {
     let is_traceparent = key.eq_ignore_ascii_case(TRACEPARENT);
@@ -332,15 +332,15 @@ fn remove(headers: &mut HeaderMap, key: &str) {
     *headers = others;
 }
 
-/// `None` for what NATS cannot carry. What is printable is never refused, and need not be copied.
+/// `None` for a value that NATS cannot carry. A printable value is always accepted, and not copied.
 #[inline]
 fn header_value(value: String) -> Option<HeaderValue> {
-    // Without a way out, so that many are looked at together.
+    // Without an early exit, so that the compiler vectorises it.
     let printable = value.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
     if !printable {
         return value.parse().ok();
     }
-    // The client's other ways to take a text look through it once more, letter by letter.
+    // The client's other constructors check each letter again.
     HeaderValue::deserialize(StringDeserializer::<value::Error>::new(value)).ok()
 }
 
@@ -354,7 +354,7 @@ fn as_given(key: &str) -> Option<HeaderName> {
     KNOWN.iter().find(|name| name_of(name) == key).cloned().or_else(|| HeaderName::try_from(key).ok())
 }
 
-/// As Go writes header names: a capital at the start of each part.
+/// The name as Go writes it: a capital at the start of each part.
 fn canonical(key: &str) -> Option<HeaderName> {
     let mut at_start = true;
     let name: String = key

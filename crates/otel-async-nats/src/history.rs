@@ -1,4 +1,4 @@
-//! What a JetStream message's reply subject says of it.
+//! Delivery history: attempts, age and replays, which the reply subject of a JetStream message says.
 
 use std::time::SystemTime;
 #[cfg(feature = "jetstream")]
@@ -14,7 +14,7 @@ use otel_messaging::{
     semconv::extension,
 };
 
-/// The delivery history of a message, and what its consumer is configured to do with it.
+/// The delivery history of a message, and what the configuration of its consumer adds.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryHistory<'a> {
     pub(crate) domain: Option<&'a str>,
@@ -61,7 +61,7 @@ impl DeliveryHistory<'_> {
     }
 }
 
-/// Reads `$JS.ACK.…`, as the client does: its own reader wants a whole message of its own.
+/// Reads `$JS.ACK.…` as the client does, whose own function needs a whole raw message.
 #[cfg(feature = "jetstream")]
 pub(crate) fn parse(reply: &str) -> Result<Info<'_>, async_nats::Error> {
     let tokens = reply.strip_prefix("$JS.ACK.").ok_or_else(|| io::Error::other("did not found proper prefix"))?;
@@ -110,7 +110,7 @@ pub(crate) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateT
     (history, Some(info.published))
 }
 
-/// Where a system's time begins later than the client's, the conversion would panic.
+/// The conversion panics for times before 1970 on systems whose time begins there.
 #[cfg(feature = "jetstream")]
 fn since_1970(time: DateTime) -> Option<SystemTime> {
     let begin = datetime::from_nanos(0).ok()?;

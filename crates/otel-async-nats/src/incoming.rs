@@ -1,4 +1,4 @@
-//! Raw messages, made ours.
+//! Gives process spans to raw messages.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use otel_messaging::adapter::DeliverStream;
 use crate::jetstream::{self, receive::ConsumerSource};
 use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Source, subject::ToSubject};
 
-/// Gives process spans to messages that somebody else's code received with async-nats itself.
+/// Gives process spans to messages that other code received with async-nats itself.
 ///
-/// Every message that passes gets its span then, as one that our own subscription delivers. Spans go where the client
-/// says that it is made with.
+/// Each message that passes gets its span, as if a subscription of this crate delivered it. The spans go to the instrumentation of
+/// the client that is given.
 ///
 /// ```no_run
 /// use futures_util::StreamExt;
@@ -38,7 +38,7 @@ use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Sour
 /// }
 /// ```
 ///
-/// Keep one for a subscription: names and attributes are put together once.
+/// Keep one for each subscription: it caches names and attributes.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     source: Arc<Source>,
@@ -64,13 +64,13 @@ impl Incoming {
         Message::new(message, telemetry.map(Into::into))
     }
 
-    /// Hands the messages of a subscription out, as they are asked for.
+    /// Delivers the messages of a subscription.
     #[must_use]
     pub fn subscriber(&self, messages: async_nats::Subscriber) -> Subscriber {
         Subscriber::new(messages, self.source.clone())
     }
 
-    /// Hands the messages of any stream out, as they are asked for.
+    /// Delivers the messages of any stream.
     pub fn stream<S>(&self, messages: S) -> impl Stream<Item = Message> + use<S>
     where
         S: Stream<Item = async_nats::Message>,
@@ -80,7 +80,7 @@ impl Incoming {
     }
 }
 
-/// Gives process spans to JetStream messages that somebody else's code received with async-nats itself.
+/// Gives process spans to JetStream messages that other code received with async-nats itself.
 ///
 /// ```no_run
 /// use futures_util::{Stream, StreamExt};
@@ -106,14 +106,14 @@ impl Incoming {
 /// }
 /// ```
 ///
-/// A raw consumer itself becomes ours by `Consumer::from((raw, &context))`.
+/// To wrap a raw consumer itself, use `Consumer::from((raw, &context))`.
 #[cfg(feature = "jetstream")]
 #[derive(Debug, Clone)]
 pub struct IncomingJetStream(Arc<ConsumerSource>);
 
 #[cfg(feature = "jetstream")]
 impl IncomingJetStream {
-    /// For messages of the consumer that this is the information of, as its `cached_info` gives it.
+    /// For messages of the consumer with this information, as its `cached_info` gives it.
     #[must_use]
     pub fn of(client: &Client, consumer: &jetstream::consumer::Info) -> Self {
         Self(Arc::new(ConsumerSource::new(Arc::new(client.clone()), consumer)))
@@ -125,7 +125,7 @@ impl IncomingJetStream {
         self.0.deliver_stored(message)
     }
 
-    /// Hands the messages of a stream out, as they are asked for. Errors pass through.
+    /// Delivers the messages of a stream. Errors pass through.
     pub fn stream<S, E>(&self, messages: S) -> impl Stream<Item = Result<jetstream::Message, E>> + use<S, E>
     where
         S: Stream<Item = Result<async_nats::jetstream::Message, E>>,

@@ -1,4 +1,4 @@
-//! Which messages of a connection are not settled yet: for acknowledgements that are published by hand.
+//! The messages of a connection that are not settled yet, so that an acknowledgement published by hand finds its message.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,29 +16,29 @@ use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::origin::Origin;
 
-/// How many messages one connection remembers; the oldest are forgotten first.
+/// How many messages one connection remembers; the oldest are removed first.
 const LIMIT: usize = 4_096;
 
 /// The messages of one connection that were delivered and are not settled yet, by the subject that acknowledges them.
 pub(crate) struct Ledger {
     state: Mutex<State>,
-    /// When the first message that is gone counts as dropped, in nanoseconds since 1970.
+    /// When the first dropped message is counted as dropped, in nanoseconds since 1970.
     due: AtomicU64,
 }
 
-/// What a delivered message carries that can be settled.
+/// A delivered message that can be settled; the message carries it.
 #[derive(Debug)]
 pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
     pub(crate) description: MessageDescription,
     /// The subject that it is acknowledged on.
     pub(crate) reply: Subject,
-    /// For how long the server waits for that.
+    /// How long the server waits for the acknowledgement.
     pub(crate) ack_wait: Duration,
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// What the span of a settlement records of its message.
+/// What a settlement's span records of its message.
 #[derive(Debug, Clone)]
 pub(crate) struct MessageDescription {
     pub(crate) origin: Arc<Origin>,
@@ -47,7 +47,7 @@ pub(crate) struct MessageDescription {
     pub(crate) domain: Option<Arc<str>>,
 }
 
-/// What the ledger keeps of a message that is dropped before it is settled.
+/// The part of a message that the ledger keeps when the message is dropped before it is settled.
 pub(crate) struct UnsettledRemnant {
     pub(crate) description: Arc<(SpanContext, MessageDescription)>,
     /// Counts as dropped, unless it is discharged.
@@ -56,7 +56,7 @@ pub(crate) struct UnsettledRemnant {
 }
 
 impl UnsettledRemnant {
-    /// The message counts as dropped no more.
+    /// The message no longer counts as dropped.
     pub(crate) fn discharge(&self) {
         self.unsettled.iter().for_each(Unsettled::discharge);
     }
@@ -76,17 +76,17 @@ impl Drop for DeliveredMessage {
 #[derive(Debug)]
 pub(crate) enum SettlementTarget<'a> {
     Message(Arc<DeliveredMessage>),
-    /// One that is gone: the context of its process span, and what it was.
+    /// A dropped message: the context of its process span, and its description.
     Remnant(Arc<(SpanContext, MessageDescription)>),
-    /// One that came by no consumer of a stream, with its subject.
+    /// A message that no consumer of a stream delivered, with its subject.
     Received(&'a Arc<ProcessSpan>, &'a Subject),
-    /// No more than its subject, where that is known.
+    /// Only the subject of the message is known.
     Named(&'a Subject),
     Unknown,
 }
 
 impl SettlementTarget<'_> {
-    /// Its message may be settled without a span.
+    /// The message may be settled without a span.
     pub(crate) fn may_settle_elsewhere(&self) {
         match self {
             Self::Message(message) => message.span.may_settle_elsewhere(),
@@ -101,12 +101,12 @@ struct State {
     numbers: BTreeMap<Subject, u64>,
     /// In the order of their delivery.
     entries: BTreeMap<u64, Entry>,
-    /// Those of messages that are gone.
+    /// The entries of dropped messages.
     due: BTreeSet<(SystemTime, u64)>,
     next: u64,
 }
 
-/// One message, which may be gone before it is settled.
+/// A message, which may be dropped before it is settled.
 struct Entry {
     reply: Subject,
     message: Weak<DeliveredMessage>,
@@ -118,7 +118,7 @@ impl State {
         self.entries.get_mut(self.numbers.get(reply)?)
     }
 
-    /// The entry of this very message: a message that is delivered twice by the application has only the last one.
+    /// The entry of this message. Of a message that is delivered twice only the last delivery has an entry.
     fn entry_of(&mut self, message: &DeliveredMessage) -> Option<(u64, &mut Entry)> {
         let number = *self.numbers.get(&message.reply)?;
         let entry = self.entries.get_mut(&number)?;
@@ -155,7 +155,7 @@ impl Ledger {
         };
     }
 
-    /// What is known of the message that is acknowledged on this subject.
+    /// Finds the message that is acknowledged on this subject.
     pub(crate) fn find(&self, reply: &Subject) -> SettlementTarget<'static> {
         let mut state = self.state();
         let Some(Entry { message, remnant, .. }) = state.entry(reply) else { return SettlementTarget::Unknown };
@@ -178,7 +178,7 @@ impl Ledger {
         }
     }
 
-    /// The message may be settled, or a settlement is under way: it does not count as dropped.
+    /// The message may be settled, or a settlement is in flight: it does not count as dropped.
     pub(crate) fn may_be_settled(&self, reply: &Subject) {
         if let Some((remnant, _)) = self.state().entry(reply).and_then(|entry| entry.remnant.as_ref()) {
             remnant.discharge();
@@ -199,7 +199,7 @@ impl Ledger {
         self.note_due(&state);
     }
 
-    /// A message goes before it is settled, and can be settled still. `remnant` is called only then, and outside the lock.
+    /// A message is dropped. If it can still be settled, its remnant is kept: `remnant` is called only then, outside the lock.
     pub(crate) fn message_dropped(&self, message: &DeliveredMessage, remnant: impl FnOnce() -> UnsettledRemnant) {
         if self.state().entry_of(message).is_none() {
             return;
@@ -213,7 +213,7 @@ impl Ledger {
                 state.due.insert((due, number));
                 self.note_due(&state);
             }
-            // Settled since.
+            // Settled in the meantime.
             None => remnant.discharge(),
         }
     }
@@ -260,7 +260,7 @@ impl fmt::Debug for Ledger {
     }
 }
 
-/// The configuration of a consumer may name any time: one beyond this would overflow.
+/// A consumer may be configured with any `ack_wait`: a longer one would overflow.
 fn end_of_wait(now: SystemTime, ack_wait: Duration) -> SystemTime {
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
     now + ack_wait.min(LONGEST)

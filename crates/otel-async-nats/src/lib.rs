@@ -37,7 +37,7 @@ pub use crate::{
     subscriber::Subscriber,
 };
 
-/// What this crate adds to async-nats: how to see spans, and where they go.
+/// The items that this crate adds to async-nats: spans of messages, and the instrumentation that they go to.
 pub mod otel {
     pub use async_nats as raw;
     pub use otel_messaging::{

@@ -13,8 +13,8 @@ pub use async_nats::message::*;
 
 /// A Core NATS message: [`async_nats::Message`] with its process span.
 ///
-/// The seven public fields are the client's, and can be moved out. A message that is made by hand is made from the
-/// client's: `Message::from(otel::raw::Message { … })`; it has no process span.
+/// The seven public fields are the client's, and can be moved out. To make a message by hand, make the client's:
+/// `Message::from(otel::raw::Message { … })`; it has no process span.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Message {
     /// Subject to which message is published to.
@@ -48,7 +48,7 @@ impl Message {
     }
 }
 
-/// The message may be settled where nobody sees it.
+/// The message may be settled outside this crate.
 pub(crate) fn allow_untracked_settlement(telemetry: Option<&MessageTelemetry>) {
     if let Some(telemetry) = telemetry {
         telemetry.process().may_settle_elsewhere();
@@ -69,7 +69,7 @@ impl From<async_nats::Message> for Message {
 }
 
 impl From<Message> for async_nats::Message {
-    /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
+    /// The message alone; its process span ends unless another part of it lives on. Its settlement is not recorded.
     fn from(message: Message) -> Self {
         let Message { subject, reply, payload, headers, status, description, length, telemetry } = message;
         allow_untracked_settlement(telemetry.as_ref());

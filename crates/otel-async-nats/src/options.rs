@@ -14,10 +14,10 @@ use crate::{
     wrap::{deref, setters},
 };
 
-/// Options of a connection: [`async_nats::ConnectOptions`], which see for what each does.
+/// Options of a connection: see [`async_nats::ConnectOptions`] for each.
 ///
-/// The name goes on every span as `messaging.client.id`. Where there is one address to connect to, and the server names
-/// no others, it goes on every span as `server.address` and `server.port`.
+/// The name is on every span as `messaging.client.id`. Where there is one address to connect to, and the server names no others,
+/// the address is on every span as `server.address` and `server.port`.
 #[derive(Clone, Default)]
 pub struct ConnectOptions {
     inner: async_nats::ConnectOptions,
@@ -77,14 +77,14 @@ impl ConnectOptions {
         self
     }
 
-    /// Writes the names of context headers like this. Default: [`HeaderCase::Lower`].
+    /// Writes the names of context headers in this case. Default: [`HeaderCase::Lower`].
     #[must_use]
     pub fn with_header_case(mut self, header_case: HeaderCase) -> Self {
         self.connect_info.header_case = header_case;
         self
     }
 
-    /// Writes no context into a message that would be longer than this with it: see [`Client::with_message_limit`].
+    /// Leaves the context out of a message that would exceed this number of bytes with it: see [`Client::with_message_limit`].
     /// Default: no limit but the server's `max_payload`.
     #[must_use]
     pub fn with_message_limit(mut self, bytes: usize) -> Self {
@@ -106,7 +106,7 @@ impl ConnectOptions {
         Self { inner: map(self.inner), ..self }
     }
 
-    /// Sets the name, which also goes on every span as `messaging.client.id`.
+    /// Sets the name, which is also on every span as `messaging.client.id`.
     pub fn name<T: ToString>(mut self, name: T) -> Self {
         let name = name.to_string();
         self.connect_info.name = Some(name.as_str().into());
@@ -266,7 +266,7 @@ impl ConnectOptions {
 }
 
 impl From<async_nats::ConnectOptions> for ConnectOptions {
-    /// The client's options. A name given there is not seen.
+    /// The client's options. A name that was given there is not known.
     fn from(inner: async_nats::ConnectOptions) -> Self {
         Self { inner, ..Self::default() }
     }

@@ -1,19 +1,19 @@
-//! What messages come from: a subscription, or a consumer.
+//! Describes the source of messages: a subscription, or a consumer.
 
 use std::sync::Arc;
 
-/// What a source is, without its connection.
+/// The description of a source, without its connection.
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) description: SourceDescription,
-    /// The parts of the description that tell two sources apart.
+    /// The parts of the description that identify the source.
     pub(crate) key: Box<str>,
 }
 
-/// What a source adds to the subject of each message.
+/// The names that a source adds to the subject of each message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SourceDescription {
-    /// What was subscribed to.
+    /// The subject of the subscription, or the filter of the consumer.
     pub(crate) subject: Option<Arc<str>>,
     /// The queue group, or the deliver group of a push consumer.
     pub(crate) group: Option<Arc<str>>,
@@ -21,7 +21,7 @@ pub(crate) struct SourceDescription {
     pub(crate) durable: Option<Arc<str>>,
     /// The JetStream stream.
     pub(crate) stream: Option<Arc<str>>,
-    /// Messages come because they were asked for.
+    /// The application pulls the messages.
     pub(crate) pulled: bool,
 }
 

@@ -23,7 +23,7 @@ use crate::{
     telemetry::{ClientTelemetry, FETCH, PROCESS, PROCESS_FETCHED, set_text},
 };
 
-/// Where messages come from, as a subscription or a consumer knows it.
+/// A subscription or a consumer, as the source of messages.
 #[derive(Debug)]
 pub(crate) struct Source {
     telemetry: Arc<ClientTelemetry>,
@@ -43,7 +43,7 @@ impl Source {
         Arc::new(Self::new(telemetry.clone(), SourceId::new(), description))
     }
 
-    /// A consumer of a stream: the same source, however often it is asked for.
+    /// A consumer of a stream: each look-up gives the same source.
     #[cfg(feature = "jetstream")]
     pub(crate) fn consumer(telemetry: Arc<ClientTelemetry>, consumer: &str, description: SourceDescription) -> Self {
         let stream = description.stream.as_deref().unwrap_or_default();
@@ -59,12 +59,12 @@ impl Source {
         self.id
     }
 
-    /// The same source, reported by another instrumentation.
+    /// The same source, reported to another instrumentation.
     pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
         self.with_telemetry(Arc::new(self.telemetry.with_instrumentation(instrumentation)))
     }
 
-    /// The same source, reported by this.
+    /// The same source, with this telemetry.
     pub(crate) fn with_telemetry(&self, telemetry: Arc<ClientTelemetry>) -> Self {
         Self { telemetry, id: self.id, origin: self.origin.clone() }
     }
@@ -74,7 +74,7 @@ impl Source {
         self.telemetry.operation_at(name, &self.origin, subject)
     }
 
-    /// Notes that a message is handed to the application. `history` is called for what only its kind has.
+    /// Delivers a message to the application. `history` is called where telemetry is on.
     #[inline]
     pub(crate) fn deliver_message<'a>(
         &self,
@@ -111,14 +111,14 @@ impl Source {
         Some(NewDelivery { process, id: own.id, domain })
     }
 
-    /// Starts the span of a receive operation that has brought these messages.
+    /// Starts the span of a receive operation with these messages.
     #[cfg(feature = "jetstream")]
     pub(crate) fn received(&self, start: OperationStart, messages: Batch) -> ClientSpan {
         let operation = self.operation(FETCH, messages.destination().as_deref());
         self.telemetry.core.receive_batch(start, &operation, messages)
     }
 
-    /// Starts the span of a wait for a message that brought none.
+    /// Starts the span of a poll that failed.
     #[cfg(feature = "jetstream")]
     pub(crate) fn failed_poll(&self, start: OperationStart) -> ClientSpan {
         let name = if self.origin.description.pulled { FETCH } else { CONSUME };
@@ -126,7 +126,7 @@ impl Source {
         self.telemetry.core.receive(start, &operation, iter::empty(), |_| ())
     }
 
-    /// Tells of the wait for one message.
+    /// Records the poll for one message.
     #[cfg(feature = "jetstream")]
     pub(crate) fn record_poll(&self, start: OperationStart, subject: &str, message: &MessageTelemetry) {
         let operation = self.operation(FETCH, Some(subject));
@@ -136,7 +136,7 @@ impl Source {
     }
 }
 
-/// A message that was handed to the application just now.
+/// A message at its delivery.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 pub(crate) struct NewDelivery {
     process: Arc<ProcessSpan>,
@@ -146,7 +146,7 @@ pub(crate) struct NewDelivery {
 
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 impl NewDelivery {
-    /// It can be settled by this subject, for as long as the server waits for that.
+    /// The message can be settled on this reply subject, as long as the server waits for it.
     pub(crate) fn make_settleable(
         self,
         reply: Subject,

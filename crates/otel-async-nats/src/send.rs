@@ -1,4 +1,4 @@
-//! Starts and ends the span of a send: from the call of a publish, request or answer to what the client or the server says of it.
+//! The span of a send: from the call of a publish, request or answer to the answer of the client or the server.
 
 use std::{fmt, future::Future};
 
@@ -196,11 +196,11 @@ mod acknowledged {
     use super::PublishSpan;
     use crate::error::ErrorType;
 
-    /// An acknowledgement to come: [`async_nats::jetstream::context::PublishAckFuture`] with the span of its publish, which ends
+    /// A pending acknowledgement: [`async_nats::jetstream::context::PublishAckFuture`] with the span of its publish, which ends
     /// when this resolves.
     ///
-    /// Dropped, the client waits for the acknowledgement by itself and tells nobody; the span ends at once and says that the
-    /// outcome is unknown.
+    /// If it is dropped, the client waits for the acknowledgement in the background; the span ends at once and says that the outcome
+    /// is unknown.
     pub struct PublishAckFuture {
         inner: context::PublishAckFuture,
         span: Option<ClientSpan>,
@@ -226,12 +226,12 @@ mod acknowledged {
             }
         }
 
-        /// The acknowledgement to come.
+        /// The pending acknowledgement.
         pub fn get_ref(&self) -> &context::PublishAckFuture {
             &self.inner
         }
 
-        /// The acknowledgement to come. The span ends now, and says that the outcome is unknown.
+        /// The pending acknowledgement. The span ends now, and says that the outcome is unknown.
         pub fn into_inner(self) -> context::PublishAckFuture {
             if let Some(span) = self.span {
                 span.outcome_unknown();

@@ -1,4 +1,4 @@
-//! The server of a connection: its address, and what it said of itself when the client connected.
+//! The server of a connection: its address, and the information that it sent when the client connected.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use async_nats::Statistics;
 /// The address of a server: host and port.
 pub(crate) type Address<'a> = (&'a Arc<str>, u16);
 
-/// What the telemetry of a client asks of its connection.
+/// The server information of one client's connection.
 ///
 /// Shared by all instrumentations of the client.
 pub(crate) struct ServerInfo {

@@ -1,5 +1,4 @@
-//! Messages that can be settled, and their settlement: by their own methods, or by a publish to the subject that they are
-//! acknowledged on.
+//! Settles messages: by their own methods, or by a publish to their reply subject.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -21,8 +20,7 @@ pub(crate) const ACK: OperationName = OperationName::settle("ack");
 pub(crate) const NAK: OperationName = OperationName::settle("nak");
 pub(crate) const TERM: OperationName = OperationName::settle("term");
 
-/// How an acknowledgement with this payload is called, and what it does to its message. `None` for one that settles
-/// nothing.
+/// The operation name and the outcome of an acknowledgement with this payload. `None` if it settles nothing.
 ///
 /// Source: `processAck` of nats-server, in `consumer.go`.
 fn parse_acknowledgement(payload: &[u8]) -> Option<(OperationName, Settlement)> {
@@ -38,17 +36,17 @@ fn parse_acknowledgement(payload: &[u8]) -> Option<(OperationName, Settlement)> 
 /// The payload that asks the server to wait for longer.
 const IN_PROGRESS: &[u8] = b"+WPI";
 
-/// Whether the server is asked for an answer.
+/// Whether the server is asked to answer an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     None,
-    /// Until it comes, and for ever where it does not, the message may be settled.
+    /// Until the answer arrives, and if none arrives, the message may or may not be settled.
     Awaited,
 }
 
-/// A settlement that has begun. If it is dropped before the report, its outcome is unknown.
+/// A settlement in flight. If it is dropped before its end, the outcome is unknown.
 pub(crate) struct SettlementInFlight {
-    /// `None` after the report.
+    /// `None` after the end.
     span: Option<ClientSpan>,
     outcome: Settlement,
     reply: Option<Subject>,
@@ -56,8 +54,8 @@ pub(crate) struct SettlementInFlight {
 }
 
 impl SettlementInFlight {
-    /// Begins the settlement that an acknowledgement on this subject and with this payload is. `None` where it settles
-    /// nothing, or telemetry is off.
+    /// Starts the settlement of an acknowledgement on this subject and with this payload. `None` if it settles nothing, or
+    /// telemetry is off.
     pub(crate) fn begin(
         telemetry: &ClientTelemetry,
         start: Option<OperationStart>,
@@ -72,7 +70,7 @@ impl SettlementInFlight {
             }
             return None;
         };
-        // Without a call the settlement has no span, and the outcome of the message is not recorded.
+        // Where telemetry is off the settlement has no span, and the outcome of the message is not recorded.
         if start.is_none() || answer == Answer::Awaited {
             target.may_settle_elsewhere();
             reply.iter().for_each(|reply| ledger.may_be_settled(reply));
@@ -81,7 +79,7 @@ impl SettlementInFlight {
         Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
     }
 
-    /// The same for an acknowledgement that is published by hand.
+    /// As `begin`, for an acknowledgement that is published by hand.
     pub(crate) fn published(
         telemetry: &ClientTelemetry,
         start: Option<OperationStart>,
@@ -93,7 +91,7 @@ impl SettlementInFlight {
         Self::begin(telemetry, start, (Some(reply), payload), target, answer)
     }
 
-    /// Reports whether the acknowledgement was taken over, or answered.
+    /// Ends the span with the result of the acknowledgement.
     pub(crate) fn end<T, E: ErrorType + fmt::Display>(mut self, result: &Result<T, E>) {
         let Some(span) = self.span.take() else { return };
         match result {
@@ -106,7 +104,6 @@ impl SettlementInFlight {
     }
 }
 
-/// Starts the span of a message's settlement.
 fn settle_span(
     telemetry: &ClientTelemetry,
     start: OperationStart,
@@ -142,7 +139,7 @@ impl Drop for SettlementInFlight {
     }
 }
 
-/// Acknowledges, with the span of the settlement that it is.
+/// Acknowledges a message by `send`, with the span of the settlement.
 #[cfg(feature = "jetstream")]
 pub(crate) fn acknowledge(
     telemetry: &ClientTelemetry,

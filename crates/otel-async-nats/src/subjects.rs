@@ -1,4 +1,4 @@
-//! What a subject says by its form.
+//! Classifies subjects by their form.
 
 pub(crate) fn has_wildcards(subject: &str) -> bool {
     subject.split('.').any(|token| token == "*" || token == ">")
@@ -18,25 +18,25 @@ pub(crate) fn is_acknowledgement(subject: &str) -> bool {
     subject.starts_with("$JS.ACK.")
 }
 
-/// Inboxes go away with their client, the subjects of acknowledgements with their message, and those that end in an id, as
-/// libraries make the subjects of their replies, with what they were made for.
+/// Whether a subject is temporary: an inbox, a subject of acknowledgements, or one that ends in an id, as libraries make reply
+/// subjects.
 pub(crate) fn is_temporary(subject: &str, inbox_prefix: &str) -> bool {
     let is_own = || !inbox_prefix.is_empty() && subject.strip_prefix(inbox_prefix).is_some_and(begins_with_id);
     subject.starts_with("_INBOX.") || subject.starts_with("$JS.ACK.") || is_own() || ends_with_id(subject)
 }
 
-/// As an inbox goes on after its prefix: a prefix of the user's may be that of other subjects too.
+/// Whether this is the rest of an inbox after its prefix: other subjects may have a custom prefix too.
 fn begins_with_id(rest: &str) -> bool {
     rest.split('.').next().is_some_and(is_id)
 }
 
-/// A word of 22 letters may be one that means something; with a digit it is an id.
+/// A token of 22 letters may be a word; with a digit it is an id.
 fn ends_with_id(subject: &str) -> bool {
     let last = subject.rsplit('.').next();
     last.is_some_and(|last| is_id(last) && last.bytes().any(|byte| byte.is_ascii_digit()))
 }
 
-/// As NUID makes them.
+/// Whether NUID could have made the token.
 fn is_id(token: &str) -> bool {
     token.len() == 22 && token.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

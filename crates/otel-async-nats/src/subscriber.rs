@@ -14,7 +14,7 @@ use crate::{Message, history::DeliveryHistory, receive::Source, wrap::deref};
 
 /// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
 ///
-/// A message's span begins when the stream gives it away, not while it waits in the client's buffer.
+/// A message is delivered when the stream yields it, not while it waits in the client's buffer.
 pub struct Subscriber {
     inner: async_nats::Subscriber,
     source: Arc<Source>,
@@ -25,7 +25,7 @@ impl Subscriber {
         Self { inner, source }
     }
 
-    /// Reports the messages that come from now on to this instrumentation.
+    /// Reports messages that are delivered from now on to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         Self { source: Arc::new(self.source.with_instrumentation(instrumentation)), ..self }

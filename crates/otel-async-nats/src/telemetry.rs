@@ -1,4 +1,4 @@
-//! Which operations there are, what a destination is called, and what one client's telemetry is.
+//! The telemetry of one client: its operations, and the names of destinations.
 
 use std::{fmt, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(crate) const RESPOND: OperationName = OperationName::send("respond");
 pub(crate) const PROCESS: OperationName = OperationName::process("process");
 pub(crate) const PROCESS_FETCHED: OperationName = PROCESS.of(FETCH);
 pub(crate) const FETCH: OperationName = OperationName::receive("fetch");
-/// Of a consumer that fails whose messages the server pushes: nothing else is received.
+/// A push consumer whose stream fails.
 #[cfg(feature = "jetstream")]
 pub(crate) const CONSUME: OperationName = OperationName::receive("consume");
 
@@ -32,7 +32,7 @@ const SYSTEM: &str = "nats";
 
 /// The telemetry of one client, which all its wrappers share.
 ///
-/// It holds the raw client. So no message holds it: a message must not keep a connection open.
+/// It holds the raw client, so no message holds it: a message must not keep a connection open.
 #[derive(Clone)]
 pub(crate) struct ClientTelemetry {
     pub(crate) core: Arc<Telemetry>,
@@ -47,17 +47,17 @@ pub(crate) struct ClientTelemetry {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// What is known of a client only when it connects.
+/// What a client's telemetry learns when the client connects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectInfo {
-    /// Its name for itself.
+    /// The name that the application gave the client.
     pub(crate) name: Option<Arc<str>>,
-    /// The server, where there was only one to connect to.
+    /// The server, where the application named only one.
     pub(crate) only_server: Option<(Arc<str>, u16)>,
-    /// The client connects to no servers but those it was given.
+    /// The client connects only to servers that the application named.
     pub(crate) ignores_discovered_servers: bool,
     pub(crate) header_case: HeaderCase,
-    /// How long a message may be with its context, where that is less than the server says.
+    /// The limit of a message with its context in bytes, where it is lower than the server's.
     pub(crate) message_limit: Option<usize>,
 }
 
@@ -79,22 +79,20 @@ impl ClientTelemetry {
         }
     }
 
-    /// The same client, reported by another instrumentation.
+    /// The same client, reported to another instrumentation.
     pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
         Self { core: core(Some(instrumentation)), ..self.clone() }
     }
 
-    /// The same client, writing header names otherwise.
     pub(crate) fn with_header_case(&self, header_case: HeaderCase) -> Self {
         Self { header_case, ..self.clone() }
     }
 
-    /// The same client, whose messages with their contexts are no longer than this.
     pub(crate) fn with_message_limit(&self, bytes: usize) -> Self {
         Self { message_limit: Some(bytes), ..self.clone() }
     }
 
-    /// The moment of an operation on a message that was received.
+    /// The start of an operation. `None` where telemetry is off.
     #[inline]
     pub(crate) fn start_on_message(&self) -> Option<OperationStart> {
         let start = self.core.start_operation()?;
@@ -113,13 +111,13 @@ impl ClientTelemetry {
         MessageAttributes { id: id.map(|id| id.as_str().into()), size }
     }
 
-    /// Whether somebody wants to know of single messages that were asked for.
+    /// Whether successful polls are recorded.
     #[cfg(feature = "jetstream")]
     pub(crate) fn records_polls(&self) -> bool {
         self.core.records_polls()
     }
 
-    /// An operation on a subject, as a sender knows it, which may answer a message by it.
+    /// An operation on a subject, as a sender knows it; `answers` says whether it answers a message.
     #[inline]
     pub(crate) fn send_operation(&self, name: OperationName, subject: Option<&str>, answers: bool) -> Arc<Operation> {
         let server = self.server.only_server();
@@ -130,7 +128,7 @@ impl ClientTelemetry {
         })
     }
 
-    /// An operation on a message with this subject that came from there, or, without a subject, on the place itself.
+    /// An operation on a message of this origin with this subject; without a subject, on the origin itself.
     #[inline]
     pub(crate) fn operation_at(&self, name: OperationName, origin: &Origin, subject: Option<&str>) -> Arc<Operation> {
         let server = self.server.only_server();
@@ -201,7 +199,7 @@ impl MessageAttributes {
     }
 }
 
-/// Part of the key of an operation, because a client may lose its certainty.
+/// A part of the key of an operation, since the server of a client may become uncertain.
 #[inline]
 fn server_key(server: Option<Address<'_>>) -> &'static str {
     if server.is_some() { "@" } else { "" }
@@ -222,7 +220,7 @@ pub(crate) fn set_text(message: &mut Attributes, key: &'static str, text: Option
 pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
     let telemetry = Telemetry::new(scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")), SYSTEM);
     if let Some(instrumentation) = instrumentation {
-        // A new one has none that could be given back.
+        // Fails only where there is one already.
         let _ = telemetry.instrument(instrumentation);
     }
     Arc::new(telemetry)

@@ -1,6 +1,6 @@
-//! What wrappers have in common.
+//! Macros for wrappers.
 
-/// A wrapper is what it wraps, in all that it does not do itself.
+/// Dereferences a wrapper to the client's type.
 macro_rules! deref {
     ($ours:ident $(<$parameter:ident>)? => $theirs:ty) => {
         impl$(<$parameter>)? std::ops::Deref for $ours$(<$parameter>)? {
@@ -19,7 +19,7 @@ macro_rules! deref {
     };
 }
 
-/// Setters of a builder that the client's, of this path, has too.
+/// Setters that call those of the client's builder, which has this path.
 macro_rules! setters {
     ($theirs:expr; $($(#[$attribute:meta])* $setter:ident($($argument:ident: $type:ty),*);)*) => {
         $(

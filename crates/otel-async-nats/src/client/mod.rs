@@ -30,7 +30,7 @@ pub use async_nats::client::*;
 
 /// A NATS client: [`async_nats::Client`] with spans.
 ///
-/// Cheap to clone. What is not here is the client's own, through `Deref`.
+/// Cheap to clone. All other methods are the client's, through `Deref`.
 #[derive(Clone)]
 pub struct Client {
     inner: async_nats::Client,
@@ -53,19 +53,18 @@ impl Client {
         Self { telemetry: Arc::new(self.telemetry.with_instrumentation(instrumentation)), ..self }
     }
 
-    /// Writes the names of context headers like this from now on. Default: [`HeaderCase::Lower`].
+    /// Writes the names of context headers in this case from now on. Default: [`HeaderCase::Lower`].
     #[must_use]
     pub fn with_header_case(self, header_case: HeaderCase) -> Self {
         Self { telemetry: Arc::new(self.telemetry.with_header_case(header_case)), ..self }
     }
 
-    /// Writes no context into a message that would be longer than this with it, headers and body together, from now on.
-    /// Default: only what the server says that it takes, its `max_payload`, is a limit.
+    /// From now on, leaves the context out of a message that would exceed this number of bytes with it, headers and body together.
+    /// Default: the only limit is the server's `max_payload`.
     ///
-    /// For limits that the client is not told of: the `max_message_size` of a stream that is published to, or a payload
-    /// limit of the account or the user. What is below such a limit by less than the length of a context would be refused
-    /// with one. Nothing is refused by this setting: a longer message is sent as it is. Where less than
-    /// 28 KiB are left, each context is measured before it is written.
+    /// For limits that the client does not know: the `max_message_size` of a stream, or a payload limit of the account or the
+    /// user. A message just below such a limit would be refused because of its context. This setting refuses nothing: a longer
+    /// message is sent without a context. Where less than 28 KiB are left, each context is measured before it is written.
     #[must_use]
     pub fn with_message_limit(self, bytes: usize) -> Self {
         Self { telemetry: Arc::new(self.telemetry.with_message_limit(bytes)), ..self }
@@ -100,7 +99,7 @@ impl Client {
         self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply: None, payload, headers: None })
     }
 
-    /// As [`publish`](Self::publish), with headers. A context that they carry already is linked.
+    /// As [`publish`](Self::publish), with headers. A context that they already carry is linked.
     ///
     /// # Errors
     ///
@@ -115,7 +114,7 @@ impl Client {
         self.publish_outbound(OutboundMessage { subject: subject.to_subject(), reply: None, payload, headers })
     }
 
-    /// As [`publish`](Self::publish), with a subject for replies, for which it does not wait.
+    /// As [`publish`](Self::publish), with a subject for replies; it does not wait for a reply.
     ///
     /// # Errors
     ///
@@ -160,7 +159,7 @@ impl Client {
         }
     }
 
-    /// Not as [`publish_outbound`](Self::publish_outbound): there the client does not look whether the reply is a subject.
+    /// Not by [`publish_outbound`](Self::publish_outbound), where the client does not check the reply subject.
     fn publish_for_reply(
         &self,
         message: OutboundMessage,
@@ -207,9 +206,8 @@ impl Client {
     }
 
     /// Sends a request and waits for its reply. The span `request {subject}` ends with the reply; no reply in time and no
-    /// responders are failures. So is a reply by which a service says that it failed, though the caller gets it as `Ok`:
-    /// `error.type` is the service's code then, if it has one to five digits, else `_OTHER`. A context in the reply is linked
-    /// and changes no parent.
+    /// responders are failures. So is the error reply of a service, though the caller gets it as `Ok`: `error.type` is the
+    /// service's code, if it has one to five digits, else `_OTHER`. A context in the reply is linked and changes no parent.
     ///
     /// # Errors
     ///
@@ -248,7 +246,7 @@ impl Client {
         Ok(Subscriber::new(self.inner.subscribe(subject).await?, source))
     }
 
-    /// Subscribes to a subject in a queue group, which stands on the process spans as `messaging.consumer.group.name`.
+    /// Subscribes to a subject in a queue group, which is `messaging.consumer.group.name` on the process spans.
     ///
     /// # Errors
     ///
@@ -277,8 +275,8 @@ impl Client {
         self.inner.timeout()
     }
 
-    /// As the client's: [`async_nats::Client::set_server_pool`]. Which server an operation goes to is uncertain from then
-    /// on, and left out.
+    /// As the client's: [`async_nats::Client::set_server_pool`]. From then on
+    /// the server of an operation is uncertain, and left out.
     ///
     /// # Errors
     ///

@@ -62,7 +62,7 @@ impl TimeoutProvider for Client {
     }
 }
 
-/// The client's own trait, for generic code of others. Messages have no process spans there.
+/// The client's own trait, for generic code of other crates. Its messages have no process spans.
 impl async_nats::client::traits::Subscriber for Client {
     fn subscribe<S: ToSubject>(
         &self,
@@ -72,7 +72,7 @@ impl async_nats::client::traits::Subscriber for Client {
     }
 }
 
-/// The client's own trait, for generic code of others.
+/// The client's own trait, for generic code of other crates.
 impl async_nats::client::traits::Requester for Client {
     fn send_request<S: ToSubject>(
         &self,

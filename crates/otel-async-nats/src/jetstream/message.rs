@@ -25,7 +25,7 @@ pub use async_nats::jetstream::message::*;
 /// [`message`](Self::message).
 ///
 /// Acknowledging makes a span, `ack {subject}`, `nak {subject}` or `term {subject}`, child of the process span, which
-/// notes the outcome and does not end with it. [`AckKind::Progress`] settles nothing and makes none.
+/// records the outcome and does not end with it. [`AckKind::Progress`] settles nothing and makes none.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// The message itself.
@@ -53,7 +53,7 @@ impl Message {
         self.settle(Bytes::new(), self.publish_acknowledgement(Bytes::new()), Answer::None)
     }
 
-    /// Acknowledges in one of the ways there are. The span is `ack`, `nak` or `term {subject}`; there is none for
+    /// Acknowledges in this way. The span is `ack`, `nak` or `term {subject}`; there is none for
     /// [`AckKind::Progress`].
     ///
     /// # Errors
@@ -73,21 +73,21 @@ impl Message {
         self.double_ack_with(AckKind::Ack)
     }
 
-    /// As [`double_ack`](Self::double_ack), in one of the ways there are.
+    /// As [`double_ack`](Self::double_ack), in this way.
     ///
     /// # Errors
     ///
     /// The client's.
     pub fn double_ack_with(&self, ack_kind: AckKind) -> impl Future<Output = Result<(), Error>> {
         let acknowledge = async move {
-            // The client's own way to wait, which takes a context by value.
+            // The client's own `double_ack_with` needs a context by value.
             let context = self.context.get_ref().clone();
             async_nats::jetstream::message::Acker::new(context, self.reply.clone()).double_ack_with(ack_kind).await
         };
         self.settle(ack_kind.into(), acknowledge, Answer::Awaited)
     }
 
-    /// What the reply subject says of this delivery.
+    /// The information about this delivery in the reply subject.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Message {
         history::parse(self.reply.as_ref().ok_or_else(missing)?)
     }
 
-    /// Through the raw context, which is that of the connection the message came by: it is no publish of the user's.
+    /// Publishes through the raw context, which has the connection of the message, since this is no publish of the user's.
     async fn publish_acknowledgement(&self, payload: Bytes) -> Result<(), Error> {
         let Some(reply) = &self.reply else {
             return Err(io::Error::other("No reply subject, not a JetStream message").into());
@@ -130,7 +130,7 @@ impl MessageExt for Message {
         self.message.process_span()
     }
 
-    /// The client asks again after an error where it can, and ends its stream where it cannot.
+    /// After an error the client asks the server again where it can, and ends its stream where it cannot.
     fn at_stream_error(error: &dyn Any) -> AtStreamError {
         stream_error_type(error).map_or(AtStreamError::End, AtStreamError::GoOnUnlessLast)
     }
@@ -158,7 +158,7 @@ impl From<Message> for crate::Message {
 }
 
 impl From<Message> for async_nats::jetstream::Message {
-    /// The message alone; its process span ends unless another part of it lives on. How it is settled nobody sees then.
+    /// The message alone; its process span ends unless another part of it lives on. Its settlement is not recorded.
     fn from(Message { message, context }: Message) -> Self {
         Self { message: message.into(), context: context.into_inner() }
     }
@@ -182,8 +182,8 @@ pub struct Acker {
 }
 
 impl Acker {
-    /// Acknowledges by this reply subject. The message that it belongs to is known as long as it is not settled, and one of the
-    /// last 4,096 of its connection.
+    /// Acknowledges by this reply subject. Its message is found if it is not settled yet, and among the last 4,096 of its
+    /// connection.
     pub fn new(context: Context, reply: Option<Subject>) -> Self {
         let (context, client) = context.into_parts();
         let inner = async_nats::jetstream::message::Acker::new(context, reply.clone());
@@ -195,8 +195,8 @@ impl Acker {
         &self.inner
     }
 
-    /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. How it
-    /// is settled nobody sees then.
+    /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. Its
+    /// settlement is not recorded.
     pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
         allow_untracked_settlement(self.telemetry.as_ref());
         self.inner

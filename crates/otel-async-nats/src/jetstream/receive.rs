@@ -24,7 +24,7 @@ use crate::{
     receive::Source,
 };
 
-/// What turns a consumer's messages into ours.
+/// A consumer, as the source of messages.
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerSource {
     pub(crate) inner: Arc<Source>,
@@ -34,11 +34,11 @@ pub(crate) struct ConsumerSource {
     acknowledges: bool,
     /// The longest time that the server waits for a settlement before it delivers a message again.
     ack_wait: Duration,
-    /// Each message has to be settled by itself.
+    /// Each message must be settled by itself.
     awaits_settlement: bool,
     /// Its messages come without their bodies.
     headers_only: bool,
-    /// What was stored before is a replay.
+    /// Messages that the stream stored before this time are replays.
     began: Option<DateTime>,
 }
 
@@ -59,31 +59,30 @@ impl ConsumerSource {
             pulled,
             acknowledges: config.ack_policy != AckPolicy::None,
             ack_wait: config.backoff.iter().copied().chain([config.ack_wait]).max().unwrap_or_default(),
-            // Of all up to one that is acknowledged, the earlier ones are settled without a word.
+            // With `AckPolicy::All`, acknowledging one message settles all earlier ones without a call.
             awaits_settlement: config.ack_policy == AckPolicy::Explicit,
             headers_only: config.headers_only,
             began: (config.deliver_policy != DeliverPolicy::New).then_some(*created),
         }
     }
 
-    /// The consumer, as the source of messages.
     pub(crate) fn id(&self) -> SourceId {
         self.inner.id()
     }
 
-    /// Delivers messages, and settles them, as this instrumentation says.
+    /// Reports deliveries and settlements to this instrumentation.
     pub(crate) fn instrument(&mut self, instrumentation: Instrumentation) {
         self.client = Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation));
         self.inner = Arc::new(self.inner.with_telemetry(self.client.telemetry().clone()));
     }
 
-    /// Hands a message to the application.
+    /// Delivers a message to the application.
     pub(crate) fn deliver_stored(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
         let telemetry = self.inner.deliver_message(&message, || {
             let (history, stored) = history::history(message.reply.as_deref());
             let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
-            // Without a subject to acknowledge by there is nothing to settle.
+            // A message without a subject to acknowledge on cannot be settled.
             let awaits_settlement = self.awaits_settlement && stored.is_some();
             DeliveryHistory { replayed, headers_only: self.headers_only, awaits_settlement, ..history }
         });
@@ -97,21 +96,21 @@ impl ConsumerSource {
         }
     }
 
-    /// The application asks a stream for its next message: notes since when, if somebody wants to know.
+    /// Records when the application started to poll for a message, where polls are recorded.
     pub(crate) fn stream_poll_started(&self, poll_start: &mut Option<SystemTime>) {
         if self.pulled && poll_start.is_none() && self.client.telemetry().records_polls() {
             *poll_start = Some(SystemTime::now());
         }
     }
 
-    /// The moment of a poll that began then, if it is known.
+    /// The start of the operation of a poll that started then; now, where the start was not recorded.
     pub(crate) fn start_poll(&self, poll_start: Option<SystemTime>) -> Option<OperationStart> {
         let start = self.client.telemetry().start_on_message()?;
         let began = poll_start.unwrap_or(start.at());
         Some(start.since(began))
     }
 
-    /// What a stream gave when it was asked.
+    /// Delivers the message of a poll, or reports its error.
     pub(crate) fn poll_finished<E: ErrorType + fmt::Display>(
         &self,
         poll_start: Option<SystemTime>,
@@ -128,7 +127,7 @@ impl ConsumerSource {
                 Ok(message)
             }
             Err(error) => {
-                // A failure is told of whoever else wants to know.
+                // A failure is reported also where polls are not recorded.
                 if let Some(start) = self.start_poll(poll_start) {
                     let span = self.inner.failed_poll(start);
                     span.fail(error.error_type(), &error);
@@ -139,7 +138,7 @@ impl ConsumerSource {
     }
 }
 
-/// The one filter there is.
+/// The filter, where the consumer has exactly one.
 fn filter(config: &Config) -> Option<&str> {
     if !config.filter_subject.is_empty() {
         return Some(&config.filter_subject);

@@ -18,7 +18,7 @@ pub use async_nats::jetstream::stream::*;
 
 /// A stream: [`async_nats::jetstream::stream::Stream`] whose consumers' messages have process spans.
 ///
-/// What is not here is the client's own, through `Deref`.
+/// All other methods are the client's, through `Deref`.
 #[derive(Clone)]
 pub struct Stream<T = Info> {
     inner: async_nats::jetstream::stream::Stream<T>,
@@ -112,7 +112,7 @@ impl<T> Stream<T> {
 }
 
 impl<T> From<(async_nats::jetstream::stream::Stream<T>, &Context)> for Stream<T> {
-    /// A stream that was looked up elsewhere: it does not say by which context, so that is given too.
+    /// A stream that was looked up elsewhere. It does not name its context, so the context is given too.
     fn from((inner, context): (async_nats::jetstream::stream::Stream<T>, &Context)) -> Self {
         Self::new(inner, context.traced_client().clone())
     }

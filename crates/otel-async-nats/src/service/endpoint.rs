@@ -27,7 +27,7 @@ impl Endpoint {
         Self { inner, client: Arc::new(client), source }
     }
 
-    /// Reports the requests that come from now on, and the answers to them, to this instrumentation.
+    /// Reports requests that are delivered from now on, and the answers to them, to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         let client = Client::clone(&self.client).with_instrumentation(instrumentation);

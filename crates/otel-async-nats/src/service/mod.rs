@@ -13,12 +13,12 @@ use crate::{Client, receive::Source, service::endpoint::Endpoint, wrap::deref};
 pub use crate::service::request::Request;
 pub use async_nats::service::*;
 
-/// What endpoints are in, where none is given.
+/// The queue group of endpoints for which none is given.
 const DEFAULT_QUEUE_GROUP: &str = "q";
 
 /// Adds services to a client.
 pub trait ServiceExt {
-    /// What [`add_service`](Self::add_service) gives.
+    /// The future of [`add_service`](Self::add_service).
     type Output: Future<Output = Result<Service, Error>>;
 
     /// Adds a service with this configuration.
@@ -107,7 +107,7 @@ impl fmt::Debug for ServiceBuilder {
 
 /// A service: [`async_nats::service::Service`] whose requests have process spans.
 ///
-/// What is not here is the client's own, through `Deref`; so are the answers to `$SRV` requests, which have no spans.
+/// All other methods are the client's, through `Deref`. The answers to `$SRV` requests have no spans.
 pub struct Service {
     inner: async_nats::service::Service,
     client: Client,
@@ -184,7 +184,7 @@ impl fmt::Debug for Service {
     }
 }
 
-/// Endpoints whose subjects begin alike: [`async_nats::service::Group`].
+/// Endpoints with a common subject prefix: [`async_nats::service::Group`].
 pub struct Group {
     inner: async_nats::service::Group,
     client: Client,

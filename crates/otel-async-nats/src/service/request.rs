@@ -20,8 +20,8 @@ use crate::{
 /// A request to be answered: [`async_nats::service::Request`] with its process span, which is in
 /// [`message`](Self::message).
 ///
-/// Answering makes a span `respond`, which is a child of the current one, or of the process span where there is none. The
-/// answer is not touched unless it has headers already: nobody looks for a context in it otherwise.
+/// Answering makes a span `respond`, which is a child of the current span, or of the process span where no span is current. A
+/// context is written into the answer only where it has headers already: callers read no context from one without.
 pub struct Request {
     /// The request itself. Its answer goes to the reply subject that it came with.
     pub message: Message,
@@ -49,7 +49,7 @@ impl Request {
         Self { message, inner, client }
     }
 
-    /// The request inside, whole again. The process span ends, unless another part of the request lives on.
+    /// The request inside, with its message. The process span ends, unless another part of the request lives on.
     pub fn into_inner(self) -> async_nats::service::Request {
         let Self { message, mut inner, client: _ } = self;
         inner.message = message.into();
@@ -67,7 +67,7 @@ impl Request {
         self.respond_with_headers(response, HeaderMap::new())
     }
 
-    /// Answers the request, with headers. Unless there are none, a context is written into them.
+    /// Answers the request, with headers. A context is written into them, unless they are empty.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Request {
         }
     }
 
-    /// An answer belongs to its request, also where nothing has made the process span current.
+    /// An answer belongs to its request, also where the process span is not current.
     fn start_send(&self) -> Option<SendStart> {
         let telemetry = self.client.telemetry();
         let start = telemetry.start_on_message()?;
@@ -109,12 +109,12 @@ impl Request {
     }
 }
 
-/// How long the answer is, and the headers that the client adds to an error.
+/// The length of the answer, and of the headers that the client adds to an error.
 fn length(response: &Result<Bytes, error::Error>) -> MessageLength {
     match response {
         Ok(payload) => payload.len().into(),
         Err(error) => {
-            // The longest code there is, and what stands around names and values.
+            // The longest code, and the bytes around names and values.
             const REST: usize = 20 + 8;
             let added = NATS_SERVICE_ERROR.len() + NATS_SERVICE_ERROR_CODE.len() + error.status.len() + REST;
             MessageLength { body: 0, added }

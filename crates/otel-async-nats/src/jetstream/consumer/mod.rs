@@ -20,9 +20,9 @@ pub use async_nats::jetstream::consumer::*;
 
 /// A consumer: [`async_nats::jetstream::consumer::Consumer`] whose messages have process spans.
 ///
-/// The name of a durable one stands on them as `messaging.destination.subscription.name`, the deliver group as
-/// `messaging.consumer.group.name`; a filter with wildcards is the template of their subjects. What is not here is the
-/// client's own, through `Deref`.
+/// The spans have the name of a durable consumer as `messaging.destination.subscription.name`, and the deliver group as
+/// `messaging.consumer.group.name`; a filter with wildcards is the template of their subjects. All other methods are the client's,
+/// through `Deref`.
 #[derive(Clone)]
 pub struct Consumer<T: IntoConsumerConfig> {
     inner: async_nats::jetstream::consumer::Consumer<T>,
@@ -30,13 +30,13 @@ pub struct Consumer<T: IntoConsumerConfig> {
     source: OnceLock<Arc<ConsumerSource>>,
 }
 
-/// A consumer that is asked for messages.
+/// A consumer whose messages the application pulls.
 pub type PullConsumer = Consumer<pull::Config>;
-/// A consumer that sends messages.
+/// A consumer whose messages the server pushes.
 pub type PushConsumer = Consumer<push::Config>;
-/// A consumer that is asked for messages and made anew when it misses one.
+/// A pull consumer that the client makes again when it misses a message.
 pub type OrderedPullConsumer = Consumer<pull::OrderedConfig>;
-/// A consumer that sends messages and is made anew when it misses one.
+/// A push consumer that the client makes again when it misses a message.
 pub type OrderedPushConsumer = Consumer<push::OrderedConfig>;
 
 impl<T: IntoConsumerConfig> Consumer<T> {
@@ -68,14 +68,14 @@ impl<T: IntoConsumerConfig> Consumer<T> {
         self.inner
     }
 
-    /// What its messages are delivered with.
+    /// The source that delivers its messages.
     fn source(&self) -> &Arc<ConsumerSource> {
         self.source.get_or_init(|| Arc::new(ConsumerSource::new(self.client.clone(), self.inner.cached_info())))
     }
 }
 
 impl<T: IntoConsumerConfig> From<(async_nats::jetstream::consumer::Consumer<T>, &Context)> for Consumer<T> {
-    /// A consumer that was made elsewhere: it does not say by which context, so that is given too.
+    /// A consumer that was made elsewhere. It does not name its context, so the context is given too.
     fn from((inner, context): (async_nats::jetstream::consumer::Consumer<T>, &Context)) -> Self {
         Self::wrap(inner, context.traced_client().clone())
     }
@@ -97,7 +97,7 @@ impl<T: IntoConsumerConfig> Deref for Consumer<T> {
 
 impl<T: IntoConsumerConfig> DerefMut for Consumer<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        // What the consumer is may be asked of the server again.
+        // The caller may replace the cached information, on which the source depends.
         self.source.take();
         &mut self.inner
     }
@@ -116,7 +116,7 @@ macro_rules! messages {
         pub struct $name {
             inner: $inner,
             source: Arc<ConsumerSource>,
-            /// Since when the next message is asked for. Not a call, whose context may hold a span that ends when it is let go.
+            /// When the poll for the next message started. Not an `OperationStart`, which keeps the span of its context alive.
             poll_start: Option<std::time::SystemTime>,
         }
 
@@ -127,7 +127,7 @@ macro_rules! messages {
         }
 
         impl $name {
-            /// Reports the messages that come from now on to this instrumentation.
+            /// Reports messages that are delivered from now on to this instrumentation.
             #[must_use]
             pub fn with_instrumentation(mut self, instrumentation: otel_messaging::Instrumentation) -> Self {
                 Arc::make_mut(&mut self.source).instrument(instrumentation);

@@ -28,7 +28,7 @@ use crate::{
 pub use async_nats::jetstream::consumer::pull::*;
 
 messages! {
-    /// The messages of a pull consumer, asked for in the background.
+    /// The messages of a pull consumer, requested in the background.
     Stream of consumer::pull::Stream, MessagesError
 }
 
@@ -38,7 +38,7 @@ messages! {
 }
 
 impl Consumer<Config> {
-    /// The messages, asked for in the background. Each has a process span, `process {subject}`; the wait for it is measured,
+    /// The messages, requested in the background. Each has a process span, `process {subject}`; the wait for it is measured,
     /// and has a span `fetch` where it failed, or where `receive_spans` asks for one.
     ///
     /// # Errors
@@ -53,17 +53,17 @@ impl Consumer<Config> {
         StreamBuilder::new(self)
     }
 
-    /// Asks for the messages that are there now: see [`FetchBuilder::messages`].
+    /// Requests the messages that are available now: see [`FetchBuilder::messages`].
     pub fn fetch(&self) -> FetchBuilder<'_> {
         FetchBuilder::new(self)
     }
 
-    /// Asks for a number of messages and waits for them: see [`BatchBuilder::messages`].
+    /// Requests a number of messages and waits for them: see [`BatchBuilder::messages`].
     pub fn batch(&self) -> BatchBuilder<'_> {
         BatchBuilder::new(self)
     }
 
-    /// Asks for one batch after the other, each of which is a `fetch`.
+    /// Requests one batch after the other, each of which is a `fetch`.
     ///
     /// # Errors
     ///
@@ -87,9 +87,9 @@ impl Consumer<OrderedConfig> {
 
 /// A batch of messages, which ends: [`async_nats::jetstream::consumer::pull::Batch`].
 ///
-/// The span `fetch {filter}` begins when the batch is asked for, ends with it, and links its messages, each of which has
-/// its process span too. What is told of all messages alike stands on the span, the rest on each link. There is no span for
-/// an empty batch. Without a filter it is named after the subject that all messages have.
+/// The span `fetch {filter}` starts when the batch is requested, ends with the batch, and links its messages, each of which has
+/// its process span too. Attributes that all messages share are on the span, the others on each link. An empty batch has no
+/// span. Without a filter the span is named after the subject that all messages have.
 pub struct Batch {
     inner: consumer::pull::Batch,
     fetch: Fetch,
@@ -111,7 +111,7 @@ impl Batch {
         }
     }
 
-    /// Reports the messages that come from now on, and the batch, to this instrumentation.
+    /// Reports messages that are delivered from now on, and the batch, to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
         Arc::make_mut(&mut self.fetch.source).instrument(instrumentation);
@@ -158,16 +158,16 @@ impl fmt::Debug for Batch {
     }
 }
 
-/// One batch after the other: [`async_nats::jetstream::consumer::pull::Sequence`].
+/// A sequence of batches: [`async_nats::jetstream::consumer::pull::Sequence`].
 pub struct Sequence {
     inner: consumer::pull::Sequence,
     source: Arc<ConsumerSource>,
-    /// Since when the next batch is asked for.
+    /// When the poll for the next batch started.
     poll_start: Option<SystemTime>,
 }
 
 impl Sequence {
-    /// Reports the batches that come from now on to this instrumentation.
+    /// Reports batches that are delivered from now on to this instrumentation.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
         Arc::make_mut(&mut self.source).instrument(instrumentation);
@@ -211,7 +211,7 @@ impl fmt::Debug for Sequence {
     }
 }
 
-/// The client's builder, with its setters; `messages` is the only method that does anything.
+/// A wrapper of the client's builder, with its setters.
 macro_rules! builder {
     ($(#[$docs:meta])* $name:ident { $($(#[$attribute:meta])* $setter:ident($argument:ident: $type:ty);)* }) => {
         $(#[$docs])*
@@ -296,7 +296,7 @@ builder! {
 }
 
 impl StreamBuilder<'_> {
-    /// The messages, asked for in the background. Each has a process span, `process {subject}`; the wait for it is measured,
+    /// The messages, requested in the background. Each has a process span, `process {subject}`; the wait for it is measured,
     /// and has a span `fetch` where it failed, or where `receive_spans` asks for one.
     ///
     /// # Errors
@@ -308,7 +308,7 @@ impl StreamBuilder<'_> {
 }
 
 impl<'a> FetchBuilder<'a> {
-    /// The messages that are there. See [`Batch`] for the span `fetch`.
+    /// The messages that are available. See [`Batch`] for the span `fetch`.
     ///
     /// # Errors
     ///
@@ -319,7 +319,7 @@ impl<'a> FetchBuilder<'a> {
 }
 
 impl<'a> BatchBuilder<'a> {
-    /// So many messages, as they come. See [`Batch`] for the span `fetch`.
+    /// The requested number of messages, as they arrive. See [`Batch`] for the span `fetch`.
     ///
     /// # Errors
     ///

@@ -32,7 +32,7 @@ use async_nats::jetstream::stream::{ConsumerCreateStrictError, ConsumerUpdateErr
 
 /// A JetStream context: [`async_nats::jetstream::Context`] with spans.
 ///
-/// What is not here is the client's own, through `Deref`: the JetStream API, key-value and object stores have no spans.
+/// All other methods are the client's, through `Deref`: the JetStream API, key-value and object stores have no spans.
 #[derive(Clone)]
 pub struct Context {
     inner: async_nats::jetstream::Context,
@@ -169,7 +169,7 @@ impl Context {
         self.inner.send_request(subject, request).await
     }
 
-    /// Through the context, which knows its timeout.
+    /// Sends through the raw context, which has its own timeout.
     pub(super) fn send_raw_request<S: ToSubject>(
         &self,
         subject: S,

@@ -113,7 +113,7 @@ impl crate::client::traits::Requester for Context {
     }
 }
 
-/// The client's own trait, for generic code of others.
+/// The client's own trait, for generic code of other crates.
 impl async_nats::client::traits::Requester for Context {
     fn send_request<S: ToSubject>(
         &self,
@@ -124,7 +124,8 @@ impl async_nats::client::traits::Requester for Context {
     }
 }
 
-/// The client's own trait, for generic code of others. Its futures can carry no span: it ends at the hand-over.
+/// The client's own trait, for generic code of other crates. Its futures cannot carry a span: the span ends when the client has
+/// taken the message over, and says that the outcome is unknown.
 impl async_nats::jetstream::context::traits::Publisher for Context {
     fn publish<S: ToSubject>(
         &self,
@@ -144,7 +145,7 @@ impl async_nats::jetstream::context::traits::Publisher for Context {
     }
 }
 
-/// The client's own trait, for generic code of others. The client that it gives has no spans.
+/// The client's own trait, for generic code of other crates. Its client has no spans.
 impl async_nats::jetstream::context::traits::ClientProvider for Context {
     fn client(&self) -> async_nats::Client {
         self.get_ref().client()
