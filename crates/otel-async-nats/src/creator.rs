@@ -14,8 +14,8 @@ const CREATE: OperationName = OperationName::create("create");
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
-/// The headers that it writes are stored with the message. A publish with these headers leaves them as they are; the publish and the
-/// receiver link the create span.
+/// The headers that it writes are stored with the message. A publish with these headers leaves them as they are; the publish
+/// and the receiver link the create span.
 ///
 /// ```
 /// use std::collections::HashMap;

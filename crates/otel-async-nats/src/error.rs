@@ -27,8 +27,8 @@ pub(crate) fn service_error(headers: &HeaderMap) -> Option<(Cow<'static, str>, &
     Some((service_error_type(code.unwrap_or_default()), text.unwrap_or_default()))
 }
 
-/// The code of a service's error as an `error.type`. The author of the service chooses the code: without a limit on its length the
-/// values would have no bound.
+/// The code of a service's error as an `error.type`. The author of the service chooses the code: without a limit on its length
+/// the values would have no bound.
 pub(crate) fn service_error_type(code: &str) -> Cow<'static, str> {
     let is_code = matches!(code.len(), 1..=5) && code.bytes().all(|byte| byte.is_ascii_digit());
     if is_code { code.to_owned().into() } else { OTHER.into() }

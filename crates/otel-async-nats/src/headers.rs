@@ -46,9 +46,10 @@ pub enum HeaderCase {
 
 /// Writes a context into a [`HeaderMap`].
 ///
-/// A header of the same name, in any case, is replaced; an empty value removes it. Writing `traceparent` removes `Xraceparent`, an
-/// older `traceparent` that a server has renamed: if the server renamed the new one too, the two could not be distinguished. A
-/// header that NATS cannot carry (a name that is not printable ASCII, a value with a line break) is left out. It never panics.
+/// A header of the same name, in any case, is replaced; an empty value removes it. Writing `traceparent` removes `Xraceparent`,
+/// an older `traceparent` that a server has renamed: if the server renamed the new one too, the two could not be distinguished.
+/// A header that NATS cannot carry (a name that is not printable ASCII, a value with a line break) is left out. It never
+/// panics.
 ///
 /// With async-nats itself and a span of your own:
 ///

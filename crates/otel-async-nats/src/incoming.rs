@@ -11,8 +11,8 @@ use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Sour
 
 /// Gives process spans to messages that other code received with async-nats itself.
 ///
-/// Each message that passes gets its span, as if a subscription of this crate delivered it. The spans go to the instrumentation of
-/// the client that is given.
+/// Each message that passes gets its span, as if a subscription of this crate delivered it. The spans go to the instrumentation
+/// of the client that is given.
 ///
 /// ```no_run
 /// use futures_util::StreamExt;

@@ -199,8 +199,8 @@ mod acknowledged {
     /// A pending acknowledgement: [`async_nats::jetstream::context::PublishAckFuture`] with the span of its publish, which ends
     /// when this resolves.
     ///
-    /// If it is dropped, the client waits for the acknowledgement in the background; the span ends at once and says that the outcome
-    /// is unknown.
+    /// If it is dropped, the client waits for the acknowledgement in the background; the span ends at once and says that the
+    /// outcome is unknown.
     pub struct PublishAckFuture {
         inner: context::PublishAckFuture,
         span: Option<ClientSpan>,

@@ -59,8 +59,8 @@ impl Client {
         Self { telemetry: Arc::new(self.telemetry.with_header_case(header_case)), ..self }
     }
 
-    /// From now on, leaves the context out of a message that would exceed this number of bytes with it, headers and body together.
-    /// Default: the only limit is the server's `max_payload`.
+    /// From now on, leaves the context out of a message that would exceed this number of bytes with it, headers and body
+    /// together. Default: the only limit is the server's `max_payload`.
     ///
     /// For limits that the client does not know: the `max_message_size` of a stream, or a payload limit of the account or the
     /// user. A message just below such a limit would be refused because of its context. This setting refuses nothing: a longer

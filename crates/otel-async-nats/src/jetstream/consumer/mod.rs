@@ -21,8 +21,8 @@ pub use async_nats::jetstream::consumer::*;
 /// A consumer: [`async_nats::jetstream::consumer::Consumer`] whose messages have process spans.
 ///
 /// The spans have the name of a durable consumer as `messaging.destination.subscription.name`, and the deliver group as
-/// `messaging.consumer.group.name`; a filter with wildcards is the template of their subjects. All other methods are the client's,
-/// through `Deref`.
+/// `messaging.consumer.group.name`; a filter with wildcards is the template of their subjects. All other methods are the
+/// client's, through `Deref`.
 #[derive(Clone)]
 pub struct Consumer<T: IntoConsumerConfig> {
     inner: async_nats::jetstream::consumer::Consumer<T>,
