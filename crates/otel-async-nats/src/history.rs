@@ -97,7 +97,7 @@ where
 
 /// The history that a reply subject of JetStream says; an empty one for any other.
 #[cfg(feature = "jetstream")]
-pub(crate) fn history(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateTime>) {
+pub(crate) fn from_reply(reply: Option<&str>) -> (DeliveryHistory<'_>, Option<DateTime>) {
     let Some(info) = reply.and_then(|reply| parse(reply).ok()) else { return Default::default() };
     let history = DeliveryHistory {
         domain: info.domain,
@@ -170,8 +170,8 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_no_acknowledgement_subject_is_an_error_or_nothing(reply in ".*", tokens in "(\\PC{0,4}\\.){0,14}") {
-            let _ = history(Some(&reply));
-            let _ = history(Some(&format!("$JS.ACK.{tokens}")));
+            let _ = from_reply(Some(&reply));
+            let _ = from_reply(Some(&format!("$JS.ACK.{tokens}")));
             prop_assert!(reply.starts_with("$JS.ACK.") || parse(&reply).is_err());
         }
 
@@ -191,7 +191,7 @@ mod tests {
             prop_assert_eq!((info.stream_sequence, info.consumer_sequence), (stream_sequence, consumer_sequence));
             prop_assert_eq!((info.delivered, info.pending), (delivered, pending));
 
-            let (history, at) = history(Some(&reply));
+            let (history, at) = from_reply(Some(&reply));
             prop_assert_eq!(at, Some(info.published));
             prop_assert_eq!(history.attempt, u64::try_from(delivered).ok().filter(|attempt| *attempt > 0));
             let nanoseconds = u64::try_from(published).ok();

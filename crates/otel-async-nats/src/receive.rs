@@ -6,21 +6,21 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::Subject;
 #[cfg(feature = "jetstream")]
-use otel_messaging::adapter::{Batch, ClientSpan};
+use otel_messaging::adapter::{Batch, ClientSpan, OperationStart};
 use otel_messaging::{
     Instrumentation,
-    adapter::{Arrival, Operation, OperationName, OperationStart, ProcessSpan, SourceId},
+    adapter::{Arrival, Operation, OperationName, ProcessSpan, SourceId},
     semconv::extension,
 };
 
 #[cfg(feature = "jetstream")]
-use crate::telemetry::CONSUME;
+use crate::telemetry::{CONSUME, FETCH};
 use crate::{
     headers::{HeaderExtractor, ScannedHeaders},
     history::DeliveryHistory,
     ledger::{DeliveredMessage, MessageDescription},
     origin::{Origin, SourceDescription},
-    telemetry::{ClientTelemetry, FETCH, PROCESS, PROCESS_FETCHED, set_text},
+    telemetry::{ClientTelemetry, PROCESS, PROCESS_FETCHED, set_text},
 };
 
 /// A subscription or a consumer, as the source of messages.

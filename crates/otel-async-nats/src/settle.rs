@@ -1,18 +1,22 @@
 //! Settles messages: by their own methods, or by a publish to their reply subject.
 
-use std::{fmt, future::Future, sync::Arc};
+#[cfg(feature = "jetstream")]
+use std::future::Future;
+use std::{fmt, sync::Arc};
 
 use async_nats::Subject;
+#[cfg(feature = "jetstream")]
 use bytes::Bytes;
 use otel_messaging::{
     adapter::{ClientSpan, OperationName, OperationStart, Settlement, Settles},
     semconv::{attribute, extension},
 };
 
+#[cfg(feature = "jetstream")]
+use crate::receive::MessageTelemetry;
 use crate::{
     error::ErrorType,
     ledger::{Ledger, MessageDescription, SettlementTarget},
-    receive::MessageTelemetry,
     telemetry::{ClientTelemetry, set_text},
 };
 
@@ -110,18 +114,18 @@ fn settle_span(
     name: OperationName,
     target: &SettlementTarget<'_>,
 ) -> ClientSpan {
-    let of = |description: &MessageDescription| {
+    let at_origin = |description: &MessageDescription| {
         telemetry.operation_at(name, &description.origin, Some(&description.subject))
     };
-    let on = |subject: Option<&Subject>| telemetry.send_operation(name, subject.map(Subject::as_str), false);
+    let on_subject = |subject: Option<&Subject>| telemetry.send_operation(name, subject.map(Subject::as_str), false);
     let (operation, settles, description) = match target {
         SettlementTarget::Message(delivered) => {
-            (of(&delivered.description), Settles::Message(&delivered.span), Some(&delivered.description))
+            (at_origin(&delivered.description), Settles::Message(&delivered.span), Some(&delivered.description))
         }
-        SettlementTarget::Remnant(remnant) => (of(&remnant.1), Settles::Context(&remnant.0), Some(&remnant.1)),
-        SettlementTarget::Received(span, subject) => (on(Some(subject)), Settles::Message(span), None),
-        SettlementTarget::Named(subject) => (on(Some(subject)), Settles::Unknown, None),
-        SettlementTarget::Unknown => (on(None), Settles::Unknown, None),
+        SettlementTarget::Remnant(remnant) => (at_origin(&remnant.1), Settles::Context(&remnant.0), Some(&remnant.1)),
+        SettlementTarget::Received(span, subject) => (on_subject(Some(subject)), Settles::Message(span), None),
+        SettlementTarget::Named(subject) => (on_subject(Some(subject)), Settles::Unknown, None),
+        SettlementTarget::Unknown => (on_subject(None), Settles::Unknown, None),
     };
     telemetry.core.settle(start, &operation, settles, |attributes| {
         if let Some(MessageDescription { id, domain, .. }) = description {

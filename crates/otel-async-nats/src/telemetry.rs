@@ -41,7 +41,8 @@ pub(crate) struct ClientTelemetry {
     name: Option<Arc<str>>,
     pub(crate) server: Arc<ServerInfo>,
     inbox_prefix: Arc<str>,
-    /// Its consumers are sources of messages.
+    /// The source that the sources of consumers belong to.
+    #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
     pub(crate) source: SourceId,
     /// The delivered messages that are not settled yet.
     pub(crate) ledger: Arc<Ledger>,

@@ -39,7 +39,7 @@ pub(crate) struct ConsumerSource {
     /// Its messages come without their bodies.
     headers_only: bool,
     /// Messages that the stream stored before this time are replays.
-    began: Option<DateTime>,
+    replays_before: Option<DateTime>,
 }
 
 impl ConsumerSource {
@@ -62,7 +62,7 @@ impl ConsumerSource {
             // With `AckPolicy::All`, acknowledging one message settles all earlier ones without a call.
             awaits_settlement: config.ack_policy == AckPolicy::Explicit,
             headers_only: config.headers_only,
-            began: (config.deliver_policy != DeliverPolicy::New).then_some(*created),
+            replays_before: (config.deliver_policy != DeliverPolicy::New).then_some(*created),
         }
     }
 
@@ -80,8 +80,8 @@ impl ConsumerSource {
     pub(crate) fn deliver_stored(&self, message: async_nats::jetstream::Message) -> Message {
         let async_nats::jetstream::Message { message, context } = message;
         let telemetry = self.inner.deliver_message(&message, || {
-            let (history, stored) = history::history(message.reply.as_deref());
-            let replayed = stored.zip(self.began).is_some_and(|(stored, began)| stored < began);
+            let (history, stored) = history::from_reply(message.reply.as_deref());
+            let replayed = stored.zip(self.replays_before).is_some_and(|(stored, created)| stored < created);
             // A message without a subject to acknowledge on cannot be settled.
             let awaits_settlement = self.awaits_settlement && stored.is_some();
             DeliveryHistory { replayed, headers_only: self.headers_only, awaits_settlement, ..history }

@@ -11,7 +11,7 @@ use async_nats::service::endpoint;
 use futures_core::Stream;
 use otel_messaging::{Instrumentation, adapter::poll_started};
 
-use crate::{Client, Message, history::DeliveryHistory, receive::Source, service::Request, wrap::deref};
+use crate::{Client, Message, history::DeliveryHistory, receive::Source, service::request::Request, wrap::deref};
 
 pub use async_nats::service::endpoint::*;
 
