@@ -225,7 +225,7 @@ pub(crate) struct ScannedHeaders<'a> {
     pub(crate) contexts: ContextHeaders<'a>,
 }
 
-/// A header as it is named, and its last value.
+/// The name of a header as it was written, and its last value.
 type NamedValue<'a> = (&'a str, Option<&'a HeaderValue>);
 
 impl<'a> ScannedHeaders<'a> {

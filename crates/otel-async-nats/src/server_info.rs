@@ -1,7 +1,6 @@
 //! The server of a connection: its address, and the information that it sent when the client connected.
 
 use std::{
-    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{
@@ -18,7 +17,7 @@ pub(crate) type Address<'a> = (&'a Arc<str>, u16);
 /// The server information of one client's connection.
 ///
 /// Shared by all instrumentations of the client.
-pub(crate) struct ServerInfo {
+pub(crate) struct ConnectedServer {
     // Only read. The client's own subscriptions are `UnwindSafe`, and the client is not.
     client: AssertUnwindSafe<async_nats::Client>,
     only_server: Option<(Arc<str>, u16)>,
@@ -32,7 +31,7 @@ pub(crate) struct ServerInfo {
     other_servers: AtomicBool,
 }
 
-impl ServerInfo {
+impl ConnectedServer {
     pub(crate) fn new(
         client: &async_nats::Client,
         only_server: Option<(Arc<str>, u16)>,
@@ -95,12 +94,6 @@ impl ServerInfo {
             self.packed.store(cached.pack(connects), Ordering::Relaxed);
         }
         Some(cached)
-    }
-}
-
-impl fmt::Debug for ServerInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerInfo").field("only_server", &self.only_server).finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     headers::HeaderCase,
     ledger::Ledger,
     origin::{Origin, SourceDescription},
-    server_info::{Address, ServerInfo},
+    server_info::{Address, ConnectedServer},
     subjects::{has_wildcards, is_temporary},
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct ClientTelemetry {
     pub(crate) header_case: HeaderCase,
     pub(crate) message_limit: Option<usize>,
     name: Option<Arc<str>>,
-    pub(crate) server: Arc<ServerInfo>,
+    pub(crate) server: Arc<ConnectedServer>,
     inbox_prefix: Arc<str>,
     /// The source that the sources of consumers belong to.
     #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
@@ -73,7 +73,7 @@ impl ClientTelemetry {
             header_case,
             message_limit,
             name,
-            server: Arc::new(ServerInfo::new(client, only_server, ignores_discovered_servers)),
+            server: Arc::new(ConnectedServer::new(client, only_server, ignores_discovered_servers)),
             inbox_prefix: inbox_prefix.into(),
             source: SourceId::new(),
             ledger: Arc::default(),

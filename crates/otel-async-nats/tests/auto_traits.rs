@@ -1,4 +1,4 @@
-//! What the client's types can be used for, ours can: sent, shared, moved while pinned, caught, cloned, printed.
+//! The wrappers have the auto traits of the client's types, and are `Clone` and `Debug` where those are.
 
 use std::{
     fmt::Debug,
@@ -8,7 +8,7 @@ use std::{
 
 use otel_async_nats::otel::raw;
 
-/// Whether a type has a trait: the inherent constant, where it applies, goes before the trait's.
+/// Whether a type has a trait: the inherent constant, where it applies, takes precedence over the trait's.
 macro_rules! has {
     ($type:ty: $trait:path) => {{
         struct Probe<T: ?Sized>(PhantomData<T>);

@@ -1,4 +1,4 @@
-//! The carriers, with whatever comes.
+//! The carriers, with arbitrary headers.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -36,19 +36,19 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
-/// What a propagator could want to write: mostly what it would, and whatever else.
+/// Keys that a propagator could write, and arbitrary ones.
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![name(), ".*"]
 }
 
-/// Whether a header carries the same as this one: by its name, or as a server has renamed it.
+/// Whether a header is the one of this key: by its name, or renamed by a server.
 fn is_same(name: &HeaderName, key: &str) -> bool {
     let name = name.to_string();
     name.eq_ignore_ascii_case(key)
         || key.eq_ignore_ascii_case("traceparent") && name.eq_ignore_ascii_case("xraceparent")
 }
 
-/// All headers but those that carry the same as this one.
+/// All headers but those of this key.
 fn others(headers: &HeaderMap, key: &str) -> BTreeMap<String, Vec<String>> {
     let others = headers.iter().filter(|(name, _)| !is_same(name, key));
     others.map(|(name, values)| (name.to_string(), values.iter().map(ToString::to_string).collect())).collect()
