@@ -83,7 +83,7 @@ impl Acker {
         settle: impl Future<Output = Result<bool>> + Send,
     ) -> impl Future<Output = Result<bool>> + Send {
         let traced =
-            self.delivered.as_ref().map(|delivered| (delivered, delivered.origin.broker.telemetry.start_operation()));
+            self.delivered.as_ref().map(|delivered| (delivered, delivered.origin.telemetry.core.start_operation()));
         async move {
             let Some((delivered, start)) = traced else { return settle.await };
             let Some(start) = start else {

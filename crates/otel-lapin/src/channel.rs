@@ -25,7 +25,9 @@ use crate::{
     publisher_confirm::PublisherConfirm,
     publishes::{Publish, Publishes},
     settle::{DeliveredMessage, Origin, Settling},
-    telemetry::{ACK, Broker, GET, NACK, PROCESS_GOT, Place, REJECT, answers, delivery_attributes, message_attributes},
+    telemetry::{
+        ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, Place, REJECT, answers, delivery_attributes, message_attributes,
+    },
 };
 
 /// [`lapin::Channel`], whose messages are traced.
@@ -40,7 +42,7 @@ pub struct Channel {
 /// What all clones of a channel share.
 #[derive(Clone)]
 struct Shared {
-    broker: Arc<Broker>,
+    telemetry: Arc<ClientTelemetry>,
     publishes: Arc<Publishes>,
     ledger: Arc<Ledger>,
     /// Each of the queues that are asked through it is a source of messages.
@@ -79,16 +81,16 @@ impl Begun {
 }
 
 impl Channel {
-    pub(crate) fn new(inner: lapin::Channel, broker: Arc<Broker>) -> Self {
+    pub(crate) fn new(inner: lapin::Channel, telemetry: Arc<ClientTelemetry>) -> Self {
         let (publishes, ledger, source) = (Arc::default(), Arc::default(), SourceId::new());
-        let state = Shared { broker, publishes, ledger, source };
+        let state = Shared { telemetry, publishes, ledger, source };
         Self { inner, state }
     }
 
     /// Uses this instrumentation from now on instead of the connection's. Other clones of the channel keep theirs.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        self.state.broker = Arc::new(self.state.broker.instrumented(instrumentation));
+        self.state.telemetry = Arc::new(self.state.telemetry.instrumented(instrumentation));
         self
     }
 
@@ -116,13 +118,13 @@ impl Channel {
         payload: &[u8],
         mut properties: BasicProperties,
     ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
-        let start = self.state.broker.telemetry.start_operation();
+        let start = self.state.telemetry.core.start_operation();
         let answers = start.as_ref().is_some_and(|start| answers(start, exchange.as_str(), routing_key.as_str()));
         async move {
             // Put together in place: what is moved here is large, and held for as long as the publish takes.
             let begun = match start {
                 Some(start) => {
-                    let operation = self.state.broker.publish(exchange.as_str(), routing_key.as_str(), answers);
+                    let operation = self.state.telemetry.publish(exchange.as_str(), routing_key.as_str(), answers);
                     self.begin(start, &operation, options, payload, &mut properties)
                 }
                 None => Begun::Untold,
@@ -139,13 +141,13 @@ impl Channel {
         payload: &[u8],
         properties: &mut BasicProperties,
     ) -> Begun {
-        let Shared { broker, publishes, .. } = &self.state;
+        let Shared { telemetry, publishes, .. } = &self.state;
         publishes.collect();
         let confirms = self.inner.status().confirm();
         let may_come_back = confirms && (options.mandatory || options.immediate);
-        let mut outgoing = Outgoing::new(properties, broker.frame_max(), may_come_back);
-        let span = broker.telemetry.send(start, operation, Some(&mut outgoing), |attributes| {
-            message_attributes(attributes, properties, payload, broker);
+        let mut outgoing = Outgoing::new(properties, telemetry.frame_max(), may_come_back);
+        let span = telemetry.core.send(start, operation, Some(&mut outgoing), |attributes| {
+            message_attributes(attributes, properties, payload, telemetry);
         });
         let (headers, injected) = outgoing.finish();
         if let Some(headers) = headers {
@@ -179,7 +181,7 @@ impl Channel {
     ) -> Result<Consumer> {
         let consumer = self.inner.basic_consume(queue, consumer_tag, options, arguments).await?;
         let ledger = (!options.no_ack).then(|| self.state.ledger.clone());
-        let source = Source::new(self.state.broker.clone(), consumer.queue(), ledger);
+        let source = Source::new(self.state.telemetry.clone(), consumer.queue(), ledger);
         Ok(Consumer::new(consumer, source))
     }
 
@@ -196,9 +198,9 @@ impl Channel {
     ) -> impl Future<Output = Result<Option<BasicGetMessage>>> + Send {
         let source = self.state.source.named(queue.as_str());
         poll_started(source);
-        let start = self.state.broker.telemetry.start_operation();
+        let start = self.state.telemetry.core.start_operation();
         async move {
-            let Shared { broker, ledger, .. } = &self.state;
+            let Shared { telemetry, ledger, .. } = &self.state;
             let ledger = (!options.no_ack).then_some(ledger);
             let Some(start) = start.map(OperationStart::release_parent) else {
                 let message = self.inner.basic_get(queue, options).await?;
@@ -212,28 +214,28 @@ impl Channel {
                 Ok(Some(message)) => {
                     let lapin::message::BasicGetMessage { delivery, message_count } = message;
                     let place = Place::of(&delivery, queue);
-                    let operation = broker.at(GET, &place);
-                    let delivered = broker.telemetry.start_operation().map(|start| {
+                    let operation = telemetry.at(GET, &place);
+                    let delivered = telemetry.core.start_operation().map(|start| {
                         DeliveredMessage::deliver(
                             start,
                             source,
                             &delivery,
-                            Arc::new(Origin::new(PROCESS_GOT, broker, place, ledger)),
+                            Arc::new(Origin::new(PROCESS_GOT, telemetry, place, ledger)),
                         )
                     });
                     if let (None, Some(ledger)) = (&delivered, ledger) {
                         ledger.overlook(delivery.delivery_tag, &delivery.acker);
                     }
                     let messages = delivered.iter().map(|delivered| &delivered.span);
-                    let span = broker.telemetry.receive(start, &operation, messages, |attributes| {
-                        delivery_attributes(attributes, &delivery, broker);
+                    let span = telemetry.core.receive(start, &operation, messages, |attributes| {
+                        delivery_attributes(attributes, &delivery, telemetry);
                     });
                     span.succeed();
                     Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, delivered), message_count }))
                 }
                 Err(error) => {
-                    let operation = broker.at(GET, &Place { queue, ..Place::default() });
-                    let span = broker.telemetry.receive(start, &operation, iter::empty(), |_| ());
+                    let operation = telemetry.at(GET, &Place { queue, ..Place::default() });
+                    let span = telemetry.core.receive(start, &operation, iter::empty(), |_| ());
                     span.fail(error_type(&error), &error);
                     Err(error)
                 }
@@ -303,14 +305,14 @@ impl Channel {
         outcome: Settlement,
         settle: impl Future<Output = Result<()>> + Send,
     ) -> impl Future<Output = Result<()>> + Send {
-        let start = self.state.broker.telemetry.start_operation();
+        let start = self.state.telemetry.core.start_operation();
         async move {
-            let Shared { broker, ledger, .. } = &self.state;
+            let Shared { telemetry, ledger, .. } = &self.state;
             let Some(start) = start else {
                 ledger.settled_elsewhere(tag, multiple);
                 return settle.await;
             };
-            let settling = Settling::tagged(start, name, tag, multiple, broker, ledger);
+            let settling = Settling::tagged(start, name, tag, multiple, telemetry, ledger);
             let result = settle.await;
             match &result {
                 Ok(()) => settling.settled(outcome),
@@ -334,7 +336,7 @@ impl Channel {
     ) -> Result<Queue> {
         let queue = self.inner.queue_declare(queue, options, arguments).await?;
         if options.exclusive {
-            self.state.broker.exclusive_queue(queue.name());
+            self.state.telemetry.exclusive_queue(queue.name());
         }
         Ok(queue)
     }
@@ -379,7 +381,7 @@ impl From<lapin::Channel> for Channel {
     /// Keep one for a channel, and clone it: two of the same channel do not know of each other's messages, neither to settle
     /// them by their tags nor to tell what comes back.
     fn from(inner: lapin::Channel) -> Self {
-        Self::new(inner, Broker::unknown())
+        Self::new(inner, ClientTelemetry::unknown())
     }
 }
 

@@ -14,7 +14,7 @@ use otel_messaging::Instrumentation;
 
 use crate::{
     channel::Channel,
-    telemetry::{Broker, Server, address},
+    telemetry::{ClientTelemetry, Server, address},
 };
 
 /// [`lapin::Connection`], whose channels are traced.
@@ -22,13 +22,13 @@ use crate::{
 /// Everything that is not here is lapin's by `Deref`.
 pub struct Connection {
     inner: lapin::Connection,
-    broker: Arc<Broker>,
+    telemetry: Arc<ClientTelemetry>,
 }
 
 impl Connection {
     pub(crate) fn new(inner: lapin::Connection, address: Option<(String, u16)>) -> Self {
-        let broker = Broker::new(Server::connected(address, &inner));
-        Self { inner, broker: Arc::new(broker) }
+        let telemetry = ClientTelemetry::new(Server::connected(address, &inner));
+        Self { inner, telemetry: Arc::new(telemetry) }
     }
 
     /// Connects to the server that the URI names.
@@ -124,7 +124,7 @@ impl Connection {
     /// Uses this instrumentation for the channels that are created from now on.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
-        self.broker = Arc::new(self.broker.instrumented(instrumentation));
+        self.telemetry = Arc::new(self.telemetry.instrumented(instrumentation));
         self
     }
 
@@ -134,7 +134,7 @@ impl Connection {
     ///
     /// As [`lapin::Connection::create_channel`].
     pub async fn create_channel(&self) -> Result<Channel> {
-        Ok(Channel::new(self.inner.create_channel().await?, self.broker.clone()))
+        Ok(Channel::new(self.inner.create_channel().await?, self.telemetry.clone()))
     }
 
     /// Blocks the thread until the connection is closed.

@@ -21,7 +21,7 @@ use crate::{
     ledger::Ledger,
     message::{Delivery, DeliveryResult},
     settle::{DeliveredMessage, Origin},
-    telemetry::{Broker, CONSUME, PROCESS, Place},
+    telemetry::{CONSUME, ClientTelemetry, PROCESS, Place},
 };
 
 /// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
@@ -38,7 +38,7 @@ pub struct Consumer {
 /// Where a consumer's messages come from and what they are told of to.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) broker: Arc<Broker>,
+    pub(crate) telemetry: Arc<ClientTelemetry>,
     pub(crate) queue: ShortString,
     id: SourceId,
     /// None where nothing is to be settled.
@@ -48,8 +48,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(broker: Arc<Broker>, queue: ShortString, ledger: Option<Arc<Ledger>>) -> Self {
-        Self { broker, queue, id: SourceId::new(), ledger, last: Mutex::default() }
+    pub(crate) fn new(telemetry: Arc<ClientTelemetry>, queue: ShortString, ledger: Option<Arc<Ledger>>) -> Self {
+        Self { telemetry, queue, id: SourceId::new(), ledger, last: Mutex::default() }
     }
 
     pub(crate) fn id(&self) -> SourceId {
@@ -58,14 +58,14 @@ impl Source {
 
     /// The same place, told of by another instrumentation.
     pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
-        let broker = Arc::new(self.broker.instrumented(instrumentation));
-        Self { id: self.id, ..Self::new(broker, self.queue.clone(), self.ledger.clone()) }
+        let telemetry = Arc::new(self.telemetry.instrumented(instrumentation));
+        Self { id: self.id, ..Self::new(telemetry, self.queue.clone(), self.ledger.clone()) }
     }
 
     /// Gives a message its process span.
     #[inline]
     pub(crate) fn deliver(&self, delivery: lapin::message::Delivery) -> Delivery {
-        let delivered = self.broker.telemetry.start_operation().map(|start| {
+        let delivered = self.telemetry.core.start_operation().map(|start| {
             let origin = self.origin_of(&delivery);
             DeliveredMessage::deliver(start, self.id, &delivery, origin)
         });
@@ -77,9 +77,9 @@ impl Source {
 
     /// Tells of an error that ends the consumer.
     fn failed(&self, error: &lapin::Error) {
-        if let Some(start) = self.broker.telemetry.start_operation() {
-            let operation = self.broker.at(CONSUME, &Place { queue: self.queue.clone(), ..Place::default() });
-            let span = self.broker.telemetry.receive(start, &operation, iter::empty(), |_| ());
+        if let Some(start) = self.telemetry.core.start_operation() {
+            let operation = self.telemetry.at(CONSUME, &Place { queue: self.queue.clone(), ..Place::default() });
+            let span = self.telemetry.core.receive(start, &operation, iter::empty(), |_| ());
             span.fail(error_type(error), error);
         }
     }
@@ -95,7 +95,7 @@ impl Source {
         }
         // Hooks are asked here, so nothing is locked.
         let place = Place::of(delivery, self.queue.clone());
-        let origin = Arc::new(Origin::new(PROCESS, &self.broker, place, self.ledger.as_ref()));
+        let origin = Arc::new(Origin::new(PROCESS, &self.telemetry, place, self.ledger.as_ref()));
         *last() = Some(origin.clone());
         origin
     }
@@ -147,7 +147,7 @@ impl Consumer {
 impl From<lapin::Consumer> for Consumer {
     /// The server's address is not known, and messages can be settled by their own handles only.
     fn from(inner: lapin::Consumer) -> Self {
-        let source = Source::new(Broker::unknown(), inner.queue(), None);
+        let source = Source::new(ClientTelemetry::unknown(), inner.queue(), None);
         Self::new(inner, source)
     }
 }

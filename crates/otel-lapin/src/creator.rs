@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry::propagation::Injector;
 use otel_messaging::Instrumentation;
 
-use crate::telemetry::{Broker, answers};
+use crate::telemetry::{ClientTelemetry, answers};
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
@@ -26,29 +26,29 @@ use crate::telemetry::{Broker, answers};
 /// Source: "Trace structure" and "Context propagation" of the messaging spans convention.
 #[derive(Debug)]
 pub struct Creator {
-    broker: Arc<Broker>,
+    telemetry: Arc<ClientTelemetry>,
 }
 
 impl Creator {
     /// Reports by this instrumentation; the default one follows OpenTelemetry's globals.
     #[must_use]
     pub fn new(instrumentation: Instrumentation) -> Self {
-        Self { broker: Arc::new(Broker::unknown().instrumented(instrumentation)) }
+        Self { telemetry: Arc::new(ClientTelemetry::unknown().instrumented(instrumentation)) }
     }
 
     /// Makes the span of a message that will be published to this exchange with this routing key: a child of the current
     /// span. Writes its context into the headers to store; they replace what is there by those names.
     pub fn create(&self, exchange: &str, routing_key: &str, headers: &mut dyn Injector) {
-        if let Some(start) = self.broker.telemetry.start_operation() {
+        if let Some(start) = self.telemetry.core.start_operation() {
             let answers = answers(&start, exchange, routing_key);
-            let operation = self.broker.create(exchange, routing_key, answers);
-            self.broker.telemetry.create(start, &operation, headers, |_| ());
+            let operation = self.telemetry.create(exchange, routing_key, answers);
+            self.telemetry.core.create(start, &operation, headers, |_| ());
         }
     }
 }
 
 impl Default for Creator {
     fn default() -> Self {
-        Self { broker: Broker::unknown() }
+        Self { telemetry: ClientTelemetry::unknown() }
     }
 }

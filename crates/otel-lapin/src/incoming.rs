@@ -6,7 +6,7 @@ use futures_core::Stream;
 use lapin::types::ShortString;
 use otel_messaging::{Instrumentation, adapter::DeliverStream};
 
-use crate::{consumer::Source, message::Delivery, telemetry::Broker};
+use crate::{consumer::Source, message::Delivery, telemetry::ClientTelemetry};
 
 /// Gives process spans to deliveries that somebody else's code received with lapin itself.
 ///
@@ -48,7 +48,7 @@ impl Incoming {
     /// For deliveries from this queue.
     #[must_use]
     pub fn of_queue(queue: impl Into<ShortString>) -> Self {
-        Self(Arc::new(Source::new(Broker::unknown(), queue.into(), None)))
+        Self(Arc::new(Source::new(ClientTelemetry::unknown(), queue.into(), None)))
     }
 
     /// Uses this instrumentation instead of the default one.

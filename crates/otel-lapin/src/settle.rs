@@ -20,7 +20,7 @@ use crate::{
     headers::{HeaderExtractor, found},
     ledger::{Entry, Known, Ledger, Remains},
     lineage,
-    telemetry::{Broker, Ids, Place, delivery_attributes, delivery_tag, stream_offset},
+    telemetry::{ClientTelemetry, Ids, Place, delivery_attributes, delivery_tag, stream_offset},
 };
 
 /// What a message carries that was handed to the application: its process span, and what its settlement tells.
@@ -35,7 +35,7 @@ pub(crate) struct DeliveredMessage {
 /// What messages have in common that came by the same way.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    pub(crate) broker: Arc<Broker>,
+    pub(crate) telemetry: Arc<ClientTelemetry>,
     pub(crate) place: Arc<Place>,
     /// None where nothing is to be settled.
     ledger: Option<Arc<Ledger>>,
@@ -46,12 +46,12 @@ impl Origin {
     /// Of messages that were brought as `process` says.
     pub(crate) fn new(
         process: OperationName,
-        broker: &Arc<Broker>,
+        telemetry: &Arc<ClientTelemetry>,
         place: Place,
         ledger: Option<&Arc<Ledger>>,
     ) -> Self {
-        let process = broker.at(process, &place);
-        Self { broker: broker.clone(), place: Arc::new(place), ledger: ledger.cloned(), process }
+        let process = telemetry.at(process, &place);
+        Self { telemetry: telemetry.clone(), place: Arc::new(place), ledger: ledger.cloned(), process }
     }
 }
 
@@ -64,7 +64,7 @@ impl DeliveredMessage {
         delivery: &lapin::message::Delivery,
         origin: Arc<Origin>,
     ) -> Arc<Self> {
-        let Origin { broker, ledger, process, .. } = &*origin;
+        let Origin { telemetry, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref();
         let found = headers.map(found).unwrap_or_default();
@@ -76,8 +76,8 @@ impl DeliveredMessage {
         if let Some(address) = properties.reply_to() {
             arrival = arrival.reply_to(address.as_str());
         }
-        let span = broker.telemetry.deliver(start, process.clone(), arrival, |attributes| {
-            delivery_attributes(attributes, delivery, broker);
+        let span = telemetry.core.deliver(start, process.clone(), arrival, |attributes| {
+            delivery_attributes(attributes, delivery, telemetry);
             stream_offset(attributes, found.stream_offset);
         });
         let delivered =
@@ -153,7 +153,7 @@ impl<'a> Settling<'a> {
             if !known.all && known.messages.last().is_none_or(|(last, _)| *last != message.tag) {
                 known.messages.push((message.tag, Entry::of(message)));
             }
-            return Self::all_until(start, name, message.tag, &message.origin.broker, ledger, known);
+            return Self::all_until(start, name, message.tag, &message.origin.telemetry, ledger, known);
         }
         Self::begun(of_message(start, name, message), Messages::One(message))
     }
@@ -164,11 +164,11 @@ impl<'a> Settling<'a> {
         name: OperationName,
         tag: DeliveryTag,
         multiple: bool,
-        broker: &Broker,
+        telemetry: &ClientTelemetry,
         ledger: &'a Ledger,
     ) -> Self {
         if multiple {
-            return Self::all_until(start, name, tag, broker, ledger, ledger.find_until(tag));
+            return Self::all_until(start, name, tag, telemetry, ledger, ledger.find_until(tag));
         }
         let entry = ledger.find(tag);
         let span = match entry.as_ref().and_then(|entry| entry.message.upgrade()) {
@@ -178,7 +178,7 @@ impl<'a> Settling<'a> {
                 let settles = remains.map_or(Settles::Unknown, |remains| Settles::Context(&remains.context));
                 let nowhere = Place::default();
                 let place = entry.as_ref().map_or(&nowhere, |entry| &entry.place);
-                broker.telemetry.settle(start, &broker.at(name, place), settles, |attributes| {
+                telemetry.core.settle(start, &telemetry.at(name, place), settles, |attributes| {
                     delivery_tag(attributes, tag);
                     if let Some(remains) = remains {
                         remains.ids.set(attributes);
@@ -193,11 +193,11 @@ impl<'a> Settling<'a> {
         start: OperationStart,
         name: OperationName,
         tag: DeliveryTag,
-        broker: &Broker,
+        telemetry: &ClientTelemetry,
         ledger: &'a Ledger,
         Known { messages: known, all }: Known,
     ) -> Self {
-        let operation = broker.at(name, &common_place(&known));
+        let operation = telemetry.at(name, &common_place(&known));
         let messages = known.iter().map(|(tag, entry)| linked(*tag, entry, &operation));
         let attributes = |attributes: &mut Attributes| {
             if tag != 0 {
@@ -205,9 +205,9 @@ impl<'a> Settling<'a> {
             }
         };
         let span = if all {
-            broker.telemetry.settle_batch(start, &operation, messages, attributes)
+            telemetry.core.settle_batch(start, &operation, messages, attributes)
         } else {
-            broker.telemetry.settle_known(start, &operation, messages, attributes)
+            telemetry.core.settle_known(start, &operation, messages, attributes)
         };
         Self::begun(span, Messages::Until(ledger, tag, known))
     }
@@ -267,10 +267,10 @@ impl Messages<'_> {
 }
 
 fn of_message(start: OperationStart, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
-    let Origin { broker, place, .. } = &*message.origin;
-    let operation = broker.at(name, place);
+    let Origin { telemetry, place, .. } = &*message.origin;
+    let operation = telemetry.at(name, place);
     let settles = Settles::Message(&message.span);
-    broker.telemetry.settle(start, &operation, settles, |attributes| {
+    telemetry.core.settle(start, &operation, settles, |attributes| {
         delivery_tag(attributes, message.tag);
         message.ids.set(attributes);
     })

@@ -37,8 +37,8 @@ const EXCLUSIVE_QUEUES: usize = 1_000;
 
 /// The telemetry of one connection, and of all its channels.
 #[derive(Debug)]
-pub(crate) struct Broker {
-    pub(crate) telemetry: Telemetry,
+pub(crate) struct ClientTelemetry {
+    pub(crate) core: Telemetry,
     server: Server,
 }
 
@@ -96,11 +96,11 @@ impl Server {
     }
 }
 
-impl Broker {
+impl ClientTelemetry {
     /// Of handles that others return. There may be one for each message, and those that live are told of as one; after
     /// the last of them another SDK may be installed.
     pub(crate) fn unknown() -> Arc<Self> {
-        static UNKNOWN: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        static UNKNOWN: Mutex<Weak<ClientTelemetry>> = Mutex::new(Weak::new());
         let mut unknown = UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         unknown.upgrade().unwrap_or_else(|| {
             let new = Arc::new(Self::new(Server::unknown()));
@@ -111,15 +111,15 @@ impl Broker {
 
     pub(crate) fn new(server: Server) -> Self {
         let scope = adapter::scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        Self { telemetry: Telemetry::new(scope, SYSTEM), server }
+        Self { core: Telemetry::new(scope, SYSTEM), server }
     }
 
     /// The same server under another instrumentation.
     pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
-        let broker = Self::new(self.server.clone());
+        let telemetry = Self::new(self.server.clone());
         // It is new: nothing was given before.
-        let _ = broker.telemetry.instrument(instrumentation);
-        broker
+        let _ = telemetry.core.instrument(instrumentation);
+        telemetry
     }
 
     /// Remembers a queue that goes away with the connection.
@@ -155,9 +155,9 @@ impl Broker {
         describe: impl FnOnce() -> Destination,
     ) -> Arc<Operation> {
         if answers {
-            return self.telemetry.operation(name, &[exchange, routing_key, "answer"], || describe().reply_address());
+            return self.core.operation(name, &[exchange, routing_key, "answer"], || describe().reply_address());
         }
-        self.telemetry.operation(name, &[exchange, routing_key], describe)
+        self.core.operation(name, &[exchange, routing_key], describe)
     }
 
     fn exchange(&self, exchange: &str, routing_key: &str) -> Destination {
@@ -175,7 +175,7 @@ impl Broker {
     pub(crate) fn at(&self, name: OperationName, place: &Place) -> Arc<Operation> {
         let (exchange, routing_key, queue) =
             (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
-        self.telemetry.operation(name, &[exchange, routing_key, queue], || {
+        self.core.operation(name, &[exchange, routing_key, queue], || {
             let called = place.name();
             if called.is_empty() {
                 return self.with_server(Destination::server(None));
@@ -254,11 +254,11 @@ pub(crate) fn message_attributes(
     attributes: &mut Attributes,
     properties: &BasicProperties,
     payload: &[u8],
-    broker: &Broker,
+    telemetry: &ClientTelemetry,
 ) {
     set_text(attributes, attribute::MESSAGING_MESSAGE_ID, properties.message_id().as_ref());
     set_text(attributes, attribute::MESSAGING_MESSAGE_CONVERSATION_ID, properties.correlation_id().as_ref());
-    if broker.telemetry.captures_sizes() {
+    if telemetry.core.captures_sizes() {
         attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
     }
 }
@@ -303,9 +303,13 @@ impl Ids {
 
 /// What a delivered message adds.
 #[inline]
-pub(crate) fn delivery_attributes(attributes: &mut Attributes, delivery: &lapin::message::Delivery, broker: &Broker) {
+pub(crate) fn delivery_attributes(
+    attributes: &mut Attributes,
+    delivery: &lapin::message::Delivery,
+    telemetry: &ClientTelemetry,
+) {
     delivery_tag(attributes, delivery.delivery_tag);
-    message_attributes(attributes, &delivery.properties, &delivery.data, broker);
+    message_attributes(attributes, &delivery.properties, &delivery.data, telemetry);
 }
 
 /// One that does not fit is left out: the broker gives out none so large, but somebody may settle it.
@@ -354,9 +358,9 @@ mod tests {
         by_the_server || exclusive || is_uuid(queue)
     }
 
-    fn broker() -> Broker {
+    fn client_telemetry() -> ClientTelemetry {
         // With a bound of its own on the number of destinations, and with no exclusive queues but its own.
-        Broker::new(Server { exclusive: Some(Arc::default()), ..Server::unknown() })
+        ClientTelemetry::new(Server { exclusive: Some(Arc::default()), ..Server::unknown() })
             .instrumented(Instrumentation::builder().build())
     }
 
@@ -369,7 +373,7 @@ mod tests {
 
     #[test]
     fn an_exclusive_queue_of_one_raw_handle_says_nothing_of_anothers() {
-        let (here, elsewhere) = (Broker::unknown(), Broker::unknown());
+        let (here, elsewhere) = (ClientTelemetry::unknown(), ClientTelemetry::unknown());
         here.exclusive_queue(&"jobs".into());
         assert_eq!(span_name(&elsewhere.publish("", "jobs", false)), r#""publish jobs""#);
     }
@@ -378,11 +382,11 @@ mod tests {
         #[test]
         fn where_messages_go_is_named_by_exchange_and_routing_key(place in place(), exclusive in any::<bool>()) {
             let Place { exchange, routing_key, .. } = &place;
-            let broker = broker();
+            let telemetry = client_telemetry();
             // A declared queue has a name.
             let exclusive = exclusive && !routing_key.as_str().is_empty();
             if exclusive {
-                broker.exclusive_queue(routing_key);
+                telemetry.exclusive_queue(routing_key);
             }
             let named = match parts(&[exchange, routing_key]) {
                 nothing if nothing.is_empty() => "amq.default".to_owned(),
@@ -391,8 +395,8 @@ mod tests {
             // The default exchange routes to the queue of that name.
             let passes = is_uuid(&named) || exchange.as_str().is_empty() && passes(routing_key.as_str(), exclusive);
             for operation in [
-                broker.publish(exchange.as_str(), routing_key.as_str(), false),
-                broker.create(exchange.as_str(), routing_key.as_str(), false),
+                telemetry.publish(exchange.as_str(), routing_key.as_str(), false),
+                telemetry.create(exchange.as_str(), routing_key.as_str(), false),
             ] {
                 prop_assert_eq!(operation.destination(), Some(&*named));
                 let name = operation.name();
@@ -407,16 +411,16 @@ mod tests {
             exclusive in any::<bool>(),
         ) {
             let Place { exchange, routing_key, queue } = &place;
-            let broker = broker();
+            let telemetry = client_telemetry();
             let exclusive = exclusive && !queue.as_str().is_empty();
             if exclusive {
-                broker.exclusive_queue(queue);
+                telemetry.exclusive_queue(queue);
             }
             let named = if routing_key == queue { parts(&[exchange, queue]) } else { parts(&[exchange, routing_key, queue]) };
             prop_assert_eq!(place.name(), named.clone());
             let passes = is_uuid(&named) || passes(queue.as_str(), exclusive);
             for operation in [GET, CONSUME, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
-                let operation = broker.at(operation, &place);
+                let operation = telemetry.at(operation, &place);
                 prop_assert_eq!(operation.destination(), Some(&*named).filter(|named| !named.is_empty()));
                 let name = operation.name();
                 let shown = !passes && !named.is_empty();
