@@ -26,7 +26,7 @@ use crate::{
     publishes::{Publish, Publishes},
     settle::{DeliveredMessage, Origin, Settling},
     telemetry::{
-        ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, Place, REJECT, answers, delivery_attributes, message_attributes,
+        ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, REJECT, Route, answers, delivery_attributes, message_attributes,
     },
 };
 
@@ -205,7 +205,7 @@ impl Channel {
             let Some(start) = start.map(OperationStart::release_parent) else {
                 let message = self.inner.basic_get(queue, options).await?;
                 if let (Some(message), Some(ledger)) = (&message, ledger) {
-                    ledger.overlook(message.delivery.delivery_tag, &message.delivery.acker);
+                    ledger.note_untracked(message.delivery.delivery_tag, &message.delivery.acker);
                 }
                 return Ok(message.map(BasicGetMessage::from));
             };
@@ -213,18 +213,18 @@ impl Channel {
                 Ok(None) => Ok(None),
                 Ok(Some(message)) => {
                     let lapin::message::BasicGetMessage { delivery, message_count } = message;
-                    let place = Place::of(&delivery, queue);
-                    let operation = telemetry.at(GET, &place);
+                    let route = Route::of(&delivery, queue);
+                    let operation = telemetry.operation_at(GET, &route);
                     let delivered = telemetry.core.start_operation().map(|start| {
                         DeliveredMessage::deliver(
                             start,
                             source,
                             &delivery,
-                            Arc::new(Origin::new(PROCESS_GOT, telemetry, place, ledger)),
+                            Arc::new(Origin::new(PROCESS_GOT, telemetry, route, ledger)),
                         )
                     });
                     if let (None, Some(ledger)) = (&delivered, ledger) {
-                        ledger.overlook(delivery.delivery_tag, &delivery.acker);
+                        ledger.note_untracked(delivery.delivery_tag, &delivery.acker);
                     }
                     let messages = delivered.iter().map(|delivered| &delivered.span);
                     let span = telemetry.core.receive(start, &operation, messages, |attributes| {
@@ -234,7 +234,7 @@ impl Channel {
                     Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, delivered), message_count }))
                 }
                 Err(error) => {
-                    let operation = telemetry.at(GET, &Place { queue, ..Place::default() });
+                    let operation = telemetry.operation_at(GET, &Route { queue, ..Route::default() });
                     let span = telemetry.core.receive(start, &operation, iter::empty(), |_| ());
                     span.fail(error_type(&error), &error);
                     Err(error)

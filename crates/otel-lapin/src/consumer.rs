@@ -21,7 +21,7 @@ use crate::{
     ledger::Ledger,
     message::{Delivery, DeliveryResult},
     settle::{DeliveredMessage, Origin},
-    telemetry::{CONSUME, ClientTelemetry, PROCESS, Place},
+    telemetry::{CONSUME, ClientTelemetry, PROCESS, Route},
 };
 
 /// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
@@ -70,7 +70,7 @@ impl Source {
             DeliveredMessage::deliver(start, self.id, &delivery, origin)
         });
         if let (None, Some(ledger)) = (&delivered, &self.ledger) {
-            ledger.overlook(delivery.delivery_tag, &delivery.acker);
+            ledger.note_untracked(delivery.delivery_tag, &delivery.acker);
         }
         Delivery::new(delivery, delivered)
     }
@@ -78,7 +78,8 @@ impl Source {
     /// Tells of an error that ends the consumer.
     fn failed(&self, error: &lapin::Error) {
         if let Some(start) = self.telemetry.core.start_operation() {
-            let operation = self.telemetry.at(CONSUME, &Place { queue: self.queue.clone(), ..Place::default() });
+            let operation =
+                self.telemetry.operation_at(CONSUME, &Route { queue: self.queue.clone(), ..Route::default() });
             let span = self.telemetry.core.receive(start, &operation, iter::empty(), |_| ());
             span.fail(error_type(error), error);
         }
@@ -87,15 +88,15 @@ impl Source {
     #[inline]
     fn origin_of(&self, delivery: &lapin::message::Delivery) -> Arc<Origin> {
         let same = |origin: &&Arc<Origin>| {
-            origin.place.exchange == delivery.exchange && origin.place.routing_key == delivery.routing_key
+            origin.route.exchange == delivery.exchange && origin.route.routing_key == delivery.routing_key
         };
         let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = last().as_ref().filter(same) {
             return found.clone();
         }
         // Hooks are asked here, so nothing is locked.
-        let place = Place::of(delivery, self.queue.clone());
-        let origin = Arc::new(Origin::new(PROCESS, &self.telemetry, place, self.ledger.as_ref()));
+        let route = Route::of(delivery, self.queue.clone());
+        let origin = Arc::new(Origin::new(PROCESS, &self.telemetry, route, self.ledger.as_ref()));
         *last() = Some(origin.clone());
         origin
     }

@@ -12,7 +12,7 @@ use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::{
     settle::DeliveredMessage,
-    telemetry::{Ids, Place},
+    telemetry::{Ids, Route},
 };
 
 /// How many messages one channel remembers; the oldest are forgotten first.
@@ -29,37 +29,37 @@ struct State {
     entries: BTreeMap<DeliveryTag, Entry>,
     /// An acker of the first message, told of or not: when the channel closes or is recovered, tags start anew, and it is
     /// poisoned.
-    era: Option<lapin::Acker>,
+    epoch_acker: Option<lapin::Acker>,
     /// Between which tags there are messages that may not be settled yet and of which nothing is known.
-    forgotten: Option<(DeliveryTag, DeliveryTag)>,
+    untracked: Option<(DeliveryTag, DeliveryTag)>,
 }
 
 impl State {
-    fn forget(&mut self, tag: DeliveryTag) {
-        let (first, last) = self.forgotten.unwrap_or((tag, tag));
-        self.forgotten = Some((first.min(tag), last.max(tag)));
+    fn note_untracked(&mut self, tag: DeliveryTag) {
+        let (first, last) = self.untracked.unwrap_or((tag, tag));
+        self.untracked = Some((first.min(tag), last.max(tag)));
     }
 }
 
 /// What is known of all messages up to a tag.
-pub(crate) struct Known {
+pub(crate) struct TrackedMessages {
     pub(crate) messages: Vec<(DeliveryTag, Entry)>,
     /// There are no others.
-    pub(crate) all: bool,
+    pub(crate) complete: bool,
 }
 
 /// One message, which may be gone before it is settled.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) message: Weak<DeliveredMessage>,
-    pub(crate) place: Arc<Place>,
+    pub(crate) route: Arc<Route>,
     /// What is left of it, once the message is gone.
-    pub(crate) remains: Option<Arc<Remains>>,
+    pub(crate) remnant: Option<Arc<UnsettledRemnant>>,
 }
 
 /// What a message leaves that is gone before it is settled.
 #[derive(Debug)]
-pub(crate) struct Remains {
+pub(crate) struct UnsettledRemnant {
     /// The context of its process span.
     pub(crate) context: SpanContext,
     pub(crate) ids: Ids,
@@ -70,26 +70,26 @@ pub(crate) struct Remains {
 impl Entry {
     /// Of a message at hand.
     pub(crate) fn of(message: &Arc<DeliveredMessage>) -> Self {
-        Self { message: Arc::downgrade(message), place: message.origin.place.clone(), remains: None }
+        Self { message: Arc::downgrade(message), route: message.origin.route.clone(), remnant: None }
     }
 
     /// The message counts as dropped no more.
     fn discharge(&self) {
-        let remains = self.remains.iter();
-        remains.filter_map(|remains| remains.unsettled.as_ref()).for_each(Unsettled::discharge);
+        let remnant = self.remnant.iter();
+        remnant.filter_map(|remnant| remnant.unsettled.as_ref()).for_each(Unsettled::discharge);
     }
 }
 
 impl Ledger {
     /// Remembers a message that is delivered.
-    pub(crate) fn enter(&self, message: &Arc<DeliveredMessage>, acker: &lapin::Acker) {
+    pub(crate) fn insert(&self, message: &Arc<DeliveredMessage>, acker: &lapin::Acker) {
         let forgotten = {
             let mut state = self.state();
-            state.era.get_or_insert_with(|| acker.clone());
+            state.epoch_acker.get_or_insert_with(|| acker.clone());
             state.entries.insert(message.tag, Entry::of(message));
             let forgotten = if state.entries.len() > LIMIT { state.entries.pop_first() } else { None };
             if let Some((tag, _)) = forgotten {
-                state.forget(tag);
+                state.note_untracked(tag);
             }
             forgotten
         };
@@ -103,10 +103,10 @@ impl Ledger {
     }
 
     /// A message is delivered while nothing is told, or is given away.
-    pub(crate) fn overlook(&self, tag: DeliveryTag, acker: &lapin::Acker) {
+    pub(crate) fn note_untracked(&self, tag: DeliveryTag, acker: &lapin::Acker) {
         let mut state = self.state();
-        state.era.get_or_insert_with(|| acker.clone());
-        state.forget(tag);
+        state.epoch_acker.get_or_insert_with(|| acker.clone());
+        state.note_untracked(tag);
     }
 
     /// What is known of the message with this tag.
@@ -115,19 +115,19 @@ impl Ledger {
     }
 
     /// What is known of all messages up to this tag; 0 means all.
-    pub(crate) fn find_until(&self, tag: DeliveryTag) -> Known {
-        let until = until(tag);
+    pub(crate) fn find_up_to(&self, tag: DeliveryTag) -> TrackedMessages {
+        let last_tag = last_tag(tag);
         let state = self.state();
-        Known {
-            messages: state.entries.range(..=until).map(|(tag, entry)| (*tag, entry.clone())).collect(),
-            all: state.forgotten.is_none_or(|(first, _)| first > until),
+        TrackedMessages {
+            messages: state.entries.range(..=last_tag).map(|(tag, entry)| (*tag, entry.clone())).collect(),
+            complete: state.untracked.is_none_or(|(first, _)| first > last_tag),
         }
     }
 
     /// These are settled.
     pub(crate) fn settled(&self, messages: &[(DeliveryTag, Entry)], note: impl Fn(&ProcessSpan)) {
         for (tag, entry) in messages {
-            self.forget(*tag, entry.message.as_ptr());
+            self.remove(*tag, entry.message.as_ptr());
             entry.discharge();
             if let Some(message) = entry.message.upgrade() {
                 note(&message.span);
@@ -136,25 +136,25 @@ impl Ledger {
     }
 
     /// All messages up to this tag are settled, these and those that were forgotten.
-    pub(crate) fn settled_until(
+    pub(crate) fn settled_up_to(
         &self,
         tag: DeliveryTag,
         messages: &[(DeliveryTag, Entry)],
         note: impl Fn(&ProcessSpan),
     ) {
         self.settled(messages, note);
-        let until = until(tag);
+        let last_tag = last_tag(tag);
         let mut state = self.state();
-        let left = state.forgotten.filter(|(_, last)| *last > until);
-        state.forgotten = left.map(|(first, last)| (first.max(until + 1), last));
+        let left = state.untracked.filter(|(_, last)| *last > last_tag);
+        state.untracked = left.map(|(first, last)| (first.max(last_tag + 1), last));
     }
 
     /// The message is settled, if it was not before. By tag alone it could be a later one, since tags start anew.
-    pub(crate) fn forget(&self, tag: DeliveryTag, message: *const DeliveredMessage) -> bool {
+    pub(crate) fn remove(&self, tag: DeliveryTag, message: *const DeliveredMessage) -> bool {
         let settled = {
             let mut state = self.state();
-            let is_it = state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message);
-            if is_it { state.entries.remove(&tag) } else { None }
+            let is_same = state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message);
+            if is_same { state.entries.remove(&tag) } else { None }
         };
         // It may have gone while it was being settled, and have left something since.
         settled.inspect(Entry::discharge).is_some()
@@ -163,7 +163,7 @@ impl Ledger {
     /// The message with this tag, or all up to it, are settled where nobody here sees it.
     pub(crate) fn settled_elsewhere(&self, tag: DeliveryTag, multiple: bool) {
         if multiple {
-            self.settled_until(tag, &self.find_until(tag).messages, ProcessSpan::settles_elsewhere);
+            self.settled_up_to(tag, &self.find_up_to(tag).messages, ProcessSpan::settles_elsewhere);
         } else if let Some(entry) = self.find(tag) {
             self.settled(&[(tag, entry)], ProcessSpan::settles_elsewhere);
         }
@@ -176,27 +176,27 @@ impl Ledger {
     }
 
     /// A message goes before it is settled. `remains` is asked only then, and outside the lock.
-    pub(crate) fn outlive(
+    pub(crate) fn message_dropped(
         &self,
         tag: DeliveryTag,
         message: *const DeliveredMessage,
-        remains: impl FnOnce() -> Remains,
+        remnant: impl FnOnce() -> UnsettledRemnant,
     ) {
-        let is_it = |entry: &&mut Entry| entry.message.as_ptr() == message;
-        if self.state().entries.get_mut(&tag).filter(is_it).is_none() {
+        let is_same = |entry: &&mut Entry| entry.message.as_ptr() == message;
+        if self.state().entries.get_mut(&tag).filter(is_same).is_none() {
             return;
         }
-        let remains = Arc::new(remains());
-        match self.state().entries.get_mut(&tag).filter(is_it) {
-            Some(entry) => entry.remains = Some(remains),
+        let remnant = Arc::new(remnant());
+        match self.state().entries.get_mut(&tag).filter(is_same) {
+            Some(entry) => entry.remnant = Some(remnant),
             // Settled since.
-            None => remains.unsettled.iter().for_each(Unsettled::discharge),
+            None => remnant.unsettled.iter().for_each(Unsettled::discharge),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        if state.era.as_ref().is_some_and(lapin::Acker::poisoned) {
+        if state.epoch_acker.as_ref().is_some_and(lapin::Acker::poisoned) {
             let past = mem::take(&mut *state);
             drop(state);
             drop(past);
@@ -211,7 +211,7 @@ impl Ledger {
 }
 
 /// The last tag that a settlement of several is about.
-fn until(tag: DeliveryTag) -> DeliveryTag {
+fn last_tag(tag: DeliveryTag) -> DeliveryTag {
     if tag == 0 { DeliveryTag::MAX } else { tag }
 }
 

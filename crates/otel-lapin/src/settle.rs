@@ -18,9 +18,9 @@ use otel_messaging::{
 use crate::{
     error::{CHANNEL_GONE, error_type},
     headers::{HeaderExtractor, found},
-    ledger::{Entry, Known, Ledger, Remains},
+    ledger::{Entry, Ledger, TrackedMessages, UnsettledRemnant},
     lineage,
-    telemetry::{ClientTelemetry, Ids, Place, delivery_attributes, delivery_tag, stream_offset},
+    telemetry::{ClientTelemetry, Ids, Route, delivery_attributes, delivery_tag, stream_offset},
 };
 
 /// What a message carries that was handed to the application: its process span, and what its settlement tells.
@@ -36,7 +36,7 @@ pub(crate) struct DeliveredMessage {
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) telemetry: Arc<ClientTelemetry>,
-    pub(crate) place: Arc<Place>,
+    pub(crate) route: Arc<Route>,
     /// None where nothing is to be settled.
     ledger: Option<Arc<Ledger>>,
     process: Arc<Operation>,
@@ -47,11 +47,11 @@ impl Origin {
     pub(crate) fn new(
         process: OperationName,
         telemetry: &Arc<ClientTelemetry>,
-        place: Place,
+        route: Route,
         ledger: Option<&Arc<Ledger>>,
     ) -> Self {
-        let process = telemetry.at(process, &place);
-        Self { telemetry: telemetry.clone(), place: Arc::new(place), ledger: ledger.cloned(), process }
+        let process = telemetry.operation_at(process, &route);
+        Self { telemetry: telemetry.clone(), route: Arc::new(route), ledger: ledger.cloned(), process }
     }
 }
 
@@ -83,7 +83,7 @@ impl DeliveredMessage {
         let delivered =
             Arc::new(Self { span, tag: delivery.delivery_tag, ids: Ids::of(properties, found.stream_offset), origin });
         if let Some(ledger) = &delivered.origin.ledger {
-            ledger.enter(&delivered, &delivery.acker);
+            ledger.insert(&delivered, &delivery.acker);
         }
         delivered
     }
@@ -93,7 +93,7 @@ impl DeliveredMessage {
         self.span.settles_elsewhere();
         match &self.origin.ledger {
             Some(ledger) if multiple => ledger.settled_elsewhere(self.tag, multiple),
-            Some(ledger) => _ = ledger.forget(self.tag, self),
+            Some(ledger) => _ = ledger.remove(self.tag, self),
             None => {}
         }
     }
@@ -102,9 +102,9 @@ impl DeliveredMessage {
     pub(crate) fn given_away(&self, acker: &lapin::Acker) {
         self.span.settles_elsewhere();
         if let Some(ledger) = &self.origin.ledger
-            && ledger.forget(self.tag, self)
+            && ledger.remove(self.tag, self)
         {
-            ledger.overlook(self.tag, acker);
+            ledger.note_untracked(self.tag, acker);
         }
     }
 
@@ -117,7 +117,7 @@ impl DeliveredMessage {
 impl Drop for DeliveredMessage {
     fn drop(&mut self) {
         if let Some(ledger) = &self.origin.ledger {
-            ledger.outlive(self.tag, self, || Remains {
+            ledger.message_dropped(self.tag, self, || UnsettledRemnant {
                 context: self.span_context(),
                 ids: self.ids.clone(),
                 unsettled: self.span.unsettled(),
@@ -136,7 +136,7 @@ pub(crate) struct Settling<'a> {
 enum Messages<'a> {
     One(&'a Arc<DeliveredMessage>),
     Tagged(&'a Ledger, Option<(DeliveryTag, Entry)>),
-    Until(&'a Ledger, DeliveryTag, Vec<(DeliveryTag, Entry)>),
+    UpTo(&'a Ledger, DeliveryTag, Vec<(DeliveryTag, Entry)>),
 }
 
 impl<'a> Settling<'a> {
@@ -148,12 +148,12 @@ impl<'a> Settling<'a> {
         multiple: bool,
     ) -> Self {
         if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
-            let mut known = ledger.find_until(message.tag);
+            let mut known = ledger.find_up_to(message.tag);
             // It may be one of those that were forgotten.
-            if !known.all && known.messages.last().is_none_or(|(last, _)| *last != message.tag) {
+            if !known.complete && known.messages.last().is_none_or(|(last, _)| *last != message.tag) {
                 known.messages.push((message.tag, Entry::of(message)));
             }
-            return Self::all_until(start, name, message.tag, &message.origin.telemetry, ledger, known);
+            return Self::up_to(start, name, message.tag, &message.origin.telemetry, ledger, known);
         }
         Self::begun(of_message(start, name, message), Messages::One(message))
     }
@@ -168,20 +168,20 @@ impl<'a> Settling<'a> {
         ledger: &'a Ledger,
     ) -> Self {
         if multiple {
-            return Self::all_until(start, name, tag, telemetry, ledger, ledger.find_until(tag));
+            return Self::up_to(start, name, tag, telemetry, ledger, ledger.find_up_to(tag));
         }
         let entry = ledger.find(tag);
         let span = match entry.as_ref().and_then(|entry| entry.message.upgrade()) {
             Some(message) => of_message(start, name, &message),
             None => {
-                let remains = entry.as_ref().and_then(|entry| entry.remains.as_ref());
-                let settles = remains.map_or(Settles::Unknown, |remains| Settles::Context(&remains.context));
-                let nowhere = Place::default();
-                let place = entry.as_ref().map_or(&nowhere, |entry| &entry.place);
-                telemetry.core.settle(start, &telemetry.at(name, place), settles, |attributes| {
+                let remnant = entry.as_ref().and_then(|entry| entry.remnant.as_ref());
+                let settles = remnant.map_or(Settles::Unknown, |remnant| Settles::Context(&remnant.context));
+                let nowhere = Route::default();
+                let route = entry.as_ref().map_or(&nowhere, |entry| &entry.route);
+                telemetry.core.settle(start, &telemetry.operation_at(name, route), settles, |attributes| {
                     delivery_tag(attributes, tag);
-                    if let Some(remains) = remains {
-                        remains.ids.set(attributes);
+                    if let Some(remnant) = remnant {
+                        remnant.ids.set(attributes);
                     }
                 })
             }
@@ -189,27 +189,27 @@ impl<'a> Settling<'a> {
         Self::begun(span, Messages::Tagged(ledger, entry.map(|entry| (tag, entry))))
     }
 
-    fn all_until(
+    fn up_to(
         start: OperationStart,
         name: OperationName,
         tag: DeliveryTag,
         telemetry: &ClientTelemetry,
         ledger: &'a Ledger,
-        Known { messages: known, all }: Known,
+        TrackedMessages { messages: known, complete }: TrackedMessages,
     ) -> Self {
-        let operation = telemetry.at(name, &common_place(&known));
+        let operation = telemetry.operation_at(name, &common_route(&known));
         let messages = known.iter().map(|(tag, entry)| linked(*tag, entry, &operation));
         let attributes = |attributes: &mut Attributes| {
             if tag != 0 {
                 delivery_tag(attributes, tag);
             }
         };
-        let span = if all {
+        let span = if complete {
             telemetry.core.settle_batch(start, &operation, messages, attributes)
         } else {
             telemetry.core.settle_known(start, &operation, messages, attributes)
         };
-        Self::begun(span, Messages::Until(ledger, tag, known))
+        Self::begun(span, Messages::UpTo(ledger, tag, known))
     }
 
     fn begun(span: ClientSpan, messages: Messages<'a>) -> Self {
@@ -257,18 +257,18 @@ impl Messages<'_> {
             Self::One(message) => {
                 note(&message.span);
                 if let Some(ledger) = &message.origin.ledger {
-                    ledger.forget(message.tag, Arc::as_ptr(message));
+                    ledger.remove(message.tag, Arc::as_ptr(message));
                 }
             }
             Self::Tagged(ledger, known) => ledger.settled(known.as_slice(), note),
-            Self::Until(ledger, tag, known) => ledger.settled_until(*tag, known, note),
+            Self::UpTo(ledger, tag, known) => ledger.settled_up_to(*tag, known, note),
         }
     }
 }
 
 fn of_message(start: OperationStart, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
-    let Origin { telemetry, place, .. } = &*message.origin;
-    let operation = telemetry.at(name, place);
+    let Origin { telemetry, route, .. } = &*message.origin;
+    let operation = telemetry.operation_at(name, route);
     let settles = Settles::Message(&message.span);
     telemetry.core.settle(start, &operation, settles, |attributes| {
         delivery_tag(attributes, message.tag);
@@ -280,16 +280,16 @@ fn of_message(start: OperationStart, name: OperationName, message: &DeliveredMes
 fn linked(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
     let mut own = Attributes::default();
     let message = entry.message.upgrade();
-    let (context, ids) = match (&message, &entry.remains) {
+    let (context, ids) = match (&message, &entry.remnant) {
         (Some(message), _) => (Some(message.span_context()), Some(&message.ids)),
-        (None, Some(remains)) => (Some(remains.context.clone()), Some(&remains.ids)),
+        (None, Some(remnant)) => (Some(remnant.context.clone()), Some(&remnant.ids)),
         (None, None) => (None, None),
     };
     delivery_tag(&mut own, tag);
     if let Some(ids) = ids {
         ids.set(&mut own);
     }
-    let destination = entry.place.name();
+    let destination = entry.route.name();
     if operation.destination() != Some(&*destination) {
         own.set(attribute::MESSAGING_DESTINATION_NAME, destination);
     }
@@ -297,15 +297,15 @@ fn linked(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<Spa
 }
 
 /// What is the same for all of them.
-fn common_place(known: &[(DeliveryTag, Entry)]) -> Place {
-    let Some(((_, first), rest)) = known.split_first() else { return Place::default() };
-    let same = |part: fn(&Place) -> &ShortString| {
-        let all = rest.iter().all(|(_, entry)| part(&entry.place) == part(&first.place));
-        if all { part(&first.place).clone() } else { ShortString::default() }
+fn common_route(known: &[(DeliveryTag, Entry)]) -> Route {
+    let Some(((_, first), rest)) = known.split_first() else { return Route::default() };
+    let same = |part: fn(&Route) -> &ShortString| {
+        let all = rest.iter().all(|(_, entry)| part(&entry.route) == part(&first.route));
+        if all { part(&first.route).clone() } else { ShortString::default() }
     };
-    Place {
-        exchange: same(|place| &place.exchange),
-        routing_key: same(|place| &place.routing_key),
-        queue: same(|place| &place.queue),
+    Route {
+        exchange: same(|route| &route.exchange),
+        routing_key: same(|route| &route.routing_key),
+        queue: same(|route| &route.queue),
     }
 }

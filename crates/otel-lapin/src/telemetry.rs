@@ -53,13 +53,13 @@ pub(crate) struct Server {
 
 /// Where a message came from.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Route {
     pub(crate) exchange: ShortString,
     pub(crate) routing_key: ShortString,
     pub(crate) queue: ShortString,
 }
 
-impl Place {
+impl Route {
     pub(crate) fn of(delivery: &lapin::message::Delivery, queue: ShortString) -> Self {
         Self { exchange: delivery.exchange.clone(), routing_key: delivery.routing_key.clone(), queue }
     }
@@ -172,11 +172,11 @@ impl ClientTelemetry {
 
     /// Something done with messages from there.
     #[inline]
-    pub(crate) fn at(&self, name: OperationName, place: &Place) -> Arc<Operation> {
+    pub(crate) fn operation_at(&self, name: OperationName, route: &Route) -> Arc<Operation> {
         let (exchange, routing_key, queue) =
-            (place.exchange.as_str(), place.routing_key.as_str(), place.queue.as_str());
+            (route.exchange.as_str(), route.routing_key.as_str(), route.queue.as_str());
         self.core.operation(name, &[exchange, routing_key, queue], || {
-            let called = place.name();
+            let called = route.name();
             if called.is_empty() {
                 return self.with_server(Destination::server(None));
             }
@@ -337,9 +337,9 @@ mod tests {
         any.prop_filter_map("too long", |name| ShortString::try_new(name).ok())
     }
 
-    fn place() -> impl Strategy<Value = Place> {
+    fn route() -> impl Strategy<Value = Route> {
         let routing_key = prop_oneof![2 => name().prop_map(Some), 1 => Just(None)];
-        (name(), routing_key, name()).prop_map(|(exchange, routing_key, queue)| Place {
+        (name(), routing_key, name()).prop_map(|(exchange, routing_key, queue)| Route {
             exchange,
             routing_key: routing_key.unwrap_or_else(|| queue.clone()),
             queue,
@@ -380,8 +380,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_messages_go_is_named_by_exchange_and_routing_key(place in place(), exclusive in any::<bool>()) {
-            let Place { exchange, routing_key, .. } = &place;
+        fn where_messages_go_is_named_by_exchange_and_routing_key(route in route(), exclusive in any::<bool>()) {
+            let Route { exchange, routing_key, .. } = &route;
             let telemetry = client_telemetry();
             // A declared queue has a name.
             let exclusive = exclusive && !routing_key.as_str().is_empty();
@@ -407,20 +407,20 @@ mod tests {
 
         #[test]
         fn where_messages_come_from_is_named_by_exchange_routing_key_and_queue(
-            place in place(),
+            route in route(),
             exclusive in any::<bool>(),
         ) {
-            let Place { exchange, routing_key, queue } = &place;
+            let Route { exchange, routing_key, queue } = &route;
             let telemetry = client_telemetry();
             let exclusive = exclusive && !queue.as_str().is_empty();
             if exclusive {
                 telemetry.exclusive_queue(queue);
             }
             let named = if routing_key == queue { parts(&[exchange, queue]) } else { parts(&[exchange, routing_key, queue]) };
-            prop_assert_eq!(place.name(), named.clone());
+            prop_assert_eq!(route.name(), named.clone());
             let passes = is_uuid(&named) || passes(queue.as_str(), exclusive);
             for operation in [GET, CONSUME, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
-                let operation = telemetry.at(operation, &place);
+                let operation = telemetry.operation_at(operation, &route);
                 prop_assert_eq!(operation.destination(), Some(&*named).filter(|named| !named.is_empty()));
                 let name = operation.name();
                 let shown = !passes && !named.is_empty();
@@ -435,12 +435,12 @@ mod tests {
             let called = common_name(&parts);
             match parts[..] {
                 [exchange, routing_key, queue] => {
-                    let place = Place {
+                    let route = Route {
                         exchange: exchange.into(),
                         routing_key: routing_key.into(),
                         queue: queue.into(),
                     };
-                    prop_assert_eq!(called, place.name());
+                    prop_assert_eq!(called, route.name());
                 }
                 _ => prop_assert_eq!(called, ""),
             }
