@@ -12,7 +12,7 @@ use otel_messaging::{
 };
 
 use crate::{
-    settle::{DeliveredMessage, Settling},
+    settle::{DeliveredMessage, PendingSettlement},
     telemetry::{ACK, NACK, REJECT},
 };
 
@@ -59,7 +59,7 @@ impl Acker {
     ///
     /// As [`ack`](Self::ack).
     pub fn nack(&self, options: BasicNackOptions) -> impl Future<Output = Result<bool>> + Send {
-        self.settle(NACK, options.multiple, nacked(options), self.inner.nack(options))
+        self.settle(NACK, options.multiple, nack_outcome(options), self.inner.nack(options))
     }
 
     /// Refuses the delivery. `Ok(false)` if it was settled before or its channel is gone.
@@ -72,7 +72,7 @@ impl Acker {
     ///
     /// As [`ack`](Self::ack).
     pub fn reject(&self, options: BasicRejectOptions) -> impl Future<Output = Result<bool>> + Send {
-        self.settle(REJECT, false, rejected(options), self.inner.reject(options))
+        self.settle(REJECT, false, reject_outcome(options), self.inner.reject(options))
     }
 
     fn settle(
@@ -88,13 +88,13 @@ impl Acker {
             let Some((delivered, start)) = traced else { return settle.await };
             let Some(start) = start else {
                 // Suppressed: nothing is told of the settlement, and nothing else of the message either.
-                delivered.settled_elsewhere(multiple && self.usable());
+                delivered.mark_settled_elsewhere(multiple && self.usable());
                 return settle.await;
             };
             // One that was used settles nothing, and nobody else's message either.
-            let settling = Settling::message(start, name, delivered, multiple && self.usable());
+            let settlement = PendingSettlement::of_message(start, name, delivered, multiple && self.usable());
             let result = settle.await;
-            settling.end(&result, outcome, &self.inner);
+            settlement.acker_answered(&result, outcome, &self.inner);
             result
         }
     }
@@ -122,7 +122,7 @@ impl Acker {
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
         if let Some(delivered) = &self.delivered {
-            delivered.given_away(&self.inner);
+            delivered.mark_released(&self.inner);
         }
         self.inner
     }
@@ -132,11 +132,11 @@ impl Acker {
     }
 }
 
-pub(crate) fn nacked(options: BasicNackOptions) -> Settlement {
+pub(crate) fn nack_outcome(options: BasicNackOptions) -> Settlement {
     if options.requeue { Settlement::Requeue } else { Settlement::Nack }
 }
 
-pub(crate) fn rejected(options: BasicRejectOptions) -> Settlement {
+pub(crate) fn reject_outcome(options: BasicRejectOptions) -> Settlement {
     if options.requeue { Settlement::Requeue } else { Settlement::Reject }
 }
 

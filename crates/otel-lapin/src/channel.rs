@@ -16,15 +16,15 @@ use otel_messaging::{
 };
 
 use crate::{
-    acker::{nacked, rejected},
+    acker::{nack_outcome, reject_outcome},
+    confirms::{ConfirmHandle, PendingConfirms},
     consumer::{Consumer, Source},
     error::error_type,
     headers::Outgoing,
     ledger::Ledger,
     message::{BasicGetMessage, BasicReturnMessage, Delivery},
     publisher_confirm::PublisherConfirm,
-    publishes::{Publish, Publishes},
-    settle::{DeliveredMessage, Origin, Settling},
+    settle::{DeliveredMessage, Origin, PendingSettlement},
     telemetry::{
         ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, REJECT, Route, answers, delivery_attributes, message_attributes,
     },
@@ -43,7 +43,7 @@ pub struct Channel {
 #[derive(Clone)]
 struct Shared {
     telemetry: Arc<ClientTelemetry>,
-    publishes: Arc<Publishes>,
+    confirms: Arc<PendingConfirms>,
     ledger: Arc<Ledger>,
     /// Each of the queues that are asked through it is a source of messages.
     source: SourceId,
@@ -56,7 +56,7 @@ enum Begun {
     /// That lapin has sent it.
     Sent(ClientSpan),
     /// That it waits for the broker's answer.
-    Awaited(Publish),
+    Awaited(ConfirmHandle),
 }
 
 impl Begun {
@@ -73,7 +73,7 @@ impl Begun {
             }
             (Self::Awaited(publish), Ok(confirm)) => Ok(PublisherConfirm::new(confirm, publish)),
             (Self::Awaited(publish), Err(error)) => {
-                publish.refused(&error);
+                publish.publish_failed(&error);
                 Err(error)
             }
         }
@@ -82,8 +82,8 @@ impl Begun {
 
 impl Channel {
     pub(crate) fn new(inner: lapin::Channel, telemetry: Arc<ClientTelemetry>) -> Self {
-        let (publishes, ledger, source) = (Arc::default(), Arc::default(), SourceId::new());
-        let state = Shared { telemetry, publishes, ledger, source };
+        let (confirms, ledger, source) = (Arc::default(), Arc::default(), SourceId::new());
+        let state = Shared { telemetry, confirms, ledger, source };
         Self { inner, state }
     }
 
@@ -94,7 +94,7 @@ impl Channel {
         self
     }
 
-    /// Publishes a message. The span of it is a child of the context that is current at this call, and its own context
+    /// PendingConfirms a message. The span of it is a child of the context that is current at this call, and its own context
     /// travels in the message's headers.
     ///
     /// The span ends with the broker's answer where the channel [confirms](lapin::Channel::confirm_select): a refusal and a
@@ -141,11 +141,11 @@ impl Channel {
         payload: &[u8],
         properties: &mut BasicProperties,
     ) -> Begun {
-        let Shared { telemetry, publishes, .. } = &self.state;
-        publishes.collect();
-        let confirms = self.inner.status().confirm();
-        let may_come_back = confirms && (options.mandatory || options.immediate);
-        let mut outgoing = Outgoing::new(properties, telemetry.frame_max(), may_come_back);
+        let Shared { telemetry, confirms, .. } = &self.state;
+        confirms.resolve_woken();
+        let confirm_mode = self.inner.status().confirm();
+        let returnable = confirm_mode && (options.mandatory || options.immediate);
+        let mut outgoing = Outgoing::new(properties, telemetry.frame_max(), returnable);
         let span = telemetry.core.send(start, operation, Some(&mut outgoing), |attributes| {
             message_attributes(attributes, properties, payload, telemetry);
         });
@@ -153,7 +153,7 @@ impl Channel {
         if let Some(headers) = headers {
             *properties = mem::take(properties).with_headers(headers);
         }
-        if confirms { Begun::Awaited(publishes.begin(span, injected)) } else { Begun::Sent(span) }
+        if confirm_mode { Begun::Awaited(confirms.begin(span, injected)) } else { Begun::Sent(span) }
     }
 
     /// Waits until the broker has answered everything that was published, and gives the messages that came back.
@@ -163,8 +163,8 @@ impl Channel {
     /// As [`lapin::Channel::wait_for_confirms`]. What came back is kept for the next call then.
     pub async fn wait_for_confirms(&self) -> Result<Vec<BasicReturnMessage>> {
         let returned = self.inner.wait_for_confirms().await;
-        self.state.publishes.collect_all();
-        Ok(self.state.publishes.returned(returned?))
+        self.state.confirms.resolve_parked();
+        Ok(self.state.confirms.take_returned(returned?))
     }
 
     /// Starts a consumer on a queue.
@@ -276,7 +276,7 @@ impl Channel {
         options: BasicNackOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let nack = self.inner.basic_nack(delivery_tag, options);
-        self.settle(NACK, delivery_tag, options.multiple, nacked(options), nack)
+        self.settle(NACK, delivery_tag, options.multiple, nack_outcome(options), nack)
     }
 
     /// Refuses a delivery by its tag.
@@ -294,7 +294,7 @@ impl Channel {
         options: BasicRejectOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let reject = self.inner.basic_reject(delivery_tag, options);
-        self.settle(REJECT, delivery_tag, false, rejected(options), reject)
+        self.settle(REJECT, delivery_tag, false, reject_outcome(options), reject)
     }
 
     fn settle(
@@ -309,14 +309,14 @@ impl Channel {
         async move {
             let Shared { telemetry, ledger, .. } = &self.state;
             let Some(start) = start else {
-                ledger.settled_elsewhere(tag, multiple);
+                ledger.remove_settled_elsewhere(tag, multiple);
                 return settle.await;
             };
-            let settling = Settling::tagged(start, name, tag, multiple, telemetry, ledger);
+            let settlement = PendingSettlement::by_tag(start, name, tag, multiple, telemetry, ledger);
             let result = settle.await;
             match &result {
-                Ok(()) => settling.settled(outcome),
-                Err(error) => settling.failed(error),
+                Ok(()) => settlement.succeed(outcome),
+                Err(error) => settlement.fail(error),
             }
             result
         }

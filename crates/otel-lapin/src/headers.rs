@@ -225,9 +225,9 @@ pub(crate) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     /// Those of a message whose content header may have so many bytes.
-    pub(crate) fn new(properties: &'a BasicProperties, limit: usize, may_come_back: bool) -> Self {
+    pub(crate) fn new(properties: &'a BasicProperties, limit: usize, returnable: bool) -> Self {
         let given = properties.headers().as_ref();
-        Self { given, budget: header_budget(properties, limit), written: None, changes: may_come_back.then(Vec::new) }
+        Self { given, budget: header_budget(properties, limit), written: None, changes: returnable.then(Vec::new) }
     }
 
     /// The table to send, if it differs from the one given, and how to undo the difference.

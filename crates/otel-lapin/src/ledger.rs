@@ -12,7 +12,7 @@ use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::{
     settle::DeliveredMessage,
-    telemetry::{Ids, Route},
+    telemetry::{MessageIds, Route},
 };
 
 /// How many messages one channel remembers; the oldest are forgotten first.
@@ -62,7 +62,7 @@ pub(crate) struct Entry {
 pub(crate) struct UnsettledRemnant {
     /// The context of its process span.
     pub(crate) context: SpanContext,
-    pub(crate) ids: Ids,
+    pub(crate) ids: MessageIds,
     /// Counts as dropped, unless somebody settles it by its tag.
     pub(crate) unsettled: Option<Unsettled>,
 }
@@ -125,7 +125,7 @@ impl Ledger {
     }
 
     /// These are settled.
-    pub(crate) fn settled(&self, messages: &[(DeliveryTag, Entry)], note: impl Fn(&ProcessSpan)) {
+    pub(crate) fn remove_settled(&self, messages: &[(DeliveryTag, Entry)], note: impl Fn(&ProcessSpan)) {
         for (tag, entry) in messages {
             self.remove(*tag, entry.message.as_ptr());
             entry.discharge();
@@ -136,13 +136,13 @@ impl Ledger {
     }
 
     /// All messages up to this tag are settled, these and those that were forgotten.
-    pub(crate) fn settled_up_to(
+    pub(crate) fn remove_settled_up_to(
         &self,
         tag: DeliveryTag,
         messages: &[(DeliveryTag, Entry)],
         note: impl Fn(&ProcessSpan),
     ) {
-        self.settled(messages, note);
+        self.remove_settled(messages, note);
         let last_tag = last_tag(tag);
         let mut state = self.state();
         let left = state.untracked.filter(|(_, last)| *last > last_tag);
@@ -161,11 +161,11 @@ impl Ledger {
     }
 
     /// The message with this tag, or all up to it, are settled where nobody here sees it.
-    pub(crate) fn settled_elsewhere(&self, tag: DeliveryTag, multiple: bool) {
+    pub(crate) fn remove_settled_elsewhere(&self, tag: DeliveryTag, multiple: bool) {
         if multiple {
-            self.settled_up_to(tag, &self.find_up_to(tag).messages, ProcessSpan::settles_elsewhere);
+            self.remove_settled_up_to(tag, &self.find_up_to(tag).messages, ProcessSpan::settles_elsewhere);
         } else if let Some(entry) = self.find(tag) {
-            self.settled(&[(tag, entry)], ProcessSpan::settles_elsewhere);
+            self.remove_settled(&[(tag, entry)], ProcessSpan::settles_elsewhere);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod acker;
 mod channel;
+mod confirms;
 mod connection;
 mod connection_builder;
 mod consumer;
@@ -13,7 +14,6 @@ mod incoming;
 mod ledger;
 mod lineage;
 mod publisher_confirm;
-mod publishes;
 mod settle;
 mod telemetry;
 

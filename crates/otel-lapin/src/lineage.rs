@@ -37,7 +37,7 @@ fn time(seconds: u64) -> Option<SystemTime> {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Past {
     /// How many deliveries came back to this queue.
-    came_back: Option<u64>,
+    delivery_count: Option<u64>,
     /// How many dead letters there were after a delivery.
     rejected: u64,
     dead_lettered: bool,
@@ -46,7 +46,7 @@ struct Past {
 impl Past {
     #[inline]
     fn of(found: &Found<'_>) -> Self {
-        let mut past = Self { came_back: found.delivery_count, ..Self::default() };
+        let mut past = Self { delivery_count: found.delivery_count, ..Self::default() };
         for death in found.deaths {
             let AMQPValue::FieldTable(death) = death else { continue };
             past.dead_lettered = true;
@@ -63,8 +63,8 @@ impl Past {
     }
 
     fn attempt(&self, redelivered: bool) -> Option<u64> {
-        match self.came_back {
-            Some(came_back) => came_back.checked_add(1),
+        match self.delivery_count {
+            Some(delivery_count) => delivery_count.checked_add(1),
             None if self.rejected == 0 => None,
             None => self.rejected.checked_add(1 + u64::from(redelivered)),
         }
@@ -153,13 +153,13 @@ mod tests {
         #[test]
         fn whatever_the_headers_are_it_says_something_possible(
             headers in arbitrary::table(),
-            came_back in arbitrary::value(),
+            delivery_count in arbitrary::value(),
             deaths in prop::collection::vec((arbitrary::value(), arbitrary::value()), 0..8),
             redelivered: bool,
             sent: u64,
         ) {
             let mut headers = headers;
-            headers.insert(DELIVERY_COUNT.into(), came_back);
+            headers.insert(DELIVERY_COUNT.into(), delivery_count);
             let deaths: Vec<_> = deaths.into_iter().map(|(reason, count)| death(reason, count)).collect();
             headers.insert(DEATH.into(), AMQPValue::FieldArray(deaths.clone().into()));
             let past = Past::of(&found(&headers));

@@ -12,8 +12,8 @@ use std::{
 use lapin::{ErrorKind, Result};
 
 use crate::{
+    confirms::{ConfirmHandle, PendingConfirms},
     message::BasicReturnMessage,
-    publishes::{Publish, Publishes},
 };
 
 /// [`lapin::PublisherConfirm`], whose answer ends the span of its publish.
@@ -30,9 +30,9 @@ enum State {
     /// Not ours to tell about, or told.
     Plain,
     /// The answer is out.
-    Waiting(Publish),
+    Waiting(ConfirmHandle),
     /// The answer came before anybody asked.
-    Answered(Box<Result<Confirmation>>, Arc<Publishes>),
+    Answered(Box<Result<Confirmation>>, Arc<PendingConfirms>),
 }
 
 /// [`lapin::Confirmation`]: what the broker answered.
@@ -91,13 +91,13 @@ impl From<Confirmation> for lapin::Confirmation {
 
 impl PublisherConfirm {
     /// Waits for the answer to this publish.
-    pub(crate) fn new(mut inner: lapin::PublisherConfirm, publish: Publish) -> Self {
+    pub(crate) fn new(mut inner: lapin::PublisherConfirm, publish: ConfirmHandle) -> Self {
         // Asked at once, so that the time of the answer is known however late the user asks.
-        let state = match publish.poll(&mut inner) {
+        let state = match publish.poll_answer(&mut inner) {
             Poll::Pending => State::Waiting(publish),
             Poll::Ready(answer) => {
-                let publishes = publish.publishes().clone();
-                State::Answered(Box::new(publish.answered(answer)), publishes)
+                let confirms = publish.all().clone();
+                State::Answered(Box::new(publish.finish(answer)), confirms)
             }
         };
         Self { inner: Some(inner), state }
@@ -126,7 +126,7 @@ impl Future for PublisherConfirm {
             return Poll::Pending;
         }
         match mem::replace(&mut self.state, State::Plain) {
-            State::Waiting(publish) => polled.map(|answer| publish.answered(answer)),
+            State::Waiting(publish) => polled.map(|answer| publish.finish(answer)),
             State::Plain | State::Answered(..) => polled.map_ok(Confirmation::from),
         }
     }
@@ -136,14 +136,14 @@ impl Drop for PublisherConfirm {
     fn drop(&mut self) {
         match mem::replace(&mut self.state, State::Plain) {
             State::Plain => {}
-            State::Answered(answer, publishes) => publishes.keep(*answer),
+            State::Answered(answer, confirms) => confirms.keep_returned(*answer),
             State::Waiting(publish) => {
                 let Some(mut inner) = self.inner.take() else { return };
-                match publish.poll(&mut inner) {
+                match publish.poll_answer(&mut inner) {
                     Poll::Pending => publish.park(inner),
                     Poll::Ready(answer) => {
-                        let publishes = publish.publishes().clone();
-                        publishes.keep(publish.answered(answer));
+                        let confirms = publish.all().clone();
+                        confirms.keep_returned(publish.finish(answer));
                     }
                 }
             }

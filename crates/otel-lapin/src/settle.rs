@@ -20,7 +20,7 @@ use crate::{
     headers::{HeaderExtractor, found},
     ledger::{Entry, Ledger, TrackedMessages, UnsettledRemnant},
     lineage,
-    telemetry::{ClientTelemetry, Ids, Route, delivery_attributes, delivery_tag, stream_offset},
+    telemetry::{ClientTelemetry, MessageIds, Route, delivery_attributes, delivery_tag, stream_offset},
 };
 
 /// What a message carries that was handed to the application: its process span, and what its settlement tells.
@@ -29,7 +29,7 @@ pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
     pub(crate) origin: Arc<Origin>,
     pub(crate) tag: DeliveryTag,
-    ids: Ids,
+    ids: MessageIds,
 }
 
 /// What messages have in common that came by the same way.
@@ -80,8 +80,12 @@ impl DeliveredMessage {
             delivery_attributes(attributes, delivery, telemetry);
             stream_offset(attributes, found.stream_offset);
         });
-        let delivered =
-            Arc::new(Self { span, tag: delivery.delivery_tag, ids: Ids::of(properties, found.stream_offset), origin });
+        let delivered = Arc::new(Self {
+            span,
+            tag: delivery.delivery_tag,
+            ids: MessageIds::of(properties, found.stream_offset),
+            origin,
+        });
         if let Some(ledger) = &delivered.origin.ledger {
             ledger.insert(&delivered, &delivery.acker);
         }
@@ -89,17 +93,17 @@ impl DeliveredMessage {
     }
 
     /// The message, or with `multiple` all up to it, are settled where nobody here sees it.
-    pub(crate) fn settled_elsewhere(&self, multiple: bool) {
+    pub(crate) fn mark_settled_elsewhere(&self, multiple: bool) {
         self.span.settles_elsewhere();
         match &self.origin.ledger {
-            Some(ledger) if multiple => ledger.settled_elsewhere(self.tag, multiple),
+            Some(ledger) if multiple => ledger.remove_settled_elsewhere(self.tag, multiple),
             Some(ledger) => _ = ledger.remove(self.tag, self),
             None => {}
         }
     }
 
     /// The message is given away: nobody here sees whether it is settled.
-    pub(crate) fn given_away(&self, acker: &lapin::Acker) {
+    pub(crate) fn mark_released(&self, acker: &lapin::Acker) {
         self.span.settles_elsewhere();
         if let Some(ledger) = &self.origin.ledger
             && ledger.remove(self.tag, self)
@@ -127,21 +131,21 @@ impl Drop for DeliveredMessage {
 }
 
 /// A settlement that has begun. Dropped midway it is told to nobody: lapin has it already, and its outcome is unknown.
-pub(crate) struct Settling<'a> {
+pub(crate) struct PendingSettlement<'a> {
     /// None once it is told.
     span: Option<ClientSpan>,
-    messages: Messages<'a>,
+    messages: SettledMessages<'a>,
 }
 
-enum Messages<'a> {
+enum SettledMessages<'a> {
     One(&'a Arc<DeliveredMessage>),
     Tagged(&'a Ledger, Option<(DeliveryTag, Entry)>),
     UpTo(&'a Ledger, DeliveryTag, Vec<(DeliveryTag, Entry)>),
 }
 
-impl<'a> Settling<'a> {
+impl<'a> PendingSettlement<'a> {
     /// Of a message at hand, or of all up to it.
-    pub(crate) fn message(
+    pub(crate) fn of_message(
         start: OperationStart,
         name: OperationName,
         message: &'a Arc<DeliveredMessage>,
@@ -155,11 +159,11 @@ impl<'a> Settling<'a> {
             }
             return Self::up_to(start, name, message.tag, &message.origin.telemetry, ledger, known);
         }
-        Self::begun(of_message(start, name, message), Messages::One(message))
+        Self::new(start_span(start, name, message), SettledMessages::One(message))
     }
 
     /// By tag alone.
-    pub(crate) fn tagged(
+    pub(crate) fn by_tag(
         start: OperationStart,
         name: OperationName,
         tag: DeliveryTag,
@@ -172,7 +176,7 @@ impl<'a> Settling<'a> {
         }
         let entry = ledger.find(tag);
         let span = match entry.as_ref().and_then(|entry| entry.message.upgrade()) {
-            Some(message) => of_message(start, name, &message),
+            Some(message) => start_span(start, name, &message),
             None => {
                 let remnant = entry.as_ref().and_then(|entry| entry.remnant.as_ref());
                 let settles = remnant.map_or(Settles::Unknown, |remnant| Settles::Context(&remnant.context));
@@ -186,7 +190,7 @@ impl<'a> Settling<'a> {
                 })
             }
         };
-        Self::begun(span, Messages::Tagged(ledger, entry.map(|entry| (tag, entry))))
+        Self::new(span, SettledMessages::Tagged(ledger, entry.map(|entry| (tag, entry))))
     }
 
     fn up_to(
@@ -198,7 +202,7 @@ impl<'a> Settling<'a> {
         TrackedMessages { messages: known, complete }: TrackedMessages,
     ) -> Self {
         let operation = telemetry.operation_at(name, &common_route(&known));
-        let messages = known.iter().map(|(tag, entry)| linked(*tag, entry, &operation));
+        let messages = known.iter().map(|(tag, entry)| link_of(*tag, entry, &operation));
         let attributes = |attributes: &mut Attributes| {
             if tag != 0 {
                 delivery_tag(attributes, tag);
@@ -209,50 +213,52 @@ impl<'a> Settling<'a> {
         } else {
             telemetry.core.settle_known(start, &operation, messages, attributes)
         };
-        Self::begun(span, Messages::UpTo(ledger, tag, known))
+        Self::new(span, SettledMessages::UpTo(ledger, tag, known))
     }
 
-    fn begun(span: ClientSpan, messages: Messages<'a>) -> Self {
+    fn new(span: ClientSpan, messages: SettledMessages<'a>) -> Self {
         Self { span: Some(span), messages }
     }
 
     /// Reports what lapin answered: whether the broker was told.
-    pub(crate) fn end(self, result: &Result<bool>, outcome: Settlement, acker: &lapin::Acker) {
+    pub(crate) fn acker_answered(self, result: &Result<bool>, outcome: Settlement, acker: &lapin::Acker) {
         match result {
-            Ok(true) => self.settled(outcome),
+            Ok(true) => self.succeed(outcome),
             // Asked after the answer: one that is not poisoned now was not then, and so was used.
-            Ok(false) if !acker.poisoned() => self.tell(|span| span.messages(1).settled(Settlement::AlreadySettled)),
+            Ok(false) if !acker.poisoned() => {
+                self.end_span(|span| span.messages(1).settled(Settlement::AlreadySettled))
+            }
             // Nothing was sent: unless it was settled before, the message is delivered again.
-            Ok(false) => self.tell(|span| span.fail(CHANNEL_GONE, "the channel is gone")),
-            Err(error) => self.failed(error),
+            Ok(false) => self.end_span(|span| span.fail(CHANNEL_GONE, "the channel is gone")),
+            Err(error) => self.fail(error),
         }
     }
 
-    pub(crate) fn settled(self, outcome: Settlement) {
-        self.messages.settled(|message| message.settled(outcome));
-        self.tell(|span| span.settled(outcome));
+    pub(crate) fn succeed(self, outcome: Settlement) {
+        self.messages.remove(|message| message.settled(outcome));
+        self.end_span(|span| span.settled(outcome));
     }
 
-    pub(crate) fn failed(self, error: &Error) {
-        self.tell(|span| span.fail(error_type(error), error));
+    pub(crate) fn fail(self, error: &Error) {
+        self.end_span(|span| span.fail(error_type(error), error));
     }
 
-    fn tell(mut self, tell: impl FnOnce(ClientSpan)) {
-        self.span.take().map(tell);
+    fn end_span(mut self, end_span: impl FnOnce(ClientSpan)) {
+        self.span.take().map(end_span);
     }
 }
 
-impl Drop for Settling<'_> {
+impl Drop for PendingSettlement<'_> {
     fn drop(&mut self) {
         if self.span.is_some() {
-            self.messages.settled(ProcessSpan::settles_elsewhere);
+            self.messages.remove(ProcessSpan::settles_elsewhere);
         }
     }
 }
 
-impl Messages<'_> {
+impl SettledMessages<'_> {
     /// They await nothing any more, which is noted on their spans.
-    fn settled(&self, note: impl Fn(&ProcessSpan)) {
+    fn remove(&self, note: impl Fn(&ProcessSpan)) {
         match self {
             Self::One(message) => {
                 note(&message.span);
@@ -260,13 +266,13 @@ impl Messages<'_> {
                     ledger.remove(message.tag, Arc::as_ptr(message));
                 }
             }
-            Self::Tagged(ledger, known) => ledger.settled(known.as_slice(), note),
-            Self::UpTo(ledger, tag, known) => ledger.settled_up_to(*tag, known, note),
+            Self::Tagged(ledger, known) => ledger.remove_settled(known.as_slice(), note),
+            Self::UpTo(ledger, tag, known) => ledger.remove_settled_up_to(*tag, known, note),
         }
     }
 }
 
-fn of_message(start: OperationStart, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
+fn start_span(start: OperationStart, name: OperationName, message: &DeliveredMessage) -> ClientSpan {
     let Origin { telemetry, route, .. } = &*message.origin;
     let operation = telemetry.operation_at(name, route);
     let settles = Settles::Message(&message.span);
@@ -277,7 +283,7 @@ fn of_message(start: OperationStart, name: OperationName, message: &DeliveredMes
 }
 
 /// One of several messages, as the span of their settlement links it.
-fn linked(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
+fn link_of(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
     let mut own = Attributes::default();
     let message = entry.message.upgrade();
     let (context, ids) = match (&message, &entry.remnant) {

@@ -280,13 +280,13 @@ pub(crate) fn stream_offset(attributes: &mut Attributes, offset: Option<u64>) {
 
 /// What a message leaves to its settlement.
 #[derive(Debug, Clone)]
-pub(crate) struct Ids {
+pub(crate) struct MessageIds {
     message: Option<ShortString>,
     conversation: Option<ShortString>,
     stream_offset: Option<u64>,
 }
 
-impl Ids {
+impl MessageIds {
     #[inline]
     pub(crate) fn of(properties: &BasicProperties, stream_offset: Option<u64>) -> Self {
         let (message, conversation) = (properties.message_id().clone(), properties.correlation_id().clone());

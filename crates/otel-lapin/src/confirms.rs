@@ -1,4 +1,4 @@
-//! Publishes of one channel whose answer is still out.
+//! PendingConfirms of one channel whose answer is still out.
 //!
 //! Two things of lapin's make more of this than a span in a future. A confirm may be dropped unresolved, to be collected by
 //! `wait_for_confirms`: it is parked here. And a message that comes back may be handed to the confirm of *another*
@@ -26,28 +26,31 @@ use crate::{
     publisher_confirm::Confirmation,
 };
 
+/// One publish of a channel, in the order of the calls.
+type ConfirmId = u64;
+
 /// How many acknowledged publishes wait for others to be answered, where some are not for long; the oldest are believed first.
 /// And how many whose spans are told already are known again when they come back.
 const LIMIT: usize = 1_000;
 
 /// All publishes of one channel whose answer is still out.
 #[derive(Default)]
-pub(crate) struct Publishes {
+pub(crate) struct PendingConfirms {
     state: Mutex<State>,
-    woken: Arc<Woken>,
+    woken: Arc<WokenConfirms>,
 }
 
 #[derive(Default)]
 struct State {
-    next: u64,
+    next: ConfirmId,
     generation: Generation,
-    returnable: BTreeMap<u64, Returnable>,
+    returnable: BTreeMap<ConfirmId, Returnable>,
     /// Those of `returnable` that were acknowledged and in which generation, oldest first.
-    acknowledged: VecDeque<(u64, u64)>,
+    acknowledged: VecDeque<(ConfirmId, u64)>,
     /// Those that were dropped midway, and once there is one all that are believed, oldest first: lapin has a confirm of
     /// its own then, and may have it bring any of them to the next `wait_for_confirms`.
-    known_again: VecDeque<u64>,
-    parked: BTreeMap<u64, Parked>,
+    remembered: VecDeque<ConfirmId>,
+    parked: BTreeMap<ConfirmId, Parked>,
     /// What came back with parked confirms, for the next `wait_for_confirms`.
     returned: Vec<BasicReturnMessage>,
 }
@@ -57,22 +60,22 @@ struct State {
 struct Generation {
     number: u64,
     /// Its first publish.
-    first: u64,
+    first: ConfirmId,
     /// How many of it have no answer yet.
     unanswered: usize,
     /// And how many of the one before.
-    unanswered_before: usize,
+    unanswered_in_previous: usize,
 }
 
 impl Generation {
-    fn answered(&mut self, publish: u64) {
-        let unanswered = if publish < self.first { &mut self.unanswered_before } else { &mut self.unanswered };
+    fn note_answer(&mut self, publish: ConfirmId) {
+        let unanswered = if publish < self.first { &mut self.unanswered_in_previous } else { &mut self.unanswered };
         *unanswered -= 1;
     }
 
     /// The next one, which begins with this publish.
-    fn next(&self, first: u64) -> Self {
-        Self { number: self.number + 1, first, unanswered: 0, unanswered_before: self.unanswered }
+    fn next(&self, first: ConfirmId) -> Self {
+        Self { number: self.number + 1, first, unanswered: 0, unanswered_in_previous: self.unanswered }
     }
 }
 
@@ -86,65 +89,65 @@ struct Returnable {
 
 struct Parked {
     confirm: lapin::PublisherConfirm,
-    ticket: Ticket,
+    pending: PendingConfirm,
 }
 
 /// One publish on its way. Dropped without an answer, its span says that the outcome is unknown.
-pub(crate) struct Publish {
-    publishes: Arc<Publishes>,
-    ticket: Option<Ticket>,
+pub(crate) struct ConfirmHandle {
+    confirms: Arc<PendingConfirms>,
+    pending: Option<PendingConfirm>,
 }
 
-struct Ticket {
-    number: u64,
+struct PendingConfirm {
+    id: ConfirmId,
     /// None while it is in [`State::returnable`].
     span: Option<ClientSpan>,
-    answered: Arc<Answered>,
+    waker: Arc<ConfirmWaker>,
 }
 
 /// Notes when the answer came: somebody may look much later.
-struct Answered {
-    number: u64,
-    at: OnceLock<SystemTime>,
-    woken: Arc<Woken>,
+struct ConfirmWaker {
+    id: ConfirmId,
+    answered_at: OnceLock<SystemTime>,
+    woken: Arc<WokenConfirms>,
 }
 
 /// The publishes whose answers came while nobody was looking.
 #[derive(Default)]
-struct Woken(Mutex<Vec<u64>>);
+struct WokenConfirms(Mutex<Vec<ConfirmId>>);
 
-impl Wake for Answered {
+impl Wake for ConfirmWaker {
     // lapin holds locks here: nothing of its own may be touched, and nothing of ours that is held while lapin is called.
     fn wake(self: Arc<Self>) {
-        self.at.get_or_init(SystemTime::now);
-        self.woken.lock().push(self.number);
+        self.answered_at.get_or_init(SystemTime::now);
+        self.woken.lock().push(self.id);
     }
 }
 
-impl Woken {
+impl WokenConfirms {
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<ConfirmId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ticket {
+impl PendingConfirm {
     /// Asks lapin for the answer; what it wakes later notes the time.
     fn poll(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
-        let waker = Waker::from(self.answered.clone());
+        let waker = Waker::from(self.waker.clone());
         Pin::new(confirm).poll(&mut Context::from_waker(&waker))
     }
 }
 
 /// A span whose outcome is known, to be ended when nothing is locked: processors run then.
-struct Outcome {
+struct SpanEnd {
     span: ClientSpan,
     at: SystemTime,
     failure: Option<(&'static str, String)>,
 }
 
-impl Outcome {
-    fn tell(self) {
+impl SpanEnd {
+    fn apply(self) {
         let span = self.span.ended_at(self.at);
         match self.failure {
             None => span.succeed(),
@@ -153,62 +156,62 @@ impl Outcome {
     }
 }
 
-type Outcomes = Vec<Outcome>;
+type SpanEnds = Vec<SpanEnd>;
 
-impl Publishes {
+impl PendingConfirms {
     /// Notes a publish that is about to be sent. `injected` is there when the message may come back.
-    pub(crate) fn begin(self: &Arc<Self>, span: ClientSpan, injected: Option<Injected>) -> Publish {
+    pub(crate) fn begin(self: &Arc<Self>, span: ClientSpan, injected: Option<Injected>) -> ConfirmHandle {
         let mut state = self.state();
-        let number = state.next;
+        let id = state.next;
         state.next += 1;
         state.generation.unanswered += 1;
         let span = match injected {
             Some(injected) => {
                 let (span, acknowledged_at) = (Some(span), SystemTime::UNIX_EPOCH);
-                state.returnable.insert(number, Returnable { span, injected, acknowledged_at });
+                state.returnable.insert(id, Returnable { span, injected, acknowledged_at });
                 None
             }
             None => Some(span),
         };
-        let answered = Arc::new(Answered { number, at: OnceLock::new(), woken: self.woken.clone() });
-        Publish { publishes: self.clone(), ticket: Some(Ticket { number, span, answered }) }
+        let waker = Arc::new(ConfirmWaker { id, answered_at: OnceLock::new(), woken: self.woken.clone() });
+        ConfirmHandle { confirms: self.clone(), pending: Some(PendingConfirm { id, span, waker }) }
     }
 
     /// Settles the parked confirms whose answers came.
     #[inline]
-    pub(crate) fn collect(&self) {
+    pub(crate) fn resolve_woken(&self) {
         let woken = mem::take(&mut *self.woken.lock());
         if !woken.is_empty() {
-            self.look_at(|state| woken.iter().filter_map(|number| state.parked.remove(number)).collect());
+            self.poll_parked(|state| woken.iter().filter_map(|id| state.parked.remove(id)).collect());
         }
     }
 
     /// Settles all parked confirms that have an answer, in the order they were published in.
-    pub(crate) fn collect_all(&self) {
+    pub(crate) fn resolve_parked(&self) {
         self.woken.lock().clear();
-        self.look_at(|state| mem::take(&mut state.parked).into_values().collect());
+        self.poll_parked(|state| mem::take(&mut state.parked).into_values().collect());
     }
 
-    fn look_at(&self, parked: impl FnOnce(&mut State) -> Vec<Parked>) {
-        self.change(|state, outcomes| {
+    fn poll_parked(&self, parked: impl FnOnce(&mut State) -> Vec<Parked>) {
+        self.update(|state, span_ends| {
             for mut parked in parked(state) {
-                match parked.ticket.poll(&mut parked.confirm) {
+                match parked.pending.poll(&mut parked.confirm) {
                     Poll::Ready(answer) => {
-                        let answer = state.answer(parked.ticket, answer, outcomes);
-                        state.keep(answer);
+                        let answer = state.record_answer(parked.pending, answer, span_ends);
+                        state.keep_returned(answer);
                     }
-                    Poll::Pending => _ = state.parked.insert(parked.ticket.number, parked),
+                    Poll::Pending => _ = state.parked.insert(parked.pending.id, parked),
                 }
             }
         });
     }
 
     /// What came back and was kept, after what lapin gives itself.
-    pub(crate) fn returned(&self, theirs: Vec<lapin::message::BasicReturnMessage>) -> Vec<BasicReturnMessage> {
+    pub(crate) fn take_returned(&self, theirs: Vec<lapin::message::BasicReturnMessage>) -> Vec<BasicReturnMessage> {
         let mut returned: Vec<_> = theirs.into_iter().map(BasicReturnMessage::from).collect();
-        self.change(|state, outcomes| {
+        self.update(|state, span_ends| {
             for message in &mut returned {
-                state.came_back(message, None, SystemTime::now(), outcomes);
+                state.message_returned(message, None, SystemTime::now(), span_ends);
             }
             returned.append(&mut state.returned);
         });
@@ -216,15 +219,15 @@ impl Publishes {
     }
 
     /// Keeps what came with an answer that nobody took.
-    pub(crate) fn keep(&self, answer: Result<Confirmation>) {
-        self.state().keep(answer);
+    pub(crate) fn keep_returned(&self, answer: Result<Confirmation>) {
+        self.state().keep_returned(answer);
     }
 
     /// What becomes known by a change is told when nothing is locked any more.
-    fn change<T>(&self, change: impl FnOnce(&mut State, &mut Outcomes) -> T) -> T {
-        let mut outcomes = Outcomes::new();
-        let changed = change(&mut self.state(), &mut outcomes);
-        outcomes.into_iter().for_each(Outcome::tell);
+    fn update<T>(&self, update: impl FnOnce(&mut State, &mut SpanEnds) -> T) -> T {
+        let mut span_ends = SpanEnds::new();
+        let changed = update(&mut self.state(), &mut span_ends);
+        span_ends.into_iter().for_each(SpanEnd::apply);
         changed
     }
 
@@ -234,83 +237,83 @@ impl Publishes {
 }
 
 impl State {
-    fn keep(&mut self, answer: Result<Confirmation>) {
+    fn keep_returned(&mut self, answer: Result<Confirmation>) {
         self.returned.extend(answer.ok().and_then(Confirmation::take_message));
     }
 
     /// Takes lapin's answer, finds out whose it is, and gives it on without what we added to the message.
-    fn answer(
+    fn record_answer(
         &mut self,
-        ticket: Ticket,
+        pending: PendingConfirm,
         answer: Result<lapin::Confirmation>,
-        outcomes: &mut Outcomes,
+        span_ends: &mut SpanEnds,
     ) -> Result<Confirmation> {
-        let at = ticket.answered.at.get().copied().unwrap_or_else(SystemTime::now);
+        let at = pending.waker.answered_at.get().copied().unwrap_or_else(SystemTime::now);
         let mut answer = answer.map(Confirmation::from);
-        self.generation.answered(ticket.number);
+        self.generation.note_answer(pending.id);
         if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = &mut answer {
-            self.came_back(message, Some(ticket.number), at, outcomes);
+            self.message_returned(message, Some(pending.id), at, span_ends);
         }
         let failure = match &answer {
             Err(error) => Some((error_type(error), error.to_string())),
             Ok(Confirmation::Nack(_)) => Some((NACK, "refused by the broker".to_owned())),
             Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => None,
         };
-        match (ticket.span, failure) {
-            (Some(span), failure) => outcomes.push(Outcome { span, at, failure }),
+        match (pending.span, failure) {
+            (Some(span), failure) => span_ends.push(SpanEnd { span, at, failure }),
             // If it is not there any more, its message came back already, perhaps with the answer to another publish.
             (None, Some(failure)) => {
-                let span = self.returnable.remove(&ticket.number).and_then(|own| own.span);
-                outcomes.extend(span.map(|span| Outcome { span, at, failure: Some(failure) }));
+                let span = self.returnable.remove(&pending.id).and_then(|own| own.span);
+                span_ends.extend(span.map(|span| SpanEnd { span, at, failure: Some(failure) }));
             }
             (None, None) => {
-                if let Some(own) = self.returnable.get_mut(&ticket.number) {
+                if let Some(own) = self.returnable.get_mut(&pending.id) {
                     own.acknowledged_at = at;
-                    self.acknowledged.push_back((ticket.number, self.generation.number));
+                    self.acknowledged.push_back((pending.id, self.generation.number));
                 }
             }
         }
-        self.believe(outcomes);
+        self.complete_safe_acks(span_ends);
         answer
     }
 
     /// A message came back: whichever publish it was has failed. `with` is the publish whose answer it came with.
-    fn came_back(
+    fn message_returned(
         &mut self,
         message: &mut BasicReturnMessage,
-        with: Option<u64>,
+        with: Option<ConfirmId>,
         at: SystemTime,
-        outcomes: &mut Outcomes,
+        span_ends: &mut SpanEnds,
     ) {
         let properties = &message.delivery.properties;
-        let own = with.and_then(|number| Some((number, &self.returnable.get(&number)?.injected)));
-        let marked = own.filter(|(_, own)| own.are_in(properties)).map(|(number, _)| number);
+        let own = with.and_then(|id| Some((id, &self.returnable.get(&id)?.injected)));
+        let marked = own.filter(|(_, own)| own.are_in(properties)).map(|(id, _)| id);
         let marked = marked.or_else(|| {
             let mut all = self.returnable.iter();
-            all.find(|(_, one)| one.injected.are_in(properties)).map(|(&number, _)| number)
+            all.find(|(_, one)| one.injected.are_in(properties)).map(|(&id, _)| id)
         });
         // Where nobody's mark is on it there is only lapin's word for it.
-        let unmarked = || own.filter(|(_, own)| !own.is_marked()).map(|(number, _)| number);
-        let Some(number) = marked.or_else(unmarked) else { return };
-        if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&number) {
+        let unmarked = || own.filter(|(_, own)| !own.is_marked()).map(|(id, _)| id);
+        let Some(id) = marked.or_else(unmarked) else { return };
+        if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&id) {
             message.delivery.properties = injected.undo(properties);
             let failure = Some((reply_type(message.reply_code), message.reply_text.to_string()));
-            outcomes.extend(span.map(|span| Outcome { span, at, failure }));
+            span_ends.extend(span.map(|span| SpanEnd { span, at, failure }));
         }
     }
 
     /// Nobody will see the answer, and lapin has sent it: what is left is to know the message, should it come back.
-    fn abandon(&mut self, number: u64, outcomes: &mut Outcomes) -> Option<ClientSpan> {
-        self.know_again(number);
-        self.generation.answered(number);
-        self.believe(outcomes);
-        self.returnable.get_mut(&number)?.span.take()
+    fn handle_dropped(&mut self, id: ConfirmId, span_ends: &mut SpanEnds) -> Option<ClientSpan> {
+        self.remember_returnable(id);
+        self.generation.note_answer(id);
+        self.complete_safe_acks(span_ends);
+        self.returnable.get_mut(&id)?.span.take()
     }
 
-    fn know_again(&mut self, number: u64) {
-        self.known_again.push_back(number);
-        if self.known_again.len() > LIMIT {
-            self.known_again.pop_front().and_then(|oldest| self.returnable.remove(&oldest));
+    fn remember_returnable(&mut self, id: ConfirmId) {
+        self.remembered.push_back(id);
+        if self.remembered.len() > LIMIT {
+            self.remembered.pop_front().and_then(|oldest| self.returnable.remove(&oldest));
         }
     }
 
@@ -321,20 +324,20 @@ impl State {
     /// are not answered yet. So when all that had begun at the acknowledgement are answered, it is handed on; and when all
     /// that have begun by then are answered too, it was looked at. Each takes a generation from its beginning to the end, and
     /// the acknowledgement came in the middle of one.
-    fn believe(&mut self, outcomes: &mut Outcomes) {
-        while let Some(&(number, generation)) = self.acknowledged.front() {
+    fn complete_safe_acks(&mut self, span_ends: &mut SpanEnds) {
+        while let Some(&(id, generation)) = self.acknowledged.front() {
             if generation + 3 <= self.generation.number || self.acknowledged.len() > LIMIT {
                 self.acknowledged.pop_front();
-                let Some(Returnable { span, acknowledged_at: at, .. }) = self.returnable.get_mut(&number) else {
+                let Some(Returnable { span, acknowledged_at: at, .. }) = self.returnable.get_mut(&id) else {
                     continue;
                 };
-                outcomes.extend(span.take().map(|span| Outcome { span, at: *at, failure: None }));
-                if self.known_again.is_empty() {
-                    self.returnable.remove(&number);
+                span_ends.extend(span.take().map(|span| SpanEnd { span, at: *at, failure: None }));
+                if self.remembered.is_empty() {
+                    self.returnable.remove(&id);
                 } else {
-                    self.know_again(number);
+                    self.remember_returnable(id);
                 }
-            } else if self.generation.unanswered_before == 0 {
+            } else if self.generation.unanswered_in_previous == 0 {
                 self.generation = self.generation.next(self.next);
             } else {
                 return;
@@ -343,67 +346,67 @@ impl State {
     }
 }
 
-impl Publish {
+impl ConfirmHandle {
     /// Asks lapin for the answer, and has the time noted when it comes.
-    pub(crate) fn poll(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
-        self.ticket.as_ref().map_or(Poll::Pending, |ticket| ticket.poll(confirm))
+    pub(crate) fn poll_answer(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
+        self.pending.as_ref().map_or(Poll::Pending, |pending| pending.poll(confirm))
     }
 
     /// The answer came.
-    pub(crate) fn answered(mut self, answer: Result<lapin::Confirmation>) -> Result<Confirmation> {
-        let Some(ticket) = self.ticket.take() else { return answer.map(Confirmation::from) };
-        self.publishes.change(|state, outcomes| state.answer(ticket, answer, outcomes))
+    pub(crate) fn finish(mut self, answer: Result<lapin::Confirmation>) -> Result<Confirmation> {
+        let Some(pending) = self.pending.take() else { return answer.map(Confirmation::from) };
+        self.confirms.update(|state, span_ends| state.record_answer(pending, answer, span_ends))
     }
 
     /// It was not even sent.
-    pub(crate) fn refused(self, error: &Error) {
+    pub(crate) fn publish_failed(self, error: &Error) {
         // The error goes to the user as it is; this one is only told of.
-        _ = self.answered(Err(error.clone()));
+        _ = self.finish(Err(error.clone()));
     }
 
     /// The user dropped the confirm: it waits here.
     pub(crate) fn park(mut self, confirm: lapin::PublisherConfirm) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let answered = ticket.answered.clone();
-        self.publishes.state().parked.insert(ticket.number, Parked { confirm, ticket });
+        let Some(pending) = self.pending.take() else { return };
+        let waker = pending.waker.clone();
+        self.confirms.state().parked.insert(pending.id, Parked { confirm, pending });
         // The answer may have come since it was asked for, and have been looked for here in vain.
-        if answered.at.get().is_some() {
-            answered.woken.lock().push(answered.number);
+        if waker.answered_at.get().is_some() {
+            waker.woken.lock().push(waker.id);
         }
     }
 
-    pub(crate) fn publishes(&self) -> &Arc<Publishes> {
-        &self.publishes
+    pub(crate) fn all(&self) -> &Arc<PendingConfirms> {
+        &self.confirms
     }
 }
 
-impl Drop for Publish {
+impl Drop for ConfirmHandle {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let span = self.publishes.change(|state, outcomes| state.abandon(ticket.number, outcomes));
-        drop((span, ticket));
+        let Some(pending) = self.pending.take() else { return };
+        let span = self.confirms.update(|state, span_ends| state.handle_dropped(pending.id, span_ends));
+        drop((span, pending));
     }
 }
 
-impl Drop for Publishes {
+impl Drop for PendingConfirms {
     /// The channel goes. What was acknowledged was acknowledged; of the rest the outcome is unknown.
     fn drop(&mut self) {
-        self.collect_all();
-        let rest = self.change(|state, outcomes| {
-            (state.generation.unanswered, state.generation.unanswered_before) = (0, 0);
-            state.believe(outcomes);
+        self.resolve_parked();
+        let rest = self.update(|state, span_ends| {
+            (state.generation.unanswered, state.generation.unanswered_in_previous) = (0, 0);
+            state.complete_safe_acks(span_ends);
             mem::take(state)
         });
         drop(rest);
     }
 }
 
-impl fmt::Debug for Publishes {
+impl fmt::Debug for PendingConfirms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        let Generation { unanswered, unanswered_before, .. } = state.generation;
+        let Generation { unanswered, unanswered_in_previous, .. } = state.generation;
         f.debug_struct("Publishes")
-            .field("unanswered", &(unanswered + unanswered_before))
+            .field("unanswered", &(unanswered + unanswered_in_previous))
             .field("parked", &state.parked.len())
             .finish()
     }
@@ -471,19 +474,19 @@ mod tests {
             let instrumentation = Instrumentation::builder().tracer_provider(provider);
             telemetry.instrument(instrumentation.propagator(TraceContextPropagator::new()).build()).unwrap();
             let operation = telemetry.operation(PUBLISH, &["orders"], || Destination::named("orders"));
-            let publishes = Arc::new(Publishes::default());
+            let confirms = Arc::new(PendingConfirms::default());
             let begin = || {
                 let given = BasicProperties::default();
                 let mut outgoing = Outgoing::new(&given, usize::MAX, true);
                 let span = telemetry.send(telemetry.start_operation().unwrap(), &operation, Some(&mut outgoing), |_| ());
                 let (headers, injected) = outgoing.finish();
-                (publishes.begin(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
+                (confirms.begin(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
             };
 
-            let (mut in_flight, mut came_back, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());
+            let (mut in_flight, mut message_returned, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());
             let (mut routed_ones, mut others, mut untold) = (0, 0, [0, 0]);
             let (mut abandons, mut in_lapins_hands) = (false, Vec::new());
-            let mut outcomes = Outcomes::new();
+            let mut span_ends = SpanEnds::new();
             let rest = repeat_n(Event::Acknowledged(0), EVENTS).chain(repeat_n(Event::LookedAt(0), EVENTS));
             for event in events.into_iter().chain(rest) {
                 match event {
@@ -494,12 +497,12 @@ mod tests {
                     }
                     Event::Returns(which) => {
                         let which = which.checked_rem(in_flight.len());
-                        came_back.extend(which.and_then(|which| in_flight[which].2.take()));
+                        message_returned.extend(which.and_then(|which| in_flight[which].2.take()));
                     }
                     Event::Acknowledged(which) => {
                         if let Some((publish, _, returned)) = take(&mut in_flight, which) {
-                            came_back.extend(returned);
-                            let brought = came_back.pop_front();
+                            message_returned.extend(returned);
+                            let brought = message_returned.pop_front();
                             match publish {
                                 Some(publish) => answered.push((publish, brought)),
                                 None => in_lapins_hands.extend(brought),
@@ -509,34 +512,34 @@ mod tests {
                     Event::Abandoned(which) => {
                         let which = which.checked_rem(in_flight.len());
                         if let Some((publish @ Some(_), routed, _)) = which.map(|which| &mut in_flight[which]) {
-                            let number = publish.take().unwrap().ticket.take().unwrap().number;
-                            let span = publishes.state().abandon(number, &mut outcomes);
+                            let id = publish.take().unwrap().pending.take().unwrap().id;
+                            let span = confirms.state().handle_dropped(id, &mut span_ends);
                             untold[usize::from(*routed)] += usize::from(span.is_some());
                             abandons = true;
                         }
                     }
                     Event::LookedAt(which) => {
                         if let Some((mut publish, brought)) = take(&mut answered, which) {
-                            let ticket = publish.ticket.take().unwrap();
+                            let pending = publish.pending.take().unwrap();
                             let answer = Ok(lapin::Confirmation::Ack(brought));
-                            let answer = publishes.state().answer(ticket, answer, &mut outcomes);
+                            let answer = confirms.state().record_answer(pending, answer, &mut span_ends);
                             let brought = answer.unwrap().take_message();
                             prop_assert!(brought.is_none_or(|message| message.properties == BasicProperties::default()));
                         }
                     }
                 }
             }
-            let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+            let failed = span_ends.iter().filter(|span_end| span_end.failure.is_some()).count();
             let [untold_others, untold_routed] = untold;
             if abandons {
                 // What came back in lapin's hands is not seen to have failed.
                 prop_assert!(failed <= others - untold_others);
-                prop_assert_eq!(outcomes.len() + untold_others + untold_routed, routed_ones + others);
+                prop_assert_eq!(span_ends.len() + untold_others + untold_routed, routed_ones + others);
             } else {
-                prop_assert_eq!((outcomes.len() - failed, failed), (routed_ones, others));
-                prop_assert!(publishes.state().returnable.is_empty());
+                prop_assert_eq!((span_ends.len() - failed, failed), (routed_ones, others));
+                prop_assert!(confirms.state().returnable.is_empty());
             }
-            for message in publishes.returned(in_lapins_hands) {
+            for message in confirms.take_returned(in_lapins_hands) {
                 prop_assert_eq!(message.properties.clone(), BasicProperties::default());
             }
         }
