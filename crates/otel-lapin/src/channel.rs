@@ -26,7 +26,7 @@ use crate::{
     publisher_confirm::PublisherConfirm,
     settle::{DeliveredMessage, Origin, PendingSettlement},
     telemetry::{
-        ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, REJECT, Route, answers, delivery_attributes, message_attributes,
+        ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, REJECT, Route, delivery_attributes, is_reply, message_attributes,
     },
 };
 
@@ -119,12 +119,13 @@ impl Channel {
         mut properties: BasicProperties,
     ) -> impl Future<Output = Result<PublisherConfirm>> + Send {
         let start = self.state.telemetry.core.start_operation();
-        let answers = start.as_ref().is_some_and(|start| answers(start, exchange.as_str(), routing_key.as_str()));
+        let answers = start.as_ref().is_some_and(|start| is_reply(start, exchange.as_str(), routing_key.as_str()));
         async move {
             // Put together in place: what is moved here is large, and held for as long as the publish takes.
             let begun = match start {
                 Some(start) => {
-                    let operation = self.state.telemetry.publish(exchange.as_str(), routing_key.as_str(), answers);
+                    let operation =
+                        self.state.telemetry.publish_operation(exchange.as_str(), routing_key.as_str(), answers);
                     self.begin(start, &operation, options, payload, &mut properties)
                 }
                 None => Begun::Untold,
@@ -336,7 +337,7 @@ impl Channel {
     ) -> Result<Queue> {
         let queue = self.inner.queue_declare(queue, options, arguments).await?;
         if options.exclusive {
-            self.state.telemetry.exclusive_queue(queue.name());
+            self.state.telemetry.remember_exclusive_queue(queue.name());
         }
         Ok(queue)
     }

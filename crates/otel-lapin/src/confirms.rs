@@ -21,7 +21,7 @@ use otel_messaging::adapter::ClientSpan;
 
 use crate::{
     error::{NACK, error_type, reply_type},
-    headers::Injected,
+    headers::InjectedHeaders,
     message::BasicReturnMessage,
     publisher_confirm::Confirmation,
 };
@@ -83,7 +83,7 @@ impl Generation {
 struct Returnable {
     /// None when it is told: believed, or dropped midway.
     span: Option<ClientSpan>,
-    injected: Injected,
+    injected: InjectedHeaders,
     acknowledged_at: SystemTime,
 }
 
@@ -160,7 +160,7 @@ type SpanEnds = Vec<SpanEnd>;
 
 impl PendingConfirms {
     /// Notes a publish that is about to be sent. `injected` is there when the message may come back.
-    pub(crate) fn begin(self: &Arc<Self>, span: ClientSpan, injected: Option<Injected>) -> ConfirmHandle {
+    pub(crate) fn begin(self: &Arc<Self>, span: ClientSpan, injected: Option<InjectedHeaders>) -> ConfirmHandle {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;

@@ -14,7 +14,7 @@ use otel_messaging::Instrumentation;
 
 use crate::{
     channel::Channel,
-    telemetry::{ClientTelemetry, Server, address},
+    telemetry::{ClientTelemetry, Server, server_address},
 };
 
 /// [`lapin::Connection`], whose channels are traced.
@@ -224,7 +224,7 @@ impl Connect for AMQPUri {
         config: OwnedTLSConfig,
         runtime: Runtime<RK>,
     ) -> Result<Connection> {
-        let address = address(&self);
+        let address = server_address(&self);
         let connection = lapin::Connect::connect_with_config(self, options, config, runtime).await?;
         Ok(Connection::new(connection, Some(address)))
     }
@@ -239,7 +239,7 @@ impl Connect for &str {
         runtime: Runtime<RK>,
     ) -> Result<Connection> {
         // What does not parse gets lapin's own error below.
-        let address = self.parse().ok().as_ref().map(address);
+        let address = self.parse().ok().as_ref().map(server_address);
         let connection = lapin::Connect::connect_with_config(self, options, config, runtime).await?;
         Ok(Connection::new(connection, address))
     }

@@ -4,7 +4,7 @@ use async_rs::{Runtime, traits::RuntimeKit};
 use lapin::{ConnectionProperties, Result, runtime::default_runtime, tcp::OwnedTLSConfig, uri::AMQPUri};
 use otel_messaging::Instrumentation;
 
-use crate::{connection::Connection, telemetry::address};
+use crate::{connection::Connection, telemetry::server_address};
 
 /// [`lapin::ConnectionBuilder`]: collects what a connection needs.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
     /// Sets the server to connect to.
     #[must_use]
     pub fn with_uri(mut self, uri: AMQPUri) -> Self {
-        self.address = Some(address(&uri));
+        self.address = Some(server_address(&uri));
         self.inner = self.inner.with_uri(uri);
         self
     }
@@ -58,7 +58,7 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
     /// Sets the server to connect to; what does not parse is an error when connecting.
     #[must_use]
     pub fn with_uri_str(mut self, uri: String) -> Self {
-        self.address = uri.parse().ok().as_ref().map(address);
+        self.address = uri.parse().ok().as_ref().map(server_address);
         self.inner = self.inner.with_uri_str(uri);
         self
     }

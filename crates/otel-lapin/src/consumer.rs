@@ -76,7 +76,7 @@ impl Source {
     }
 
     /// Tells of an error that ends the consumer.
-    fn failed(&self, error: &lapin::Error) {
+    fn record_error(&self, error: &lapin::Error) {
         if let Some(start) = self.telemetry.core.start_operation() {
             let operation =
                 self.telemetry.operation_at(CONSUME, &Route { queue: self.queue.clone(), ..Route::default() });
@@ -129,7 +129,7 @@ impl Consumer {
     /// Has every message handled by the delegate, on lapin's executor, inside its process span. What is current at this call
     /// is not carried into that.
     pub fn set_delegate<D: ConsumerDelegate + 'static>(&self, delegate: D) {
-        self.inner.set_delegate(Scoped { delegate, source: self.source.clone() });
+        self.inner.set_delegate(TracedDelegate { delegate, source: self.source.clone() });
     }
 
     /// lapin's own, whose messages are not traced.
@@ -167,7 +167,7 @@ impl Stream for Consumer {
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
             Some(Ok(delivery)) => Some(Ok(self.source.deliver(delivery))),
             Some(Err(error)) => {
-                self.source.failed(&error);
+                self.source.record_error(&error);
                 Some(Err(error))
             }
             None => None,
@@ -206,12 +206,12 @@ where
 }
 
 /// Calls the user's delegate inside the message's process span.
-struct Scoped<D> {
+struct TracedDelegate<D> {
     delegate: D,
     source: Arc<Source>,
 }
 
-impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
+impl<D: ConsumerDelegate> lapin::ConsumerDelegate for TracedDelegate<D> {
     fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let delivery = match delivery {
             Ok(Some(delivery)) => {
@@ -221,7 +221,7 @@ impl<D: ConsumerDelegate> lapin::ConsumerDelegate for Scoped<D> {
             }
             Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
             Err(error) => {
-                self.source.failed(&error);
+                self.source.record_error(&error);
                 return self.delegate.on_new_delivery(Err(error));
             }
         };

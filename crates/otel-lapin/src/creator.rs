@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry::propagation::Injector;
 use otel_messaging::Instrumentation;
 
-use crate::telemetry::{ClientTelemetry, answers};
+use crate::telemetry::{ClientTelemetry, is_reply};
 
 /// Makes the spans of messages that are stored now and sent later, as from an outbox.
 ///
@@ -40,8 +40,8 @@ impl Creator {
     /// span. Writes its context into the headers to store; they replace what is there by those names.
     pub fn create(&self, exchange: &str, routing_key: &str, headers: &mut dyn Injector) {
         if let Some(start) = self.telemetry.core.start_operation() {
-            let answers = answers(&start, exchange, routing_key);
-            let operation = self.telemetry.create(exchange, routing_key, answers);
+            let answers = is_reply(&start, exchange, routing_key);
+            let operation = self.telemetry.create_operation(exchange, routing_key, answers);
             self.telemetry.core.create(start, &operation, headers, |_| ());
         }
     }

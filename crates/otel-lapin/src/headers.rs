@@ -130,7 +130,7 @@ pub(crate) const DEATH: &str = "x-death";
 
 /// What is found in the headers of a message that arrives, looked through once.
 #[derive(Debug, Default)]
-pub(crate) struct Found<'a> {
+pub(crate) struct MessageHeaders<'a> {
     /// What those have that carry contexts.
     pub(crate) contexts: ContextHeaders<'a>,
     pub(crate) stream_offset: Option<u64>,
@@ -139,10 +139,10 @@ pub(crate) struct Found<'a> {
 }
 
 #[inline]
-pub(crate) fn found(headers: &FieldTable) -> Found<'_> {
+pub(crate) fn read_headers(headers: &FieldTable) -> MessageHeaders<'_> {
     // Nearly all text is of letters that are told at a glance.
     let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
-    let mut found = Found::default();
+    let mut found = MessageHeaders::default();
     for (name, value) in headers.inner() {
         // The last one counts: that is the exact name, since small letters come after capitals.
         if let Some(at) = context_header(name.as_str().as_bytes())
@@ -231,9 +231,9 @@ impl<'a> Outgoing<'a> {
     }
 
     /// The table to send, if it differs from the one given, and how to undo the difference.
-    pub(crate) fn finish(self) -> (Option<FieldTable>, Option<Injected>) {
+    pub(crate) fn finish(self) -> (Option<FieldTable>, Option<InjectedHeaders>) {
         let had_headers = self.given.is_some();
-        (self.written.map(FieldTable::from), self.changes.map(|changes| Injected { had_headers, changes }))
+        (self.written.map(FieldTable::from), self.changes.map(|changes| InjectedHeaders { had_headers, changes }))
     }
 
     fn entries(&self) -> Option<&Entries> {
@@ -278,7 +278,7 @@ impl Headers for Outgoing<'_> {
 
 /// What we wrote into a message, so that it can be recognised and taken off again when the message comes back.
 #[derive(Debug)]
-pub(crate) struct Injected {
+pub(crate) struct InjectedHeaders {
     had_headers: bool,
     changes: Vec<Change>,
 }
@@ -289,7 +289,7 @@ struct Change {
     before: Vec<(ShortString, AMQPValue)>,
 }
 
-impl Injected {
+impl InjectedHeaders {
     /// Whether anything was written by which the message could be recognised.
     pub(crate) fn is_marked(&self) -> bool {
         self.changes.iter().any(|change| change.written.is_some())
@@ -499,7 +499,7 @@ mod tests {
             }
             // Looked through once or each time.
             extractor.get(&key);
-            let found = found(&headers).contexts.map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
+            let found = read_headers(&headers).contexts.map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
             prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name).map(str::as_bytes)));
         }
     }
@@ -518,7 +518,7 @@ mod tests {
         for (exact, read) in [(long("exact"), "exact"), (no_text, "other"), (AMQPValue::Void, "other")] {
             let headers =
                 table([("Traceparent", long("other")), ("traceparent", exact), ("TRACEPARENT", long("first"))]);
-            assert_eq!(found(&headers).contexts, [Some(read.as_bytes()), None, None]);
+            assert_eq!(read_headers(&headers).contexts, [Some(read.as_bytes()), None, None]);
             assert_eq!(HeaderExtractor::new(&headers).get("traceparent"), Some(read));
         }
     }
@@ -565,7 +565,7 @@ mod tests {
             (long("a=1"), no_text(), b"a=1"),
         ] {
             let headers = table([("Baggage", first), ("baggage", last)]);
-            assert_eq!(found(&headers).contexts, [None, None, Some(read)]);
+            assert_eq!(read_headers(&headers).contexts, [None, None, Some(read)]);
         }
     }
 
@@ -574,7 +574,7 @@ mod tests {
         for (more, is_one) in [(&b""[..], true), (b"-later", true), (b"-\xff", false), (b"-later\xc3", false)] {
             let value = [b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", more].concat();
             let headers = table([("traceparent", AMQPValue::LongString(value.into()))]);
-            assert_eq!(found(&headers).contexts[0].is_some(), is_one, "{more:?}");
+            assert_eq!(read_headers(&headers).contexts[0].is_some(), is_one, "{more:?}");
             assert_eq!(HeaderExtractor::new(&headers).get("traceparent").is_some(), is_one, "{more:?}");
         }
     }

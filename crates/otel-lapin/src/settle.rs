@@ -17,9 +17,9 @@ use otel_messaging::{
 
 use crate::{
     error::{CHANNEL_GONE, error_type},
-    headers::{HeaderExtractor, found},
+    headers::{HeaderExtractor, read_headers},
+    history,
     ledger::{Entry, Ledger, TrackedMessages, UnsettledRemnant},
-    lineage,
     telemetry::{ClientTelemetry, MessageIds, Route, delivery_attributes, delivery_tag, stream_offset},
 };
 
@@ -67,11 +67,11 @@ impl DeliveredMessage {
         let Origin { telemetry, ledger, process, .. } = &*origin;
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref();
-        let found = headers.map(found).unwrap_or_default();
+        let found = headers.map(read_headers).unwrap_or_default();
         let headers = headers.map(HeaderExtractor::new);
         let arrival =
             Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
-        let arrival = lineage::tell(arrival.payload(&delivery.data), delivery, &found);
+        let arrival = history::record_history(arrival.payload(&delivery.data), delivery, &found);
         let mut arrival = arrival.awaits_settlement(ledger.is_some());
         if let Some(address) = properties.reply_to() {
             arrival = arrival.reply_to(address.as_str());

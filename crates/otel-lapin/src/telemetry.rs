@@ -71,7 +71,7 @@ impl Route {
 }
 
 /// The host and port that a URI names.
-pub(crate) fn address(uri: &AMQPUri) -> (String, u16) {
+pub(crate) fn server_address(uri: &AMQPUri) -> (String, u16) {
     (uri.authority.host.clone(), uri.authority.port)
 }
 
@@ -123,7 +123,7 @@ impl ClientTelemetry {
     }
 
     /// Remembers a queue that goes away with the connection.
-    pub(crate) fn exclusive_queue(&self, queue: &ShortString) {
+    pub(crate) fn remember_exclusive_queue(&self, queue: &ShortString) {
         let Some(exclusive) = &self.server.exclusive else { return };
         let mut exclusive = exclusive.write().unwrap_or_else(PoisonError::into_inner);
         if exclusive.len() < EXCLUSIVE_QUEUES {
@@ -133,20 +133,22 @@ impl ClientTelemetry {
 
     /// A publish to this exchange with this routing key, which may answer a message.
     #[inline]
-    pub(crate) fn publish(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
-        self.send(PUBLISH, exchange, routing_key, answers, || {
+    pub(crate) fn publish_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
+        self.send_operation(PUBLISH, exchange, routing_key, answers, || {
             self.with_routing_key(self.exchange(exchange, routing_key), routing_key)
         })
     }
 
     /// The making of a message that is to be published there later.
-    pub(crate) fn create(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
+    pub(crate) fn create_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
         // The convention has no routing key on create spans.
-        self.send(CREATE, exchange, routing_key, answers, || self.with_server(self.exchange(exchange, routing_key)))
+        self.send_operation(CREATE, exchange, routing_key, answers, || {
+            self.with_server(self.exchange(exchange, routing_key))
+        })
     }
 
     #[inline]
-    fn send(
+    fn send_operation(
         &self,
         name: OperationName,
         exchange: &str,
@@ -222,7 +224,7 @@ impl ClientTelemetry {
 
 /// Whether what is published there answers the message that is being processed, whose `reply_to` names a queue.
 #[inline]
-pub(crate) fn answers(start: &OperationStart, exchange: &str, routing_key: &str) -> bool {
+pub(crate) fn is_reply(start: &OperationStart, exchange: &str, routing_key: &str) -> bool {
     // The default exchange routes to the queue of that name.
     exchange.is_empty() && start.answers(routing_key)
 }
@@ -353,7 +355,7 @@ mod tests {
     }
 
     /// A queue that goes away, or that nobody named.
-    fn passes(queue: &str, exclusive: bool) -> bool {
+    fn is_temporary(queue: &str, exclusive: bool) -> bool {
         let by_the_server = ["amq.gen-", "amq.rabbitmq.reply-to"].iter().any(|prefix| queue.starts_with(prefix));
         by_the_server || exclusive || is_uuid(queue)
     }
@@ -374,8 +376,8 @@ mod tests {
     #[test]
     fn an_exclusive_queue_of_one_raw_handle_says_nothing_of_anothers() {
         let (here, elsewhere) = (ClientTelemetry::unknown(), ClientTelemetry::unknown());
-        here.exclusive_queue(&"jobs".into());
-        assert_eq!(span_name(&elsewhere.publish("", "jobs", false)), r#""publish jobs""#);
+        here.remember_exclusive_queue(&"jobs".into());
+        assert_eq!(span_name(&elsewhere.publish_operation("", "jobs", false)), r#""publish jobs""#);
     }
 
     proptest! {
@@ -386,21 +388,21 @@ mod tests {
             // A declared queue has a name.
             let exclusive = exclusive && !routing_key.as_str().is_empty();
             if exclusive {
-                telemetry.exclusive_queue(routing_key);
+                telemetry.remember_exclusive_queue(routing_key);
             }
             let named = match parts(&[exchange, routing_key]) {
                 nothing if nothing.is_empty() => "amq.default".to_owned(),
                 named => named,
             };
             // The default exchange routes to the queue of that name.
-            let passes = is_uuid(&named) || exchange.as_str().is_empty() && passes(routing_key.as_str(), exclusive);
+            let is_temporary = is_uuid(&named) || exchange.as_str().is_empty() && is_temporary(routing_key.as_str(), exclusive);
             for operation in [
-                telemetry.publish(exchange.as_str(), routing_key.as_str(), false),
-                telemetry.create(exchange.as_str(), routing_key.as_str(), false),
+                telemetry.publish_operation(exchange.as_str(), routing_key.as_str(), false),
+                telemetry.create_operation(exchange.as_str(), routing_key.as_str(), false),
             ] {
                 prop_assert_eq!(operation.destination(), Some(&*named));
                 let name = operation.name();
-                let expected = if passes { name.to_owned() } else { format!("{name} {named}") };
+                let expected = if is_temporary { name.to_owned() } else { format!("{name} {named}") };
                 prop_assert_eq!(span_name(&operation), format!("{expected:?}"));
             }
         }
@@ -414,16 +416,16 @@ mod tests {
             let telemetry = client_telemetry();
             let exclusive = exclusive && !queue.as_str().is_empty();
             if exclusive {
-                telemetry.exclusive_queue(queue);
+                telemetry.remember_exclusive_queue(queue);
             }
             let named = if routing_key == queue { parts(&[exchange, queue]) } else { parts(&[exchange, routing_key, queue]) };
             prop_assert_eq!(route.name(), named.clone());
-            let passes = is_uuid(&named) || passes(queue.as_str(), exclusive);
+            let is_temporary = is_uuid(&named) || is_temporary(queue.as_str(), exclusive);
             for operation in [GET, CONSUME, PROCESS, PROCESS_GOT, ACK, NACK, REJECT] {
                 let operation = telemetry.operation_at(operation, &route);
                 prop_assert_eq!(operation.destination(), Some(&*named).filter(|named| !named.is_empty()));
                 let name = operation.name();
-                let shown = !passes && !named.is_empty();
+                let shown = !is_temporary && !named.is_empty();
                 let expected = if shown { format!("{name} {named}") } else { name.to_owned() };
                 prop_assert_eq!(span_name(&operation), format!("{expected:?}"));
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use lapin::{message::Delivery, types::AMQPValue};
 use otel_messaging::adapter::{Arrival, Clock};
 
-use crate::headers::{Found, integer};
+use crate::headers::{MessageHeaders, integer};
 
 /// Reasons of a dead letter that mean that it was delivered, unlike `expired` and `maxlen`.
 const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
@@ -16,16 +16,16 @@ const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
 /// after a delivery that `x-death` counts, and two more where it was redelivered since. Without any of them nobody knows
 /// more than whether it was redelivered. Whatever is of another shape than the broker's is as if it were not there.
 #[inline]
-pub(crate) fn tell<'a>(arrival: Arrival<'a>, delivery: &Delivery, found: &Found<'_>) -> Arrival<'a> {
+pub(crate) fn record_history<'a>(arrival: Arrival<'a>, delivery: &Delivery, found: &MessageHeaders<'_>) -> Arrival<'a> {
     let mut arrival = arrival.redelivered(delivery.redelivered);
     if let Some(sent) = delivery.properties.timestamp().and_then(time) {
         arrival = arrival.sent(sent, Clock::Header);
     }
-    let past = Past::of(found);
-    if let Some(attempt) = past.attempt(delivery.redelivered) {
+    let history = DeliveryHistory::of(found);
+    if let Some(attempt) = history.attempt(delivery.redelivered) {
         arrival = arrival.attempt(attempt);
     }
-    arrival.dead_lettered(past.dead_lettered)
+    arrival.dead_lettered(history.dead_lettered)
 }
 
 /// AMQP's timestamps are seconds since 1970.
@@ -35,38 +35,38 @@ fn time(seconds: u64) -> Option<SystemTime> {
 
 /// What the headers say of a message's past.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Past {
+struct DeliveryHistory {
     /// How many deliveries came back to this queue.
     delivery_count: Option<u64>,
     /// How many dead letters there were after a delivery.
-    rejected: u64,
+    rejections: u64,
     dead_lettered: bool,
 }
 
-impl Past {
+impl DeliveryHistory {
     #[inline]
-    fn of(found: &Found<'_>) -> Self {
-        let mut past = Self { delivery_count: found.delivery_count, ..Self::default() };
+    fn of(found: &MessageHeaders<'_>) -> Self {
+        let mut history = Self { delivery_count: found.delivery_count, ..Self::default() };
         for death in found.deaths {
             let AMQPValue::FieldTable(death) = death else { continue };
-            past.dead_lettered = true;
+            history.dead_lettered = true;
             let after_delivery = death
                 .inner()
                 .get("reason")
                 .is_some_and(|reason| AFTER_DELIVERY.iter().any(|known| text(reason) == Some(known.as_bytes())));
             if after_delivery {
                 let count = death.inner().get("count").and_then(integer).unwrap_or_default();
-                past.rejected = past.rejected.saturating_add(count);
+                history.rejections = history.rejections.saturating_add(count);
             }
         }
-        past
+        history
     }
 
     fn attempt(&self, redelivered: bool) -> Option<u64> {
         match self.delivery_count {
             Some(delivery_count) => delivery_count.checked_add(1),
-            None if self.rejected == 0 => None,
-            None => self.rejected.checked_add(1 + u64::from(redelivered)),
+            None if self.rejections == 0 => None,
+            None => self.rejections.checked_add(1 + u64::from(redelivered)),
         }
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::headers::{DEATH, DELIVERY_COUNT, arbitrary, found};
+    use crate::headers::{DEATH, DELIVERY_COUNT, arbitrary, read_headers};
 
     fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
         BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
@@ -124,8 +124,8 @@ mod tests {
             (table([(DELIVERY_COUNT, two()), deaths([death(long("rejected"), two())])]), false, Some(3), true),
         ];
         for (headers, redelivered, attempt, dead_lettered) in cases {
-            let past = Past::of(&found(&headers));
-            assert_eq!((past.attempt(redelivered), past.dead_lettered), (attempt, dead_lettered), "{headers:?}");
+            let history = DeliveryHistory::of(&read_headers(&headers));
+            assert_eq!((history.attempt(redelivered), history.dead_lettered), (attempt, dead_lettered), "{headers:?}");
         }
     }
 
@@ -139,12 +139,12 @@ mod tests {
             table([(DELIVERY_COUNT, AMQPValue::LongLongInt(-1))]),
         ];
         for headers in shapes {
-            assert_eq!(Past::of(&found(&headers)), Past::default(), "{headers:?}");
+            assert_eq!(DeliveryHistory::of(&read_headers(&headers)), DeliveryHistory::default(), "{headers:?}");
         }
         // A dead letter without a count, or with one that cannot be, is one all the same.
         for count in [AMQPValue::Void, AMQPValue::LongLongInt(-5)] {
-            let past = Past::of(&found(&table([deaths([death(long("rejected"), count)])])));
-            assert_eq!((past.attempt(false), past.dead_lettered), (None, true));
+            let history = DeliveryHistory::of(&read_headers(&table([deaths([death(long("rejected"), count)])])));
+            assert_eq!((history.attempt(false), history.dead_lettered), (None, true));
         }
         assert_eq!(time(u64::MAX), None);
     }
@@ -162,9 +162,9 @@ mod tests {
             headers.insert(DELIVERY_COUNT.into(), delivery_count);
             let deaths: Vec<_> = deaths.into_iter().map(|(reason, count)| death(reason, count)).collect();
             headers.insert(DEATH.into(), AMQPValue::FieldArray(deaths.clone().into()));
-            let past = Past::of(&found(&headers));
-            prop_assert!(past.attempt(redelivered).is_none_or(|attempt| attempt >= 1));
-            prop_assert_eq!(past.dead_lettered, !deaths.is_empty());
+            let history = DeliveryHistory::of(&read_headers(&headers));
+            prop_assert!(history.attempt(redelivered).is_none_or(|attempt| attempt >= 1));
+            prop_assert_eq!(history.dead_lettered, !deaths.is_empty());
             let _ = time(sent);
         }
     }
