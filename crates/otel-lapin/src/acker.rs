@@ -8,11 +8,12 @@ use lapin::{
 };
 use otel_messaging::{
     MessageExt,
-    adapter::{OperationName, ProcessSpan, Settlement},
+    adapter::{ProcessSpan, Settlement},
 };
 
 use crate::{
-    settle::{DeliveredMessage, PendingSettlement},
+    receive::DeliveredMessage,
+    settle::{nack_outcome, reject_outcome, settle_message},
     telemetry::{ACK, NACK, REJECT},
 };
 
@@ -46,7 +47,14 @@ impl Acker {
     /// Until the future has ended, lapin may write it after settlements that began later. With `multiple` one of those may
     /// settle this message first, and then the broker closes the channel: `PRECONDITION_FAILED - unknown delivery tag`.
     pub fn ack(&self, options: BasicAckOptions) -> impl Future<Output = Result<bool>> + Send {
-        self.settle(ACK, options.multiple, Settlement::Ack, self.inner.ack(options))
+        settle_message(
+            &self.inner,
+            self.delivered.as_ref(),
+            ACK,
+            options.multiple,
+            Settlement::Ack,
+            self.inner.ack(options),
+        )
     }
 
     /// Refuses the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is gone.
@@ -59,7 +67,14 @@ impl Acker {
     ///
     /// As [`ack`](Self::ack).
     pub fn nack(&self, options: BasicNackOptions) -> impl Future<Output = Result<bool>> + Send {
-        self.settle(NACK, options.multiple, nack_outcome(options), self.inner.nack(options))
+        settle_message(
+            &self.inner,
+            self.delivered.as_ref(),
+            NACK,
+            options.multiple,
+            nack_outcome(options),
+            self.inner.nack(options),
+        )
     }
 
     /// Refuses the delivery. `Ok(false)` if it was settled before or its channel is gone.
@@ -72,31 +87,14 @@ impl Acker {
     ///
     /// As [`ack`](Self::ack).
     pub fn reject(&self, options: BasicRejectOptions) -> impl Future<Output = Result<bool>> + Send {
-        self.settle(REJECT, false, reject_outcome(options), self.inner.reject(options))
-    }
-
-    fn settle(
-        &self,
-        name: OperationName,
-        multiple: bool,
-        outcome: Settlement,
-        settle: impl Future<Output = Result<bool>> + Send,
-    ) -> impl Future<Output = Result<bool>> + Send {
-        let traced =
-            self.delivered.as_ref().map(|delivered| (delivered, delivered.origin.telemetry.core.start_operation()));
-        async move {
-            let Some((delivered, start)) = traced else { return settle.await };
-            let Some(start) = start else {
-                // Suppressed: nothing is told of the settlement, and nothing else of the message either.
-                delivered.mark_settled_elsewhere(multiple && self.usable());
-                return settle.await;
-            };
-            // One that was used settles nothing, and nobody else's message either.
-            let settlement = PendingSettlement::of_message(start, name, delivered, multiple && self.usable());
-            let result = settle.await;
-            settlement.acker_answered(&result, outcome, &self.inner);
-            result
-        }
+        settle_message(
+            &self.inner,
+            self.delivered.as_ref(),
+            REJECT,
+            false,
+            reject_outcome(options),
+            self.inner.reject(options),
+        )
     }
 
     /// Whether the channel was closed or had an error.
@@ -130,14 +128,6 @@ impl Acker {
     pub(crate) fn delivered(&self) -> Option<&Arc<DeliveredMessage>> {
         self.delivered.as_ref()
     }
-}
-
-pub(crate) fn nack_outcome(options: BasicNackOptions) -> Settlement {
-    if options.requeue { Settlement::Requeue } else { Settlement::Nack }
-}
-
-pub(crate) fn reject_outcome(options: BasicRejectOptions) -> Settlement {
-    if options.requeue { Settlement::Requeue } else { Settlement::Reject }
 }
 
 impl MessageExt for Acker {

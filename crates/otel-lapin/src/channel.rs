@@ -1,6 +1,6 @@
 //! Publishing, consuming and settling.
 
-use std::{fmt, future::Future, iter, mem, ops::Deref, sync::Arc};
+use std::{fmt, future::Future, ops::Deref, sync::Arc};
 
 use lapin::{
     BasicProperties, Queue, Result,
@@ -8,26 +8,23 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
         BasicRecoverAsyncOptions, BasicRecoverOptions, BasicRejectOptions, QueueDeclareOptions,
     },
-    types::{DeliveryTag, FieldTable, LongLongUInt, ShortString},
+    types::{FieldTable, LongLongUInt, ShortString},
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{ClientSpan, Operation, OperationName, OperationStart, Settlement, SourceId, poll_started},
+    adapter::{OperationStart, Settlement, SourceId, poll_started},
 };
 
 use crate::{
-    acker::{nack_outcome, reject_outcome},
-    confirms::{ConfirmHandle, PendingConfirms},
-    consumer::{Consumer, Source},
-    error::error_type,
-    headers::Outgoing,
+    confirms::PendingConfirms,
+    consumer::Consumer,
     ledger::Ledger,
-    message::{BasicGetMessage, BasicReturnMessage, Delivery},
+    message::{BasicGetMessage, BasicReturnMessage},
     publisher_confirm::PublisherConfirm,
-    settle::{DeliveredMessage, Origin, PendingSettlement},
-    telemetry::{
-        ACK, ClientTelemetry, GET, NACK, PROCESS_GOT, REJECT, Route, delivery_attributes, is_reply, message_attributes,
-    },
+    receive::{GetSource, Source},
+    send::{SendInFlight, start_send},
+    settle::{nack_outcome, reject_outcome, settle_by_tag},
+    telemetry::{ACK, ClientTelemetry, NACK, REJECT, is_reply},
 };
 
 /// [`lapin::Channel`], whose messages are traced.
@@ -47,37 +44,6 @@ struct Shared {
     ledger: Arc<Ledger>,
     /// Each of the queues that are asked through it is a source of messages.
     source: SourceId,
-}
-
-/// A publish that has begun, and what its end tells.
-enum Begun {
-    /// Nothing.
-    Untold,
-    /// That lapin has sent it.
-    Sent(ClientSpan),
-    /// That it waits for the broker's answer.
-    Awaited(ConfirmHandle),
-}
-
-impl Begun {
-    fn end(self, published: Result<lapin::PublisherConfirm>) -> Result<PublisherConfirm> {
-        match (self, published) {
-            (Self::Untold, published) => published.map(PublisherConfirm::from),
-            (Self::Sent(span), Ok(confirm)) => {
-                span.succeed();
-                Ok(confirm.into())
-            }
-            (Self::Sent(span), Err(error)) => {
-                span.fail(error_type(&error), &error);
-                Err(error)
-            }
-            (Self::Awaited(publish), Ok(confirm)) => Ok(PublisherConfirm::new(confirm, publish)),
-            (Self::Awaited(publish), Err(error)) => {
-                publish.publish_failed(&error);
-                Err(error)
-            }
-        }
-    }
 }
 
 impl Channel {
@@ -122,39 +88,19 @@ impl Channel {
         let answers = start.as_ref().is_some_and(|start| is_reply(start, exchange.as_str(), routing_key.as_str()));
         async move {
             // Put together in place: what is moved here is large, and held for as long as the publish takes.
-            let begun = match start {
+            let send = match start {
                 Some(start) => {
-                    let operation =
-                        self.state.telemetry.publish_operation(exchange.as_str(), routing_key.as_str(), answers);
-                    self.begin(start, &operation, options, payload, &mut properties)
+                    let Shared { telemetry, confirms, .. } = &self.state;
+                    let operation = telemetry.publish_operation(exchange.as_str(), routing_key.as_str(), answers);
+                    confirms.resolve_woken();
+                    let confirms = self.inner.status().confirm().then_some(confirms);
+                    let returnable = options.mandatory || options.immediate;
+                    start_send(start, &operation, telemetry, confirms, returnable, payload, &mut properties)
                 }
-                None => Begun::Untold,
+                None => SendInFlight::Untraced,
             };
-            begun.end(self.inner.basic_publish(exchange, routing_key, options, payload, properties).await)
+            send.finish_send(self.inner.basic_publish(exchange, routing_key, options, payload, properties).await)
         }
-    }
-
-    fn begin(
-        &self,
-        start: OperationStart,
-        operation: &Arc<Operation>,
-        options: BasicPublishOptions,
-        payload: &[u8],
-        properties: &mut BasicProperties,
-    ) -> Begun {
-        let Shared { telemetry, confirms, .. } = &self.state;
-        confirms.resolve_woken();
-        let confirm_mode = self.inner.status().confirm();
-        let returnable = confirm_mode && (options.mandatory || options.immediate);
-        let mut outgoing = Outgoing::new(properties, telemetry.frame_max(), returnable);
-        let span = telemetry.core.send(start, operation, Some(&mut outgoing), |attributes| {
-            message_attributes(attributes, properties, payload, telemetry);
-        });
-        let (headers, injected) = outgoing.finish();
-        if let Some(headers) = headers {
-            *properties = mem::take(properties).with_headers(headers);
-        }
-        if confirm_mode { Begun::Awaited(confirms.begin(span, injected)) } else { Begun::Sent(span) }
     }
 
     /// Waits until the broker has answered everything that was published, and gives the messages that came back.
@@ -203,44 +149,13 @@ impl Channel {
         async move {
             let Shared { telemetry, ledger, .. } = &self.state;
             let ledger = (!options.no_ack).then_some(ledger);
+            let source = GetSource { telemetry, id: source, ledger };
             let Some(start) = start.map(OperationStart::release_parent) else {
                 let message = self.inner.basic_get(queue, options).await?;
-                if let (Some(message), Some(ledger)) = (&message, ledger) {
-                    ledger.note_untracked(message.delivery.delivery_tag, &message.delivery.acker);
-                }
-                return Ok(message.map(BasicGetMessage::from));
+                return Ok(message.map(|message| source.deliver_untraced(message)));
             };
-            match self.inner.basic_get(queue.clone(), options).await {
-                Ok(None) => Ok(None),
-                Ok(Some(message)) => {
-                    let lapin::message::BasicGetMessage { delivery, message_count } = message;
-                    let route = Route::of(&delivery, queue);
-                    let operation = telemetry.operation_at(GET, &route);
-                    let delivered = telemetry.core.start_operation().map(|start| {
-                        DeliveredMessage::deliver(
-                            start,
-                            source,
-                            &delivery,
-                            Arc::new(Origin::new(PROCESS_GOT, telemetry, route, ledger)),
-                        )
-                    });
-                    if let (None, Some(ledger)) = (&delivered, ledger) {
-                        ledger.note_untracked(delivery.delivery_tag, &delivery.acker);
-                    }
-                    let messages = delivered.iter().map(|delivered| &delivered.span);
-                    let span = telemetry.core.receive(start, &operation, messages, |attributes| {
-                        delivery_attributes(attributes, &delivery, telemetry);
-                    });
-                    span.succeed();
-                    Ok(Some(BasicGetMessage { delivery: Delivery::new(delivery, delivered), message_count }))
-                }
-                Err(error) => {
-                    let operation = telemetry.operation_at(GET, &Route { queue, ..Route::default() });
-                    let span = telemetry.core.receive(start, &operation, iter::empty(), |_| ());
-                    span.fail(error_type(&error), &error);
-                    Err(error)
-                }
-            }
+            let answer = self.inner.basic_get(queue.clone(), options).await;
+            source.record_get(start, queue, answer)
         }
     }
 
@@ -259,7 +174,15 @@ impl Channel {
         options: BasicAckOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let ack = self.inner.basic_ack(delivery_tag, options);
-        self.settle(ACK, delivery_tag, options.multiple, Settlement::Ack, ack)
+        settle_by_tag(
+            &self.state.telemetry,
+            &self.state.ledger,
+            ACK,
+            delivery_tag,
+            options.multiple,
+            Settlement::Ack,
+            ack,
+        )
     }
 
     /// Refuses a delivery by its tag, or with `multiple` all up to it.
@@ -277,7 +200,15 @@ impl Channel {
         options: BasicNackOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let nack = self.inner.basic_nack(delivery_tag, options);
-        self.settle(NACK, delivery_tag, options.multiple, nack_outcome(options), nack)
+        settle_by_tag(
+            &self.state.telemetry,
+            &self.state.ledger,
+            NACK,
+            delivery_tag,
+            options.multiple,
+            nack_outcome(options),
+            nack,
+        )
     }
 
     /// Refuses a delivery by its tag.
@@ -295,32 +226,15 @@ impl Channel {
         options: BasicRejectOptions,
     ) -> impl Future<Output = Result<()>> + Send {
         let reject = self.inner.basic_reject(delivery_tag, options);
-        self.settle(REJECT, delivery_tag, false, reject_outcome(options), reject)
-    }
-
-    fn settle(
-        &self,
-        name: OperationName,
-        tag: DeliveryTag,
-        multiple: bool,
-        outcome: Settlement,
-        settle: impl Future<Output = Result<()>> + Send,
-    ) -> impl Future<Output = Result<()>> + Send {
-        let start = self.state.telemetry.core.start_operation();
-        async move {
-            let Shared { telemetry, ledger, .. } = &self.state;
-            let Some(start) = start else {
-                ledger.remove_settled_elsewhere(tag, multiple);
-                return settle.await;
-            };
-            let settlement = PendingSettlement::by_tag(start, name, tag, multiple, telemetry, ledger);
-            let result = settle.await;
-            match &result {
-                Ok(()) => settlement.succeed(outcome),
-                Err(error) => settlement.fail(error),
-            }
-            result
-        }
+        settle_by_tag(
+            &self.state.telemetry,
+            &self.state.ledger,
+            REJECT,
+            delivery_tag,
+            false,
+            reject_outcome(options),
+            reject,
+        )
     }
 
     /// Declares a queue. Exclusive ones are remembered: they go away with the connection, and their names are not for span

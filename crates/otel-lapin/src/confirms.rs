@@ -1,4 +1,4 @@
-//! PendingConfirms of one channel whose answer is still out.
+//! Publishes of one channel whose answer is still out.
 //!
 //! Two things of lapin's make more of this than a span in a future. A confirm may be dropped unresolved, to be collected by
 //! `wait_for_confirms`: it is parked here. And a message that comes back may be handed to the confirm of *another*
@@ -160,7 +160,7 @@ type SpanEnds = Vec<SpanEnd>;
 
 impl PendingConfirms {
     /// Notes a publish that is about to be sent. `injected` is there when the message may come back.
-    pub(crate) fn begin(self: &Arc<Self>, span: ClientSpan, injected: Option<InjectedHeaders>) -> ConfirmHandle {
+    pub(crate) fn add(self: &Arc<Self>, span: ClientSpan, injected: Option<InjectedHeaders>) -> ConfirmHandle {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;
@@ -405,7 +405,7 @@ impl fmt::Debug for PendingConfirms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
         let Generation { unanswered, unanswered_in_previous, .. } = state.generation;
-        f.debug_struct("Publishes")
+        f.debug_struct("PendingConfirms")
             .field("unanswered", &(unanswered + unanswered_in_previous))
             .field("parked", &state.parked.len())
             .finish()
@@ -480,7 +480,7 @@ mod tests {
                 let mut outgoing = Outgoing::new(&given, usize::MAX, true);
                 let span = telemetry.send(telemetry.start_operation().unwrap(), &operation, Some(&mut outgoing), |_| ());
                 let (headers, injected) = outgoing.finish();
-                (confirms.begin(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
+                (confirms.add(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
             };
 
             let (mut in_flight, mut message_returned, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());

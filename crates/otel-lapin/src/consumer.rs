@@ -1,27 +1,21 @@
 //! Messages that the broker pushes.
 
 use std::{
-    fmt, future,
-    future::Future,
-    iter,
+    fmt,
+    future::{self, Future},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use futures_core::stream::Stream;
 use lapin::{Result, types::ShortString};
-use otel_messaging::{
-    Instrumentation,
-    adapter::{ProcessSpan, SourceId, poll_started},
-};
+use otel_messaging::{Instrumentation, adapter::poll_started};
 
 use crate::{
-    error::error_type,
-    ledger::Ledger,
     message::{Delivery, DeliveryResult},
-    settle::{DeliveredMessage, Origin},
-    telemetry::{CONSUME, ClientTelemetry, PROCESS, Route},
+    receive::{Source, TracedDelegate},
+    telemetry::ClientTelemetry,
 };
 
 /// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
@@ -33,73 +27,6 @@ use crate::{
 pub struct Consumer {
     inner: lapin::Consumer,
     source: Arc<Source>,
-}
-
-/// Where a consumer's messages come from and what they are told of to.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) telemetry: Arc<ClientTelemetry>,
-    pub(crate) queue: ShortString,
-    id: SourceId,
-    /// None where nothing is to be settled.
-    pub(crate) ledger: Option<Arc<Ledger>>,
-    /// The next message's origin is most often the last one's.
-    last: Mutex<Option<Arc<Origin>>>,
-}
-
-impl Source {
-    pub(crate) fn new(telemetry: Arc<ClientTelemetry>, queue: ShortString, ledger: Option<Arc<Ledger>>) -> Self {
-        Self { telemetry, queue, id: SourceId::new(), ledger, last: Mutex::default() }
-    }
-
-    pub(crate) fn id(&self) -> SourceId {
-        self.id
-    }
-
-    /// The same place, told of by another instrumentation.
-    pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
-        let telemetry = Arc::new(self.telemetry.instrumented(instrumentation));
-        Self { id: self.id, ..Self::new(telemetry, self.queue.clone(), self.ledger.clone()) }
-    }
-
-    /// Gives a message its process span.
-    #[inline]
-    pub(crate) fn deliver(&self, delivery: lapin::message::Delivery) -> Delivery {
-        let delivered = self.telemetry.core.start_operation().map(|start| {
-            let origin = self.origin_of(&delivery);
-            DeliveredMessage::deliver(start, self.id, &delivery, origin)
-        });
-        if let (None, Some(ledger)) = (&delivered, &self.ledger) {
-            ledger.note_untracked(delivery.delivery_tag, &delivery.acker);
-        }
-        Delivery::new(delivery, delivered)
-    }
-
-    /// Tells of an error that ends the consumer.
-    fn record_error(&self, error: &lapin::Error) {
-        if let Some(start) = self.telemetry.core.start_operation() {
-            let operation =
-                self.telemetry.operation_at(CONSUME, &Route { queue: self.queue.clone(), ..Route::default() });
-            let span = self.telemetry.core.receive(start, &operation, iter::empty(), |_| ());
-            span.fail(error_type(error), error);
-        }
-    }
-
-    #[inline]
-    fn origin_of(&self, delivery: &lapin::message::Delivery) -> Arc<Origin> {
-        let same = |origin: &&Arc<Origin>| {
-            origin.route.exchange == delivery.exchange && origin.route.routing_key == delivery.routing_key
-        };
-        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = last().as_ref().filter(same) {
-            return found.clone();
-        }
-        // Hooks are asked here, so nothing is locked.
-        let route = Route::of(delivery, self.queue.clone());
-        let origin = Arc::new(Origin::new(PROCESS, &self.telemetry, route, self.ledger.as_ref()));
-        *last() = Some(origin.clone());
-        origin
-    }
 }
 
 impl Consumer {
@@ -163,9 +90,9 @@ impl Stream for Consumer {
     type Item = Result<Delivery>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        poll_started(self.source.id);
+        poll_started(self.source.id());
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
-            Some(Ok(delivery)) => Some(Ok(self.source.deliver(delivery))),
+            Some(Ok(delivery)) => Some(Ok(self.source.deliver_to_application(delivery))),
             Some(Err(error)) => {
                 self.source.record_error(&error);
                 Some(Err(error))
@@ -202,52 +129,5 @@ where
 {
     fn on_new_delivery(&self, delivery: DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(self(delivery))
-    }
-}
-
-/// Calls the user's delegate inside the message's process span.
-struct TracedDelegate<D> {
-    delegate: D,
-    source: Arc<Source>,
-}
-
-impl<D: ConsumerDelegate> lapin::ConsumerDelegate for TracedDelegate<D> {
-    fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let delivery = match delivery {
-            Ok(Some(delivery)) => {
-                // Clear the current context: it has lapin's I/O span, or the span of the caller of `set_delegate`.
-                let _cleared = opentelemetry::Context::new().attach();
-                self.source.deliver(delivery)
-            }
-            Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
-            Err(error) => {
-                self.source.record_error(&error);
-                return self.delegate.on_new_delivery(Err(error));
-            }
-        };
-        let Some(delivered) = delivery.acker.delivered().cloned() else {
-            return self.delegate.on_new_delivery(Ok(Some(delivery)));
-        };
-        let handler = delivered.span.scope(|| self.delegate.on_new_delivery(Ok(Some(delivery))));
-        Box::pin(Handler { span: delivered.span.clone(), handler })
-    }
-
-    fn drop_prefetched_messages(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.delegate.drop_prefetched_messages()
-    }
-}
-
-/// The user's handler. It keeps the message's process span open until it is done.
-struct Handler {
-    span: Arc<ProcessSpan>,
-    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Future for Handler {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { span, handler } = &mut *self;
-        span.scope(|| handler.as_mut().poll(cx))
     }
 }

@@ -6,7 +6,7 @@ use futures_core::Stream;
 use lapin::types::ShortString;
 use otel_messaging::{Instrumentation, adapter::DeliverStream};
 
-use crate::{consumer::Source, message::Delivery, telemetry::ClientTelemetry};
+use crate::{message::Delivery, receive::Source, telemetry::ClientTelemetry};
 
 /// Gives process spans to deliveries that somebody else's code received with lapin itself.
 ///
@@ -60,7 +60,7 @@ impl Incoming {
     /// Hands a delivery out.
     #[must_use]
     pub fn message(&self, delivery: lapin::message::Delivery) -> Delivery {
-        self.0.deliver(delivery)
+        self.0.deliver_to_application(delivery)
     }
 
     /// Hands the deliveries of a stream out, as they are asked for. Errors pass through.
@@ -70,7 +70,7 @@ impl Incoming {
     {
         let source = self.0.clone();
         DeliverStream::new(source.id(), deliveries, move |delivery: Result<_, E>| {
-            delivery.map(|delivery| source.deliver(delivery))
+            delivery.map(|delivery| source.deliver_to_application(delivery))
         })
     }
 }

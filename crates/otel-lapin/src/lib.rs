@@ -14,8 +14,11 @@ mod history;
 mod incoming;
 mod ledger;
 mod publisher_confirm;
+mod receive;
+mod send;
 mod settle;
 mod telemetry;
+mod wire_size;
 
 pub mod message;
 

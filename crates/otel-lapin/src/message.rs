@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{MessageExt, adapter::ProcessSpan};
 
-use crate::{acker::Acker, settle::DeliveredMessage};
+use crate::{acker::Acker, receive::DeliveredMessage};
 
 /// What a consumer gives: a delivery, `None` when it was cancelled, an error.
 pub type DeliveryResult = Result<Option<Delivery>>;

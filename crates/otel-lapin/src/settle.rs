@@ -1,133 +1,82 @@
-//! Messages handed to the application, and what becomes of them.
+//! Settles messages: by their own handles or by their tags.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use lapin::{
     Error, Result,
+    options::{BasicNackOptions, BasicRejectOptions},
     types::{DeliveryTag, ShortString},
 };
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::SpanContext;
 use otel_messaging::{
-    adapter::{
-        Arrival, Attributes, ClientSpan, Operation, OperationName, OperationStart, ProcessSpan, Settlement, Settles,
-        SourceId,
-    },
+    adapter::{Attributes, ClientSpan, Operation, OperationName, OperationStart, ProcessSpan, Settlement, Settles},
     semconv::attribute,
 };
 
 use crate::{
     error::{CHANNEL_GONE, error_type},
-    headers::{HeaderExtractor, read_headers},
-    history,
-    ledger::{Entry, Ledger, TrackedMessages, UnsettledRemnant},
-    telemetry::{ClientTelemetry, MessageIds, Route, delivery_attributes, delivery_tag, stream_offset},
+    ledger::{Entry, Ledger, TrackedMessages},
+    receive::{DeliveredMessage, Origin},
+    telemetry::{ClientTelemetry, Route, delivery_tag},
 };
 
-/// What a message carries that was handed to the application: its process span, and what its settlement tells.
-#[derive(Debug)]
-pub(crate) struct DeliveredMessage {
-    pub(crate) span: Arc<ProcessSpan>,
-    pub(crate) origin: Arc<Origin>,
-    pub(crate) tag: DeliveryTag,
-    ids: MessageIds,
-}
-
-/// What messages have in common that came by the same way.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) telemetry: Arc<ClientTelemetry>,
-    pub(crate) route: Arc<Route>,
-    /// None where nothing is to be settled.
-    ledger: Option<Arc<Ledger>>,
-    process: Arc<Operation>,
-}
-
-impl Origin {
-    /// Of messages that were brought as `process` says.
-    pub(crate) fn new(
-        process: OperationName,
-        telemetry: &Arc<ClientTelemetry>,
-        route: Route,
-        ledger: Option<&Arc<Ledger>>,
-    ) -> Self {
-        let process = telemetry.operation_at(process, &route);
-        Self { telemetry: telemetry.clone(), route: Arc::new(route), ledger: ledger.cloned(), process }
+/// Settles a message by its own handle.
+pub(crate) fn settle_message<'a>(
+    acker: &'a lapin::Acker,
+    delivered: Option<&'a Arc<DeliveredMessage>>,
+    name: OperationName,
+    multiple: bool,
+    outcome: Settlement,
+    settle: impl Future<Output = Result<bool>> + Send,
+) -> impl Future<Output = Result<bool>> + Send {
+    let traced = delivered.map(|delivered| (delivered, delivered.origin.telemetry.core.start_operation()));
+    async move {
+        let Some((delivered, start)) = traced else { return settle.await };
+        let Some(start) = start else {
+            // Telemetry is suppressed: neither this settlement nor that the message is dropped may be recorded.
+            delivered.mark_settled_elsewhere(multiple && acker.usable());
+            return settle.await;
+        };
+        // A used acker settles nothing, other messages included.
+        let settlement = PendingSettlement::of_message(start, name, delivered, multiple && acker.usable());
+        let result = settle.await;
+        settlement.acker_answered(&result, outcome, acker);
+        result
     }
 }
 
-impl DeliveredMessage {
-    /// Delivers a message.
-    #[inline]
-    pub(crate) fn deliver(
-        start: OperationStart,
-        source: SourceId,
-        delivery: &lapin::message::Delivery,
-        origin: Arc<Origin>,
-    ) -> Arc<Self> {
-        let Origin { telemetry, ledger, process, .. } = &*origin;
-        let properties = &delivery.properties;
-        let headers = properties.headers().as_ref();
-        let found = headers.map(read_headers).unwrap_or_default();
-        let headers = headers.map(HeaderExtractor::new);
-        let arrival =
-            Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
-        let arrival = history::record_history(arrival.payload(&delivery.data), delivery, &found);
-        let mut arrival = arrival.awaits_settlement(ledger.is_some());
-        if let Some(address) = properties.reply_to() {
-            arrival = arrival.reply_to(address.as_str());
+/// Settles a message by its tag, or with `multiple` all up to it.
+pub(crate) fn settle_by_tag(
+    telemetry: &ClientTelemetry,
+    ledger: &Ledger,
+    name: OperationName,
+    tag: DeliveryTag,
+    multiple: bool,
+    outcome: Settlement,
+    settle: impl Future<Output = Result<()>> + Send,
+) -> impl Future<Output = Result<()>> + Send {
+    let start = telemetry.core.start_operation();
+    async move {
+        let Some(start) = start else {
+            ledger.remove_settled_elsewhere(tag, multiple);
+            return settle.await;
+        };
+        let settlement = PendingSettlement::by_tag(start, name, tag, multiple, telemetry, ledger);
+        let result = settle.await;
+        match &result {
+            Ok(()) => settlement.succeed(outcome),
+            Err(error) => settlement.fail(error),
         }
-        let span = telemetry.core.deliver(start, process.clone(), arrival, |attributes| {
-            delivery_attributes(attributes, delivery, telemetry);
-            stream_offset(attributes, found.stream_offset);
-        });
-        let delivered = Arc::new(Self {
-            span,
-            tag: delivery.delivery_tag,
-            ids: MessageIds::of(properties, found.stream_offset),
-            origin,
-        });
-        if let Some(ledger) = &delivered.origin.ledger {
-            ledger.insert(&delivered, &delivery.acker);
-        }
-        delivered
-    }
-
-    /// The message, or with `multiple` all up to it, are settled where nobody here sees it.
-    pub(crate) fn mark_settled_elsewhere(&self, multiple: bool) {
-        self.span.settles_elsewhere();
-        match &self.origin.ledger {
-            Some(ledger) if multiple => ledger.remove_settled_elsewhere(self.tag, multiple),
-            Some(ledger) => _ = ledger.remove(self.tag, self),
-            None => {}
-        }
-    }
-
-    /// The message is given away: nobody here sees whether it is settled.
-    pub(crate) fn mark_released(&self, acker: &lapin::Acker) {
-        self.span.settles_elsewhere();
-        if let Some(ledger) = &self.origin.ledger
-            && ledger.remove(self.tag, self)
-        {
-            ledger.note_untracked(self.tag, acker);
-        }
-    }
-
-    /// The context of the message's process span.
-    pub(crate) fn span_context(&self) -> SpanContext {
-        self.span.context().span().span_context().clone()
+        result
     }
 }
 
-impl Drop for DeliveredMessage {
-    fn drop(&mut self) {
-        if let Some(ledger) = &self.origin.ledger {
-            ledger.message_dropped(self.tag, self, || UnsettledRemnant {
-                context: self.span_context(),
-                ids: self.ids.clone(),
-                unsettled: self.span.unsettled(),
-            });
-        }
-    }
+pub(crate) fn nack_outcome(options: BasicNackOptions) -> Settlement {
+    if options.requeue { Settlement::Requeue } else { Settlement::Nack }
+}
+
+pub(crate) fn reject_outcome(options: BasicRejectOptions) -> Settlement {
+    if options.requeue { Settlement::Requeue } else { Settlement::Reject }
 }
 
 /// A settlement that has begun. Dropped midway it is told to nobody: lapin has it already, and its outcome is unknown.
