@@ -19,8 +19,8 @@ use crate::{
 
 /// [`lapin::Acker`], which carries its message's process span.
 ///
-/// Each settlement is a span, child of the process span. The process span does not end with it, but lives at least as long
-/// as the last clone of its acker.
+/// Each settlement has a span, a child of the process span. The process span does not end with the settlement; it lives at
+/// least as long as the last clone of its acker.
 #[derive(Clone)]
 pub struct Acker {
     inner: lapin::Acker,
@@ -33,7 +33,7 @@ impl Acker {
     }
 
     /// Acknowledges the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is
-    /// gone.
+    /// closed.
     ///
     /// # Errors
     ///
@@ -41,11 +41,12 @@ impl Acker {
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the acknowledgement is on its way. The span of a dropped future says that the outcome is unknown; the
-    /// message's says nothing of it, and `otel_messaging.deliveries` does not count it.
+    /// Once the future is polled, lapin sends the acknowledgement. If the future is dropped then, its span has an unknown
+    /// outcome, the process span has none, and `otel_messaging.deliveries` does not count the message.
     ///
-    /// Until the future has ended, lapin may write it after settlements that began later. With `multiple` one of those may
-    /// settle this message first, and then the broker closes the channel: `PRECONDITION_FAILED - unknown delivery tag`.
+    /// Until the future has ended, lapin may write the acknowledgement after settlements that started later. If one of those
+    /// has `multiple` and settles this message first, the broker closes the channel:
+    /// `PRECONDITION_FAILED - unknown delivery tag`.
     pub fn ack(&self, options: BasicAckOptions) -> impl Future<Output = Result<bool>> + Send {
         settle_message(
             &self.inner,
@@ -57,7 +58,7 @@ impl Acker {
         )
     }
 
-    /// Refuses the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is gone.
+    /// Refuses the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is closed.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl Acker {
         )
     }
 
-    /// Refuses the delivery. `Ok(false)` if it was settled before or its channel is gone.
+    /// Refuses the delivery. `Ok(false)` if it was settled before or its channel is closed.
     ///
     /// # Errors
     ///
@@ -109,14 +110,14 @@ impl Acker {
         self.inner.usable()
     }
 
-    /// lapin's own, whose calls are not traced: a message that they settle counts as dropped. For that there is
-    /// [`into_inner`](Self::into_inner), of a clone if need be.
+    /// lapin's acker, whose calls are not traced: a message settled by it counts as dropped. To settle with lapin's acker use
+    /// [`into_inner`](Self::into_inner), on a clone where this acker is needed too.
     #[must_use]
     pub fn get_ref(&self) -> &lapin::Acker {
         &self.inner
     }
 
-    /// lapin's own. The process span goes with the wrapper, and who settles the message then is not seen.
+    /// lapin's acker. The process span is dropped with the wrapper, and a settlement by lapin's acker is not recorded.
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
         if let Some(delivered) = &self.delivered {

@@ -1,9 +1,11 @@
-//! Publishes of one channel whose answer is still out.
+//! The publishes of one channel that wait for the broker's answer.
 //!
-//! Two things of lapin's make more of this than a span in a future. A confirm may be dropped unresolved, to be collected by
-//! `wait_for_confirms`: it is parked here. And a message that comes back may be handed to the confirm of *another*
-//! publish that was in flight: so the spans of publishes that may come back are kept here, found by what was written into
-//! their messages, and called successful when nothing in flight can prove the opposite any more.
+//! Two behaviours of lapin need this file:
+//!
+//! * A user may drop a confirm before its answer and call `wait_for_confirms` later. Such a confirm is *parked* here.
+//! * lapin may attach a returned message to the confirm of *another* publish. So the spans of publishes that may be returned
+//!   are kept here. A returned message is assigned to its publish by the headers that were injected into it, and an
+//!   acknowledged publish succeeds only when its message can no longer be returned: see [`State::complete_safe_acks`].
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -29,11 +31,11 @@ use crate::{
 /// One publish of a channel, in the order of the calls.
 type ConfirmId = u64;
 
-/// How many acknowledged publishes wait for others to be answered, where some are not for long; the oldest are believed first.
-/// And how many whose spans are told already are known again when they come back.
+/// Maximum number of acknowledged publishes whose spans are held back, and of publishes remembered after their spans ended,
+/// while their messages may still be returned. The oldest leave first.
 const LIMIT: usize = 1_000;
 
-/// All publishes of one channel whose answer is still out.
+/// All publishes of one channel that wait for the broker's answer.
 #[derive(Default)]
 pub(crate) struct PendingConfirms {
     state: Mutex<State>,
@@ -45,25 +47,26 @@ struct State {
     next: ConfirmId,
     generation: Generation,
     returnable: BTreeMap<ConfirmId, Returnable>,
-    /// Those of `returnable` that were acknowledged and in which generation, oldest first.
+    /// Acknowledged publishes of `returnable`, with the generation of the acknowledgement. Oldest first.
     acknowledged: VecDeque<(ConfirmId, u64)>,
-    /// Those that were dropped midway, and once there is one all that are believed, oldest first: lapin has a confirm of
-    /// its own then, and may have it bring any of them to the next `wait_for_confirms`.
+    /// Publishes of `returnable` whose spans are not here any more, oldest first: those whose future was dropped and, once
+    /// there is one, all completed ones. lapin keeps the confirm of a dropped future, and `wait_for_confirms` may give the
+    /// returned message of any publish with it.
     remembered: VecDeque<ConfirmId>,
     parked: BTreeMap<ConfirmId, Parked>,
-    /// What came back with parked confirms, for the next `wait_for_confirms`.
+    /// Messages that were returned with parked confirms, for the next `wait_for_confirms`.
     returned: Vec<BasicReturnMessage>,
 }
 
-/// The last generation of publishes. One begins when all that are older than the last one are answered.
+/// The newest generation of publishes. The next one starts when all publishes older than this generation are answered.
 #[derive(Default)]
 struct Generation {
     number: u64,
     /// Its first publish.
     first: ConfirmId,
-    /// How many of it have no answer yet.
+    /// Number of its publishes without an answer.
     unanswered: usize,
-    /// And how many of the one before.
+    /// The same number for the generation before.
     unanswered_in_previous: usize,
 }
 
@@ -73,15 +76,15 @@ impl Generation {
         *unanswered -= 1;
     }
 
-    /// The next one, which begins with this publish.
+    /// The next generation, which starts with this publish.
     fn next(&self, first: ConfirmId) -> Self {
         Self { number: self.number + 1, first, unanswered: 0, unanswered_in_previous: self.unanswered }
     }
 }
 
-/// A publish whose message may come back.
+/// A publish whose message may be returned.
 struct Returnable {
-    /// None when it is told: believed, or dropped midway.
+    /// None once the span has ended, or the publish's future was dropped.
     span: Option<ClientSpan>,
     injected: InjectedHeaders,
     acknowledged_at: SystemTime,
@@ -92,7 +95,7 @@ struct Parked {
     pending: PendingConfirm,
 }
 
-/// One publish on its way. Dropped without an answer, its span says that the outcome is unknown.
+/// Waits for the answer to one publish. If this is dropped without an answer, the span has an unknown outcome.
 pub(crate) struct ConfirmHandle {
     confirms: Arc<PendingConfirms>,
     pending: Option<PendingConfirm>,
@@ -105,19 +108,19 @@ struct PendingConfirm {
     waker: Arc<ConfirmWaker>,
 }
 
-/// Notes when the answer came: somebody may look much later.
+/// Notes the time of the answer: the user may poll the confirm much later.
 struct ConfirmWaker {
     id: ConfirmId,
     answered_at: OnceLock<SystemTime>,
     woken: Arc<WokenConfirms>,
 }
 
-/// The publishes whose answers came while nobody was looking.
+/// The publishes whose wakers were called.
 #[derive(Default)]
 struct WokenConfirms(Mutex<Vec<ConfirmId>>);
 
 impl Wake for ConfirmWaker {
-    // lapin holds locks here: nothing of its own may be touched, and nothing of ours that is held while lapin is called.
+    // lapin holds locks here: do not call lapin, and take no lock that is held while lapin is called.
     fn wake(self: Arc<Self>) {
         self.answered_at.get_or_init(SystemTime::now);
         self.woken.lock().push(self.id);
@@ -132,14 +135,14 @@ impl WokenConfirms {
 }
 
 impl PendingConfirm {
-    /// Asks lapin for the answer; what it wakes later notes the time.
-    fn poll(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
+    /// Polls lapin's confirm with a waker that notes the time of the answer.
+    fn poll_confirm(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
         let waker = Waker::from(self.waker.clone());
         Pin::new(confirm).poll(&mut Context::from_waker(&waker))
     }
 }
 
-/// A span whose outcome is known, to be ended when nothing is locked: processors run then.
+/// A span whose outcome is known. It ends after the lock is released, because span processors run at its end.
 struct SpanEnd {
     span: ClientSpan,
     at: SystemTime,
@@ -159,7 +162,7 @@ impl SpanEnd {
 type SpanEnds = Vec<SpanEnd>;
 
 impl PendingConfirms {
-    /// Notes a publish that is about to be sent. `injected` is there when the message may come back.
+    /// Adds a publish that is about to be sent. `injected` is `Some` if its message may be returned.
     pub(crate) fn add(self: &Arc<Self>, span: ClientSpan, injected: Option<InjectedHeaders>) -> ConfirmHandle {
         let mut state = self.state();
         let id = state.next;
@@ -177,7 +180,7 @@ impl PendingConfirms {
         ConfirmHandle { confirms: self.clone(), pending: Some(PendingConfirm { id, span, waker }) }
     }
 
-    /// Settles the parked confirms whose answers came.
+    /// Resolves the parked confirms whose wakers were called.
     #[inline]
     pub(crate) fn resolve_woken(&self) {
         let woken = mem::take(&mut *self.woken.lock());
@@ -186,7 +189,7 @@ impl PendingConfirms {
         }
     }
 
-    /// Settles all parked confirms that have an answer, in the order they were published in.
+    /// Resolves all parked confirms that have an answer, in the order of their publishes.
     pub(crate) fn resolve_parked(&self) {
         self.woken.lock().clear();
         self.poll_parked(|state| mem::take(&mut state.parked).into_values().collect());
@@ -195,7 +198,7 @@ impl PendingConfirms {
     fn poll_parked(&self, parked: impl FnOnce(&mut State) -> Vec<Parked>) {
         self.update(|state, span_ends| {
             for mut parked in parked(state) {
-                match parked.pending.poll(&mut parked.confirm) {
+                match parked.pending.poll_confirm(&mut parked.confirm) {
                     Poll::Ready(answer) => {
                         let answer = state.record_answer(parked.pending, answer, span_ends);
                         state.keep_returned(answer);
@@ -206,7 +209,7 @@ impl PendingConfirms {
         });
     }
 
-    /// What came back and was kept, after what lapin gives itself.
+    /// The returned messages that lapin gives, then those that were kept here.
     pub(crate) fn take_returned(&self, theirs: Vec<lapin::message::BasicReturnMessage>) -> Vec<BasicReturnMessage> {
         let mut returned: Vec<_> = theirs.into_iter().map(BasicReturnMessage::from).collect();
         self.update(|state, span_ends| {
@@ -218,12 +221,12 @@ impl PendingConfirms {
         returned
     }
 
-    /// Keeps what came with an answer that nobody took.
+    /// Keeps the returned message of an answer whose confirm was dropped.
     pub(crate) fn keep_returned(&self, answer: Result<Confirmation>) {
         self.state().keep_returned(answer);
     }
 
-    /// What becomes known by a change is told when nothing is locked any more.
+    /// Changes the state under the lock, then ends the spans whose outcome is known.
     fn update<T>(&self, update: impl FnOnce(&mut State, &mut SpanEnds) -> T) -> T {
         let mut span_ends = SpanEnds::new();
         let changed = update(&mut self.state(), &mut span_ends);
@@ -241,7 +244,7 @@ impl State {
         self.returned.extend(answer.ok().and_then(Confirmation::take_message));
     }
 
-    /// Takes lapin's answer, finds out whose it is, and gives it on without what we added to the message.
+    /// Records lapin's answer to a publish. A returned message in it loses our headers.
     fn record_answer(
         &mut self,
         pending: PendingConfirm,
@@ -261,7 +264,7 @@ impl State {
         };
         match (pending.span, failure) {
             (Some(span), failure) => span_ends.push(SpanEnd { span, at, failure }),
-            // If it is not there any more, its message came back already, perhaps with the answer to another publish.
+            // A publish that is missing here was returned before, perhaps with the answer to another publish.
             (None, Some(failure)) => {
                 let span = self.returnable.remove(&pending.id).and_then(|own| own.span);
                 span_ends.extend(span.map(|span| SpanEnd { span, at, failure: Some(failure) }));
@@ -277,7 +280,7 @@ impl State {
         answer
     }
 
-    /// A message came back: whichever publish it was has failed. `with` is the publish whose answer it came with.
+    /// Fails the publish that the returned message belongs to. `with` is the publish whose answer lapin attached it to.
     fn message_returned(
         &mut self,
         message: &mut BasicReturnMessage,
@@ -292,7 +295,7 @@ impl State {
             let mut all = self.returnable.iter();
             all.find(|(_, one)| one.injected.are_in(properties)).map(|(&id, _)| id)
         });
-        // Where nobody's mark is on it there is only lapin's word for it.
+        // A message without injected headers is assigned as lapin assigned it.
         let unmarked = || own.filter(|(_, own)| !own.is_marked()).map(|(id, _)| id);
         let Some(id) = marked.or_else(unmarked) else { return };
         if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&id) {
@@ -302,7 +305,8 @@ impl State {
         }
     }
 
-    /// Nobody will see the answer, and lapin has sent it: what is left is to know the message, should it come back.
+    /// The publish's future was dropped after lapin sent the message: nothing here will see the answer. The publish is
+    /// remembered so that its message is recognised if it is returned.
     fn handle_dropped(&mut self, id: ConfirmId, span_ends: &mut SpanEnds) -> Option<ClientSpan> {
         self.remember_returnable(id);
         self.generation.note_answer(id);
@@ -317,13 +321,21 @@ impl State {
         }
     }
 
-    /// Ends the acknowledged publishes whose messages cannot come back any more.
+    /// Ends the spans of acknowledged publishes whose messages can no longer be returned.
     ///
-    /// What comes back is there before its publish is acknowledged. lapin hands it on with the next answer, whosever that is;
-    /// where several came back, one with each, the oldest first. There are never more of them than publishes that came back and
-    /// are not answered yet. So when all that had begun at the acknowledgement are answered, it is handed on; and when all
-    /// that have begun by then are answered too, it was looked at. Each takes a generation from its beginning to the end, and
-    /// the acknowledgement came in the middle of one.
+    /// RabbitMQ sends `basic.return` before the `basic.ack` of the same publish, and `basic.return` does not say which publish
+    /// it is about. lapin queues returned messages. It attaches the oldest one to the next confirm that is answered, whichever
+    /// publish that confirm belongs to. So the confirm of a returned publish may say `Ack(None)`, and its message may arrive
+    /// with the confirm of another publish: an acknowledgement alone does not prove success.
+    ///
+    /// lapin's queue is never longer than the number of returned publishes without an answer. Therefore:
+    ///
+    /// 1. Once all publishes that had started before the acknowledgement are answered, lapin has attached the message to a
+    ///    confirm.
+    /// 2. Once all publishes that had started by then are answered too, that confirm was read here.
+    ///
+    /// Each step lasts at most one whole generation, and the acknowledgement comes in the middle of one: three generations
+    /// later, the publish has succeeded.
     fn complete_safe_acks(&mut self, span_ends: &mut SpanEnds) {
         while let Some(&(id, generation)) = self.acknowledged.front() {
             if generation + 3 <= self.generation.number || self.acknowledged.len() > LIMIT {
@@ -347,35 +359,35 @@ impl State {
 }
 
 impl ConfirmHandle {
-    /// Asks lapin for the answer, and has the time noted when it comes.
+    /// Polls lapin's confirm. The time of a later answer is noted.
     pub(crate) fn poll_answer(&self, confirm: &mut lapin::PublisherConfirm) -> Poll<Result<lapin::Confirmation>> {
-        self.pending.as_ref().map_or(Poll::Pending, |pending| pending.poll(confirm))
+        self.pending.as_ref().map_or(Poll::Pending, |pending| pending.poll_confirm(confirm))
     }
 
-    /// The answer came.
+    /// Records the answer.
     pub(crate) fn finish(mut self, answer: Result<lapin::Confirmation>) -> Result<Confirmation> {
         let Some(pending) = self.pending.take() else { return answer.map(Confirmation::from) };
         self.confirms.update(|state, span_ends| state.record_answer(pending, answer, span_ends))
     }
 
-    /// It was not even sent.
+    /// Records that lapin could not send the message.
     pub(crate) fn publish_failed(self, error: &Error) {
-        // The error goes to the user as it is; this one is only told of.
+        // The user gets the original error; this copy is only recorded.
         _ = self.finish(Err(error.clone()));
     }
 
-    /// The user dropped the confirm: it waits here.
+    /// Keeps a confirm that the user dropped before its answer.
     pub(crate) fn park(mut self, confirm: lapin::PublisherConfirm) {
         let Some(pending) = self.pending.take() else { return };
         let waker = pending.waker.clone();
         self.confirms.state().parked.insert(pending.id, Parked { confirm, pending });
-        // The answer may have come since it was asked for, and have been looked for here in vain.
+        // If the answer came before the confirm was parked, `resolve_woken` may have run without it.
         if waker.answered_at.get().is_some() {
             waker.woken.lock().push(waker.id);
         }
     }
 
-    pub(crate) fn all(&self) -> &Arc<PendingConfirms> {
+    pub(crate) fn confirms(&self) -> &Arc<PendingConfirms> {
         &self.confirms
     }
 }
@@ -389,7 +401,7 @@ impl Drop for ConfirmHandle {
 }
 
 impl Drop for PendingConfirms {
-    /// The channel goes. What was acknowledged was acknowledged; of the rest the outcome is unknown.
+    /// Acknowledged publishes succeed; the outcome of the others is unknown.
     fn drop(&mut self) {
         self.resolve_parked();
         let rest = self.update(|state, span_ends| {

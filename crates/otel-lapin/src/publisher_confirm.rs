@@ -1,4 +1,4 @@
-//! The broker's answer to a publish.
+//! The confirm of a publish, as lapin's API has it.
 
 use std::{
     fmt,
@@ -21,33 +21,33 @@ use crate::{
 /// Dropped unresolved, it is kept for [`Channel::wait_for_confirms`](crate::Channel::wait_for_confirms) as lapin's is; the
 /// span still ends with the true outcome, at the time the answer came.
 pub struct PublisherConfirm {
-    /// None only while it is dropped.
+    /// None only during drop.
     inner: Option<lapin::PublisherConfirm>,
     state: State,
 }
 
 enum State {
-    /// Not ours to tell about, or told.
-    Plain,
-    /// The answer is out.
+    /// Without a span, or the span has ended.
+    Untraced,
+    /// Waits for the answer.
     Waiting(ConfirmHandle),
-    /// The answer came before anybody asked.
+    /// The answer came before the first poll.
     Answered(Box<Result<Confirmation>>, Arc<PendingConfirms>),
 }
 
 /// [`lapin::Confirmation`]: what the broker answered.
 #[derive(Debug, PartialEq)]
 pub enum Confirmation {
-    /// Accepted. The message, if it was mandatory or immediate and came back.
+    /// Accepted. Contains the message if it was mandatory or immediate and was returned.
     Ack(Option<BasicReturnMessage>),
-    /// Refused. The message, if it came back.
+    /// Refused. Contains the message if it was returned.
     Nack(Option<BasicReturnMessage>),
-    /// The channel does not confirm.
+    /// The channel is not in confirm mode.
     NotRequested,
 }
 
 impl Confirmation {
-    /// The message that came back, if one did.
+    /// The returned message, if there is one.
     #[must_use]
     pub fn take_message(self) -> Option<BasicReturnMessage> {
         match self {
@@ -92,11 +92,11 @@ impl From<Confirmation> for lapin::Confirmation {
 impl PublisherConfirm {
     /// Waits for the answer to this publish.
     pub(crate) fn new(mut inner: lapin::PublisherConfirm, publish: ConfirmHandle) -> Self {
-        // Asked at once, so that the time of the answer is known however late the user asks.
+        // Polled at once, so that the time of the answer is noted however late the user polls.
         let state = match publish.poll_answer(&mut inner) {
             Poll::Pending => State::Waiting(publish),
             Poll::Ready(answer) => {
-                let confirms = publish.all().clone();
+                let confirms = publish.confirms().clone();
                 State::Answered(Box::new(publish.finish(answer)), confirms)
             }
         };
@@ -107,7 +107,7 @@ impl PublisherConfirm {
 impl From<lapin::PublisherConfirm> for PublisherConfirm {
     /// Without a span.
     fn from(inner: lapin::PublisherConfirm) -> Self {
-        Self { inner: Some(inner), state: State::Plain }
+        Self { inner: Some(inner), state: State::Untraced }
     }
 }
 
@@ -116,7 +116,7 @@ impl Future for PublisherConfirm {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Answered(..) = &self.state
-            && let State::Answered(answer, _) = mem::replace(&mut self.state, State::Plain)
+            && let State::Answered(answer, _) = mem::replace(&mut self.state, State::Untraced)
         {
             return Poll::Ready(*answer);
         }
@@ -125,24 +125,24 @@ impl Future for PublisherConfirm {
         if polled.is_pending() {
             return Poll::Pending;
         }
-        match mem::replace(&mut self.state, State::Plain) {
+        match mem::replace(&mut self.state, State::Untraced) {
             State::Waiting(publish) => polled.map(|answer| publish.finish(answer)),
-            State::Plain | State::Answered(..) => polled.map_ok(Confirmation::from),
+            State::Untraced | State::Answered(..) => polled.map_ok(Confirmation::from),
         }
     }
 }
 
 impl Drop for PublisherConfirm {
     fn drop(&mut self) {
-        match mem::replace(&mut self.state, State::Plain) {
-            State::Plain => {}
+        match mem::replace(&mut self.state, State::Untraced) {
+            State::Untraced => {}
             State::Answered(answer, confirms) => confirms.keep_returned(*answer),
             State::Waiting(publish) => {
                 let Some(mut inner) = self.inner.take() else { return };
                 match publish.poll_answer(&mut inner) {
                     Poll::Pending => publish.park(inner),
                     Poll::Ready(answer) => {
-                        let confirms = publish.all().clone();
+                        let confirms = publish.confirms().clone();
                         confirms.keep_returned(publish.finish(answer));
                     }
                 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// Starts the span of a publish and writes its context into the message's headers.
 ///
-/// `confirms` is there if the channel confirms, `returnable` says that the broker may return the message.
+/// `confirms` is `Some` if the channel is in confirm mode; `returnable` says that the broker may return the message.
 pub(crate) fn start_send(
     start: OperationStart,
     operation: &Arc<Operation>,
@@ -39,17 +39,18 @@ pub(crate) fn start_send(
     }
 }
 
-/// A publish that has begun, and what its end tells.
+/// A publish that lapin is sending, and what its end records.
 pub(crate) enum SendInFlight {
-    /// Nothing.
+    /// Nothing is recorded.
     Untraced,
-    /// That lapin has sent it.
+    /// The span ends when lapin has sent the message.
     Sent(ClientSpan),
-    /// That it waits for the broker's answer.
+    /// The span ends with the broker's answer.
     AwaitsConfirm(ConfirmHandle),
 }
 
 impl SendInFlight {
+    /// Ends the span with lapin's answer, or passes it on to the confirm.
     pub(crate) fn finish_send(self, published: Result<lapin::PublisherConfirm>) -> Result<PublisherConfirm> {
         match (self, published) {
             (Self::Untraced, published) => published.map(PublisherConfirm::from),

@@ -79,9 +79,9 @@ pub(crate) fn reject_outcome(options: BasicRejectOptions) -> Settlement {
     if options.requeue { Settlement::Requeue } else { Settlement::Reject }
 }
 
-/// A settlement that has begun. Dropped midway it is told to nobody: lapin has it already, and its outcome is unknown.
+/// A settlement that lapin is writing. If it is dropped before lapin's answer, its outcome is unknown: lapin may have sent it.
 pub(crate) struct PendingSettlement<'a> {
-    /// None once it is told.
+    /// None once it has ended.
     span: Option<ClientSpan>,
     messages: SettledMessages<'a>,
 }
@@ -93,7 +93,7 @@ enum SettledMessages<'a> {
 }
 
 impl<'a> PendingSettlement<'a> {
-    /// Of a message at hand, or of all up to it.
+    /// Of a message whose handle is used, or with `multiple` of all up to it.
     pub(crate) fn of_message(
         start: OperationStart,
         name: OperationName,
@@ -102,7 +102,7 @@ impl<'a> PendingSettlement<'a> {
     ) -> Self {
         if let (true, Some(ledger)) = (multiple, &message.origin.ledger) {
             let mut known = ledger.find_up_to(message.tag);
-            // It may be one of those that were forgotten.
+            // The ledger may not track this message any more.
             if !known.complete && known.messages.last().is_none_or(|(last, _)| *last != message.tag) {
                 known.messages.push((message.tag, Entry::of(message)));
             }
@@ -111,7 +111,7 @@ impl<'a> PendingSettlement<'a> {
         Self::new(start_span(start, name, message), SettledMessages::One(message))
     }
 
-    /// By tag alone.
+    /// Of the message with this tag, or with `multiple` of all up to it.
     pub(crate) fn by_tag(
         start: OperationStart,
         name: OperationName,
@@ -169,22 +169,26 @@ impl<'a> PendingSettlement<'a> {
         Self { span: Some(span), messages }
     }
 
-    /// Reports what lapin answered: whether the broker was told.
+    /// Records lapin's answer: whether it sent the settlement to the broker.
     pub(crate) fn acker_answered(self, result: &Result<bool>, outcome: Settlement, acker: &lapin::Acker) {
         match result {
             Ok(true) => self.succeed(outcome),
-            // Asked after the answer: one that is not poisoned now was not then, and so was used.
+            // Checked after the answer: an acker that is not poisoned now was not poisoned before, so it was used.
             Ok(false) if !acker.poisoned() => {
                 self.end_span(|span| span.messages(1).settled(Settlement::AlreadySettled))
             }
-            // Nothing was sent: unless it was settled before, the message is delivered again.
-            Ok(false) => self.end_span(|span| span.fail(CHANNEL_GONE, "the channel is gone")),
+            // Nothing was sent: the broker delivers the message again unless it was settled before.
+            Ok(false) => self.end_span(|span| span.fail(CHANNEL_GONE, "the channel is closed")),
             Err(error) => self.fail(error),
         }
     }
 
     pub(crate) fn succeed(self, outcome: Settlement) {
-        self.messages.remove(|message| message.settled(outcome));
+        // The span of one message's settlement notes the outcome on the process span; the span of several has no such message.
+        match &self.messages {
+            SettledMessages::UpTo(..) => self.messages.remove(|message| message.settled(outcome)),
+            SettledMessages::One(_) | SettledMessages::Tagged(..) => self.messages.remove(|_| ()),
+        }
         self.end_span(|span| span.settled(outcome));
     }
 
@@ -206,7 +210,7 @@ impl Drop for PendingSettlement<'_> {
 }
 
 impl SettledMessages<'_> {
-    /// They await nothing any more, which is noted on their spans.
+    /// Removes the messages from the ledger and notes it on the process spans of those that live.
     fn remove(&self, note: impl Fn(&ProcessSpan)) {
         match self {
             Self::One(message) => {
@@ -231,7 +235,7 @@ fn start_span(start: OperationStart, name: OperationName, message: &DeliveredMes
     })
 }
 
-/// One of several messages, as the span of their settlement links it.
+/// The link of one of several settled messages: its context and the attributes that only this message has.
 fn link_of(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
     let mut own = Attributes::default();
     let message = entry.message.upgrade();
@@ -251,7 +255,7 @@ fn link_of(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<Sp
     (context, own)
 }
 
-/// What is the same for all of them.
+/// The parts of the route that all messages have in common.
 fn common_route(known: &[(DeliveryTag, Entry)]) -> Route {
     let Some(((_, first), rest)) = known.split_first() else { return Route::default() };
     let same = |part: fn(&Route) -> &ShortString| {
