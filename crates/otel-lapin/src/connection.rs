@@ -1,4 +1,4 @@
-//! Connecting.
+//! Connections.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
 
 /// [`lapin::Connection`], whose channels are traced.
 ///
-/// Everything that is not here is lapin's by `Deref`.
+/// All other methods are lapin's, by `Deref`.
 pub struct Connection {
     inner: lapin::Connection,
     telemetry: Arc<ClientTelemetry>,
@@ -40,7 +40,7 @@ impl Connection {
         Connect::connect(uri, options).await
     }
 
-    /// Connects on a runtime of one's own.
+    /// Connects on a given runtime.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Connection {
         uri.connect_with_config(options, OwnedTLSConfig::default(), runtime).await
     }
 
-    /// Connects on a runtime of one's own, with TLS configured.
+    /// Connects on a given runtime, with TLS configured.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Connection {
         Connect::connect(uri, options).await
     }
 
-    /// Connects to the server of a parsed URI, on a runtime of one's own.
+    /// Connects to the server of a parsed URI, on a given runtime.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Connection {
         uri.connect_with_config(options, OwnedTLSConfig::default(), runtime).await
     }
 
-    /// Connects to the server of a parsed URI, on a runtime of one's own, with TLS configured.
+    /// Connects to the server of a parsed URI, on a given runtime, with TLS configured.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Connection {
         uri.connect_with_config(options, config, runtime).await
     }
 
-    /// Connects over a transport of one's own. What it leads to nobody knows: spans say nothing of the server.
+    /// Connects over a transport that the caller makes. Spans have no server attributes: the transport may lead to any server.
     ///
     /// # Errors
     ///
@@ -146,13 +146,13 @@ impl Connection {
         self.inner.run()
     }
 
-    /// lapin's own, whose channels are not traced.
+    /// lapin's connection, whose channels are not traced.
     #[must_use]
     pub fn get_ref(&self) -> &lapin::Connection {
         &self.inner
     }
 
-    /// lapin's own, whose channels are not traced.
+    /// lapin's connection, whose channels are not traced.
     #[must_use]
     pub fn into_inner(self) -> lapin::Connection {
         self.inner
@@ -160,7 +160,7 @@ impl Connection {
 }
 
 impl From<lapin::Connection> for Connection {
-    /// For connections that others opened. The server's address is not known then.
+    /// For connections that other code opened. The server's address is unknown.
     fn from(inner: lapin::Connection) -> Self {
         Self::new(inner, None)
     }
@@ -186,10 +186,10 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// [`lapin::Connect`]: what can be connected to.
+/// [`lapin::Connect`]: addresses to connect to.
 #[async_trait]
 pub trait Connect {
-    /// Connects on the default runtime, with TLS as it comes.
+    /// Connects on the default runtime, with lapin's default TLS configuration.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ pub trait Connect {
         self.connect_with_config(options, OwnedTLSConfig::default(), default_runtime()?).await
     }
 
-    /// Connects on a runtime of one's own, with TLS configured.
+    /// Connects on a given runtime, with TLS configured.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl Connect for &str {
         config: OwnedTLSConfig,
         runtime: Runtime<RK>,
     ) -> Result<Connection> {
-        // What does not parse gets lapin's own error below.
+        // lapin returns its own error for a URI that does not parse.
         let address = self.parse().ok().as_ref().map(server_address);
         let connection = lapin::Connect::connect_with_config(self, options, config, runtime).await?;
         Ok(Connection::new(connection, address))

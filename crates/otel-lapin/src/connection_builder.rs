@@ -1,4 +1,4 @@
-//! Connecting step by step.
+//! A builder for connections.
 
 use async_rs::{Runtime, traits::RuntimeKit};
 use lapin::{ConnectionProperties, Result, runtime::default_runtime, tcp::OwnedTLSConfig, uri::AMQPUri};
@@ -6,7 +6,7 @@ use otel_messaging::Instrumentation;
 
 use crate::{connection::Connection, telemetry::server_address};
 
-/// [`lapin::ConnectionBuilder`]: collects what a connection needs.
+/// [`lapin::ConnectionBuilder`]: collects the settings of a connection.
 #[derive(Debug)]
 pub struct ConnectionBuilder<RK: RuntimeKit + Send + Sync + Clone + 'static> {
     inner: lapin::ConnectionBuilder<RK>,
@@ -17,8 +17,8 @@ pub struct ConnectionBuilder<RK: RuntimeKit + Send + Sync + Clone + 'static> {
 /// A [`ConnectionBuilder`] on lapin's default runtime.
 pub type DefaultConnectionBuilder = ConnectionBuilder<<lapin::DefaultConnectionBuilder as HasRuntimeKit>::Kit>;
 
-/// The runtime kit of one of lapin's builders: which one is the default depends on lapin's features, in whichever crate
-/// they are switched on, and lapin does not name it.
+/// The runtime kit of a builder of lapin's. lapin does not export the name of its default kit, which depends on the features
+/// that any crate enables.
 #[doc(hidden)]
 pub trait HasRuntimeKit {
     /// The kit.
@@ -41,7 +41,7 @@ impl DefaultConnectionBuilder {
 }
 
 impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
-    /// On a runtime of one's own.
+    /// On a given runtime.
     #[must_use]
     pub fn new_with_runtime(runtime: Runtime<RK>) -> Self {
         Self { inner: lapin::ConnectionBuilder::new_with_runtime(runtime), address: None, instrumentation: None }
@@ -55,7 +55,7 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
         self
     }
 
-    /// Sets the server to connect to; what does not parse is an error when connecting.
+    /// Sets the server to connect to. A URI that does not parse is an error of `connect`.
     #[must_use]
     pub fn with_uri_str(mut self, uri: String) -> Self {
         self.address = uri.parse().ok().as_ref().map(server_address);
@@ -70,7 +70,7 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
         self
     }
 
-    /// Sets how TLS is done. Default: lapin's.
+    /// Sets the TLS configuration. Default: lapin's.
     #[must_use]
     pub fn with_tls_config(mut self, tls_config: OwnedTLSConfig) -> Self {
         self.inner = self.inner.with_tls_config(tls_config);
@@ -97,13 +97,13 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
         })
     }
 
-    /// lapin's own, whose connections are not traced.
+    /// lapin's builder, whose connections are not traced.
     #[must_use]
     pub fn get_ref(&self) -> &lapin::ConnectionBuilder<RK> {
         &self.inner
     }
 
-    /// lapin's own, whose connections are not traced.
+    /// lapin's builder, whose connections are not traced.
     #[must_use]
     pub fn into_inner(self) -> lapin::ConnectionBuilder<RK> {
         self.inner
@@ -111,7 +111,7 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
 }
 
 impl<RK: RuntimeKit + Send + Sync + Clone + 'static> From<lapin::ConnectionBuilder<RK>> for ConnectionBuilder<RK> {
-    /// The server's address is known once the URI is set through this.
+    /// The server's address is unknown until the URI is set on this builder.
     fn from(inner: lapin::ConnectionBuilder<RK>) -> Self {
         Self { inner, address: None, instrumentation: None }
     }

@@ -20,9 +20,9 @@ use crate::{
 
 /// [`lapin::Consumer`], a stream of deliveries that carry their process spans.
 ///
-/// A delivery's span is not current by itself: run its handler inside
-/// [`process`](otel_messaging::MessageExt::process), or set a delegate, whose handler runs inside the span without further
-/// ado. An error of the stream has a span `consume {queue}`.
+/// The process span of a delivery from the stream is not current by itself: run the handler inside
+/// [`process`](otel_messaging::MessageExt::process). A delegate runs inside the process span without further code. An error
+/// of the stream has a span `consume {queue}`.
 #[derive(Clone)]
 pub struct Consumer {
     inner: lapin::Consumer,
@@ -34,7 +34,7 @@ impl Consumer {
         Self { inner, source: Arc::new(source) }
     }
 
-    /// Uses this instrumentation for the messages that come from now on through this consumer, instead of its channel's.
+    /// Uses this instrumentation instead of the channel's for the messages that this consumer delivers from now on.
     #[must_use]
     pub fn with_instrumentation(mut self, instrumentation: Instrumentation) -> Self {
         self.source = Arc::new(self.source.instrumented(instrumentation));
@@ -53,19 +53,19 @@ impl Consumer {
         self.inner.queue()
     }
 
-    /// Has every message handled by the delegate, on lapin's executor, inside its process span. What is current at this call
-    /// is not carried into that.
+    /// Has the delegate handle every message, on lapin's executor, inside the message's process span. The context that is
+    /// current at this call is not current there.
     pub fn set_delegate<D: ConsumerDelegate + 'static>(&self, delegate: D) {
         self.inner.set_delegate(TracedDelegate { delegate, source: self.source.clone() });
     }
 
-    /// lapin's own, whose messages are not traced.
+    /// lapin's consumer, whose messages are not traced.
     #[must_use]
     pub fn get_ref(&self) -> &lapin::Consumer {
         &self.inner
     }
 
-    /// lapin's own, whose messages are not traced.
+    /// lapin's consumer, whose messages are not traced.
     #[must_use]
     pub fn into_inner(self) -> lapin::Consumer {
         self.inner
@@ -73,7 +73,7 @@ impl Consumer {
 }
 
 impl From<lapin::Consumer> for Consumer {
-    /// The server's address is not known, and messages can be settled by their own handles only.
+    /// The server's address is unknown. Only a settlement by a message's own handle is related to the message.
     fn from(inner: lapin::Consumer) -> Self {
         let source = Source::new(ClientTelemetry::unknown(), inner.queue(), None);
         Self::new(inner, source)
@@ -108,10 +108,10 @@ impl fmt::Debug for Consumer {
     }
 }
 
-/// [`lapin::ConsumerDelegate`]: handles messages instead of a stream.
+/// [`lapin::ConsumerDelegate`]: handles messages in place of a stream.
 ///
 /// The process span of the message is current inside `on_new_delivery` and inside the future that it returns. It ends when
-/// that future is done and no part of the message lives on elsewhere.
+/// that future is done and the last part of the message is dropped.
 pub trait ConsumerDelegate: Send + Sync {
     /// Called for each delivery, and for a cancellation or an error.
     fn on_new_delivery(&self, delivery: DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>>;

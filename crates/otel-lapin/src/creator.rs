@@ -1,4 +1,4 @@
-//! Messages that are stored now and sent later.
+//! Creation contexts: messages that are stored now and sent later.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use otel_messaging::Instrumentation;
 
 use crate::telemetry::{ClientTelemetry, is_reply};
 
-/// Makes the spans of messages that are stored now and sent later, as from an outbox.
+/// Makes the create spans of messages that are stored now and sent later, for example from an outbox.
 ///
 /// The headers that it writes are stored with the message and given to
 /// [`basic_publish`](crate::Channel::basic_publish) with its properties, in another process or on another day: the publish
-/// leaves them as they are and links the create span. Consumers are related to the create span then.
+/// leaves them as they are and links the create span. Consumers relate their spans to the create span.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -30,14 +30,14 @@ pub struct Creator {
 }
 
 impl Creator {
-    /// Reports by this instrumentation; the default one follows OpenTelemetry's globals.
+    /// Uses this instrumentation. The default one follows OpenTelemetry's globals.
     #[must_use]
     pub fn new(instrumentation: Instrumentation) -> Self {
         Self { telemetry: Arc::new(ClientTelemetry::unknown().instrumented(instrumentation)) }
     }
 
     /// Makes the span of a message that will be published to this exchange with this routing key: a child of the current
-    /// span. Writes its context into the headers to store; they replace what is there by those names.
+    /// span. Writes its context into the headers to store, and replaces headers of the same names.
     pub fn create(&self, exchange: &str, routing_key: &str, headers: &mut dyn Injector) {
         if let Some(start) = self.telemetry.core.start_operation() {
             let answers = is_reply(&start, exchange, routing_key);

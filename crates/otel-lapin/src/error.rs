@@ -1,4 +1,4 @@
-//! What is told of lapin's errors: `error.type`.
+//! `error.type` of lapin's errors.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use lapin::{
 /// A refusal by the broker, which has no reply code.
 pub(crate) const NACK: &str = "nack";
 
-/// An acker whose channel is gone: lapin gives no error, where it gives this one for a tag.
+/// An acker whose channel is closed: lapin returns no error there, but returns this one for a settlement by tag.
 pub(crate) const CHANNEL_GONE: &str = "invalid-channel-state";
 
-/// What the convention says for an error without a name.
+/// The convention's value for an error without a name.
 const OTHER: &str = "_OTHER";
 
 /// The `error.type` of one of lapin's errors: the protocol's own constant, lower case with hyphens, where the broker sent
@@ -41,7 +41,7 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
     }
 }
 
-/// The `error.type` of a message that came back: its reply code's constant.
+/// The `error.type` of a returned message: the constant of its reply code.
 pub(crate) fn reply_type(code: ReplyCode) -> &'static str {
     AMQPSoftError::from_id(code)
         .map(AMQPErrorKind::Soft)
@@ -96,10 +96,10 @@ mod tests {
     #[test]
     fn protocol_constants_are_spelled_as_the_protocol_does_in_lower_case() {
         for code in 0..=600 {
-            let told = AMQPSoftError::from_id(code)
+            let named = AMQPSoftError::from_id(code)
                 .map(|error| error.to_string())
                 .or_else(|| AMQPHardError::from_id(code).map(|error| error.to_string()));
-            assert_eq!(reply_type(code), told.map_or(OTHER.to_owned(), |told| told.to_lowercase()), "{code}");
+            assert_eq!(reply_type(code), named.map_or(OTHER.to_owned(), |named| named.to_lowercase()), "{code}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What RabbitMQ says of a message's past: earlier deliveries, dead letters, and when it was sent.
+//! Delivery history of a message as RabbitMQ reports it: earlier deliveries, dead letters, and the time of sending.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,14 +7,14 @@ use otel_messaging::adapter::{Arrival, Clock};
 
 use crate::headers::{MessageHeaders, integer};
 
-/// Reasons of a dead letter that mean that it was delivered, unlike `expired` and `maxlen`.
+/// Dead-letter reasons that imply a delivery, unlike `expired` and `maxlen`.
 const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
 
-/// Adds a delivery's past to its arrival.
+/// Adds the delivery history to an arrival.
 ///
-/// Its attempt is one more than a quorum queue's `x-delivery-count`. Without that it is one more than the dead letters
-/// after a delivery that `x-death` counts, and two more where it was redelivered since. Without any of them nobody knows
-/// more than whether it was redelivered. Whatever is of another shape than the broker's is as if it were not there.
+/// The attempt number is a quorum queue's `x-delivery-count` plus one. Without that header it is the number of dead letters
+/// after a delivery in `x-death`, plus one, and plus two if the message was redelivered since. Without either header the
+/// attempt number is unknown. Headers with another shape than the broker's are ignored.
 #[inline]
 pub(crate) fn record_history<'a>(arrival: Arrival<'a>, delivery: &Delivery, found: &MessageHeaders<'_>) -> Arrival<'a> {
     let mut arrival = arrival.redelivered(delivery.redelivered);
@@ -33,12 +33,12 @@ fn time(seconds: u64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// What the headers say of a message's past.
+/// Delivery history in the headers.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct DeliveryHistory {
-    /// How many deliveries came back to this queue.
+    /// Number of deliveries that were returned to this queue.
     delivery_count: Option<u64>,
-    /// How many dead letters there were after a delivery.
+    /// Number of dead letters after a delivery.
     rejections: u64,
     dead_lettered: bool,
 }

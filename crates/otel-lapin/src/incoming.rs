@@ -1,4 +1,4 @@
-//! Raw deliveries, made ours.
+//! Wraps deliveries that lapin itself received.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use otel_messaging::{Instrumentation, adapter::DeliverStream};
 
 use crate::{message::Delivery, receive::Source, telemetry::ClientTelemetry};
 
-/// Gives process spans to deliveries that somebody else's code received with lapin itself.
+/// Gives process spans to deliveries that other code received with lapin itself.
 ///
-/// Every delivery that passes gets its span then, as one that a [`Consumer`](crate::Consumer) delivers. A raw consumer
-/// is one by itself: `Consumer::from(raw)`.
+/// A delivery gets its process span when it passes, as if a [`Consumer`](crate::Consumer) delivered it. A raw consumer needs
+/// no `Incoming`: use `Consumer::from(raw)`.
 ///
 /// ```no_run
 /// use futures::{Stream, StreamExt};
@@ -39,8 +39,8 @@ use crate::{message::Delivery, receive::Source, telemetry::ClientTelemetry};
 /// }
 /// ```
 ///
-/// Keep one for a queue: names and attributes are put together once. The server's address is not known, and `multiple`
-/// settles what it settles without being told of the other messages.
+/// Keep one `Incoming` for each queue: it builds names and attributes once. The server's address is unknown, and a settlement
+/// with `multiple` is recorded for its own message only.
 #[derive(Debug, Clone)]
 pub struct Incoming(Arc<Source>);
 
@@ -57,13 +57,13 @@ impl Incoming {
         Self(Arc::new(self.0.instrumented(instrumentation)))
     }
 
-    /// Hands a delivery out.
+    /// Wraps a delivery.
     #[must_use]
     pub fn message(&self, delivery: lapin::message::Delivery) -> Delivery {
         self.0.deliver_to_application(delivery)
     }
 
-    /// Hands the deliveries of a stream out, as they are asked for. Errors pass through.
+    /// Wraps the deliveries of a stream as the stream is polled. Errors pass through.
     pub fn stream<S, E>(&self, deliveries: S) -> impl Stream<Item = Result<Delivery, E>> + use<S, E>
     where
         S: Stream<Item = Result<lapin::message::Delivery, E>>,

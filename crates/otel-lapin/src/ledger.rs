@@ -1,4 +1,4 @@
-//! Which messages of a channel are not settled yet: for settling them by their tags.
+//! The unsettled messages of a channel, so that a settlement by tag finds the messages it is about.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use crate::{
     telemetry::{MessageIds, Route},
 };
 
-/// How many messages one channel remembers; the oldest are forgotten first.
+/// Maximum number of messages that one channel tracks. The oldest leave first.
 const LIMIT: usize = 4_096;
 
 /// The messages of one channel that were delivered and not settled yet, by delivery tag.
@@ -27,10 +27,10 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct State {
     entries: BTreeMap<DeliveryTag, Entry>,
-    /// An acker of the first message, told of or not: when the channel closes or is recovered, tags start anew, and it is
-    /// poisoned.
+    /// An acker of the first message, tracked or not. lapin poisons it when the channel closes or is recovered: delivery tags
+    /// start again then, and all entries are of the epoch before.
     epoch_acker: Option<lapin::Acker>,
-    /// Between which tags there are messages that may not be settled yet and of which nothing is known.
+    /// First and last tag of the range that contains unsettled messages without an entry.
     untracked: Option<(DeliveryTag, DeliveryTag)>,
 }
 
@@ -41,39 +41,39 @@ impl State {
     }
 }
 
-/// What is known of all messages up to a tag.
+/// The tracked messages up to a tag.
 pub(crate) struct TrackedMessages {
     pub(crate) messages: Vec<(DeliveryTag, Entry)>,
-    /// There are no others.
+    /// There are no untracked messages up to the tag.
     pub(crate) complete: bool,
 }
 
-/// One message, which may be gone before it is settled.
+/// One message, which may be dropped before it is settled.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) message: Weak<DeliveredMessage>,
     pub(crate) route: Arc<Route>,
-    /// What is left of it, once the message is gone.
+    /// Set once the message is dropped.
     pub(crate) remnant: Option<Arc<UnsettledRemnant>>,
 }
 
-/// What a message leaves that is gone before it is settled.
+/// What is kept of a message that was dropped before it was settled.
 #[derive(Debug)]
 pub(crate) struct UnsettledRemnant {
     /// The context of its process span.
     pub(crate) context: SpanContext,
     pub(crate) ids: MessageIds,
-    /// Counts as dropped, unless somebody settles it by its tag.
+    /// Counts the message as dropped, unless it is settled by its tag.
     pub(crate) unsettled: Option<Unsettled>,
 }
 
 impl Entry {
-    /// Of a message at hand.
+    /// Of a message that lives.
     pub(crate) fn of(message: &Arc<DeliveredMessage>) -> Self {
         Self { message: Arc::downgrade(message), route: message.origin.route.clone(), remnant: None }
     }
 
-    /// The message counts as dropped no more.
+    /// The message does not count as dropped.
     fn discharge(&self) {
         let remnant = self.remnant.iter();
         remnant.filter_map(|remnant| remnant.unsettled.as_ref()).for_each(Unsettled::discharge);
@@ -81,7 +81,7 @@ impl Entry {
 }
 
 impl Ledger {
-    /// Remembers a message that is delivered.
+    /// Tracks a message that is delivered.
     pub(crate) fn insert(&self, message: &Arc<DeliveredMessage>, acker: &lapin::Acker) {
         let forgotten = {
             let mut state = self.state();
@@ -93,7 +93,7 @@ impl Ledger {
             }
             forgotten
         };
-        // It may be settled all the same: by its tag, nobody will know.
+        // It can still be settled by its tag, and that is not recorded: so its drop may not be recorded either.
         if let Some((_, forgotten)) = forgotten {
             forgotten.discharge();
             if let Some(message) = forgotten.message.upgrade() {
@@ -102,19 +102,19 @@ impl Ledger {
         }
     }
 
-    /// A message is delivered while nothing is told, or is given away.
+    /// Notes a message without an entry: it is delivered while nothing is recorded, or its raw acker is taken.
     pub(crate) fn note_untracked(&self, tag: DeliveryTag, acker: &lapin::Acker) {
         let mut state = self.state();
         state.epoch_acker.get_or_insert_with(|| acker.clone());
         state.note_untracked(tag);
     }
 
-    /// What is known of the message with this tag.
+    /// The tracked message with this tag.
     pub(crate) fn find(&self, tag: DeliveryTag) -> Option<Entry> {
         self.state().entries.get(&tag).cloned()
     }
 
-    /// What is known of all messages up to this tag; 0 means all.
+    /// The tracked messages up to this tag; 0 means all.
     pub(crate) fn find_up_to(&self, tag: DeliveryTag) -> TrackedMessages {
         let last_tag = last_tag(tag);
         let state = self.state();
@@ -124,7 +124,7 @@ impl Ledger {
         }
     }
 
-    /// These are settled.
+    /// Removes settled messages.
     pub(crate) fn remove_settled(&self, messages: &[(DeliveryTag, Entry)], note: impl Fn(&ProcessSpan)) {
         for (tag, entry) in messages {
             self.remove(*tag, entry.message.as_ptr());
@@ -135,7 +135,7 @@ impl Ledger {
         }
     }
 
-    /// All messages up to this tag are settled, these and those that were forgotten.
+    /// Removes all settled messages up to this tag, tracked (`messages`) and untracked.
     pub(crate) fn remove_settled_up_to(
         &self,
         tag: DeliveryTag,
@@ -149,18 +149,19 @@ impl Ledger {
         state.untracked = left.map(|(first, last)| (first.max(last_tag + 1), last));
     }
 
-    /// The message is settled, if it was not before. By tag alone it could be a later one, since tags start anew.
+    /// Removes a settled message, and says whether it was there. The pointer distinguishes it from a message of a later epoch
+    /// with the same tag.
     pub(crate) fn remove(&self, tag: DeliveryTag, message: *const DeliveredMessage) -> bool {
         let settled = {
             let mut state = self.state();
             let is_same = state.entries.get(&tag).is_some_and(|entry| entry.message.as_ptr() == message);
             if is_same { state.entries.remove(&tag) } else { None }
         };
-        // It may have gone while it was being settled, and have left something since.
+        // The message may have been dropped while it was being settled, and have left a remnant.
         settled.inspect(Entry::discharge).is_some()
     }
 
-    /// The message with this tag, or all up to it, are settled where nobody here sees it.
+    /// Removes the message with this tag, or with `multiple` all up to it, whose settlement is not recorded.
     pub(crate) fn remove_settled_elsewhere(&self, tag: DeliveryTag, multiple: bool) {
         if multiple {
             self.remove_settled_up_to(tag, &self.find_up_to(tag).messages, ProcessSpan::settles_elsewhere);
@@ -169,13 +170,13 @@ impl Ledger {
         }
     }
 
-    /// All messages are to be delivered again, under other tags.
+    /// Removes all messages: the broker delivers them again, with other tags.
     pub(crate) fn clear(&self) {
-        // What is dropped is counted, when no lock is held.
+        // Remnants are counted as dropped here, after the lock is released.
         let _cleared = mem::take(&mut *self.state());
     }
 
-    /// A message goes before it is settled. `remains` is asked only then, and outside the lock.
+    /// Keeps the remnant of a message that is dropped before it is settled. `remnant` is called only then, without the lock.
     pub(crate) fn message_dropped(
         &self,
         tag: DeliveryTag,
@@ -189,7 +190,7 @@ impl Ledger {
         let remnant = Arc::new(remnant());
         match self.state().entries.get_mut(&tag).filter(is_same) {
             Some(entry) => entry.remnant = Some(remnant),
-            // Settled since.
+            // Settled in the meantime.
             None => remnant.unsettled.iter().for_each(Unsettled::discharge),
         }
     }
@@ -197,9 +198,9 @@ impl Ledger {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         if state.epoch_acker.as_ref().is_some_and(lapin::Acker::poisoned) {
-            let past = mem::take(&mut *state);
+            let previous_epoch = mem::take(&mut *state);
             drop(state);
-            drop(past);
+            drop(previous_epoch);
             state = self.lock();
         }
         state
@@ -210,7 +211,7 @@ impl Ledger {
     }
 }
 
-/// The last tag that a settlement of several is about.
+/// The last tag of a settlement with `multiple`.
 fn last_tag(tag: DeliveryTag) -> DeliveryTag {
     if tag == 0 { DeliveryTag::MAX } else { tag }
 }

@@ -1,4 +1,4 @@
-//! Messages as they arrive: [`lapin::message`], carrying their process spans.
+//! [`lapin::message`], whose messages carry their process spans.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -14,28 +14,28 @@ use otel_messaging::{MessageExt, adapter::ProcessSpan};
 
 use crate::{acker::Acker, receive::DeliveredMessage};
 
-/// What a consumer gives: a delivery, `None` when it was cancelled, an error.
+/// What a consumer gives: a delivery, `None` when it was cancelled, or an error.
 pub type DeliveryResult = Result<Option<Delivery>>;
 
 /// [`lapin::message::Delivery`]: a message that was received.
 ///
-/// Its [`acker`](Self::acker) carries the process span, which ends with the last part of the message that lives on; see
-/// [`MessageExt`] for what can be done with it.
+/// Its [`acker`](Self::acker) carries the process span, which ends at the latest when the last part of the message is
+/// dropped. [`MessageExt`] has the methods of the process span.
 #[derive(Debug, PartialEq)]
 pub struct Delivery {
     /// The broker's number for this delivery on its channel.
     pub delivery_tag: DeliveryTag,
-    /// The exchange it was published to; empty for the default exchange.
+    /// The exchange the message was published to; empty for the default exchange.
     pub exchange: ShortString,
-    /// The routing key it was published with.
+    /// The routing key the message was published with.
     pub routing_key: ShortString,
-    /// Whether it was delivered before.
+    /// Whether the message was delivered before.
     pub redelivered: bool,
     /// Properties and headers, as they arrived.
     pub properties: BasicProperties,
     /// The payload.
     pub data: Vec<u8>,
-    /// Settles it.
+    /// Settles the message.
     pub acker: Acker,
 }
 
@@ -59,7 +59,7 @@ impl Delivery {
         Self { delivery_tag, exchange, routing_key, redelivered, properties, data, acker }
     }
 
-    /// lapin's own. The process span goes with the wrapper.
+    /// lapin's message. The process span is dropped with the wrapper.
     #[must_use]
     pub fn into_inner(self) -> lapin::message::Delivery {
         let Self { delivery_tag, exchange, routing_key, redelivered, properties, data, acker } = self;
@@ -95,17 +95,17 @@ impl From<Delivery> for lapin::message::Delivery {
     }
 }
 
-/// [`lapin::message::BasicGetMessage`]: a message that was asked for.
+/// [`lapin::message::BasicGetMessage`]: a message that `basic_get` received.
 #[derive(Debug, PartialEq)]
 pub struct BasicGetMessage {
     /// The message.
     pub delivery: Delivery,
-    /// How many more the queue has.
+    /// Number of messages that remain in the queue.
     pub message_count: MessageCount,
 }
 
 impl BasicGetMessage {
-    /// lapin's own. The process span goes with the wrapper.
+    /// lapin's message. The process span is dropped with the wrapper.
     #[must_use]
     pub fn into_inner(self) -> lapin::message::BasicGetMessage {
         lapin::message::BasicGetMessage { delivery: self.delivery.into_inner(), message_count: self.message_count }
@@ -145,16 +145,16 @@ impl From<BasicGetMessage> for lapin::message::BasicGetMessage {
     }
 }
 
-/// [`lapin::message::BasicReturnMessage`]: a message that came back, as it was published.
+/// [`lapin::message::BasicReturnMessage`]: a message that the broker returned, as the user published it.
 ///
-/// The headers that were added to it on the way out are taken off again, on channels with confirms.
+/// On channels with confirms the headers that were injected into the message are removed again.
 #[derive(Debug, PartialEq)]
 pub struct BasicReturnMessage {
     /// The message.
     pub delivery: Delivery,
-    /// Why it came back: AMQP's number for it.
+    /// Why the broker returned the message: AMQP's reply code.
     pub reply_code: ReplyCode,
-    /// Why it came back.
+    /// Why the broker returned the message: AMQP's reply text.
     pub reply_text: ShortString,
 }
 
@@ -165,7 +165,7 @@ impl BasicReturnMessage {
         AMQPError::from_id(self.reply_code, self.reply_text.clone())
     }
 
-    /// lapin's own.
+    /// lapin's message.
     #[must_use]
     pub fn into_inner(self) -> lapin::message::BasicReturnMessage {
         lapin::message::BasicReturnMessage {

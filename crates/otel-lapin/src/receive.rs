@@ -30,15 +30,15 @@ use crate::{
     },
 };
 
-/// Where a consumer's messages come from and what they are told of to.
+/// Where the messages of a consumer come from, and where their telemetry goes.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) telemetry: Arc<ClientTelemetry>,
     pub(crate) queue: ShortString,
     id: SourceId,
-    /// None where nothing is to be settled.
+    /// None if the messages need no settlement.
     pub(crate) ledger: Option<Arc<Ledger>>,
-    /// The next message's origin is most often the last one's.
+    /// Origin of the last message: most often that of the next one too.
     last: Mutex<Option<Arc<Origin>>>,
 }
 
@@ -51,13 +51,13 @@ impl Source {
         self.id
     }
 
-    /// The same place, told of by another instrumentation.
+    /// The same source with another instrumentation.
     pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
         let telemetry = Arc::new(self.telemetry.instrumented(instrumentation));
         Self { id: self.id, ..Self::new(telemetry, self.queue.clone(), self.ledger.clone()) }
     }
 
-    /// Gives a message its process span.
+    /// Delivers a message with its process span.
     #[inline]
     pub(crate) fn deliver_to_application(&self, delivery: lapin::message::Delivery) -> Delivery {
         let start = self.telemetry.core.start_operation();
@@ -65,7 +65,7 @@ impl Source {
         Delivery::new(delivery, delivered)
     }
 
-    /// Tells of an error that ends the consumer.
+    /// Records an error of the consumer.
     pub(crate) fn record_error(&self, error: &lapin::Error) {
         if let Some(start) = self.telemetry.core.start_operation() {
             let operation =
@@ -84,7 +84,7 @@ impl Source {
         if let Some(found) = last().as_ref().filter(same) {
             return found.clone();
         }
-        // Hooks are asked here, so nothing is locked.
+        // The user's hooks run here, so no lock is held.
         let route = Route::of(delivery, self.queue.clone());
         let origin = Arc::new(Origin::new(PROCESS, &self.telemetry, route, self.ledger.as_ref()));
         *last() = Some(origin.clone());
@@ -92,7 +92,7 @@ impl Source {
     }
 }
 
-/// Delivers the message where there is something to record. Otherwise its ledger notes a message that it cannot track.
+/// Records the delivery of a message. Without a `start` nothing is recorded, and the ledger notes an untracked message.
 #[inline]
 fn track(
     start: Option<OperationStart>,
@@ -108,11 +108,11 @@ fn track(
     delivered
 }
 
-/// The queue that a `basic_get` asks, and where its message is tracked.
+/// The source of a `basic_get`'s message.
 pub(crate) struct GetSource<'a> {
     pub(crate) telemetry: &'a Arc<ClientTelemetry>,
     pub(crate) id: SourceId,
-    /// None where nothing is to be settled.
+    /// None if the messages need no settlement.
     pub(crate) ledger: Option<&'a Arc<Ledger>>,
 }
 
@@ -157,7 +157,7 @@ impl GetSource<'_> {
     }
 }
 
-/// What a message carries that was handed to the application: its process span, and what its settlement tells.
+/// What a delivered message carries: its process span, and the attributes of its settlement.
 #[derive(Debug)]
 pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
@@ -166,18 +166,18 @@ pub(crate) struct DeliveredMessage {
     pub(crate) ids: MessageIds,
 }
 
-/// What messages have in common that came by the same way.
+/// What all messages of one source with the same route have in common.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) telemetry: Arc<ClientTelemetry>,
     pub(crate) route: Arc<Route>,
-    /// None where nothing is to be settled.
+    /// None if the messages need no settlement.
     pub(crate) ledger: Option<Arc<Ledger>>,
     process: Arc<Operation>,
 }
 
 impl Origin {
-    /// Of messages that were brought as `process` says.
+    /// Of messages that are processed by the operation `process`.
     pub(crate) fn new(
         process: OperationName,
         telemetry: &Arc<ClientTelemetry>,
@@ -190,7 +190,7 @@ impl Origin {
 }
 
 impl DeliveredMessage {
-    /// Delivers a message.
+    /// Starts the telemetry of a delivered message and tracks it in its ledger.
     #[inline]
     pub(crate) fn record_delivery(
         start: OperationStart,
@@ -226,7 +226,7 @@ impl DeliveredMessage {
         delivered
     }
 
-    /// The message, or with `multiple` all up to it, are settled where nobody here sees it.
+    /// The message, or with `multiple` all up to it, are settled by a call that is not recorded.
     pub(crate) fn mark_settled_elsewhere(&self, multiple: bool) {
         self.span.settles_elsewhere();
         match &self.origin.ledger {
@@ -236,7 +236,7 @@ impl DeliveredMessage {
         }
     }
 
-    /// The message is given away: nobody here sees whether it is settled.
+    /// The raw acker is taken from the message: its settlement is not recorded.
     pub(crate) fn mark_released(&self, acker: &lapin::Acker) {
         self.span.settles_elsewhere();
         if let Some(ledger) = &self.origin.ledger
@@ -264,7 +264,7 @@ impl Drop for DeliveredMessage {
     }
 }
 
-/// Calls the user's delegate inside the message's process span.
+/// Calls the user's delegate inside the process span of the message.
 pub(crate) struct TracedDelegate<D> {
     pub(crate) delegate: D,
     pub(crate) source: Arc<Source>,
@@ -296,7 +296,7 @@ impl<D: ConsumerDelegate> lapin::ConsumerDelegate for TracedDelegate<D> {
     }
 }
 
-/// The user's handler. It keeps the message's process span open until it is done.
+/// The future of the user's delegate. It keeps the process span of the message open until it ends.
 struct Handler {
     span: Arc<ProcessSpan>,
     handler: Pin<Box<dyn Future<Output = ()> + Send>>,

@@ -178,7 +178,7 @@ impl<'a> PendingSettlement<'a> {
                 self.end_span(|span| span.messages(1).settled(Settlement::AlreadySettled))
             }
             // Nothing was sent: the broker delivers the message again unless it was settled before.
-            Ok(false) => self.end_span(|span| span.fail(CHANNEL_GONE, "the channel is closed")),
+            Ok(false) => self.end_span(|span| span.fail(CHANNEL_GONE, "the channel is gone")),
             Err(error) => self.fail(error),
         }
     }
