@@ -1,4 +1,4 @@
-//! Publishing, consuming and settling.
+//! Channels.
 
 use std::{fmt, future::Future, ops::Deref, sync::Arc};
 
@@ -29,7 +29,7 @@ use crate::{
 
 /// [`lapin::Channel`], whose messages are traced.
 ///
-/// What sends, receives or settles is here; everything else is lapin's by `Deref`.
+/// Methods that send, receive or settle messages are here; all others are lapin's, by `Deref`.
 #[derive(Clone)]
 pub struct Channel {
     inner: lapin::Channel,
@@ -42,7 +42,7 @@ struct Shared {
     telemetry: Arc<ClientTelemetry>,
     confirms: Arc<PendingConfirms>,
     ledger: Arc<Ledger>,
-    /// Each of the queues that are asked through it is a source of messages.
+    /// Base of the source ids of `basic_get`: each queue is a source.
     source: SourceId,
 }
 
@@ -63,10 +63,10 @@ impl Channel {
     /// PendingConfirms a message. The span of it is a child of the context that is current at this call, and its own context
     /// travels in the message's headers.
     ///
-    /// The span ends with the broker's answer where the channel [confirms](lapin::Channel::confirm_select): a refusal and a
-    /// message that comes back are failures. Otherwise it ends when lapin has sent the message.
+    /// If the channel [confirms](lapin::Channel::confirm_select), the span ends with the broker's answer; a nack and a returned
+    /// message are failures. Otherwise the span ends when lapin has sent the message.
     ///
-    /// Headers are left as they are where the context would not fit into the frame that has to hold them.
+    /// The context is omitted if the content header frame would be too large with it.
     ///
     /// # Errors
     ///
@@ -74,8 +74,8 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As lapin's: once polled, the message is sent even if the future is dropped. The span then says that the outcome is
-    /// unknown. A future that was never polled sends nothing and has no span.
+    /// As lapin's: once the future is polled, the message is sent even if the future is dropped. The outcome in the span is
+    /// unknown then. A future that was never polled sends nothing and has no span.
     pub fn basic_publish(
         &self,
         exchange: ShortString,
@@ -87,7 +87,7 @@ impl Channel {
         let start = self.state.telemetry.core.start_operation();
         let answers = start.as_ref().is_some_and(|start| is_reply(start, exchange.as_str(), routing_key.as_str()));
         async move {
-            // Put together in place: what is moved here is large, and held for as long as the publish takes.
+            // The properties are changed in place: they are large, and the future holds them until the publish is sent.
             let send = match start {
                 Some(start) => {
                     let Shared { telemetry, confirms, .. } = &self.state;
@@ -103,11 +103,11 @@ impl Channel {
         }
     }
 
-    /// Waits until the broker has answered everything that was published, and gives the messages that came back.
+    /// Waits until the broker has answered every publish, and gives the returned messages.
     ///
     /// # Errors
     ///
-    /// As [`lapin::Channel::wait_for_confirms`]. What came back is kept for the next call then.
+    /// As [`lapin::Channel::wait_for_confirms`]. Returned messages are kept for the next call then.
     pub async fn wait_for_confirms(&self) -> Result<Vec<BasicReturnMessage>> {
         let returned = self.inner.wait_for_confirms().await;
         self.state.confirms.resolve_parked();
@@ -132,8 +132,8 @@ impl Channel {
         Ok(Consumer::new(consumer, source))
     }
 
-    /// Asks a queue for one message. A span `get` tells of a message or an error, none of an empty queue; a message has its
-    /// process span beside.
+    /// Gets one message from a queue. A message and an error have a span `get`; an empty queue has none. The message has a
+    /// process span as well.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As [`Acker::ack`](crate::Acker::ack), but it is written at the first poll, before what begins later.
+    /// As [`Acker::ack`](crate::Acker::ack), but the settlement is written at the first poll, before later settlements.
     pub fn basic_ack(
         &self,
         delivery_tag: LongLongUInt,
@@ -193,7 +193,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As [`Acker::ack`](crate::Acker::ack), but it is written at the first poll, before what begins later.
+    /// As [`Acker::ack`](crate::Acker::ack), but the settlement is written at the first poll, before later settlements.
     pub fn basic_nack(
         &self,
         delivery_tag: LongLongUInt,
@@ -219,7 +219,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// As [`Acker::ack`](crate::Acker::ack), but it is written at the first poll, before what begins later.
+    /// As [`Acker::ack`](crate::Acker::ack), but the settlement is written at the first poll, before later settlements.
     pub fn basic_reject(
         &self,
         delivery_tag: LongLongUInt,
@@ -237,7 +237,7 @@ impl Channel {
         )
     }
 
-    /// Declares a queue. Exclusive ones are remembered: they go away with the connection, and their names are not for span
+    /// Declares a queue. The connection remembers the names of exclusive queues, which are temporary and stay out of span
     /// names.
     ///
     /// # Errors
@@ -256,7 +256,7 @@ impl Channel {
         Ok(queue)
     }
 
-    /// Has all unsettled messages delivered again.
+    /// Asks the broker to deliver all unsettled messages again.
     ///
     /// # Errors
     ///
@@ -266,7 +266,7 @@ impl Channel {
         self.inner.basic_recover(options).await
     }
 
-    /// Has all unsettled messages delivered again, without waiting for an answer.
+    /// Asks the broker to deliver all unsettled messages again, without waiting for an answer.
     ///
     /// # Errors
     ///
@@ -276,14 +276,14 @@ impl Channel {
         self.inner.basic_recover_async(options).await
     }
 
-    /// lapin's own, whose messages are not traced.
+    /// lapin's channel, whose messages are not traced.
     #[must_use]
     pub fn get_ref(&self) -> &lapin::Channel {
         &self.inner
     }
 
-    /// lapin's own, whose messages are not traced. Its `wait_for_confirms` does not give what came back with confirms that
-    /// were dropped here: that of a clone that is kept does.
+    /// lapin's channel, whose messages are not traced. Its `wait_for_confirms` does not give messages that were returned with
+    /// confirms dropped here; that of a clone of this channel does.
     #[must_use]
     pub fn into_inner(self) -> lapin::Channel {
         self.inner
@@ -291,10 +291,10 @@ impl Channel {
 }
 
 impl From<lapin::Channel> for Channel {
-    /// For pools and the like. The server's address is not known then, and exclusive queues are not remembered.
+    /// For raw channels, for example of a pool. The server's address is unknown, and exclusive queues are not remembered.
     ///
-    /// Keep one for a channel, and clone it: two of the same channel do not know of each other's messages, neither to settle
-    /// them by their tags nor to tell what comes back.
+    /// Wrap a raw channel once and clone the wrapper. Two wrappers of the same channel do not share their messages: neither
+    /// settlements by tag nor returned messages are related across them.
     fn from(inner: lapin::Channel) -> Self {
         Self::new(inner, ClientTelemetry::unknown())
     }

@@ -1,4 +1,4 @@
-//! Carriers: AMQP header tables as OpenTelemetry's propagators see them.
+//! Carriers: AMQP header tables for OpenTelemetry's propagators.
 
 use std::{collections::BTreeMap, mem};
 
@@ -13,14 +13,14 @@ use crate::wire_size::header_budget;
 
 type Entries = BTreeMap<ShortString, AMQPValue>;
 
-/// Where baggage is among [`CONTEXT_HEADERS`](otel_messaging::adapter::CONTEXT_HEADERS).
+/// Index of baggage in [`CONTEXT_HEADERS`](otel_messaging::adapter::CONTEXT_HEADERS).
 const BAGGAGE: usize = 2;
 
 /// Writes a context into a header table.
 ///
 /// Values are long strings, which every client reads (a short string in a table makes RabbitMQ close the connection). A
-/// header is replaced in whatever letter case it was there; an empty value removes it; a name beyond 255 bytes is left
-/// out. It never panics.
+/// header replaces all headers of the same name in any letter case; an empty value removes them; a name longer than 255 bytes
+/// is omitted. It never panics.
 ///
 /// With lapin itself and a span of your own:
 ///
@@ -58,7 +58,7 @@ impl<'a> HeaderInjector<'a> {
 
 impl Injector for HeaderInjector<'_> {
     fn set(&mut self, key: &str, value: String) {
-        // A field table can be added to and replaced, but nothing can be taken out of it.
+        // lapin's field table has no method that removes an entry.
         if value.is_empty() || spellings(self.0.inner(), key).any(|spelling| spelling.as_str() != key) {
             let mut entries = mem::take(self.0).inner().clone();
             replace(&mut entries, key, value);
@@ -71,8 +71,8 @@ impl Injector for HeaderInjector<'_> {
 
 /// Reads a context from a header table.
 ///
-/// Names are found in any letter case (the exact one first), values as long string, byte array or short string, as long as
-/// they are UTF-8; everything else is as if it were not there. It never panics.
+/// Names are found in any letter case, the exact one first. Values are read from long strings, byte arrays and short strings
+/// that are UTF-8; all other values are ignored. It never panics.
 ///
 /// With lapin itself and a span of your own:
 ///
@@ -121,19 +121,19 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-/// Where a message of a stream is in it.
+/// The offset of a message in a stream queue.
 const STREAM_OFFSET: &str = "x-stream-offset";
 
-/// A quorum queue's count of the deliveries that came back.
+/// A quorum queue's number of deliveries that were returned to it.
 pub(crate) const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// Where the message was dead-lettered, how often and why: a table for each queue and reason.
+/// The dead letters of a message: a table for each queue and reason, with a count.
 pub(crate) const DEATH: &str = "x-death";
 
-/// What is found in the headers of a message that arrives, looked through once.
+/// The headers of a received message that this crate reads, found in one pass.
 #[derive(Debug, Default)]
 pub(crate) struct MessageHeaders<'a> {
-    /// What those have that carry contexts.
+    /// The values of the headers that carry contexts.
     pub(crate) contexts: ContextHeaders<'a>,
     pub(crate) stream_offset: Option<u64>,
     pub(crate) delivery_count: Option<u64>,
@@ -142,14 +142,14 @@ pub(crate) struct MessageHeaders<'a> {
 
 #[inline]
 pub(crate) fn read_headers(headers: &FieldTable) -> MessageHeaders<'_> {
-    // Nearly all text is of letters that are told at a glance.
+    // Most values are ASCII, for which this check is fast.
     let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
     let mut found = MessageHeaders::default();
     for (name, value) in headers.inner() {
-        // The last one counts: that is the exact name, since small letters come after capitals.
+        // The last spelling wins. That is the exact name, because lower case sorts after upper case.
         if let Some(at) = context_header(name.as_str().as_bytes())
             && let Some(bytes) = bytes(value)
-            // Baggage that is no text is noted where it is read.
+            // Baggage that is not UTF-8 is logged by the core, which reads it.
             && (is_text(bytes) || at == BAGGAGE && found.contexts[at].is_none())
         {
             found.contexts[at] = Some(bytes);
@@ -176,7 +176,7 @@ fn text(value: &AMQPValue) -> Option<&str> {
     str::from_utf8(bytes(value)?).ok()
 }
 
-/// Those of what may be text.
+/// The bytes of a value that may be text.
 #[inline]
 fn bytes(value: &AMQPValue) -> Option<&[u8]> {
     match value {
@@ -187,7 +187,7 @@ fn bytes(value: &AMQPValue) -> Option<&[u8]> {
     }
 }
 
-/// In any of AMQP's integer encodings; `None` for a negative one.
+/// Reads any of AMQP's integer types; `None` for a negative value.
 pub(crate) fn integer(value: &AMQPValue) -> Option<u64> {
     match *value {
         AMQPValue::ShortShortInt(integer) => integer.try_into().ok(),
@@ -205,7 +205,7 @@ fn spellings<'a>(entries: &'a Entries, key: &str) -> impl Iterator<Item = &'a Sh
     entries.keys().filter(move |name| name.as_str().eq_ignore_ascii_case(key))
 }
 
-/// Sets the header, or removes it where the value is empty, and gives what it replaced.
+/// Sets the header, or removes it if the value is empty. Returns the headers that it replaced.
 fn replace(entries: &mut Entries, key: &str, value: String) -> Vec<(ShortString, AMQPValue)> {
     let found: Vec<_> = spellings(entries, key).cloned().collect();
     let before = found.iter().filter_map(|name| entries.remove_entry(name)).collect();
@@ -215,24 +215,24 @@ fn replace(entries: &mut Entries, key: &str, value: String) -> Vec<(ShortString,
     before
 }
 
-/// The headers of a message about to be published: a copy, made when something is written.
+/// The headers of a message that is about to be published. They are copied at the first write.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
     given: Option<&'a FieldTable>,
     budget: HeaderBudget,
     written: Option<Entries>,
-    /// What was written, for messages that may come back.
+    /// The changes, for messages that may be returned.
     changes: Option<Vec<Change>>,
 }
 
 impl<'a> Outgoing<'a> {
-    /// Those of a message whose content header may have so many bytes.
+    /// The headers of a message whose content header frame has at most `limit` bytes.
     pub(crate) fn new(properties: &'a BasicProperties, limit: usize, returnable: bool) -> Self {
         let given = properties.headers().as_ref();
         Self { given, budget: header_budget(properties, limit), written: None, changes: returnable.then(Vec::new) }
     }
 
-    /// The table to send, if it differs from the one given, and how to undo the difference.
+    /// The table to send, if it differs from the user's, and the changes to undo.
     pub(crate) fn finish(self) -> (Option<FieldTable>, Option<InjectedHeaders>) {
         let had_headers = self.given.is_some();
         (self.written.map(FieldTable::from), self.changes.map(|changes| InjectedHeaders { had_headers, changes }))
@@ -278,7 +278,7 @@ impl Headers for Outgoing<'_> {
     }
 }
 
-/// What we wrote into a message, so that it can be recognised and taken off again when the message comes back.
+/// The headers that were injected into a message: they identify a returned message, and are removed from it.
 #[derive(Debug)]
 pub(crate) struct InjectedHeaders {
     had_headers: bool,
@@ -292,12 +292,12 @@ struct Change {
 }
 
 impl InjectedHeaders {
-    /// Whether anything was written by which the message could be recognised.
+    /// Whether a header was written that identifies the message.
     pub(crate) fn is_marked(&self) -> bool {
         self.changes.iter().any(|change| change.written.is_some())
     }
 
-    /// Whether these are the headers of the message that this was written into.
+    /// Whether these properties have the injected headers.
     pub(crate) fn are_in(&self, properties: &BasicProperties) -> bool {
         let Some(headers) = properties.headers() else { return false };
         let mut written = self.changes.iter().filter_map(|change| change.written.as_ref());
@@ -318,7 +318,7 @@ impl InjectedHeaders {
     }
 }
 
-/// A copy of all properties but the headers: lapin can set a property and not clear it.
+/// A copy of all properties but the headers: lapin has no method that clears a property.
 pub(crate) fn without_headers(properties: &BasicProperties) -> BasicProperties {
     let mut copy = BasicProperties::default();
     macro_rules! copy {
@@ -352,7 +352,7 @@ pub(crate) mod arbitrary {
 
     use super::{AMQPValue, Entries, FieldTable, ShortString};
 
-    /// Up to the 255 bytes that a name may have; often one that means something.
+    /// Up to the 255 bytes that a name may have; often a name with a meaning.
     pub(crate) fn name() -> impl Strategy<Value = ShortString> {
         let any = prop_oneof![
             4 => "(?i)(traceparent|tracestate|baggage|x-death|x-delivery-count)",
@@ -429,7 +429,7 @@ mod tests {
                 prop_assert_eq!(headers.inner().get(name), Some(value));
             }
             prop_assert!(headers.inner().keys().all(|name| named(name) || given.inner().contains_key(name)));
-            // What is sent is the same, and what comes back is what was given.
+            // The sent table is the same, and undoing the changes gives the user's properties.
             let (sent, injected) = outgoing.finish();
             prop_assert_eq!(sent.as_ref().unwrap_or(&given), &headers);
             let sent = sent.map_or_else(|| properties.clone(), |sent| properties.clone().with_headers(sent));
@@ -444,7 +444,7 @@ mod tests {
                 let found = extractor.get(name);
                 prop_assert!(found.is_none_or(|found| headers.inner().values().any(|value| text(value) == Some(found))));
             }
-            // Looked through once or each time.
+            // One pass finds what the extractor finds.
             extractor.get(&key);
             let found = read_headers(&headers).contexts.map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
             prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name).map(str::as_bytes)));

@@ -33,7 +33,7 @@ pub use crate::{
     publisher_confirm::{Confirmation, PublisherConfirm},
 };
 
-/// What this crate has and `lapin` has not, in a module that collides with nothing of the client's.
+/// The items of this crate that `lapin` does not have. The module's name is not used by `lapin`.
 pub mod otel {
     pub use lapin as raw;
     pub use otel_messaging::{

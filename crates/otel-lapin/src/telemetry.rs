@@ -1,4 +1,4 @@
-//! Which operations there are, what a destination is called, and what one connection's telemetry is.
+//! The telemetry of one connection: operations, names of destinations, the server.
 
 use std::{
     collections::HashSet,
@@ -20,11 +20,11 @@ use otel_messaging::{
 pub(crate) const CREATE: OperationName = OperationName::create("create");
 pub(crate) const PUBLISH: OperationName = OperationName::send("publish");
 pub(crate) const GET: OperationName = OperationName::receive("get");
-/// Of a consumer that fails: the broker pushes its messages, so nothing else is received.
+/// An error of a consumer. Its messages are pushed by the broker and have no receive span.
 pub(crate) const CONSUME: OperationName = OperationName::receive("consume");
-/// Of a message that was pushed.
+/// Processing of a message that the broker pushed.
 pub(crate) const PROCESS: OperationName = OperationName::process("process");
-/// Of a message that was asked for.
+/// Processing of a message that `basic_get` received.
 pub(crate) const PROCESS_GOT: OperationName = PROCESS.of(GET);
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
 pub(crate) const NACK: OperationName = OperationName::settle("nack");
@@ -32,7 +32,7 @@ pub(crate) const REJECT: OperationName = OperationName::settle("reject");
 
 const SYSTEM: &str = "rabbitmq";
 
-/// How many exclusive queues of one connection are remembered.
+/// Maximum number of exclusive queues that one connection remembers.
 const EXCLUSIVE_QUEUES: usize = 1_000;
 
 /// The telemetry of one connection, and of all its channels.
@@ -42,16 +42,17 @@ pub(crate) struct ClientTelemetry {
     server: Server,
 }
 
-/// What is known of the server and of this connection to it.
+/// The server and this connection to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     address: Option<(Arc<str>, u16)>,
     frame_max: FrameSize,
-    /// None where it may be any connection: another's queue of that name is not exclusive.
+    /// Names of exclusive queues. None where handles of several connections share this value: a queue of the same name may be
+    /// shared on another connection.
     exclusive: Option<Arc<RwLock<HashSet<Box<str>>>>>,
 }
 
-/// Where a message came from.
+/// Where a message comes from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) exchange: ShortString,
@@ -64,7 +65,7 @@ impl Route {
         Self { exchange: delivery.exchange.clone(), routing_key: delivery.routing_key.clone(), queue }
     }
 
-    /// `{exchange}:{routing key}:{queue}`: without what is empty, and without a routing key that is the queue's name.
+    /// `{exchange}:{routing key}:{queue}`, without empty parts and without a routing key that equals the queue's name.
     pub(crate) fn name(&self) -> String {
         name_of([self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str()])
     }
@@ -76,7 +77,7 @@ pub(crate) fn server_address(uri: &AMQPUri) -> (String, u16) {
 }
 
 impl Server {
-    /// One that is connected to.
+    /// The server of a connection that this crate opened or wraps.
     pub(crate) fn connected(address: Option<(String, u16)>, connection: &lapin::Connection) -> Self {
         Self {
             address: address.map(|(host, port)| (host.into(), port)),
@@ -85,7 +86,7 @@ impl Server {
         }
     }
 
-    /// One that others connected to: the least that every server allows.
+    /// The server of a raw handle, with the smallest `frame_max` that AMQP allows.
     fn unknown() -> Self {
         Self { address: None, frame_max: FRAME_MIN_SIZE, exclusive: None }
     }
@@ -97,8 +98,8 @@ impl Server {
 }
 
 impl ClientTelemetry {
-    /// Of handles that others return. There may be one for each message, and those that live are told of as one; after
-    /// the last of them another SDK may be installed.
+    /// The telemetry that all living raw handles share: there may be one handle for each message. After the last one is dropped
+    /// the next one starts with new telemetry, so that another SDK is found.
     pub(crate) fn unknown() -> Arc<Self> {
         static UNKNOWN: Mutex<Weak<ClientTelemetry>> = Mutex::new(Weak::new());
         let mut unknown = UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,12 +118,12 @@ impl ClientTelemetry {
     /// The same server under another instrumentation.
     pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
         let telemetry = Self::new(self.server.clone());
-        // It is new: nothing was given before.
+        // This cannot fail: the telemetry is new and has no instrumentation.
         let _ = telemetry.core.instrument(instrumentation);
         telemetry
     }
 
-    /// Remembers a queue that goes away with the connection.
+    /// Remembers an exclusive queue, which the broker deletes when the connection ends.
     pub(crate) fn remember_exclusive_queue(&self, queue: &ShortString) {
         let Some(exclusive) = &self.server.exclusive else { return };
         let mut exclusive = exclusive.write().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +132,7 @@ impl ClientTelemetry {
         }
     }
 
-    /// A publish to this exchange with this routing key, which may answer a message.
+    /// A publish to this exchange with this routing key. `answers` says that it replies to a message.
     #[inline]
     pub(crate) fn publish_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
         self.send_operation(PUBLISH, exchange, routing_key, answers, || {
@@ -139,7 +140,7 @@ impl ClientTelemetry {
         })
     }
 
-    /// The making of a message that is to be published there later.
+    /// The creation of a message that is published to this exchange later.
     pub(crate) fn create_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
         // The convention has no routing key on create spans.
         self.send_operation(CREATE, exchange, routing_key, answers, || {
@@ -172,7 +173,7 @@ impl ClientTelemetry {
         self.of_queue(Destination::named(name), queue)
     }
 
-    /// Something done with messages from there.
+    /// An operation on messages of this route.
     #[inline]
     pub(crate) fn operation_at(&self, name: OperationName, route: &Route) -> Arc<Operation> {
         let (exchange, routing_key, queue) =
@@ -215,26 +216,26 @@ impl ClientTelemetry {
         }
     }
 
-    /// How long a frame may be. Zero says that there is no limit.
+    /// Maximum size of a frame in bytes. lapin's zero means no limit.
     #[inline]
     pub(crate) fn frame_max(&self) -> usize {
         usize::try_from(self.server.frame_max).ok().filter(|&max| max > 0).unwrap_or(usize::MAX)
     }
 }
 
-/// Whether what is published there answers the message that is being processed, whose `reply_to` names a queue.
+/// Whether a publish goes to the queue in the `reply_to` of the message that is being processed.
 #[inline]
 pub(crate) fn is_reply(start: &OperationStart, exchange: &str, routing_key: &str) -> bool {
     // The default exchange routes to the queue of that name.
     exchange.is_empty() && start.answers(routing_key)
 }
 
-/// Of an exchange, a routing key and a queue.
+/// The name of a route.
 fn name_of([exchange, routing_key, queue]: [&str; 3]) -> String {
     joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
 }
 
-/// Of several places, by what is the same for all.
+/// The name of several routes, by the parts that they have in common.
 fn common_name(parts: &[&str]) -> String {
     parts.try_into().map(name_of).unwrap_or_default()
 }
@@ -250,7 +251,7 @@ fn joined<const N: usize>(parts: [&str; N]) -> String {
     name
 }
 
-/// What one message adds to its operation's attributes.
+/// Attributes of one message that its operation does not have.
 #[inline]
 pub(crate) fn message_attributes(
     attributes: &mut Attributes,
@@ -272,7 +273,7 @@ fn set_text(attributes: &mut Attributes, key: &'static str, text: Option<&ShortS
     }
 }
 
-/// Where the message is in its stream, if it came from one.
+/// The offset of a message from a stream queue.
 #[inline]
 pub(crate) fn stream_offset(attributes: &mut Attributes, offset: Option<u64>) {
     if let Some(offset) = offset {
@@ -280,7 +281,7 @@ pub(crate) fn stream_offset(attributes: &mut Attributes, offset: Option<u64>) {
     }
 }
 
-/// What a message leaves to its settlement.
+/// Attributes of a message that its settlement has too.
 #[derive(Debug, Clone)]
 pub(crate) struct MessageIds {
     message: Option<ShortString>,
@@ -303,7 +304,7 @@ impl MessageIds {
     }
 }
 
-/// What a delivered message adds.
+/// Attributes of a delivered message.
 #[inline]
 pub(crate) fn delivery_attributes(
     attributes: &mut Attributes,
@@ -314,7 +315,7 @@ pub(crate) fn delivery_attributes(
     message_attributes(attributes, &delivery.properties, &delivery.data, telemetry);
 }
 
-/// One that does not fit is left out: the broker gives out none so large, but somebody may settle it.
+/// A tag that does not fit into an attribute is omitted: the broker sends none so large, but a user may settle one.
 #[inline]
 pub(crate) fn delivery_tag(attributes: &mut Attributes, tag: DeliveryTag) {
     attributes.set_number(attribute::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, tag);
@@ -326,7 +327,7 @@ mod tests {
 
     use super::*;
 
-    /// Up to the 255 bytes that a name may have; often one that means something, or is empty.
+    /// Up to the 255 bytes that a name may have; often empty or a name with a meaning.
     fn name() -> impl Strategy<Value = ShortString> {
         let any = prop_oneof![
             2 => Just(String::new()),
@@ -348,20 +349,20 @@ mod tests {
         })
     }
 
-    /// What there is of these parts.
+    /// The parts that are not empty.
     fn parts(parts: &[&ShortString]) -> String {
         let parts: Vec<_> = parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
         parts.join(":")
     }
 
-    /// A queue that goes away, or that nobody named.
+    /// A queue that is exclusive, or that the server named.
     fn is_temporary(queue: &str, exclusive: bool) -> bool {
         let by_the_server = ["amq.gen-", "amq.rabbitmq.reply-to"].iter().any(|prefix| queue.starts_with(prefix));
         by_the_server || exclusive || is_uuid(queue)
     }
 
     fn client_telemetry() -> ClientTelemetry {
-        // With a bound of its own on the number of destinations, and with no exclusive queues but its own.
+        // With its own limit on destinations and its own exclusive queues.
         ClientTelemetry::new(Server { exclusive: Some(Arc::default()), ..Server::unknown() })
             .instrumented(Instrumentation::builder().build())
     }

@@ -6,7 +6,7 @@ use lapin::{
 };
 use otel_messaging::adapter::HeaderBudget;
 
-/// What an entry of a header table needs on the wire beside its name and its text: two lengths and a type.
+/// Bytes of a header table's entry on the wire beside its name and its text: two lengths and a type.
 const ENTRY: usize = 6;
 
 /// The size on the wire of the content header frame that carries these properties.
@@ -31,7 +31,7 @@ fn content_header_size(properties: &BasicProperties) -> usize {
         + short(properties.cluster_id())
 }
 
-/// What more a content header frame of at most `limit` bytes has room for: it cannot be split.
+/// The header budget of a content header frame of at most `limit` bytes: AMQP cannot split the frame.
 pub(crate) fn header_budget(properties: &BasicProperties, limit: usize) -> HeaderBudget {
     let table = if properties.headers().is_some() { 0 } else { 4 };
     HeaderBudget::new(limit.saturating_sub(content_header_size(properties) + table), ENTRY)
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_on_the_wire() {
-        // A type, then what the protocol says of it.
+        // One byte for the type, then the protocol's size of the value.
         let sizes = [
             (AMQPValue::Void, 1),
             (AMQPValue::Boolean(true), 2),
