@@ -439,19 +439,19 @@ mod tests {
     use super::*;
     use crate::{headers::Outgoing, telemetry::PUBLISH};
 
-    /// What happens next, to any one of those to which it can happen.
+    /// The next event, and the index of the publish that it happens to.
     #[derive(Debug, Clone)]
     enum Event {
-        /// A publish to somewhere, or to nowhere.
+        /// A publish with a route, or without one.
         Begins { routed: bool },
-        /// Its message comes back, if it was to nowhere.
+        /// Its message is returned, if it has no route.
         Returns(usize),
-        /// It is acknowledged. lapin has its confirm bring the message that came back first.
+        /// It is acknowledged. lapin attaches the oldest returned message to its confirm.
         Acknowledged(usize),
-        /// The user looks at its confirm.
-        LookedAt(usize),
-        /// The user drops it before there is a confirm, which is lapin's then.
-        Abandoned(usize),
+        /// The user polls its confirm.
+        Polled(usize),
+        /// The user drops its future before there is a confirm, which lapin keeps then.
+        Dropped(usize),
     }
 
     const EVENTS: usize = 300;
@@ -461,8 +461,8 @@ mod tests {
             3 => any::<bool>().prop_map(|routed| Event::Begins { routed }),
             1 => any::<usize>().prop_map(Event::Returns),
             3 => any::<usize>().prop_map(Event::Acknowledged),
-            3 => any::<usize>().prop_map(Event::LookedAt),
-            1 => any::<usize>().prop_map(Event::Abandoned),
+            3 => any::<usize>().prop_map(Event::Polled),
+            1 => any::<usize>().prop_map(Event::Dropped),
         ]
     }
 
@@ -495,11 +495,11 @@ mod tests {
                 (confirms.add(span, injected), BasicProperties::default().with_headers(headers.unwrap()))
             };
 
-            let (mut in_flight, mut message_returned, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());
-            let (mut routed_ones, mut others, mut untold) = (0, 0, [0, 0]);
-            let (mut abandons, mut in_lapins_hands) = (false, Vec::new());
+            let (mut in_flight, mut returned_messages, mut answered) = (Vec::new(), VecDeque::new(), Vec::new());
+            let (mut routed_ones, mut others, mut unknown) = (0, 0, [0, 0]);
+            let (mut abandons, mut kept_by_lapin) = (false, Vec::new());
             let mut span_ends = SpanEnds::new();
-            let rest = repeat_n(Event::Acknowledged(0), EVENTS).chain(repeat_n(Event::LookedAt(0), EVENTS));
+            let rest = repeat_n(Event::Acknowledged(0), EVENTS).chain(repeat_n(Event::Polled(0), EVENTS));
             for event in events.into_iter().chain(rest) {
                 match event {
                     Event::Begins { routed } => {
@@ -509,28 +509,28 @@ mod tests {
                     }
                     Event::Returns(which) => {
                         let which = which.checked_rem(in_flight.len());
-                        message_returned.extend(which.and_then(|which| in_flight[which].2.take()));
+                        returned_messages.extend(which.and_then(|which| in_flight[which].2.take()));
                     }
                     Event::Acknowledged(which) => {
                         if let Some((publish, _, returned)) = take(&mut in_flight, which) {
-                            message_returned.extend(returned);
-                            let brought = message_returned.pop_front();
+                            returned_messages.extend(returned);
+                            let brought = returned_messages.pop_front();
                             match publish {
                                 Some(publish) => answered.push((publish, brought)),
-                                None => in_lapins_hands.extend(brought),
+                                None => kept_by_lapin.extend(brought),
                             }
                         }
                     }
-                    Event::Abandoned(which) => {
+                    Event::Dropped(which) => {
                         let which = which.checked_rem(in_flight.len());
                         if let Some((publish @ Some(_), routed, _)) = which.map(|which| &mut in_flight[which]) {
                             let id = publish.take().unwrap().pending.take().unwrap().id;
                             let span = confirms.state().handle_dropped(id, &mut span_ends);
-                            untold[usize::from(*routed)] += usize::from(span.is_some());
+                            unknown[usize::from(*routed)] += usize::from(span.is_some());
                             abandons = true;
                         }
                     }
-                    Event::LookedAt(which) => {
+                    Event::Polled(which) => {
                         if let Some((mut publish, brought)) = take(&mut answered, which) {
                             let pending = publish.pending.take().unwrap();
                             let answer = Ok(lapin::Confirmation::Ack(brought));
@@ -542,16 +542,16 @@ mod tests {
                 }
             }
             let failed = span_ends.iter().filter(|span_end| span_end.failure.is_some()).count();
-            let [untold_others, untold_routed] = untold;
+            let [unknown_others, unknown_routed] = unknown;
             if abandons {
-                // What came back in lapin's hands is not seen to have failed.
-                prop_assert!(failed <= others - untold_others);
-                prop_assert_eq!(span_ends.len() + untold_others + untold_routed, routed_ones + others);
+                // A message that was returned with a confirm that lapin keeps is not seen to fail.
+                prop_assert!(failed <= others - unknown_others);
+                prop_assert_eq!(span_ends.len() + unknown_others + unknown_routed, routed_ones + others);
             } else {
                 prop_assert_eq!((span_ends.len() - failed, failed), (routed_ones, others));
                 prop_assert!(confirms.state().returnable.is_empty());
             }
-            for message in confirms.take_returned(in_lapins_hands) {
+            for message in confirms.take_returned(kept_by_lapin) {
                 prop_assert_eq!(message.properties.clone(), BasicProperties::default());
             }
         }

@@ -159,7 +159,7 @@ pub struct BasicReturnMessage {
 }
 
 impl BasicReturnMessage {
-    /// Why it came back, as an error.
+    /// Why the broker returned the message, as an error.
     #[must_use]
     pub fn error(&self) -> Option<AMQPError> {
         AMQPError::from_id(self.reply_code, self.reply_text.clone())
