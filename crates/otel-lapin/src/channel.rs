@@ -60,8 +60,8 @@ impl Channel {
         self
     }
 
-    /// PendingConfirms a message. The span of it is a child of the context that is current at this call, and its own context
-    /// travels in the message's headers.
+    /// Publishes a message. Its span is a child of the context that is current at this call. The span's context is written into
+    /// the message's headers.
     ///
     /// If the channel [confirms](lapin::Channel::confirm_select), the span ends with the broker's answer; a nack and a returned
     /// message are failures. Otherwise the span ends when lapin has sent the message.
