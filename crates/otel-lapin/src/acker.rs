@@ -12,7 +12,7 @@ use otel_messaging::{
 };
 
 use crate::{
-    receive::DeliveredMessage,
+    delivered::DeliveredMessage,
     settle::{nack_outcome, reject_outcome, settle_message},
     telemetry::{ACK, NACK, REJECT},
 };

@@ -1,14 +1,9 @@
 //! The publishes of one channel that wait for the broker's answer.
 //!
-//! Two behaviours of lapin need this file:
-//!
-//! * A user may drop a confirm before its answer and call `wait_for_confirms` later. Such a confirm is *parked* here.
-//! * lapin may attach a returned message to the confirm of *another* publish. So the spans of publishes that may be returned
-//!   are kept here. A returned message is assigned to its publish by the headers that were injected into it, and an
-//!   acknowledged publish succeeds only when its message can no longer be returned: see [`State::complete_safe_acks`].
+//! A user may drop a confirm before its answer and call `wait_for_confirms` later. Such a confirm is *parked* here.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
     future::Future,
     mem,
@@ -22,18 +17,12 @@ use lapin::{Error, Result};
 use otel_messaging::adapter::ClientSpan;
 
 use crate::{
-    error::{NACK, error_type, reply_type},
+    confirmation::Confirmation,
+    error::{NACK, error_type},
     headers::InjectedHeaders,
     message::BasicReturnMessage,
-    publisher_confirm::Confirmation,
+    returns::{ConfirmId, ReturnablePublishes, SpanEnd, SpanEnds},
 };
-
-/// One publish of a channel, in the order of the calls.
-type ConfirmId = u64;
-
-/// Maximum number of acknowledged publishes whose spans are held back, and of publishes remembered after their spans ended,
-/// while their messages may still be returned. The oldest leave first.
-const LIMIT: usize = 1_000;
 
 /// All publishes of one channel that wait for the broker's answer.
 #[derive(Default)]
@@ -44,50 +33,10 @@ pub(crate) struct PendingConfirms {
 
 #[derive(Default)]
 struct State {
-    next: ConfirmId,
-    generation: Generation,
-    returnable: BTreeMap<ConfirmId, Returnable>,
-    /// Acknowledged publishes of `returnable`, with the generation of the acknowledgement. Oldest first.
-    acknowledged: VecDeque<(ConfirmId, u64)>,
-    /// Publishes of `returnable` whose spans are not here any more, oldest first: those whose future was dropped and, once
-    /// there is one, all completed ones. lapin keeps the confirm of a dropped future, and `wait_for_confirms` may give the
-    /// returned message of any publish with it.
-    remembered: VecDeque<ConfirmId>,
+    publishes: ReturnablePublishes,
     parked: BTreeMap<ConfirmId, Parked>,
     /// Messages that were returned with parked confirms, for the next `wait_for_confirms`.
     returned: Vec<BasicReturnMessage>,
-}
-
-/// The newest generation of publishes. The next one starts when all publishes older than this generation are answered.
-#[derive(Default)]
-struct Generation {
-    number: u64,
-    /// Its first publish.
-    first: ConfirmId,
-    /// Number of its publishes without an answer.
-    unanswered: usize,
-    /// The same number for the generation before.
-    unanswered_in_previous: usize,
-}
-
-impl Generation {
-    fn note_answer(&mut self, publish: ConfirmId) {
-        let unanswered = if publish < self.first { &mut self.unanswered_in_previous } else { &mut self.unanswered };
-        *unanswered -= 1;
-    }
-
-    /// The next generation, which starts with this publish.
-    fn next(&self, first: ConfirmId) -> Self {
-        Self { number: self.number + 1, first, unanswered: 0, unanswered_in_previous: self.unanswered }
-    }
-}
-
-/// A publish whose message may be returned.
-struct Returnable {
-    /// None once the span has ended, or the publish's future was dropped.
-    span: Option<ClientSpan>,
-    injected: InjectedHeaders,
-    acknowledged_at: SystemTime,
 }
 
 struct Parked {
@@ -103,7 +52,7 @@ pub(crate) struct ConfirmHandle {
 
 struct PendingConfirm {
     id: ConfirmId,
-    /// None while it is in [`State::returnable`].
+    /// None while it is in [`ReturnablePublishes`].
     span: Option<ClientSpan>,
     waker: Arc<ConfirmWaker>,
 }
@@ -142,40 +91,11 @@ impl PendingConfirm {
     }
 }
 
-/// A span whose outcome is known. It ends after the lock is released, because span processors run at its end.
-struct SpanEnd {
-    span: ClientSpan,
-    at: SystemTime,
-    failure: Option<(&'static str, String)>,
-}
-
-impl SpanEnd {
-    fn apply(self) {
-        let span = self.span.ended_at(self.at);
-        match self.failure {
-            None => span.succeed(),
-            Some((error_type, description)) => span.fail(error_type, description),
-        }
-    }
-}
-
-type SpanEnds = Vec<SpanEnd>;
-
 impl PendingConfirms {
     /// Adds a publish that is about to be sent. `injected` is `Some` if its message may be returned.
     pub(crate) fn add(self: &Arc<Self>, span: ClientSpan, injected: Option<InjectedHeaders>) -> ConfirmHandle {
         let mut state = self.state();
-        let id = state.next;
-        state.next += 1;
-        state.generation.unanswered += 1;
-        let span = match injected {
-            Some(injected) => {
-                let (span, acknowledged_at) = (Some(span), SystemTime::UNIX_EPOCH);
-                state.returnable.insert(id, Returnable { span, injected, acknowledged_at });
-                None
-            }
-            None => Some(span),
-        };
+        let (id, span) = state.publishes.add(span, injected);
         let waker = Arc::new(ConfirmWaker { id, answered_at: OnceLock::new(), woken: self.woken.clone() });
         ConfirmHandle { confirms: self.clone(), pending: Some(PendingConfirm { id, span, waker }) }
     }
@@ -214,7 +134,7 @@ impl PendingConfirms {
         let mut returned: Vec<_> = theirs.into_iter().map(BasicReturnMessage::from).collect();
         self.update(|state, span_ends| {
             for message in &mut returned {
-                state.message_returned(message, None, SystemTime::now(), span_ends);
+                state.publishes.message_returned(message, None, SystemTime::now(), span_ends);
             }
             returned.append(&mut state.returned);
         });
@@ -253,108 +173,17 @@ impl State {
     ) -> Result<Confirmation> {
         let at = pending.waker.answered_at.get().copied().unwrap_or_else(SystemTime::now);
         let mut answer = answer.map(Confirmation::from);
-        self.generation.note_answer(pending.id);
+        self.publishes.generation.note_answer(pending.id);
         if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = &mut answer {
-            self.message_returned(message, Some(pending.id), at, span_ends);
+            self.publishes.message_returned(message, Some(pending.id), at, span_ends);
         }
         let failure = match &answer {
             Err(error) => Some((error_type(error), error.to_string())),
             Ok(Confirmation::Nack(_)) => Some((NACK, "refused by the broker".to_owned())),
             Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => None,
         };
-        match (pending.span, failure) {
-            (Some(span), failure) => span_ends.push(SpanEnd { span, at, failure }),
-            // A publish that is missing here was returned before, perhaps with the answer to another publish.
-            (None, Some(failure)) => {
-                let span = self.returnable.remove(&pending.id).and_then(|own| own.span);
-                span_ends.extend(span.map(|span| SpanEnd { span, at, failure: Some(failure) }));
-            }
-            (None, None) => {
-                if let Some(own) = self.returnable.get_mut(&pending.id) {
-                    own.acknowledged_at = at;
-                    self.acknowledged.push_back((pending.id, self.generation.number));
-                }
-            }
-        }
-        self.complete_safe_acks(span_ends);
+        self.publishes.record_outcome(pending.id, pending.span, at, failure, span_ends);
         answer
-    }
-
-    /// Fails the publish that the returned message belongs to. `with` is the publish whose answer lapin attached it to.
-    fn message_returned(
-        &mut self,
-        message: &mut BasicReturnMessage,
-        with: Option<ConfirmId>,
-        at: SystemTime,
-        span_ends: &mut SpanEnds,
-    ) {
-        let properties = &message.delivery.properties;
-        let own = with.and_then(|id| Some((id, &self.returnable.get(&id)?.injected)));
-        let marked = own.filter(|(_, own)| own.are_in(properties)).map(|(id, _)| id);
-        let marked = marked.or_else(|| {
-            let mut all = self.returnable.iter();
-            all.find(|(_, one)| one.injected.are_in(properties)).map(|(&id, _)| id)
-        });
-        // A message without injected headers is assigned as lapin assigned it.
-        let unmarked = || own.filter(|(_, own)| !own.is_marked()).map(|(id, _)| id);
-        let Some(id) = marked.or_else(unmarked) else { return };
-        if let Some(Returnable { span, injected, .. }) = self.returnable.remove(&id) {
-            message.delivery.properties = injected.undo(properties);
-            let failure = Some((reply_type(message.reply_code), message.reply_text.to_string()));
-            span_ends.extend(span.map(|span| SpanEnd { span, at, failure }));
-        }
-    }
-
-    /// The publish's future was dropped after lapin sent the message: nothing here will see the answer. The publish is
-    /// remembered so that its message is recognised if it is returned.
-    fn handle_dropped(&mut self, id: ConfirmId, span_ends: &mut SpanEnds) -> Option<ClientSpan> {
-        self.remember_returnable(id);
-        self.generation.note_answer(id);
-        self.complete_safe_acks(span_ends);
-        self.returnable.get_mut(&id)?.span.take()
-    }
-
-    fn remember_returnable(&mut self, id: ConfirmId) {
-        self.remembered.push_back(id);
-        if self.remembered.len() > LIMIT {
-            self.remembered.pop_front().and_then(|oldest| self.returnable.remove(&oldest));
-        }
-    }
-
-    /// Ends the spans of acknowledged publishes whose messages can no longer be returned.
-    ///
-    /// RabbitMQ sends `basic.return` before the `basic.ack` of the same publish, and `basic.return` does not say which publish
-    /// it is about. lapin queues returned messages. It attaches the oldest one to the next confirm that is answered, whichever
-    /// publish that confirm belongs to. So the confirm of a returned publish may say `Ack(None)`, and its message may arrive
-    /// with the confirm of another publish: an acknowledgement alone does not prove success.
-    ///
-    /// lapin's queue is never longer than the number of returned publishes without an answer. Therefore:
-    ///
-    /// 1. Once all publishes that had started before the acknowledgement are answered, lapin has attached the message to a
-    ///    confirm.
-    /// 2. Once all publishes that had started by then are answered too, that confirm was read here.
-    ///
-    /// Each step lasts at most one whole generation, and the acknowledgement comes in the middle of one: three generations
-    /// later, the publish has succeeded.
-    fn complete_safe_acks(&mut self, span_ends: &mut SpanEnds) {
-        while let Some(&(id, generation)) = self.acknowledged.front() {
-            if generation + 3 <= self.generation.number || self.acknowledged.len() > LIMIT {
-                self.acknowledged.pop_front();
-                let Some(Returnable { span, acknowledged_at: at, .. }) = self.returnable.get_mut(&id) else {
-                    continue;
-                };
-                span_ends.extend(span.take().map(|span| SpanEnd { span, at: *at, failure: None }));
-                if self.remembered.is_empty() {
-                    self.returnable.remove(&id);
-                } else {
-                    self.remember_returnable(id);
-                }
-            } else if self.generation.unanswered_in_previous == 0 {
-                self.generation = self.generation.next(self.next);
-            } else {
-                return;
-            }
-        }
     }
 }
 
@@ -395,7 +224,7 @@ impl ConfirmHandle {
 impl Drop for ConfirmHandle {
     fn drop(&mut self) {
         let Some(pending) = self.pending.take() else { return };
-        let span = self.confirms.update(|state, span_ends| state.handle_dropped(pending.id, span_ends));
+        let span = self.confirms.update(|state, span_ends| state.publishes.handle_dropped(pending.id, span_ends));
         drop((span, pending));
     }
 }
@@ -405,8 +234,7 @@ impl Drop for PendingConfirms {
     fn drop(&mut self) {
         self.resolve_parked();
         let rest = self.update(|state, span_ends| {
-            (state.generation.unanswered, state.generation.unanswered_in_previous) = (0, 0);
-            state.complete_safe_acks(span_ends);
+            state.publishes.complete_all_acks(span_ends);
             mem::take(state)
         });
         drop(rest);
@@ -416,9 +244,8 @@ impl Drop for PendingConfirms {
 impl fmt::Debug for PendingConfirms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        let Generation { unanswered, unanswered_in_previous, .. } = state.generation;
         f.debug_struct("PendingConfirms")
-            .field("unanswered", &(unanswered + unanswered_in_previous))
+            .field("unanswered", &state.publishes.unanswered())
             .field("parked", &state.parked.len())
             .finish()
     }
@@ -426,7 +253,7 @@ impl fmt::Debug for PendingConfirms {
 
 #[cfg(test)]
 mod tests {
-    use std::iter::repeat_n;
+    use std::{collections::VecDeque, iter::repeat_n};
 
     use lapin::{BasicProperties, message::Delivery};
     use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
@@ -525,7 +352,7 @@ mod tests {
                         let which = which.checked_rem(in_flight.len());
                         if let Some((publish @ Some(_), routed, _)) = which.map(|which| &mut in_flight[which]) {
                             let id = publish.take().unwrap().pending.take().unwrap().id;
-                            let span = confirms.state().handle_dropped(id, &mut span_ends);
+                            let span = confirms.state().publishes.handle_dropped(id, &mut span_ends);
                             unknown[usize::from(*routed)] += usize::from(span.is_some());
                             abandons = true;
                         }
@@ -549,7 +376,7 @@ mod tests {
                 prop_assert_eq!(span_ends.len() + unknown_others + unknown_routed, routed_ones + others);
             } else {
                 prop_assert_eq!((span_ends.len() - failed, failed), (routed_ones, others));
-                prop_assert!(confirms.state().returnable.is_empty());
+                prop_assert!(confirms.state().publishes.is_empty());
             }
             for message in confirms.take_returned(kept_by_lapin) {
                 prop_assert_eq!(message.properties.clone(), BasicProperties::default());

@@ -10,11 +10,14 @@ use std::{
 
 use futures_core::stream::Stream;
 use lapin::{Result, types::ShortString};
-use otel_messaging::{Instrumentation, adapter::poll_started};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{ProcessSpan, poll_started},
+};
 
 use crate::{
     message::{Delivery, DeliveryResult},
-    receive::{Source, TracedDelegate},
+    receive::Source,
     telemetry::ClientTelemetry,
 };
 
@@ -129,5 +132,52 @@ where
 {
     fn on_new_delivery(&self, delivery: DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(self(delivery))
+    }
+}
+
+/// Calls the user's delegate inside the process span of the message.
+struct TracedDelegate<D> {
+    delegate: D,
+    source: Arc<Source>,
+}
+
+impl<D: ConsumerDelegate> lapin::ConsumerDelegate for TracedDelegate<D> {
+    fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let delivery = match delivery {
+            Ok(Some(delivery)) => {
+                // Clear the current context: it has lapin's I/O span, or the span of the caller of `set_delegate`.
+                let _cleared = opentelemetry::Context::new().attach();
+                self.source.deliver_to_application(delivery)
+            }
+            Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
+            Err(error) => {
+                self.source.record_error(&error);
+                return self.delegate.on_new_delivery(Err(error));
+            }
+        };
+        let Some(delivered) = delivery.acker.delivered().cloned() else {
+            return self.delegate.on_new_delivery(Ok(Some(delivery)));
+        };
+        let handler = delivered.span.scope(|| self.delegate.on_new_delivery(Ok(Some(delivery))));
+        Box::pin(Handler { span: delivered.span.clone(), handler })
+    }
+
+    fn drop_prefetched_messages(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.delegate.drop_prefetched_messages()
+    }
+}
+
+/// The future of the user's delegate. It keeps the process span of the message open until it ends.
+struct Handler {
+    span: Arc<ProcessSpan>,
+    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Future for Handler {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { span, handler } = &mut *self;
+        span.scope(|| handler.as_mut().poll(cx))
     }
 }

@@ -11,7 +11,7 @@ use opentelemetry::trace::SpanContext;
 use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::{
-    receive::DeliveredMessage,
+    delivered::DeliveredMessage,
     telemetry::{MessageIds, Route},
 };
 

@@ -3,11 +3,13 @@
 
 mod acker;
 mod channel;
+mod confirmation;
 mod confirms;
 mod connection;
 mod connection_builder;
 mod consumer;
 mod creator;
+mod delivered;
 mod error;
 mod headers;
 mod history;
@@ -15,6 +17,7 @@ mod incoming;
 mod ledger;
 mod publisher_confirm;
 mod receive;
+mod returns;
 mod send;
 mod settle;
 mod telemetry;
@@ -27,10 +30,11 @@ pub use lapin::*;
 pub use crate::{
     acker::Acker,
     channel::Channel,
+    confirmation::Confirmation,
     connection::{Connect, Connection},
     connection_builder::{ConnectionBuilder, DefaultConnectionBuilder},
     consumer::{Consumer, ConsumerDelegate},
-    publisher_confirm::{Confirmation, PublisherConfirm},
+    publisher_confirm::PublisherConfirm,
 };
 
 /// The items of this crate that `lapin` does not have. The module's name is not used by `lapin`.

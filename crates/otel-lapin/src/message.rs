@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{MessageExt, adapter::ProcessSpan};
 
-use crate::{acker::Acker, receive::DeliveredMessage};
+use crate::{acker::Acker, delivered::DeliveredMessage};
 
 /// What a consumer gives: a delivery, `None` when it was cancelled, or an error.
 pub type DeliveryResult = Result<Option<Delivery>>;

@@ -1,29 +1,22 @@
 //! Delivers messages to the application, each with its process span.
 
 use std::{
-    future::Future,
     iter,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
 };
 
-use lapin::{
-    Result,
-    types::{DeliveryTag, ShortString},
-};
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use lapin::{Result, types::ShortString};
 use otel_messaging::{
     Instrumentation,
-    adapter::{Arrival, Operation, OperationName, OperationStart, ProcessSpan, SourceId},
+    adapter::{Arrival, OperationStart, SourceId},
 };
 
 use crate::{
-    consumer::ConsumerDelegate,
+    delivered::{DeliveredMessage, Origin},
     error::error_type,
     headers::{HeaderExtractor, read_headers},
     history::record_history,
-    ledger::{Ledger, UnsettledRemnant},
+    ledger::Ledger,
     message::{BasicGetMessage, Delivery},
     telemetry::{
         CONSUME, ClientTelemetry, GET, MessageIds, PROCESS, PROCESS_GOT, Route, delivery_attributes, stream_offset,
@@ -101,7 +94,7 @@ fn track(
     ledger: Option<&Arc<Ledger>>,
     origin: impl FnOnce() -> Arc<Origin>,
 ) -> Option<Arc<DeliveredMessage>> {
-    let delivered = start.map(|start| DeliveredMessage::record_delivery(start, source, delivery, origin()));
+    let delivered = start.map(|start| record_delivery(start, source, delivery, origin()));
     if let (None, Some(ledger)) = (&delivered, ledger) {
         ledger.note_untracked(delivery.delivery_tag, &delivery.acker);
     }
@@ -157,156 +150,37 @@ impl GetSource<'_> {
     }
 }
 
-/// What a delivered message carries: its process span, and the attributes of its settlement.
-#[derive(Debug)]
-pub(crate) struct DeliveredMessage {
-    pub(crate) span: Arc<ProcessSpan>,
-    pub(crate) origin: Arc<Origin>,
-    pub(crate) tag: DeliveryTag,
-    pub(crate) ids: MessageIds,
-}
-
-/// What all messages of one source with the same route have in common.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) telemetry: Arc<ClientTelemetry>,
-    pub(crate) route: Arc<Route>,
-    /// None if the messages need no settlement.
-    pub(crate) ledger: Option<Arc<Ledger>>,
-    process: Arc<Operation>,
-}
-
-impl Origin {
-    /// Of messages that are processed by the operation `process`.
-    pub(crate) fn new(
-        process: OperationName,
-        telemetry: &Arc<ClientTelemetry>,
-        route: Route,
-        ledger: Option<&Arc<Ledger>>,
-    ) -> Self {
-        let process = telemetry.operation_at(process, &route);
-        Self { telemetry: telemetry.clone(), route: Arc::new(route), ledger: ledger.cloned(), process }
+/// Starts the telemetry of a delivered message and tracks it in its ledger.
+#[inline]
+fn record_delivery(
+    start: OperationStart,
+    source: SourceId,
+    delivery: &lapin::message::Delivery,
+    origin: Arc<Origin>,
+) -> Arc<DeliveredMessage> {
+    let Origin { telemetry, ledger, process, .. } = &*origin;
+    let properties = &delivery.properties;
+    let headers = properties.headers().as_ref();
+    let found = headers.map(read_headers).unwrap_or_default();
+    let headers = headers.map(HeaderExtractor::new);
+    let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
+    let arrival = record_history(arrival.payload(&delivery.data), delivery, &found);
+    let mut arrival = arrival.awaits_settlement(ledger.is_some());
+    if let Some(address) = properties.reply_to() {
+        arrival = arrival.reply_to(address.as_str());
     }
-}
-
-impl DeliveredMessage {
-    /// Starts the telemetry of a delivered message and tracks it in its ledger.
-    #[inline]
-    pub(crate) fn record_delivery(
-        start: OperationStart,
-        source: SourceId,
-        delivery: &lapin::message::Delivery,
-        origin: Arc<Origin>,
-    ) -> Arc<Self> {
-        let Origin { telemetry, ledger, process, .. } = &*origin;
-        let properties = &delivery.properties;
-        let headers = properties.headers().as_ref();
-        let found = headers.map(read_headers).unwrap_or_default();
-        let headers = headers.map(HeaderExtractor::new);
-        let arrival =
-            Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
-        let arrival = record_history(arrival.payload(&delivery.data), delivery, &found);
-        let mut arrival = arrival.awaits_settlement(ledger.is_some());
-        if let Some(address) = properties.reply_to() {
-            arrival = arrival.reply_to(address.as_str());
-        }
-        let span = telemetry.core.deliver(start, process.clone(), arrival, |attributes| {
-            delivery_attributes(attributes, delivery, telemetry);
-            stream_offset(attributes, found.stream_offset);
-        });
-        let delivered = Arc::new(Self {
-            span,
-            tag: delivery.delivery_tag,
-            ids: MessageIds::of(properties, found.stream_offset),
-            origin,
-        });
-        if let Some(ledger) = &delivered.origin.ledger {
-            ledger.insert(&delivered, &delivery.acker);
-        }
-        delivered
+    let span = telemetry.core.deliver(start, process.clone(), arrival, |attributes| {
+        delivery_attributes(attributes, delivery, telemetry);
+        stream_offset(attributes, found.stream_offset);
+    });
+    let delivered = Arc::new(DeliveredMessage {
+        span,
+        tag: delivery.delivery_tag,
+        ids: MessageIds::of(properties, found.stream_offset),
+        origin,
+    });
+    if let Some(ledger) = &delivered.origin.ledger {
+        ledger.insert(&delivered, &delivery.acker);
     }
-
-    /// The message, or with `multiple` all up to it, are settled by a call that is not recorded.
-    pub(crate) fn mark_settled_elsewhere(&self, multiple: bool) {
-        self.span.settles_elsewhere();
-        match &self.origin.ledger {
-            Some(ledger) if multiple => ledger.remove_settled_elsewhere(self.tag, multiple),
-            Some(ledger) => _ = ledger.remove(self.tag, self),
-            None => {}
-        }
-    }
-
-    /// The raw acker is taken from the message: its settlement is not recorded.
-    pub(crate) fn mark_released(&self, acker: &lapin::Acker) {
-        self.span.settles_elsewhere();
-        if let Some(ledger) = &self.origin.ledger
-            && ledger.remove(self.tag, self)
-        {
-            ledger.note_untracked(self.tag, acker);
-        }
-    }
-
-    /// The context of the message's process span.
-    pub(crate) fn span_context(&self) -> SpanContext {
-        self.span.context().span().span_context().clone()
-    }
-}
-
-impl Drop for DeliveredMessage {
-    fn drop(&mut self) {
-        if let Some(ledger) = &self.origin.ledger {
-            ledger.message_dropped(self.tag, self, || UnsettledRemnant {
-                context: self.span_context(),
-                ids: self.ids.clone(),
-                unsettled: self.span.unsettled(),
-            });
-        }
-    }
-}
-
-/// Calls the user's delegate inside the process span of the message.
-pub(crate) struct TracedDelegate<D> {
-    pub(crate) delegate: D,
-    pub(crate) source: Arc<Source>,
-}
-
-impl<D: ConsumerDelegate> lapin::ConsumerDelegate for TracedDelegate<D> {
-    fn on_new_delivery(&self, delivery: lapin::message::DeliveryResult) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let delivery = match delivery {
-            Ok(Some(delivery)) => {
-                // Clear the current context: it has lapin's I/O span, or the span of the caller of `set_delegate`.
-                let _cleared = opentelemetry::Context::new().attach();
-                self.source.deliver_to_application(delivery)
-            }
-            Ok(None) => return self.delegate.on_new_delivery(Ok(None)),
-            Err(error) => {
-                self.source.record_error(&error);
-                return self.delegate.on_new_delivery(Err(error));
-            }
-        };
-        let Some(delivered) = delivery.acker.delivered().cloned() else {
-            return self.delegate.on_new_delivery(Ok(Some(delivery)));
-        };
-        let handler = delivered.span.scope(|| self.delegate.on_new_delivery(Ok(Some(delivery))));
-        Box::pin(Handler { span: delivered.span.clone(), handler })
-    }
-
-    fn drop_prefetched_messages(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.delegate.drop_prefetched_messages()
-    }
-}
-
-/// The future of the user's delegate. It keeps the process span of the message open until it ends.
-struct Handler {
-    span: Arc<ProcessSpan>,
-    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Future for Handler {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { span, handler } = &mut *self;
-        span.scope(|| handler.as_mut().poll(cx))
-    }
+    delivered
 }

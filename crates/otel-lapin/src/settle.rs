@@ -14,9 +14,9 @@ use otel_messaging::{
 };
 
 use crate::{
+    delivered::{DeliveredMessage, Origin},
     error::{CHANNEL_GONE, error_type},
     ledger::{Entry, Ledger, TrackedMessages},
-    receive::{DeliveredMessage, Origin},
     telemetry::{ClientTelemetry, Route, delivery_tag},
 };
 
