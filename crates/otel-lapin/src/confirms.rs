@@ -164,7 +164,7 @@ impl State {
         self.returned.extend(answer.ok().and_then(Confirmation::take_message));
     }
 
-    /// Records lapin's answer to a publish. A returned message in it loses our headers.
+    /// Records lapin's answer to a publish. The injected headers are removed from a returned message in it.
     fn record_answer(
         &mut self,
         pending: PendingConfirm,
@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn in_whatever_order_answers_come_and_are_looked_at_those_fail_that_came_back(
+        fn returned_publishes_fail_in_any_order_of_answers_and_polls(
             events in prop::collection::vec(event(), 0..EVENTS),
         ) {
             let telemetry = Telemetry::new(scope("otel-lapin", "0"), "rabbitmq");

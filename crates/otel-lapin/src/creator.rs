@@ -18,7 +18,7 @@ use crate::telemetry::{ClientTelemetry, is_reply};
 ///
 /// use otel_lapin::otel::Creator;
 ///
-/// // What to store beside the message: any carrier of OpenTelemetry's, or a `HeaderInjector` on a table.
+/// // Store these headers with the message: any carrier of OpenTelemetry, or a `HeaderInjector` on a table.
 /// let mut headers = HashMap::new();
 /// Creator::default().create("orders", "new", &mut headers);
 /// ```

@@ -1,4 +1,4 @@
-//! What a message carries from its delivery to its settlement.
+//! A delivered message: its process span and the attributes of its settlement.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     telemetry::{ClientTelemetry, MessageIds, Route},
 };
 
-/// What a delivered message carries: its process span, and the attributes of its settlement.
+/// The part of a message that lives from its delivery to the drop of its last handle.
 #[derive(Debug)]
 pub(crate) struct DeliveredMessage {
     pub(crate) span: Arc<ProcessSpan>,
@@ -31,7 +31,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Of messages that are processed by the operation `process`.
+    /// The origin of messages that the operation `process` processes.
     pub(crate) fn new(
         process: OperationName,
         telemetry: &Arc<ClientTelemetry>,

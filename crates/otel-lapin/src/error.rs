@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_connection_say_what_happened() {
+    fn connection_errors_have_their_own_error_types() {
         assert_eq!(error_type(&io::Error::from(io::ErrorKind::ConnectionRefused).into()), "connection-refused");
         assert_eq!(error_type(&io::Error::other("?").into()), "io-error");
         assert_eq!(error_type(&ErrorKind::MissingHeartbeatError.into()), "missing-heartbeat");

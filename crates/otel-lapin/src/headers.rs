@@ -408,7 +408,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn injecting_changes_what_it_names_and_nothing_else(
+        fn injecting_changes_only_the_named_headers(
             given in arbitrary::table(),
             written in prop::collection::vec(("(?i)(traceparent|tracestate|baggage)|.{0,9}|[a-z]{250,260}", ".{0,30}"), 0..6),
         ) {
@@ -437,7 +437,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_arrives_can_be_read(headers in arbitrary::table(), key in ".{0,20}") {
+        fn any_header_table_can_be_read(headers in arbitrary::table(), key in ".{0,20}") {
             let extractor = HeaderExtractor::new(&headers);
             prop_assert_eq!(extractor.keys().len(), headers.inner().len());
             for name in extractor.keys() {
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn every_integer_is_one_and_nothing_else() {
+    fn all_integer_types_are_read_and_no_other_type() {
         let integers = [
             AMQPValue::ShortShortInt(7),
             AMQPValue::ShortShortUInt(7),
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn baggage_that_is_no_text_is_there_to_be_noted_where_none_is() {
+    fn baggage_that_is_not_text_is_kept_if_there_is_no_other() {
         assert_eq!(CONTEXT_HEADERS[BAGGAGE], "baggage");
         let no_text = || AMQPValue::LongString(vec![0x80].into());
         for (first, last, read) in [
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_copied_until_something_is_written() {
+    fn headers_are_copied_at_the_first_write() {
         let properties = BasicProperties::default().with_headers(table([("colour", long("green"))]));
         let mut outgoing = Outgoing::new(&properties, usize::MAX, true);
         outgoing.set("tracestate", String::new());

@@ -107,20 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn the_attempt_is_counted_by_whoever_counts_it() {
+    fn the_attempt_is_counted_by_the_most_exact_header() {
         let two = || AMQPValue::LongLongInt(2);
         let cases = [
-            // What the headers say, whether it was redelivered, the attempt, whether it is a dead letter.
+            // Headers, redelivered, expected attempt, expected dead letter.
             (table([]), false, None, false),
             (table([]), true, None, false),
             (table([(DELIVERY_COUNT, two())]), true, Some(3), false),
             (table([deaths([death(long("rejected"), two())])]), false, Some(3), true),
             (table([deaths([death(long("rejected"), two())])]), true, Some(4), true),
-            // What only waited was not delivered.
+            // An expired message was not delivered.
             (table([deaths([death(long("expired"), two())])]), false, None, true),
             (table([deaths([death(long("expired"), two()), death(long("rejected"), two())])]), false, Some(3), true),
             (table([deaths([death(long("delivery_limit"), two())])]), false, Some(3), true),
-            // The quorum queue knows better.
+            // The count of a quorum queue takes precedence.
             (table([(DELIVERY_COUNT, two()), deaths([death(long("rejected"), two())])]), false, Some(3), true),
         ];
         for (headers, redelivered, attempt, dead_lettered) in cases {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shapes_say_nothing() {
+    fn headers_of_other_shapes_are_ignored() {
         let shapes = [
             table([(DEATH, long("rejected"))]),
             table([(DEATH, AMQPValue::FieldTable(table([("reason", long("rejected"))])))]),
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_headers_are_it_says_something_possible(
+        fn any_headers_give_a_possible_history(
             headers in arbitrary::table(),
             delivery_count in arbitrary::value(),
             deaths in prop::collection::vec((arbitrary::value(), arbitrary::value()), 0..8),

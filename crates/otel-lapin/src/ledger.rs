@@ -68,7 +68,7 @@ pub(crate) struct UnsettledRemnant {
 }
 
 impl Entry {
-    /// Of a message that lives.
+    /// The entry of a message that lives.
     pub(crate) fn of(message: &Arc<DeliveredMessage>) -> Self {
         Self { message: Arc::downgrade(message), route: message.origin.route.clone(), remnant: None }
     }

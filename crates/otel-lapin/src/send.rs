@@ -39,7 +39,7 @@ pub(crate) fn start_send(
     }
 }
 
-/// A publish that lapin is sending, and what its end records.
+/// A publish that lapin is sending.
 pub(crate) enum SendInFlight {
     /// Nothing is recorded.
     Untraced,

@@ -93,7 +93,7 @@ enum SettledMessages<'a> {
 }
 
 impl<'a> PendingSettlement<'a> {
-    /// Of a message whose handle is used, or with `multiple` of all up to it.
+    /// Starts to settle a message by its handle, or with `multiple` all up to it.
     pub(crate) fn of_message(
         start: OperationStart,
         name: OperationName,
@@ -111,7 +111,7 @@ impl<'a> PendingSettlement<'a> {
         Self::new(start_span(start, name, message), SettledMessages::One(message))
     }
 
-    /// Of the message with this tag, or with `multiple` of all up to it.
+    /// Starts to settle the message with this tag, or with `multiple` all up to it.
     pub(crate) fn by_tag(
         start: OperationStart,
         name: OperationName,

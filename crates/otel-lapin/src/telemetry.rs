@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exclusive_queue_of_one_raw_handle_says_nothing_of_anothers() {
+    fn raw_handles_do_not_share_exclusive_queues() {
         let (here, elsewhere) = (ClientTelemetry::unknown(), ClientTelemetry::unknown());
         here.remember_exclusive_queue(&"jobs".into());
         assert_eq!(span_name(&elsewhere.publish_operation("", "jobs", false)), r#""publish jobs""#);
@@ -433,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn several_places_are_called_what_they_have_in_common(parts in prop::collection::vec(name(), 0..5)) {
+        fn several_routes_are_named_by_their_common_parts(parts in prop::collection::vec(name(), 0..5)) {
             let parts: Vec<_> = parts.iter().map(ShortString::as_str).collect();
             let called = common_name(&parts);
             match parts[..] {
