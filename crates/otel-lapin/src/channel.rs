@@ -33,12 +33,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Channel {
     inner: lapin::Channel,
-    state: Shared,
+    state: ChannelState,
 }
 
 /// What all clones of a channel share.
 #[derive(Clone)]
-struct Shared {
+struct ChannelState {
     telemetry: Arc<ClientTelemetry>,
     confirms: Arc<PendingConfirms>,
     ledger: Arc<Ledger>,
@@ -49,7 +49,7 @@ struct Shared {
 impl Channel {
     pub(crate) fn new(inner: lapin::Channel, telemetry: Arc<ClientTelemetry>) -> Self {
         let (confirms, ledger, source) = (Arc::default(), Arc::default(), SourceId::new());
-        let state = Shared { telemetry, confirms, ledger, source };
+        let state = ChannelState { telemetry, confirms, ledger, source };
         Self { inner, state }
     }
 
@@ -90,7 +90,7 @@ impl Channel {
             // The properties are changed in place: they are large, and the future holds them until the publish is sent.
             let send = match start {
                 Some(start) => {
-                    let Shared { telemetry, confirms, .. } = &self.state;
+                    let ChannelState { telemetry, confirms, .. } = &self.state;
                     let operation = telemetry.publish_operation(exchange.as_str(), routing_key.as_str(), answers);
                     confirms.resolve_woken();
                     let confirms = self.inner.status().confirm().then_some(confirms);
@@ -147,7 +147,7 @@ impl Channel {
         poll_started(source);
         let start = self.state.telemetry.core.start_operation();
         async move {
-            let Shared { telemetry, ledger, .. } = &self.state;
+            let ChannelState { telemetry, ledger, .. } = &self.state;
             let ledger = (!options.no_ack).then_some(ledger);
             let source = GetSource { telemetry, id: source, ledger };
             let Some(start) = start.map(OperationStart::release_parent) else {
@@ -296,7 +296,7 @@ impl From<lapin::Channel> for Channel {
     /// Wrap a raw channel once and clone the wrapper. Two wrappers of the same channel do not share their messages: neither
     /// settlements by tag nor returned messages are related across them.
     fn from(inner: lapin::Channel) -> Self {
-        Self::new(inner, ClientTelemetry::unknown())
+        Self::new(inner, ClientTelemetry::for_raw_handles())
     }
 }
 

@@ -264,7 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{headers::Outgoing, telemetry::PUBLISH};
+    use crate::{headers::OutgoingHeaders, telemetry::PUBLISH};
 
     /// The next event, and the index of the publish that it happens to.
     #[derive(Debug, Clone)]
@@ -316,7 +316,7 @@ mod tests {
             let confirms = Arc::new(PendingConfirms::default());
             let begin = || {
                 let given = BasicProperties::default();
-                let mut outgoing = Outgoing::new(&given, usize::MAX, true);
+                let mut outgoing = OutgoingHeaders::new(&given, usize::MAX, true);
                 let span = telemetry.send(telemetry.start_operation().unwrap(), &operation, Some(&mut outgoing), |_| ());
                 let (headers, injected) = outgoing.finish();
                 (confirms.add(span, injected), BasicProperties::default().with_headers(headers.unwrap()))

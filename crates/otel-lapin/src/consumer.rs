@@ -78,7 +78,7 @@ impl Consumer {
 impl From<lapin::Consumer> for Consumer {
     /// The server's address is unknown. Only a settlement by a message's own handle is related to the message.
     fn from(inner: lapin::Consumer) -> Self {
-        let source = Source::new(ClientTelemetry::unknown(), inner.queue(), None);
+        let source = Source::new(ClientTelemetry::for_raw_handles(), inner.queue(), None);
         Self::new(inner, source)
     }
 }

@@ -33,7 +33,7 @@ impl Creator {
     /// Uses this instrumentation. The default one follows OpenTelemetry's globals.
     #[must_use]
     pub fn new(instrumentation: Instrumentation) -> Self {
-        Self { telemetry: Arc::new(ClientTelemetry::unknown().instrumented(instrumentation)) }
+        Self { telemetry: Arc::new(ClientTelemetry::for_raw_handles().instrumented(instrumentation)) }
     }
 
     /// Makes the span of a message that will be published to this exchange with this routing key: a child of the current
@@ -49,6 +49,6 @@ impl Creator {
 
 impl Default for Creator {
     fn default() -> Self {
-        Self { telemetry: ClientTelemetry::unknown() }
+        Self { telemetry: ClientTelemetry::for_raw_handles() }
     }
 }

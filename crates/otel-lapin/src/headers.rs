@@ -217,7 +217,7 @@ fn replace(entries: &mut Entries, key: &str, value: String) -> Vec<(ShortString,
 
 /// The headers of a message that is about to be published. They are copied at the first write.
 #[derive(Debug)]
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct OutgoingHeaders<'a> {
     given: Option<&'a FieldTable>,
     budget: HeaderBudget,
     written: Option<Entries>,
@@ -225,7 +225,7 @@ pub(crate) struct Outgoing<'a> {
     changes: Option<Vec<Change>>,
 }
 
-impl<'a> Outgoing<'a> {
+impl<'a> OutgoingHeaders<'a> {
     /// The headers of a message whose content header frame has at most `limit` bytes.
     pub(crate) fn new(properties: &'a BasicProperties, limit: usize, returnable: bool) -> Self {
         let given = properties.headers().as_ref();
@@ -243,7 +243,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-impl Injector for Outgoing<'_> {
+impl Injector for OutgoingHeaders<'_> {
     fn set(&mut self, key: &str, value: String) {
         if value.is_empty() && self.entries().is_none_or(|entries| spellings(entries, key).next().is_none()) {
             return;
@@ -258,7 +258,7 @@ impl Injector for Outgoing<'_> {
     }
 }
 
-impl Extractor for Outgoing<'_> {
+impl Extractor for OutgoingHeaders<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         get(self.entries()?, key)
     }
@@ -268,7 +268,7 @@ impl Extractor for Outgoing<'_> {
     }
 }
 
-impl Headers for Outgoing<'_> {
+impl Headers for OutgoingHeaders<'_> {
     fn is_empty(&self) -> bool {
         self.entries().is_none_or(BTreeMap::is_empty)
     }
@@ -414,7 +414,7 @@ mod tests {
         ) {
             let mut headers = given.clone();
             let properties = BasicProperties::default().with_headers(given.clone());
-            let mut outgoing = Outgoing::new(&properties, usize::MAX, true);
+            let mut outgoing = OutgoingHeaders::new(&properties, usize::MAX, true);
             for (key, value) in &written {
                 HeaderInjector::new(&mut headers).set(key, value.clone());
                 outgoing.set(key, value.clone());
@@ -546,7 +546,7 @@ mod tests {
     #[test]
     fn headers_are_copied_at_the_first_write() {
         let properties = BasicProperties::default().with_headers(table([("colour", long("green"))]));
-        let mut outgoing = Outgoing::new(&properties, usize::MAX, true);
+        let mut outgoing = OutgoingHeaders::new(&properties, usize::MAX, true);
         outgoing.set("tracestate", String::new());
         assert_eq!(outgoing.get("COLOUR"), Some("green"));
         let (headers, injected) = outgoing.finish();

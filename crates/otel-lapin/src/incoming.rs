@@ -48,7 +48,7 @@ impl Incoming {
     /// For deliveries from this queue.
     #[must_use]
     pub fn of_queue(queue: impl Into<ShortString>) -> Self {
-        Self(Arc::new(Source::new(ClientTelemetry::unknown(), queue.into(), None)))
+        Self(Arc::new(Source::new(ClientTelemetry::for_raw_handles(), queue.into(), None)))
     }
 
     /// Uses this instrumentation instead of the default one.

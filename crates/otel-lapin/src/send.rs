@@ -8,7 +8,7 @@ use otel_messaging::adapter::{ClientSpan, Operation, OperationStart};
 use crate::{
     confirms::{ConfirmHandle, PendingConfirms},
     error::error_type,
-    headers::Outgoing,
+    headers::OutgoingHeaders,
     publisher_confirm::PublisherConfirm,
     telemetry::{ClientTelemetry, message_attributes},
 };
@@ -25,7 +25,7 @@ pub(crate) fn start_send(
     payload: &[u8],
     properties: &mut BasicProperties,
 ) -> SendInFlight {
-    let mut outgoing = Outgoing::new(properties, telemetry.frame_max(), confirms.is_some() && returnable);
+    let mut outgoing = OutgoingHeaders::new(properties, telemetry.frame_max(), confirms.is_some() && returnable);
     let span = telemetry.core.send(start, operation, Some(&mut outgoing), |attributes| {
         message_attributes(attributes, properties, payload, telemetry);
     });

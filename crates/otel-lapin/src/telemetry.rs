@@ -67,7 +67,7 @@ impl Route {
 
     /// `{exchange}:{routing key}:{queue}`, without empty parts and without a routing key that equals the queue's name.
     pub(crate) fn name(&self) -> String {
-        name_of([self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str()])
+        route_name([self.exchange.as_str(), self.routing_key.as_str(), self.queue.as_str()])
     }
 }
 
@@ -100,7 +100,7 @@ impl Server {
 impl ClientTelemetry {
     /// The telemetry that all living raw handles share: there may be one handle for each message. After the last one is dropped
     /// the next one starts with new telemetry, so that another SDK is found.
-    pub(crate) fn unknown() -> Arc<Self> {
+    pub(crate) fn for_raw_handles() -> Arc<Self> {
         static UNKNOWN: Mutex<Weak<ClientTelemetry>> = Mutex::new(Weak::new());
         let mut unknown = UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         unknown.upgrade().unwrap_or_else(|| {
@@ -136,7 +136,7 @@ impl ClientTelemetry {
     #[inline]
     pub(crate) fn publish_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
         self.send_operation(PUBLISH, exchange, routing_key, answers, || {
-            self.with_routing_key(self.exchange(exchange, routing_key), routing_key)
+            self.with_routing_key(self.exchange_destination(exchange, routing_key), routing_key)
         })
     }
 
@@ -144,7 +144,7 @@ impl ClientTelemetry {
     pub(crate) fn create_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
         // The convention has no routing key on create spans.
         self.send_operation(CREATE, exchange, routing_key, answers, || {
-            self.with_server(self.exchange(exchange, routing_key))
+            self.with_server(self.exchange_destination(exchange, routing_key))
         })
     }
 
@@ -163,14 +163,14 @@ impl ClientTelemetry {
         self.core.operation(name, &[exchange, routing_key], describe)
     }
 
-    fn exchange(&self, exchange: &str, routing_key: &str) -> Destination {
+    fn exchange_destination(&self, exchange: &str, routing_key: &str) -> Destination {
         let name = match (exchange, routing_key) {
             ("", "") => "amq.default".to_owned(),
-            _ => joined([exchange, routing_key]),
+            _ => join_non_empty([exchange, routing_key]),
         };
         // The default exchange routes to the queue of that name.
         let queue = if exchange.is_empty() { routing_key } else { "" };
-        self.of_queue(Destination::named(name), queue)
+        self.with_queue(Destination::named(name), queue)
     }
 
     /// An operation on messages of this route.
@@ -183,7 +183,7 @@ impl ClientTelemetry {
             if called.is_empty() {
                 return self.with_server(Destination::server(None));
             }
-            let destination = self.of_queue(Destination::named(called).common_name(common_name), queue);
+            let destination = self.with_queue(Destination::named(called).common_name(common_name), queue);
             // The convention has no routing key on settle spans.
             if [ACK, NACK, REJECT].contains(&name) {
                 self.with_server(destination)
@@ -193,7 +193,7 @@ impl ClientTelemetry {
         })
     }
 
-    fn of_queue(&self, destination: Destination, queue: &str) -> Destination {
+    fn with_queue(&self, destination: Destination, queue: &str) -> Destination {
         if queue.starts_with("amq.rabbitmq.reply-to") {
             return destination.temporary().anonymous();
         }
@@ -231,16 +231,16 @@ pub(crate) fn is_reply(start: &OperationStart, exchange: &str, routing_key: &str
 }
 
 /// The name of a route.
-fn name_of([exchange, routing_key, queue]: [&str; 3]) -> String {
-    joined([exchange, if routing_key == queue { "" } else { routing_key }, queue])
+fn route_name([exchange, routing_key, queue]: [&str; 3]) -> String {
+    join_non_empty([exchange, if routing_key == queue { "" } else { routing_key }, queue])
 }
 
 /// The name of several routes, by the parts that they have in common.
 fn common_name(parts: &[&str]) -> String {
-    parts.try_into().map(name_of).unwrap_or_default()
+    parts.try_into().map(route_name).unwrap_or_default()
 }
 
-fn joined<const N: usize>(parts: [&str; N]) -> String {
+fn join_non_empty<const N: usize>(parts: [&str; N]) -> String {
     let mut name = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
     for part in parts.into_iter().filter(|part| !part.is_empty()) {
         if !name.is_empty() {
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn raw_handles_do_not_share_exclusive_queues() {
-        let (here, elsewhere) = (ClientTelemetry::unknown(), ClientTelemetry::unknown());
+        let (here, elsewhere) = (ClientTelemetry::for_raw_handles(), ClientTelemetry::for_raw_handles());
         here.remember_exclusive_queue(&"jobs".into());
         assert_eq!(span_name(&elsewhere.publish_operation("", "jobs", false)), r#""publish jobs""#);
     }
