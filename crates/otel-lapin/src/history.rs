@@ -13,7 +13,7 @@ const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
 /// Adds the delivery history to an arrival.
 ///
 /// The attempt number is a quorum queue's `x-delivery-count` plus one. Without that header it is the number of dead letters
-/// after a delivery in `x-death`, plus one, and plus two if the message was redelivered since. Without either header the
+/// after a delivery in `x-death` plus one, or plus two if the message was redelivered since. Without either header the
 /// attempt number is unknown. Headers with another shape than the broker's are ignored.
 #[inline]
 pub(crate) fn record_history<'a>(arrival: Arrival<'a>, delivery: &Delivery, found: &MessageHeaders<'_>) -> Arrival<'a> {
