@@ -95,7 +95,7 @@ impl PendingConfirms {
     /// Adds a publish that is about to be sent. `injected` is `Some` if its message may be returned.
     pub(crate) fn add(self: &Arc<Self>, span: ClientSpan, injected: Option<InjectedHeaders>) -> ConfirmHandle {
         let mut state = self.state();
-        let (id, span) = state.publishes.add(span, injected);
+        let (id, span) = state.publishes.register(span, injected);
         let waker = Arc::new(ConfirmWaker { id, answered_at: OnceLock::new(), woken: self.woken.clone() });
         ConfirmHandle { confirms: self.clone(), pending: Some(PendingConfirm { id, span, waker }) }
     }

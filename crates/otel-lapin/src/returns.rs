@@ -68,7 +68,7 @@ struct Returnable {
 
 impl ReturnablePublishes {
     /// Adds a publish. Keeps its span if its message may be returned, and gives it back otherwise.
-    pub(crate) fn add(
+    pub(crate) fn register(
         &mut self,
         span: ClientSpan,
         injected: Option<InjectedHeaders>,
