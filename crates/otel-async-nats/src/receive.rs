@@ -9,7 +9,7 @@ use async_nats::Subject;
 use otel_messaging::adapter::{Batch, ClientSpan, OperationStart};
 use otel_messaging::{
     Instrumentation,
-    adapter::{Arrival, Operation, OperationName, ProcessSpan, SourceId},
+    adapter::{Arrival, OperationName, PreparedOperation, ProcessSpan, SourceId},
     semconv::extension,
 };
 
@@ -70,7 +70,7 @@ impl Source {
     }
 
     #[inline]
-    fn operation(&self, name: OperationName, subject: Option<&str>) -> Arc<Operation> {
+    fn operation(&self, name: OperationName, subject: Option<&str>) -> Arc<PreparedOperation> {
         self.telemetry.operation_at(name, &self.origin, subject)
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_nats::{HeaderMap, HeaderValue, header::NATS_MESSAGE_ID};
 use otel_messaging::{
     Instrumentation,
-    adapter::{Attributes, Destination, Operation, OperationName, OperationStart, SourceId, Telemetry, scope},
+    adapter::{Attributes, Destination, OperationName, OperationStart, PreparedOperation, SourceId, Telemetry, scope},
     semconv::{attribute, extension},
 };
 
@@ -120,7 +120,12 @@ impl ClientTelemetry {
 
     /// An operation on a subject, as a sender knows it; `answers` says whether it answers a message.
     #[inline]
-    pub(crate) fn send_operation(&self, name: OperationName, subject: Option<&str>, answers: bool) -> Arc<Operation> {
+    pub(crate) fn send_operation(
+        &self,
+        name: OperationName,
+        subject: Option<&str>,
+        answers: bool,
+    ) -> Arc<PreparedOperation> {
         let server = self.server.only_server();
         let key = [subject.unwrap_or_default(), server_key(server), if answers { "answer" } else { "" }];
         self.core.operation(name, &key, || {
@@ -131,7 +136,12 @@ impl ClientTelemetry {
 
     /// An operation on a message of this origin with this subject; without a subject, on the origin itself.
     #[inline]
-    pub(crate) fn operation_at(&self, name: OperationName, origin: &Origin, subject: Option<&str>) -> Arc<Operation> {
+    pub(crate) fn operation_at(
+        &self,
+        name: OperationName,
+        origin: &Origin,
+        subject: Option<&str>,
+    ) -> Arc<PreparedOperation> {
         let server = self.server.only_server();
         let key = [subject.unwrap_or_default(), &origin.key, server_key(server)];
         self.core.operation(name, &key, || self.describe_at(origin, subject, server))

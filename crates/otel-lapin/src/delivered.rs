@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lapin::types::DeliveryTag;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
-use otel_messaging::adapter::{Operation, OperationName, ProcessSpan};
+use otel_messaging::adapter::{OperationName, PreparedOperation, ProcessSpan};
 
 use crate::{
     ledger::{Ledger, UnsettledRemnant},
@@ -27,7 +27,7 @@ pub(crate) struct Origin {
     pub(crate) route: Arc<Route>,
     /// None if the messages need no settlement.
     pub(crate) ledger: Option<Arc<Ledger>>,
-    pub(crate) process: Arc<Operation>,
+    pub(crate) process: Arc<PreparedOperation>,
 }
 
 impl Origin {

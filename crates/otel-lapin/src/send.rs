@@ -3,7 +3,7 @@
 use std::{mem, sync::Arc};
 
 use lapin::{BasicProperties, Result};
-use otel_messaging::adapter::{ClientSpan, Operation, OperationStart};
+use otel_messaging::adapter::{ClientSpan, OperationStart, PreparedOperation};
 
 use crate::{
     confirms::{ConfirmHandle, PendingConfirms},
@@ -18,7 +18,7 @@ use crate::{
 /// `confirms` is `Some` if the channel is in confirm mode; `returnable` says that the broker may return the message.
 pub(crate) fn start_send(
     start: OperationStart,
-    operation: &Arc<Operation>,
+    operation: &Arc<PreparedOperation>,
     telemetry: &ClientTelemetry,
     confirms: Option<&Arc<PendingConfirms>>,
     returnable: bool,

@@ -9,7 +9,9 @@ use lapin::{
 };
 use opentelemetry::trace::SpanContext;
 use otel_messaging::{
-    adapter::{Attributes, ClientSpan, Operation, OperationName, OperationStart, ProcessSpan, Settlement, Settles},
+    adapter::{
+        Attributes, ClientSpan, OperationName, OperationStart, PreparedOperation, ProcessSpan, Settlement, Settles,
+    },
     semconv::attribute,
 };
 
@@ -236,7 +238,7 @@ fn start_span(start: OperationStart, name: OperationName, message: &DeliveredMes
 }
 
 /// The link of one of several settled messages: its context and the attributes that only this message has.
-fn link_of(tag: DeliveryTag, entry: &Entry, operation: &Operation) -> (Option<SpanContext>, Attributes) {
+fn link_of(tag: DeliveryTag, entry: &Entry, operation: &PreparedOperation) -> (Option<SpanContext>, Attributes) {
     let mut own = Attributes::default();
     let message = entry.message.upgrade();
     let (context, ids) = match (&message, &entry.remnant) {

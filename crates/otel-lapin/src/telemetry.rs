@@ -13,7 +13,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{self, Attributes, Destination, Operation, OperationName, OperationStart, Telemetry, is_uuid},
+    adapter::{self, Attributes, Destination, OperationName, OperationStart, PreparedOperation, Telemetry, is_uuid},
     semconv::{attribute, extension},
 };
 
@@ -134,14 +134,14 @@ impl ClientTelemetry {
 
     /// A publish to this exchange with this routing key. `answers` says that it replies to a message.
     #[inline]
-    pub(crate) fn publish_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
+    pub(crate) fn publish_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<PreparedOperation> {
         self.send_operation(PUBLISH, exchange, routing_key, answers, || {
             self.with_routing_key(self.exchange_destination(exchange, routing_key), routing_key)
         })
     }
 
     /// The creation of a message that is published to this exchange later.
-    pub(crate) fn create_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<Operation> {
+    pub(crate) fn create_operation(&self, exchange: &str, routing_key: &str, answers: bool) -> Arc<PreparedOperation> {
         // The convention has no routing key on create spans.
         self.send_operation(CREATE, exchange, routing_key, answers, || {
             self.with_server(self.exchange_destination(exchange, routing_key))
@@ -156,7 +156,7 @@ impl ClientTelemetry {
         routing_key: &str,
         answers: bool,
         describe: impl FnOnce() -> Destination,
-    ) -> Arc<Operation> {
+    ) -> Arc<PreparedOperation> {
         if answers {
             return self.core.operation(name, &[exchange, routing_key, "answer"], || describe().reply_address());
         }
@@ -175,7 +175,7 @@ impl ClientTelemetry {
 
     /// An operation on messages of this route.
     #[inline]
-    pub(crate) fn operation_at(&self, name: OperationName, route: &Route) -> Arc<Operation> {
+    pub(crate) fn operation_at(&self, name: OperationName, route: &Route) -> Arc<PreparedOperation> {
         let (exchange, routing_key, queue) =
             (route.exchange.as_str(), route.routing_key.as_str(), route.queue.as_str());
         self.core.operation(name, &[exchange, routing_key, queue], || {
@@ -368,9 +368,9 @@ mod tests {
     }
 
     /// The name of an operation's spans.
-    fn span_name(operation: &Operation) -> String {
+    fn span_name(operation: &PreparedOperation) -> String {
         let shown = format!("{operation:?}");
-        let (name, _) = shown.strip_prefix("Operation { span_name: ").unwrap().split_once(", texts: ").unwrap();
+        let (name, _) = shown.strip_prefix("PreparedOperation { span_name: ").unwrap().split_once(", texts: ").unwrap();
         name.to_owned()
     }
 

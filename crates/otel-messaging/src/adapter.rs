@@ -107,7 +107,6 @@ use opentelemetry::InstrumentationScope;
 
 use crate::description::semconv::SCHEMA_URL;
 
-pub use crate::recording::prepared_operation::PreparedOperation as Operation;
 pub use crate::{
     description::{
         arrival::{Arrival, Clock},
@@ -121,6 +120,7 @@ pub use crate::{
     handling::{deliver_stream::DeliverStream, stream_item::AtStreamError},
     propagation::header_budget::HeaderBudget,
     propagation::headers::Headers,
+    recording::prepared_operation::PreparedOperation,
     spans::operation_start::OperationStart,
     spans::{
         batch_attributes::Batch, client_span::ClientSpan, hand::poll_started, process_span::ProcessSpan,

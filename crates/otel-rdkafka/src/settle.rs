@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use otel_messaging::adapter::{ClientSpan, Operation, OperationStart, ProcessSpan, Settlement, Settles};
+use otel_messaging::adapter::{ClientSpan, OperationStart, PreparedOperation, ProcessSpan, Settlement, Settles};
 use rdkafka::{
     Offset, TopicPartitionList,
     error::{KafkaResult, RDKafkaErrorCode},
@@ -79,7 +79,7 @@ fn start_offsets_commit(
 }
 
 /// The operation names a topic only if all offsets are of that topic.
-fn commit_operation(telemetry: &ClientTelemetry, elements: &[TopicPartitionListElem<'_>]) -> Arc<Operation> {
+fn commit_operation(telemetry: &ClientTelemetry, elements: &[TopicPartitionListElem<'_>]) -> Arc<PreparedOperation> {
     let topic = elements.first().map(TopicPartitionListElem::topic);
     telemetry.operation(COMMIT, topic.filter(|topic| elements.iter().all(|element| element.topic() == *topic)))
 }

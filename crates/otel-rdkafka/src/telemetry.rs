@@ -10,7 +10,7 @@ use std::{
 
 use otel_messaging::{
     Instrumentation,
-    adapter::{Attributes, Destination, Operation, OperationName, OperationStart, SourceId, Telemetry, scope},
+    adapter::{Attributes, Destination, OperationName, OperationStart, PreparedOperation, SourceId, Telemetry, scope},
     semconv::attribute,
 };
 use rdkafka::{
@@ -133,7 +133,7 @@ impl ClientTelemetry {
     }
 
     #[inline]
-    pub(crate) fn operation(&self, name: OperationName, topic: Option<&str>) -> Arc<Operation> {
+    pub(crate) fn operation(&self, name: OperationName, topic: Option<&str>) -> Arc<PreparedOperation> {
         self.operation_at(name, topic, None)
     }
 
@@ -144,7 +144,7 @@ impl ClientTelemetry {
         name: OperationName,
         topic: Option<&str>,
         broker: Option<&BrokerAddress>,
-    ) -> Arc<Operation> {
+    ) -> Arc<PreparedOperation> {
         let key: &[&str] = match (&topic, broker) {
             (Some(topic), None) => &[topic],
             (Some(topic), Some(broker)) => &[topic, &broker.node],
