@@ -7,10 +7,10 @@ use lapin::{
     options::{BasicNackOptions, BasicRejectOptions},
     types::{DeliveryTag, ShortString},
 };
-use opentelemetry::trace::SpanContext;
 use otel_messaging::{
     adapter::{
-        Attributes, ClientSpan, OperationName, OperationStart, PreparedOperation, ProcessSpan, Settlement, Settles,
+        Attributes, ClientSpan, OperationName, OperationStart, PreparedOperation, ProcessSpan, SettledMessage,
+        Settlement, Settles,
     },
     semconv::attribute,
 };
@@ -186,11 +186,7 @@ impl<'a> PendingSettlement<'a> {
     }
 
     pub(crate) fn succeed(self, outcome: Settlement) {
-        // The span of one message's settlement notes the outcome on the process span; the span of several has no such message.
-        match &self.messages {
-            SettledMessages::UpTo(..) => self.messages.remove(|message| message.settled(outcome)),
-            SettledMessages::One(_) | SettledMessages::Tagged(..) => self.messages.remove(|_| ()),
-        }
+        self.messages.remove(|_| ());
         self.end_span(|span| span.settled(outcome));
     }
 
@@ -238,13 +234,13 @@ fn start_span(start: OperationStart, name: OperationName, message: &DeliveredMes
 }
 
 /// The link of one of several settled messages: its context and the attributes that only this message has.
-fn link_of(tag: DeliveryTag, entry: &Entry, operation: &PreparedOperation) -> (Option<SpanContext>, Attributes) {
+fn link_of(tag: DeliveryTag, entry: &Entry, operation: &PreparedOperation) -> (SettledMessage, Attributes) {
     let mut own = Attributes::default();
     let message = entry.message.upgrade();
-    let (context, ids) = match (&message, &entry.remnant) {
-        (Some(message), _) => (Some(message.span_context()), Some(&message.ids)),
-        (None, Some(remnant)) => (Some(remnant.context.clone()), Some(&remnant.ids)),
-        (None, None) => (None, None),
+    let (settled, ids) = match (&message, &entry.remnant) {
+        (Some(message), _) => (SettledMessage::Message(message.span.clone()), Some(&message.ids)),
+        (None, Some(remnant)) => (SettledMessage::Context(remnant.context.clone()), Some(&remnant.ids)),
+        (None, None) => (SettledMessage::Unknown, None),
     };
     delivery_tag(&mut own, tag);
     if let Some(ids) = ids {
@@ -254,7 +250,7 @@ fn link_of(tag: DeliveryTag, entry: &Entry, operation: &PreparedOperation) -> (O
     if operation.destination() != Some(&*destination) {
         own.set(attribute::MESSAGING_DESTINATION_NAME, destination);
     }
-    (context, own)
+    (settled, own)
 }
 
 /// The parts of the route that all messages have in common.

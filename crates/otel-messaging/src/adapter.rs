@@ -117,16 +117,18 @@ pub use crate::{
         settlement::Settlement,
         source::SourceId,
     },
+    handling::deliver_iter::DeliverIter,
     handling::{deliver_stream::DeliverStream, stream_item::AtStreamError},
     propagation::header_budget::HeaderBudget,
     propagation::headers::Headers,
     recording::prepared_operation::PreparedOperation,
     spans::operation_start::OperationStart,
+    spans::settlement::{SettledMessage, Settles},
     spans::{
         batch_attributes::Batch, client_span::ClientSpan, hand::poll_started, process_span::ProcessSpan,
         settlement_state::Unsettled,
     },
-    telemetry::{Settles, Telemetry},
+    telemetry::Telemetry,
 };
 
 /// The instrumentation scope of an adapter: its crate's name and version, `env!("CARGO_PKG_NAME")` and

@@ -9,7 +9,7 @@ use std::{
 use opentelemetry::{
     Context, InstrumentationScope, StringValue,
     propagation::{Extractor, Injector},
-    trace::{Link, SpanContext, SpanKind, TraceContextExt},
+    trace::{Link, SpanContext, SpanKind},
 };
 
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
         operation_start::OperationStart,
         outgoing::{ExistingContext, StoredHeaders, fits, inject_context, write_context},
         process_span::ProcessSpan,
+        settlement::{SettledMessage, Settles, start_batch_settlement, start_settlement},
     },
 };
 
@@ -54,18 +55,6 @@ impl Used {
     fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
         Self { pipeline: Arc::new(Pipeline::new(scope.clone(), instrumentation)), operations: Operations::default() }
     }
-}
-
-/// Which message, or messages, a settle operation is about.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub enum Settles<'a> {
-    /// One that is at hand: the settle span is a child of its process span, and the outcome is recorded there too.
-    Message(&'a Arc<ProcessSpan>),
-    /// One that is known only by the context of its process span.
-    Context(&'a SpanContext),
-    /// Nothing is known of it: the settle span is a child of what is current.
-    Unknown,
 }
 
 impl Telemetry {
@@ -209,29 +198,54 @@ impl Telemetry {
         span
     }
 
-    /// Makes the span of a message that is sent later, and writes its context into the headers to keep until then: the
-    /// send leaves it there and links it.
+    /// Records the create span of a message that is sent later, and writes its context into the headers, which the application
+    /// stores until then. The send keeps the context and links it. Returns the context, for
+    /// [`send_batch`](Self::send_batch); `None` without a tracer.
     pub fn create(
         &self,
         start: OperationStart,
         operation: &Arc<PreparedOperation>,
         headers: &mut dyn Injector,
         attributes: impl FnOnce(&mut Attributes),
-    ) {
+    ) -> Option<SpanContext> {
         let pipeline = &operation.pipeline;
         let links = start.republished_from().iter().cloned().map(Link::with_context);
         let span = ClientSpan::start(&start, &start.parent, operation, SpanKind::Producer, links, attributes);
         pipeline.note_stand_in();
         if pipeline.writes(start.probe) {
-            inject_context(
-                &start,
-                span.span_context(),
-                pipeline,
-                (&mut StoredHeaders(headers), HeaderBudget::UNLIMITED),
-                None,
-            );
+            let headers = (&mut StoredHeaders(headers) as &mut dyn Injector, HeaderBudget::UNLIMITED);
+            inject_context(&start, span.span_context(), pipeline, headers, None);
         }
+        let context = span.span_context().cloned();
         span.succeed();
+        context
+    }
+
+    /// Starts the span of a send of several messages, each of which [`create`](Self::create) gave a context of its own.
+    ///
+    /// `messages` has, for each, that context and the attributes that it adds to the operation's: those that are the same for all
+    /// are set on the span, the others on each link. `messaging.batch.message_count` and `messaging.client.sent.messages` count
+    /// all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    ///
+    /// Source: "Batch sending" in the trace structure of the messaging spans convention.
+    pub fn send_batch(
+        &self,
+        start: OperationStart,
+        operation: &Arc<PreparedOperation>,
+        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        attributes: impl FnOnce(&mut Attributes),
+    ) -> ClientSpan {
+        let (count, max_links) = (messages.len(), operation.pipeline.settings().max_links);
+        let shared = || {
+            let mut shared = BatchAttributes::default();
+            messages.for_each(|(context, own)| shared.add(context, own.0, max_links));
+            shared
+        };
+        let span = ClientSpan::start_batch(&start, operation, shared, |all| {
+            attributes(all);
+            all.set_number(attribute::MESSAGING_BATCH_MESSAGE_COUNT, count);
+        });
+        span.messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Starts the span of a receive operation that has had its answer: it began when it was called, and links the
@@ -328,31 +342,22 @@ impl Telemetry {
         settles: Settles<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let parent = match settles {
-            Settles::Message(message) => message.context().clone(),
-            Settles::Context(context) => start.parent.with_remote_span_context(context.clone()),
-            Settles::Unknown => start.parent.clone(),
-        };
-        let span = ClientSpan::start(&start, &parent, operation, SpanKind::Client, iter::empty(), attributes);
-        match settles {
-            Settles::Message(message) => span.of(message.clone()),
-            _ => span,
-        }
+        start_settlement(&start, operation, settles, attributes)
     }
 
-    /// Starts the span of a settle operation that is about several messages, a child of what is current.
+    /// Starts the span of a settle operation on several messages, a child of the current span.
     ///
-    /// `messages` are known by the contexts of their process spans, as far as there are any, and what each adds to the
-    /// operation's attributes: what is the same for all goes to the span, the rest to each link. They are asked for only
-    /// where somebody sees it. `messaging.batch.message_count` counts them all, also beyond
-    /// [`max_links`](crate::InstrumentationBuilder::max_links).
+    /// `messages` has, for each, its process span or what else is known of it, and the attributes that it adds to the operation's:
+    /// those that are the same for all are set on the span, the others on each link.
+    /// `messaging.batch.message_count` counts all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    /// [`ClientSpan::settled`] records the outcome on each process span, and counts each message.
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn settle_batch(
         &self,
         start: OperationStart,
         operation: &Arc<PreparedOperation>,
-        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        messages: impl ExactSizeIterator<Item = (SettledMessage, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
         let count = messages.len();
@@ -364,23 +369,16 @@ impl Telemetry {
         })
     }
 
-    /// The same where `messages` are only those that are still known, of a number that nobody knows: it is not told.
+    /// [`settle_batch`](Self::settle_batch) where the operation may settle more messages than those that are known: the span has
+    /// no number of messages.
     pub fn settle_known(
         &self,
         start: OperationStart,
         operation: &Arc<PreparedOperation>,
-        messages: impl ExactSizeIterator<Item = (Option<SpanContext>, Attributes)>,
+        messages: impl ExactSizeIterator<Item = (SettledMessage, Attributes)>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> ClientSpan {
-        let count = messages.len();
-        let max_links = operation.pipeline.settings().max_links;
-        let shared = || {
-            let mut shared = BatchAttributes::default();
-            messages.for_each(|(context, own)| shared.add(context, own.0, max_links));
-            shared
-        };
-        ClientSpan::start_batch(&start, operation, shared, attributes)
-            .messages(u64::try_from(count).unwrap_or(u64::MAX))
+        start_batch_settlement(&start, operation, messages, attributes)
     }
 
     /// Counts messages that the client settled by itself, of which there is nothing more to tell.

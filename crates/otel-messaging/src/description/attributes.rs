@@ -14,6 +14,13 @@ impl Attributes {
         self.0.push(KeyValue::new(key, value));
     }
 
+    /// Adds one attribute, if it has a value.
+    pub fn set_opt(&mut self, key: impl Into<Key>, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+    }
+
     /// Adds a number; one that does not fit the type that attributes have for numbers is left out.
     pub fn set_number(&mut self, key: impl Into<Key>, number: impl TryInto<i64>) {
         if let Ok(number) = number.try_into() {

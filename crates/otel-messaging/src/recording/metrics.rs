@@ -89,7 +89,7 @@ impl Instruments {
         &self,
         kind: OperationType,
         series: &Series,
-        took: Option<Duration>,
+        (took, messages): (Option<Duration>, u64),
         of: &MeasurementAttributes<'_>,
     ) {
         let duration = match kind {
@@ -99,13 +99,13 @@ impl Instruments {
             OperationType::Send | OperationType::Receive | OperationType::Settle => &self.operation_duration,
         };
         if kind == OperationType::Send {
-            series.count(&self.sent, of);
+            series.count(&self.sent, messages, of);
         }
         series.record(duration, took, of);
     }
 
     pub(crate) fn delivered(&self, series: &Series, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
-        series.count(&self.consumed, of);
+        series.count(&self.consumed, 1, of);
         if let Some((time, clock)) = queued {
             let clock = [KeyValue::new(extension::CLOCK, clock.as_str())];
             MeasurementAttributes { error_type: None, more: &clock }.with(&series.messages, |attributes| {
@@ -213,14 +213,14 @@ impl Series {
         }
     }
 
-    fn count(&self, counter: &Counter<u64>, of: &MeasurementAttributes<'_>) {
+    fn count(&self, counter: &Counter<u64>, messages: u64, of: &MeasurementAttributes<'_>) {
         #[cfg(feature = "bound-instruments")]
         if let Some(bound) = self.bound.as_ref().filter(|_| of.add_nothing()) {
-            catch_panic(|| bound.messages.get_or_init(|| counter.bind(&self.messages)).add(1));
+            catch_panic(|| bound.messages.get_or_init(|| counter.bind(&self.messages)).add(messages));
             return;
         }
         of.with(&self.messages, |attributes| {
-            catch_panic(|| counter.add(1, attributes));
+            catch_panic(|| counter.add(messages, attributes));
         });
     }
 

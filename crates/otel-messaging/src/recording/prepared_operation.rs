@@ -187,9 +187,9 @@ impl PreparedOperation {
     }
 
     /// Measures the end of an operation, and its duration where that is known.
-    pub(crate) fn ended(&self, took: Option<Duration>, of: &MeasurementAttributes<'_>) {
+    pub(crate) fn ended(&self, took: Option<Duration>, messages: u64, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
-        instruments.ended(self.description.kind(), &self.series, took, of);
+        instruments.ended(self.description.kind(), &self.series, (took, messages), of);
     }
 
     /// Measures the delivery of a message, and the time since it was sent where that is known.

@@ -9,6 +9,7 @@ use crate::{
     recording::metrics::partition_attribute,
     spans::{
         batch_attributes::BatchAttributes,
+        batch_outcome::BatchOutcome,
         context_state::with_reply_to,
         current::{Current, naming_its_span},
         process_span::ProcessSpan,
@@ -51,8 +52,9 @@ pub(crate) fn start_batch_span(messages: &[&Arc<ProcessSpan>]) -> Option<Arc<Pro
         None => Current::without_span(naming_its_span(&parent), now),
     };
     let batch = Arc::new(ProcessSpan::of_batch(first, operation, current, partition));
+    let outcome = Arc::new(BatchOutcome::new(messages.len()));
     for message in messages {
-        message.assign_to(&batch, now);
+        message.assign_to(&batch, &outcome, now);
     }
     Some(batch)
 }

@@ -1,6 +1,6 @@
 //! The span of one operation of a client: a send, a receive or a settle.
 
-use std::{borrow::Cow, cell::Cell, fmt, iter, sync::Arc, thread, time::SystemTime};
+use std::{borrow::Cow, cell::Cell, fmt, iter, mem, sync::Arc, thread, time::SystemTime};
 
 use opentelemetry::{
     Context, KeyValue, Value,
@@ -35,7 +35,16 @@ pub struct ClientSpan {
     /// Most are of spans alone, and thousands may await their answers.
     measurement: Option<Box<Measurement>>,
     ended_at: Option<SystemTime>,
-    of: Option<Arc<ProcessSpan>>,
+    settles: SettledMessages,
+}
+
+/// The process spans of the messages that the operation settles.
+#[derive(Default)]
+enum SettledMessages {
+    #[default]
+    None,
+    One(Arc<ProcessSpan>),
+    Many(Vec<Arc<ProcessSpan>>),
 }
 
 /// What metrics and events need of an operation.
@@ -119,7 +128,7 @@ impl ClientSpan {
                 more: Vec::new(),
             })
         });
-        Self { span, measurement, ended_at: None, of: None }
+        Self { span, measurement, ended_at: None, settles: SettledMessages::None }
     }
 
     /// Lets go of a span that nobody records, once its context is in the message: thousands may await their answers.
@@ -143,9 +152,13 @@ impl ClientSpan {
         self
     }
 
-    /// The message whose settlement this is.
-    pub(crate) fn of(mut self, message: Arc<ProcessSpan>) -> Self {
-        self.of = Some(message);
+    pub(crate) fn settling(mut self, message: Arc<ProcessSpan>) -> Self {
+        self.settles = SettledMessages::One(message);
+        self
+    }
+
+    pub(crate) fn settling_all(mut self, messages: Vec<Arc<ProcessSpan>>) -> Self {
+        self.settles = SettledMessages::Many(messages);
         self
     }
 
@@ -210,6 +223,20 @@ impl ClientSpan {
         self
     }
 
+    /// Ends the span with the result of the client: [`succeed`](Self::succeed), or [`fail`](Self::fail) with the `error.type` that
+    /// `error_type` gives the error.
+    #[inline]
+    pub fn report<T, E: fmt::Display, N: Into<Cow<'static, str>>>(
+        self,
+        result: &Result<T, E>,
+        error_type: impl FnOnce(&E) -> N,
+    ) {
+        match result {
+            Ok(_) => self.succeed(),
+            Err(error) => self.fail(error_type(error), error),
+        }
+    }
+
     /// The broker accepted, as far as the operation waits for it. The status stays unset.
     #[inline]
     pub fn succeed(mut self) {
@@ -227,11 +254,12 @@ impl ClientSpan {
         if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
             span.set_attribute(KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
-        match self.of.take() {
-            // Another settlement, which may still wait for its own answer, says what became of the message.
-            Some(message) if outcome == Settlement::AlreadySettled => message.may_settle_elsewhere(),
-            Some(message) => message.settled(outcome),
-            None => {}
+        match (mem::take(&mut self.settles), outcome) {
+            // Another settlement, which may still wait for its own answer, records the outcome of the message.
+            (SettledMessages::One(message), Settlement::AlreadySettled) => message.may_settle_elsewhere(),
+            (SettledMessages::One(message), _) => message.settled(outcome),
+            (SettledMessages::Many(_), Settlement::AlreadySettled) | (SettledMessages::None, _) => {}
+            (SettledMessages::Many(messages), _) => messages.iter().for_each(|message| message.settled(outcome)),
         }
         if let Some(Measurement { operation, messages, .. }) = self.measurement.as_deref() {
             operation.settled(outcome, *messages);
@@ -248,8 +276,10 @@ impl ClientSpan {
 
     /// Perhaps the broker knows what became of the message: nobody here does.
     fn leave_to_the_broker(&mut self) {
-        if let Some(message) = self.of.take() {
-            message.may_settle_elsewhere();
+        match mem::take(&mut self.settles) {
+            SettledMessages::None => {}
+            SettledMessages::One(message) => message.may_settle_elsewhere(),
+            SettledMessages::Many(messages) => messages.iter().for_each(|message| message.may_settle_elsewhere()),
         }
     }
 
@@ -271,7 +301,7 @@ impl ClientSpan {
         if let Some(measurement) = measurement {
             measurement.measure(ended_at, error.as_ref().map(|(error_type, _)| &**error_type));
         }
-        self.of = None;
+        self.settles = SettledMessages::None;
     }
 }
 
@@ -290,7 +320,7 @@ impl Measurement {
 
     fn measure(&self, ended_at: Option<SystemTime>, error_type: Option<&str>) {
         let took = self.start.zip(ended_at).and_then(|(start, end)| between(start, end));
-        self.operation.ended(took, &MeasurementAttributes { error_type, more: &self.more });
+        self.operation.ended(took, self.messages, &MeasurementAttributes { error_type, more: &self.more });
     }
 }
 

@@ -1,17 +1,22 @@
 //! What is current for the handler of a message, and whose span that is.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     baggage::{Baggage, BaggageExt, KeyValueMetadata},
     global::BoxedSpan,
     trace::{Span, SpanContext, SpanRef, TraceContextExt},
 };
 
 use crate::{
+    description::semconv::extension,
+    description::settlement::Settlement,
     recording::ending::EndingSpan,
-    spans::context_state::{ContextState, with_reply_to},
+    spans::{
+        batch_outcome::BatchOutcome,
+        context_state::{ContextState, with_reply_to},
+    },
 };
 
 /// What is current for a handler, and whose the span in it is.
@@ -20,6 +25,8 @@ pub(crate) struct Current {
     pub(crate) span: SpanOwner,
     /// When the span began, or would have.
     pub(crate) began: SystemTime,
+    /// Of a message whose span is that of its batch.
+    pub(crate) batch: Option<Arc<BatchOutcome>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +47,15 @@ impl Current {
     #[inline]
     pub(crate) fn of(mut span: BoxedSpan, base: &Context, began: SystemTime) -> Self {
         if span.is_recording() {
-            return Self { context: base.with_span(span), span: SpanOwner::Message, began };
+            return Self { context: base.with_span(span), span: SpanOwner::Message, began, batch: None };
         }
         let which = span.span_context().clone();
         span.end_at(None);
-        Self { context: base.with_remote_span_context(which), span: SpanOwner::NonRecording, began }
+        Self { context: base.with_remote_span_context(which), span: SpanOwner::NonRecording, began, batch: None }
     }
 
     pub(crate) fn without_span(context: Context, began: SystemTime) -> Self {
-        Self { context, span: SpanOwner::None, began }
+        Self { context, span: SpanOwner::None, began, batch: None }
     }
 
     /// The span, where it is this one's to change and somebody sees it.
@@ -87,8 +94,20 @@ impl Current {
         }
     }
 
+    /// Sets the settlement outcome of the message on its span, or on the span of its batch when all messages have it.
+    pub(crate) fn set_outcome(&self, outcome: Settlement, has_ended: bool) {
+        let is_shown = match &self.batch {
+            Some(batch) => batch.is_common(outcome),
+            None => !has_ended && self.span == SpanOwner::Message,
+        };
+        if is_shown {
+            let outcome = KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str());
+            self.context.span().set_attribute(outcome);
+        }
+    }
+
     pub(crate) fn share(&self) -> Self {
-        Self { context: self.context.clone(), ..*self }
+        Self { context: self.context.clone(), batch: self.batch.clone(), ..*self }
     }
 }
 

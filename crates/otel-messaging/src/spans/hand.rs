@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use opentelemetry::Context;
+use opentelemetry::{Context, trace::TraceContextExt};
 
 use crate::{
     description::source::SourceId,
@@ -110,6 +110,19 @@ struct Here {
 #[inline]
 pub(crate) fn here() -> Option<Arc<Hand>> {
     HERE.try_with(|here| here.borrow().as_ref().map(|here| here.hand.clone())).ok().flatten()
+}
+
+/// The context around the loop that this thread is polling, if `context` is that of the message in hand. A message that is
+/// delivered there has nothing to do with the one in hand.
+pub(crate) fn around_hand(context: &Context) -> Option<Context> {
+    let around = |here: &RefCell<Option<Here>>| {
+        let here = here.borrow();
+        let here = here.as_ref()?;
+        let alive = here.hand.lock();
+        let in_hand = alive.in_hand()?.current.context.span().span_context().clone();
+        (in_hand.is_valid() && in_hand == *context.span().span_context()).then(|| here.outer.clone())
+    };
+    HERE.try_with(around).ok().flatten()
 }
 
 /// Makes current what the loop has in hand, if the loop is the one that this thread is polling.

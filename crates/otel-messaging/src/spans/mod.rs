@@ -1,4 +1,5 @@
 pub(crate) mod batch_attributes;
+pub(crate) mod batch_outcome;
 pub(crate) mod batch_span;
 pub(crate) mod client_span;
 pub(crate) mod context_state;
@@ -9,6 +10,7 @@ pub(crate) mod operation_start;
 pub(crate) mod outgoing;
 pub(crate) mod process_end;
 pub(crate) mod process_span;
+pub(crate) mod settlement;
 pub(crate) mod settlement_state;
 pub(crate) mod start_attributes;
 pub(crate) mod start_guard;

@@ -10,7 +10,10 @@ use opentelemetry::{
 use crate::{
     description::identity::{Identity, ReplyAddress},
     recording::discovery::TracerProbe,
-    spans::context_state::{ContextState, answers_go_to, processed_here},
+    spans::{
+        context_state::{ContextState, answers_go_to, processed_here},
+        hand::around_hand,
+    },
 };
 
 /// Start time and parent context of an operation:
@@ -46,6 +49,15 @@ impl OperationStart {
         let current = self.parent.span().span_context().clone();
         if current.is_valid() {
             self.parent = self.parent.with_remote_span_context(current);
+        }
+        self
+    }
+
+    /// The same for a delivery inside [`sequential`](crate::sequential): the message in hand is not its parent.
+    pub(crate) fn around_hand(mut self) -> Self {
+        if let Some(around) = around_hand(&self.parent) {
+            self.has_state = around.get::<ContextState>().is_some();
+            self.parent = around;
         }
         self
     }

@@ -91,7 +91,7 @@ impl ProcessEnd {
         }
         if let Some(ended_at) = ended_at {
             let error_type = error.as_ref().map(|(error_type, _)| &**error_type);
-            operation.ended(between(began, ended_at), &self.measurement_attributes(error_type));
+            operation.ended(between(began, ended_at), 1, &self.measurement_attributes(error_type));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::{
     },
     recording::{discovery::TracerProbe, exceptions::Failure, metrics::between, prepared_operation::PreparedOperation},
     spans::{
+        batch_outcome::BatchOutcome,
         context_state::{AtWork, Attached, Processed},
         current::{Current, SpanOwner, with_baggage},
         hand::{Hand, here},
@@ -71,7 +72,8 @@ impl ProcessSpan {
         arrival: Arrival<'_>,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        let delivered_at = start.at;
+        let (delivered_at, hand) = (start.at, here());
+        let start = if hand.is_some() { start.around_hand() } else { start };
         let message = MessageContext::new(start, &operation.pipeline, &arrival);
         let mut attributes = StartAttributes::new(&operation, &arrival, attributes);
         let partition = attributes.partition(&operation);
@@ -82,7 +84,7 @@ impl ProcessSpan {
             context: OnceLock::new(),
             settlement: SettlementState::new(arrival.awaits_settlement),
             end: ProcessEnd::new(partition),
-            hand: here(),
+            hand,
             operation,
         }
     }
@@ -107,12 +109,13 @@ impl ProcessSpan {
     }
 
     /// Assigns a message that has no span yet to a batch, whose handler starts at that time.
-    pub(crate) fn assign_to(&self, batch: &Self, now: SystemTime) {
+    pub(crate) fn assign_to(&self, batch: &Self, outcome: &Arc<BatchOutcome>, now: SystemTime) {
         let (Some(batch), Some(_starting)) = (batch.context.get(), StartGuard::enter()) else { return };
         let wait = between(self.delivered_at, now);
         let context = with_baggage(&batch.context, self.handler_base().baggage());
         let span = if batch.span == SpanOwner::None { SpanOwner::None } else { SpanOwner::Batch };
-        if self.context.set(Current { context, span, began: now }).is_ok() {
+        let batch = Some(outcome.clone());
+        if self.context.set(Current { context, span, began: now, batch }).is_ok() {
             self.end.leave_to_batch();
             self.waited(wait);
         }
@@ -294,11 +297,9 @@ impl ProcessSpan {
     /// For messages that are settled together with others; [`ClientSpan::settled`](crate::adapter::ClientSpan::settled) does it
     /// for a single message.
     pub fn settled(&self, outcome: Settlement) {
-        let recorded = self.current().and_then(Current::recorded);
-        if let (true, Some(span)) = (self.settlement.record(), recorded)
-            && !self.end.has_ended()
-        {
-            span.set_attribute(KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str()));
+        let current = self.current();
+        if let (true, Some(current)) = (self.settlement.record(), current) {
+            current.set_outcome(outcome, self.end.has_ended());
         }
     }
 

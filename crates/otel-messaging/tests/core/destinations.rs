@@ -90,7 +90,9 @@ fn a_server_that_is_named_by_its_address_is_the_peer_of_what_is_asked_of_it() {
                     queue.telemetry.receive(start, &operation, std::iter::empty(), |_| ()).succeed()
                 }
                 OperationType::Settle => queue.telemetry.settle(start, &operation, Settles::Unknown, |_| ()).succeed(),
-                OperationType::Create => queue.telemetry.create(start, &operation, &mut HeaderMap::default(), |_| ()),
+                OperationType::Create => {
+                    let _ = queue.telemetry.create(start, &operation, &mut HeaderMap::default(), |_| ());
+                }
                 _ => drop(queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None), |_| ())),
             }
             let spans = sdk.spans();

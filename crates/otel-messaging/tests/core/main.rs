@@ -8,6 +8,7 @@ mod queue;
 mod ambient;
 mod any_names;
 mod batch;
+mod batches;
 mod capture;
 mod carried;
 mod context_reader;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::TraceContextExt;
 use otel_messaging::{
-    adapter::{Arrival, Attributes, Destination, ProcessSpan, Settlement},
+    adapter::{Arrival, Attributes, Destination, ProcessSpan, SettledMessage, Settlement},
     semconv::attribute,
 };
 use support::Sdk;
@@ -17,7 +17,7 @@ fn deliver(queue: &Queue) -> Arc<ProcessSpan> {
     queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
 }
 
-fn settle(queue: &Queue, messages: Vec<(Option<SpanContext>, Attributes)>) {
+fn settle(queue: &Queue, messages: Vec<(SettledMessage, Attributes)>) {
     let start = queue.telemetry.start_operation().unwrap();
     let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
     queue.telemetry.settle_batch(start, &operation, messages.into_iter(), |_| ()).settled(Settlement::Ack);
@@ -38,10 +38,10 @@ fn what_is_common_is_on_the_span_and_the_rest_on_the_links() {
     let mut messages: Vec<_> = spans
         .iter()
         .zip(["1", "2", "3"])
-        .map(|(span, id)| (Some(span.span().span_context().clone()), about(id)))
+        .map(|(span, id)| (SettledMessage::Context(span.span().span_context().clone()), about(id)))
         .collect();
     // Of one nothing is known: it is counted.
-    messages.insert(0, (None, about("0")));
+    messages.insert(0, (SettledMessage::Unknown, about("0")));
     settle(&queue, messages);
     spans.iter().for_each(|span| span.span().end());
     let described = sdk.described();
@@ -73,7 +73,7 @@ fn what_the_settlement_says_itself_is_not_said_twice_and_stays() {
     for known in ["17", "16"] {
         let start = queue.telemetry.start_operation().unwrap();
         let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
-        let messages = vec![(Some(span.span().span_context().clone()), about(known))];
+        let messages = vec![(SettledMessage::Context(span.span().span_context().clone()), about(known))];
         let up_to = |attributes: &mut Attributes| attributes.set(attribute::MESSAGING_MESSAGE_ID, "17");
         // How many there are nobody knows.
         queue.telemetry.settle_known(start, &operation, messages.into_iter(), up_to).settled(Settlement::Ack);
@@ -107,7 +107,7 @@ ack orders
 fn without_a_tracer_all_of_them_are_counted_and_none_of_nothing() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.all_signals_builder().without_spans().build());
-    settle(&queue, vec![(None, about("1")), (None, about("2"))]);
+    settle(&queue, vec![(SettledMessage::Unknown, about("1")), (SettledMessage::Unknown, about("2"))]);
     settle(&queue, Vec::new());
     let deliveries: Vec<_> = sdk
         .measured()
