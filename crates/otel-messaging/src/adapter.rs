@@ -8,7 +8,7 @@
 //! use std::{collections::{BTreeMap, VecDeque}, sync::Arc};
 //!
 //! use opentelemetry::propagation::{Extractor, Injector};
-//! use otel_messaging::{MessageExt, adapter::*, semconv::attribute};
+//! use otel_messaging::{MessageExt, ReceivedMessage, adapter::*, semconv::attribute};
 //!
 //! // 1. A carrier for the client's headers. Text in, text out; it never fails.
 //! #[derive(Default)]
@@ -37,7 +37,7 @@
 //! // 3. A received message carries its process span, and so does every part of it that lives on by itself.
 //! struct Message { body: String, telemetry: Arc<Telemetry>, process: Option<Arc<ProcessSpan>> }
 //!
-//! impl MessageExt for Message {
+//! impl ReceivedMessage for Message {
 //!     fn process_span(&self) -> Option<&Arc<ProcessSpan>> { self.process.as_ref() }
 //! }
 //!

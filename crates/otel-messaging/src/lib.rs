@@ -23,12 +23,16 @@ pub use crate::{
         message_ext::{MessageExt, Processing},
         outcome::Outcome,
         process_each::{MessageStreamExt, ProcessEach},
+        received_message::ReceivedMessage,
         sequential::{Sequential, sequential, sequential_blocking},
         stream_item::StreamItem,
     },
     propagation::{propagator::Propagation, w3c::parse_traceparent},
     recording::instrumentation::{Instrumentation, InstrumentationBuilder},
-    spans::context_state::suppress_messaging,
+    spans::{
+        context_state::{suppress_messaging, without_context, without_span},
+        process_span::ProcessSpan,
+    },
 };
 
 /// What the futures of [`process`](MessageExt::process) and [`process_each`](MessageStreamExt::process_each) are made of: to

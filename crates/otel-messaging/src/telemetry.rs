@@ -118,7 +118,7 @@ impl Telemetry {
         pipeline.instruments().is_some() || matches!(pipeline.settings().correlation, Correlation::Auto(_))
     }
 
-    /// A message's key as it may be told: where [`capture_key`](crate::InstrumentationBuilder::capture_key) asks for it, if
+    /// A message's key as it may be told: where [`with_kafka_captured_key`](crate::InstrumentationBuilder::with_kafka_captured_key) asks for it, if
     /// it is text, redacted and cut as the values of headers are.
     pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
         let settings = self.pipeline().settings();
@@ -127,14 +127,14 @@ impl Telemetry {
     }
 
     /// Whether the sizes of messages are to be told:
-    /// [`capture_sizes`](crate::InstrumentationBuilder::capture_sizes).
+    /// [`with_captured_sizes`](crate::InstrumentationBuilder::with_captured_sizes).
     #[inline]
     pub fn captures_sizes(&self) -> bool {
         self.pipeline().settings().capture_sizes
     }
 
     /// Whether automatic commits have spans:
-    /// [`auto_commit_spans`](crate::InstrumentationBuilder::auto_commit_spans).
+    /// [`with_kafka_auto_commit_spans`](crate::InstrumentationBuilder::with_kafka_auto_commit_spans).
     pub fn records_auto_commits(&self) -> bool {
         self.pipeline().settings().auto_commit_spans
     }
@@ -177,7 +177,10 @@ impl Telemetry {
         }
         // The kind is set at the span's start, and says whether the message carries the span's context.
         let budget = headers.as_deref().map_or(HeaderBudget::UNLIMITED, Headers::header_budget);
-        let writes = headers.is_some() && pipeline.writes(start.probe) && fits(&start, pipeline, budget);
+        let writes = headers.is_some()
+            && start.wants_context()
+            && pipeline.writes(start.probe)
+            && fits(&start, pipeline, budget);
         let kind = if writes { SpanKind::Producer } else { SpanKind::Client };
         let link = existing.as_ref().map(|existing| &existing.context);
         let same = |other: &SpanContext| link.is_some_and(|link| Identity::of(link) == Identity::of(other));
@@ -212,7 +215,7 @@ impl Telemetry {
         let links = start.republished_from().iter().cloned().map(Link::with_context);
         let span = ClientSpan::start(&start, &start.parent, operation, SpanKind::Producer, links, attributes);
         pipeline.note_stand_in();
-        if pipeline.writes(start.probe) {
+        if start.wants_context() && pipeline.writes(start.probe) {
             let headers = (&mut StoredHeaders(headers) as &mut dyn Injector, HeaderBudget::UNLIMITED);
             inject_context(&start, span.span_context(), pipeline, headers, None);
         }
@@ -225,7 +228,7 @@ impl Telemetry {
     ///
     /// `messages` has, for each, that context and the attributes that it adds to the operation's: those that are the same for all
     /// are set on the span, the others on each link. `messaging.batch.message_count` and `messaging.client.sent.messages` count
-    /// all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    /// all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     ///
     /// Source: "Batch sending" in the trace structure of the messaging spans convention.
     pub fn send_batch(
@@ -265,7 +268,7 @@ impl Telemetry {
     /// The same for an operation that could bring any number of messages, which may be gone before it is over.
     ///
     /// What is the same for all messages goes on the span, the rest on each link; `messaging.batch.message_count` counts
-    /// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    /// them all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn receive_batch(
@@ -284,7 +287,7 @@ impl Telemetry {
     }
 
     /// Tells of a poll that brought this one message: measured, and with a span where
-    /// [`receive_spans`](crate::InstrumentationBuilder::receive_spans) asks for it.
+    /// [`with_receive_spans`](crate::InstrumentationBuilder::with_receive_spans) asks for it.
     pub fn polled(
         &self,
         start: OperationStart,
@@ -349,7 +352,7 @@ impl Telemetry {
     ///
     /// `messages` has, for each, its process span or what else is known of it, and the attributes that it adds to the operation's:
     /// those that are the same for all are set on the span, the others on each link.
-    /// `messaging.batch.message_count` counts all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links).
+    /// `messaging.batch.message_count` counts all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     /// [`ClientSpan::settled`] records the outcome on each process span, and counts each message.
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.

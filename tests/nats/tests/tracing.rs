@@ -28,7 +28,7 @@ type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
 const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
     (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
-    (false, InstrumentationBuilder::without_spans),
+    (false, InstrumentationBuilder::with_spans),
 ];
 
 fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {

@@ -69,7 +69,7 @@ impl Destination {
 
     /// The destination is where a message that is being processed is [answered](crate::adapter::OperationStart::answers): it is
     /// [`temporary`](Self::temporary), unless the user's
-    /// [`destination_template`](crate::InstrumentationBuilder::destination_template) names it. Its
+    /// [`with_destination_template`](crate::InstrumentationBuilder::with_destination_template) names it. Its
     /// [operation](crate::adapter::Telemetry::operation) has another key than one on the same place that answers nothing.
     pub fn reply_address(mut self) -> Self {
         self.reply_address = true;

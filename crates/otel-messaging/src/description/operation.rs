@@ -7,7 +7,7 @@ use crate::description::{
     operation_name::{OperationName, OperationType},
 };
 
-/// One operation on one destination, as [`filter`](crate::InstrumentationBuilder::filter) and
+/// One operation on one destination, as [`with_filter`](crate::InstrumentationBuilder::with_filter) and
 /// [`hook`](crate::InstrumentationBuilder::hook) see it.
 pub struct Operation {
     pub(crate) system: &'static str,

@@ -7,7 +7,7 @@ use crate::description::arrival::DeliveryHistory;
 /// How the process span of a message relates to the context that its sender left in it.
 ///
 /// The creation context is linked in every mode, and baggage arrives in every mode, but from an
-/// [untrusted source](crate::InstrumentationBuilder::untrusted_source). A batch is never the child of one of its messages.
+/// [untrusted source](crate::InstrumentationBuilder::with_untrusted_source). A batch is never the child of one of its messages.
 ///
 /// A consumer that is to have another policy than the rest is given an instrumentation of its own: see its
 /// `with_instrumentation`.

@@ -4,19 +4,21 @@ use std::{borrow::Cow, fmt, future::Future, sync::Arc};
 
 use crate::{
     handling::{
-        message_ext::{MessageExt, Processing},
+        message_ext::Processing,
         outcome::{ErrorBy, Outcome, ReturnedError},
+        received_message::ReceivedMessage,
     },
     spans::{batch_span::start_batch_span, process_span::ProcessSpan},
 };
 
-/// Runs a handler for several messages inside one process span, which links the creation context of each of them.
+/// Calls a handler for several messages inside one process span, which links the creation context of each of them. The span
+/// begins with this call, the handler is called at the first poll.
 ///
 /// What is the same for all messages stands on the span, the rest on each link. Messages of several destinations have the
 /// name that these have together, where their client knows one (`{exchange}:{queue}` for several routing keys of a RabbitMQ
 /// queue), else that of the server, where it is the same. `messaging.batch.message_count` counts
-/// them all, also beyond [`max_links`](crate::InstrumentationBuilder::max_links), but for those that a
-/// [`filter`](crate::InstrumentationBuilder::filter) turned off. The span is a child of the span that is
+/// them all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links), but for those that a
+/// [`with_filter`](crate::InstrumentationBuilder::with_filter) turned off. The span is a child of the span that is
 /// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
 /// of theirs are children of the batch's. The handler sees no message's baggage: whose would it be; inside
 /// [`in_scope`](MessageExt::in_scope) of one it sees that one's.
@@ -27,16 +29,17 @@ use crate::{
 /// # use otel_messaging::{MessageExt, process_batch};
 /// # async fn store<M>(_: &[M]) -> Result<(), std::io::Error> { Ok(()) }
 /// # async fn work<M: MessageExt>(messages: Vec<M>) -> Result<(), std::io::Error> {
-/// process_batch(&messages, store(&messages)).await
+/// process_batch(&messages, || store(&messages)).await
 /// # }
 /// ```
 ///
 /// # Cancel safety
 ///
 /// As the handler's. The span then ends when the future is dropped.
-pub fn process_batch<M, F>(messages: &[M], handler: F) -> Processing<F>
+pub fn process_batch<M, H, F>(messages: &[M], handler: H) -> Processing<H, F>
 where
-    M: MessageExt,
+    M: ReceivedMessage,
+    H: FnOnce() -> F,
     F: Future,
     F::Output: Outcome,
 {
@@ -49,9 +52,10 @@ where
 /// # Cancel safety
 ///
 /// As [`process_batch`].
-pub fn process_batch_with<M, F, E, D>(messages: &[M], handler: F, error: E) -> Processing<F, ErrorBy<E, D>>
+pub fn process_batch_with<M, H, F, E, D>(messages: &[M], handler: H, error: E) -> Processing<H, F, ErrorBy<E, D>>
 where
-    M: MessageExt,
+    M: ReceivedMessage,
+    H: FnOnce() -> F,
     F: Future,
     E: FnMut(&F::Output) -> Option<(Cow<'static, str>, D)>,
     D: fmt::Display,
@@ -59,8 +63,8 @@ where
     Processing::of_batch(batch_span(messages), handler, ErrorBy::new(error))
 }
 
-fn batch_span<M: MessageExt>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
+fn batch_span<M: ReceivedMessage>(messages: &[M]) -> Option<Arc<ProcessSpan>> {
     let is_recorded = |span: &&Arc<ProcessSpan>| !span.operation().filtered_out;
-    let spans: Vec<_> = messages.iter().filter_map(MessageExt::process_span).filter(is_recorded).collect();
+    let spans: Vec<_> = messages.iter().filter_map(ReceivedMessage::process_span).filter(is_recorded).collect();
     start_batch_span(&spans)
 }

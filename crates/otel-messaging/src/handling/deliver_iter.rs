@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use crate::{
     description::source::SourceId,
-    handling::message_ext::MessageExt,
+    handling::received_message::ReceivedMessage,
     recording::prepared_operation::PreparedOperation,
     spans::{batch_attributes::Batch, hand::poll_started, operation_start::OperationStart},
     telemetry::Telemetry,
@@ -61,7 +61,7 @@ impl<I, F, M> Iterator for DeliverIter<I, F>
 where
     I: Iterator,
     F: FnMut(I::Item) -> M,
-    M: MessageExt,
+    M: ReceivedMessage,
 {
     type Item = M;
 

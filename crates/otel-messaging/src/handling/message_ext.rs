@@ -1,7 +1,7 @@
 //! What every received message can do, whatever its broker.
 
 use std::{
-    any::{Any, type_name},
+    any::type_name,
     borrow::Cow,
     fmt,
     future::Future,
@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use crate::{
     handling::{
         outcome::{ErrorBy, FindError, Outcome, ReturnedError},
-        stream_item::AtStreamError,
+        received_message::ReceivedMessage,
     },
     spans::process_span::ProcessSpan,
 };
@@ -34,38 +34,23 @@ use crate::{
 /// }
 ///
 /// async fn work(message: &impl MessageExt, order: Order) -> Result<(), std::io::Error> {
-///     message.process(handle(&order)).await
+///     message.process(|| handle(&order)).await
 /// }
 /// ```
-pub trait MessageExt {
-    /// The message's process span; `None` where telemetry was off when it arrived.
+pub trait MessageExt: ReceivedMessage {
+    /// Calls a handler inside the message's process span, and ends the span with its future: an `Err` is recorded as the span's
+    /// error.
     ///
-    /// For adapters: this is all that has to be implemented.
-    fn process_span(&self) -> Option<&Arc<ProcessSpan>>;
-
-    /// For adapters: what [`process_each`](crate::MessageStreamExt::process_each) does at an error of a stream of these
-    /// messages, where the application does not say. An error of a type that is not the client's ends the loop.
-    fn at_stream_error(error: &dyn Any) -> AtStreamError
-    where
-        Self: Sized,
-    {
-        let _ = error;
-        AtStreamError::End
-    }
-
-    /// Runs a handler inside the message's process span and ends the span with it: an `Err` is recorded as its error.
-    ///
-    /// The span begins at the first poll, unless something needed it before: `otel_messaging.wait_time` says how long
-    /// the message waited for that after the client gave it to the application. The span is current whenever the
-    /// handler is polled, on whatever task or thread. A second call attaches the same span and makes no other. A span
-    /// of yours is its child when it is made inside the handler, as `#[tracing::instrument]` does, and not when it is
-    /// made for it: not `message.process(handle().instrument(info_span!("handle")))`.
+    /// The handler is called at the first poll: a future that is never polled never calls it. The span begins then, unless it
+    /// was needed before; `otel_messaging.wait_time` is the time since the delivery. The span is current in the handler and
+    /// whenever its future is polled, on every task and thread. A second call attaches the same span.
     ///
     /// # Cancel safety
     ///
-    /// As the handler's. Dropped before it is done, it leaves the span to end with the message.
-    fn process<F>(&self, handler: F) -> Processing<F>
+    /// As the handler's. A future that is dropped before it is done leaves the span to end with the message.
+    fn process<H, F>(&self, handler: H) -> Processing<H, F>
     where
+        H: FnOnce() -> F,
         F: Future,
         F::Output: Outcome,
     {
@@ -100,15 +85,16 @@ pub trait MessageExt {
     /// }
     ///
     /// # async fn work(message: &impl MessageExt) -> anyhow::Result<()> {
-    /// message.process_with(charge(message), named).await
+    /// message.process_with(|| charge(message), named).await
     /// # }
     /// ```
     ///
     /// # Cancel safety
     ///
     /// As [`process`](Self::process).
-    fn process_with<F, E, D>(&self, handler: F, error: E) -> Processing<F, ErrorBy<E, D>>
+    fn process_with<H, F, E, D>(&self, handler: H, error: E) -> Processing<H, F, ErrorBy<E, D>>
     where
+        H: FnOnce() -> F,
         F: Future,
         E: FnMut(&F::Output) -> Option<(Cow<'static, str>, D)>,
         D: fmt::Display,
@@ -171,15 +157,7 @@ pub trait MessageExt {
     }
 }
 
-impl<M: MessageExt> MessageExt for &M {
-    fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
-        (**self).process_span()
-    }
-
-    fn at_stream_error(error: &dyn Any) -> AtStreamError {
-        M::at_stream_error(error)
-    }
-}
+impl<M: ReceivedMessage + ?Sized> MessageExt for M {}
 
 #[inline]
 fn in_scope<T>(span: Option<&Arc<ProcessSpan>>, work: impl FnOnce() -> T, mut error: impl FindError<T>) -> T {
@@ -193,42 +171,51 @@ fn in_scope<T>(span: Option<&Arc<ProcessSpan>>, work: impl FnOnce() -> T, mut er
 pin_project! {
     /// The future of [`MessageExt::process`], [`process_batch`](crate::process_batch) and their forms with a function.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Processing<F, E = ReturnedError> {
+    pub struct Processing<H, F, E = ReturnedError> {
         // Taken when the handler is done.
         span: Option<Arc<ProcessSpan>>,
-        // The first poll is the start of the handler.
+        // The span begins with the handler; that of a batch has begun.
         starts: bool,
         error: E,
+        // Taken at the first poll.
+        handler: Option<H>,
         #[pin]
-        handler: F,
+        future: Option<F>,
     }
 }
 
-impl<F, E> Processing<F, E> {
-    fn of_message(span: Option<Arc<ProcessSpan>>, handler: F, error: E) -> Self {
-        Self { span, starts: true, error, handler }
+impl<H, F, E> Processing<H, F, E> {
+    fn of_message(span: Option<Arc<ProcessSpan>>, handler: H, error: E) -> Self {
+        Self { span, starts: true, error, handler: Some(handler), future: None }
     }
 
-    /// The span of a batch has begun.
-    pub(crate) fn of_batch(span: Option<Arc<ProcessSpan>>, handler: F, error: E) -> Self {
-        Self { span, starts: false, error, handler }
+    pub(crate) fn of_batch(span: Option<Arc<ProcessSpan>>, handler: H, error: E) -> Self {
+        Self { span, starts: false, error, handler: Some(handler), future: None }
     }
 }
 
-impl<F, E> Future for Processing<F, E>
+impl<H, F, E> Future for Processing<H, F, E>
 where
+    H: FnOnce() -> F,
     F: Future,
     E: FindError<F::Output>,
 {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Some(span) = this.span else { return this.handler.poll(task) };
+        let mut this = self.project();
+        let mut work = || {
+            if let Some(handler) = this.handler.take() {
+                this.future.set(Some(handler()));
+            }
+            // Where the handler panicked there is no future.
+            this.future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(task))
+        };
+        let Some(span) = this.span else { return work() };
         if mem::take(this.starts) {
             span.handler_starts();
         }
-        let outcome = span.scope(|| this.handler.poll(task));
+        let outcome = span.scope(work);
         if let Poll::Ready(outcome) = &outcome {
             this.error.end(span, outcome);
             *this.span = None;
@@ -237,7 +224,7 @@ where
     }
 }
 
-impl<F, E> fmt::Debug for Processing<F, E> {
+impl<H, F, E> fmt::Debug for Processing<H, F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Processing").field("span", &self.span).finish_non_exhaustive()
     }

@@ -6,7 +6,7 @@ use crate::{catch_panic::catch_panic, spans::process_span::ProcessSpan};
 
 /// What a handler may return: nothing, or a result whose error is recorded on the process span.
 ///
-/// An error is called by its type's name, unless [`error_type`](crate::InstrumentationBuilder::error_type) names it. An
+/// An error is called by its type's name, unless [`with_error_type`](crate::InstrumentationBuilder::with_error_type) names it. An
 /// `Option`, a `bool` and a [`ControlFlow`] are no failures, whatever their value. For any other output, and for an error
 /// type that stands for many errors (`anyhow::Error`, `Box<dyn Error>`), there is
 /// [`process_with`](crate::MessageExt::process_with).

@@ -16,8 +16,8 @@ use pin_project_lite::pin_project;
 
 use crate::{
     handling::{
-        message_ext::MessageExt,
         outcome::{ErrorBy, FindError, Outcome, ReturnedError},
+        received_message::ReceivedMessage,
         stream_item::{AskedFor, AtStreamError, ByClient, OnStreamError, StreamItem},
     },
     spans::process_span::ProcessSpan,
@@ -59,7 +59,7 @@ pub trait MessageStreamExt: Stream {
     /// ```no_run
     /// # use otel_messaging::{MessageExt, MessageStreamExt};
     /// # async fn pack<M>(_: &M) -> Result<(), std::io::Error> { Ok(()) }
-    /// # async fn work<M: MessageExt, E: 'static>(
+    /// # async fn work<M: ReceivedMessage, E: 'static>(
     /// #     orders: impl futures::Stream<Item = Result<M, E>>,
     /// # ) -> Result<(), E> {
     /// orders
@@ -245,7 +245,7 @@ where
 }
 
 /// Hands a message to the handler. Its span begins with the delivery: the stream gave the message just now.
-fn handle<M: MessageExt, F>(message: M, handler: &mut impl FnMut(M) -> F) -> Handling<F> {
+fn handle<M: ReceivedMessage, F>(message: M, handler: &mut impl FnMut(M) -> F) -> Handling<F> {
     let span = message.process_span().cloned();
     let handler = match &span {
         Some(span) => span.scope(|| handler(message)),

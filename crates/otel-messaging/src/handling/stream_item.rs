@@ -4,7 +4,10 @@ use std::{convert::Infallible, fmt, ops::ControlFlow};
 
 use opentelemetry::otel_warn;
 
-use crate::{catch_panic::catch_panic, handling::message_ext::MessageExt};
+use crate::{
+    catch_panic::catch_panic,
+    handling::{message_ext::MessageExt, received_message::ReceivedMessage},
+};
 
 /// An item of a stream of messages: a message, or a result with one.
 pub trait StreamItem {
@@ -29,7 +32,7 @@ pub trait StreamItem {
     fn end(error: Option<Self::Error>) -> Self::End;
 }
 
-impl<M: MessageExt> StreamItem for M {
+impl<M: ReceivedMessage> StreamItem for M {
     type Message = M;
     type Error = Infallible;
     type End = ();
@@ -45,7 +48,7 @@ impl<M: MessageExt> StreamItem for M {
     fn end(_: Option<Infallible>) {}
 }
 
-impl<M: MessageExt, E: 'static> StreamItem for Result<M, E> {
+impl<M: ReceivedMessage, E: 'static> StreamItem for Result<M, E> {
     type Message = M;
     type Error = E;
     type End = Result<(), E>;

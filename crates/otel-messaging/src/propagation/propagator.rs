@@ -1,6 +1,6 @@
 //! How contexts are written into headers and read from them.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use opentelemetry::{
     Context,
@@ -23,50 +23,63 @@ use crate::{
 /// What NATS servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent`; it carries the same.
 const RENAMED_TRACEPARENT: &str = "xraceparent";
 
-/// How contexts travel in message headers, where no propagator is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How contexts travel in message headers:
+/// [`with_propagation`](crate::InstrumentationBuilder::with_propagation).
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Propagation {
-    /// By the propagator that is installed globally. While none is, or one that names no header, and there is a real tracer:
-    /// as with [`W3c`](Self::W3c), baggage included, and a note through OpenTelemetry's internal logs says so, once for each
-    /// client. One that is installed later takes over at the next message. Without a tracer and without a propagator contexts
-    /// do not travel.
+    /// By the propagator that is installed globally.
+    ///
+    /// While no propagator is installed, or one that names no header, and there is a real tracer, contexts travel as with
+    /// [`W3c`](Self::W3c), and OpenTelemetry's internal logs say so once for each client. A propagator that is installed later is
+    /// used from the next message on. Without a tracer and without a propagator contexts do not travel.
     #[default]
     Global,
     /// By W3C trace context and baggage, written here: the same headers as those of the SDK's propagators, for a fraction
-    /// of the cost, and independent of what is installed globally. Where the SDK is laxer than W3C, W3C is followed: a
-    /// `traceparent` with capital letters, signs or a dash too many is none, and `%` in baggage is encoded.
+    /// of the cost, and independent of the global propagator. Where the SDK is laxer than W3C, this follows W3C: it ignores a
+    /// `traceparent` with capital letters, signs or a superfluous dash, and encodes `%` in baggage.
     W3c,
-    /// Not at all: nothing is written and nothing is read. Sends are CLIENT spans then. To be chosen where traces or baggage
-    /// must not leave the service.
+    /// By this propagator: see [`custom`](Self::custom).
+    Custom(Arc<dyn TextMapPropagator + Send + Sync>),
+    /// Contexts do not travel: no header is written, none is read, and sends are CLIENT spans. For services whose traces or
+    /// baggage must not leave them.
     Off,
 }
 
-#[derive(Clone)]
-pub(crate) enum Propagator {
-    Global,
-    Explicit(Arc<dyn TextMapPropagator + Send + Sync>),
-    W3c,
-    Off,
-}
-
-impl From<Propagation> for Propagator {
-    fn from(propagation: Propagation) -> Self {
-        match propagation {
-            Propagation::Global => Self::Global,
-            Propagation::W3c => Self::W3c,
-            Propagation::Off => Self::Off,
-        }
+impl Propagation {
+    /// Contexts travel by this propagator.
+    ///
+    /// ```
+    /// use opentelemetry_sdk::propagation::TraceContextPropagator;
+    /// use otel_messaging::{Instrumentation, Propagation};
+    ///
+    /// let without_baggage = Propagation::custom(TraceContextPropagator::new());
+    /// let instrumentation = Instrumentation::builder().with_propagation(without_baggage).build();
+    /// # let _ = instrumentation;
+    /// ```
+    pub fn custom(propagator: impl TextMapPropagator + Send + Sync + 'static) -> Self {
+        Self::Custom(Arc::new(propagator))
     }
 }
 
-impl Propagator {
+impl fmt::Debug for Propagation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Global => "Global",
+            Self::W3c => "W3c",
+            Self::Custom(_) => "Custom",
+            Self::Off => "Off",
+        })
+    }
+}
+
+impl Propagation {
     /// Whether there is one that knows any header.
     pub(crate) fn is_real(&self) -> bool {
         match self {
             Self::W3c => true,
             Self::Off => false,
-            Self::Global | Self::Explicit(_) => self.with(|_| ()).is_ok(),
+            Self::Global | Self::Custom(_) => self.with(|_| ()).is_ok(),
         }
     }
 
@@ -78,7 +91,7 @@ impl Propagator {
         CONTEXT_HEADERS.into_iter().chain([RENAMED_TRACEPARENT]).any(same)
             || field_of(&Self::Global).unwrap_or_default()
             // One that panics instead of naming its headers may own any.
-            || matches!(self, Self::Explicit(_)) && field_of(self).unwrap_or(true)
+            || matches!(self, Self::Custom(_)) && field_of(self).unwrap_or(true)
     }
 
     /// Writes the context of a span, and what else its parent's carries. `replaces`: one that is there goes whole, so that a
@@ -97,7 +110,7 @@ impl Propagator {
         match self {
             Self::W3c => inject_w3c(span, parent, headers, replaces.is_some()),
             Self::Off => LeftOut(false),
-            Self::Global | Self::Explicit(_) => {
+            Self::Global | Self::Custom(_) => {
                 let context =
                     if span.is_valid() { parent.with_remote_span_context(span.clone()) } else { parent.clone() };
                 let mut bounded = Bounded::new(headers);
@@ -130,7 +143,7 @@ impl Propagator {
         match self {
             Self::W3c => extract_w3c(context, w3c, note),
             Self::Off => context,
-            Self::Global | Self::Explicit(_) => {
+            Self::Global | Self::Custom(_) => {
                 let headers = &Found { headers, w3c };
                 let extracted = self.with(|propagator| {
                     let extracted = match forward {
@@ -168,7 +181,7 @@ impl Propagator {
     /// Runs `with` on a propagator of others.
     fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Result<T, Silent> {
         match self {
-            Self::Explicit(propagator) => catch_panic(|| with(&**propagator)).ok_or(Silent::Panicked),
+            Self::Custom(propagator) => catch_panic(|| with(&**propagator)).ok_or(Silent::Panicked),
             Self::Global => {
                 // The global takes an FnMut, and calls it once.
                 let mut with = Some(with);

@@ -10,7 +10,7 @@ use crate::{
         attributes::Attributes,
         semconv::{attribute, extension},
     },
-    propagation::propagator::Propagator,
+    propagation::propagator::Propagation,
 };
 
 pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
@@ -39,7 +39,7 @@ pub(crate) struct Capture {
 impl Capture {
     /// Adds the headers that may be shown. Those that carry contexts never are.
     #[inline]
-    pub(crate) fn capture(&self, headers: &dyn Extractor, propagator: &Propagator, attributes: &mut Attributes) {
+    pub(crate) fn capture(&self, headers: &dyn Extractor, propagator: &Propagation, attributes: &mut Attributes) {
         if self.headers.is_empty() {
             return;
         }
@@ -119,7 +119,7 @@ mod tests {
     use opentelemetry::{Value, propagation::Extractor};
 
     use super::{COUNT_LIMIT, Capture, LOOK_LIMIT, matches};
-    use crate::{description::attributes::Attributes, propagation::propagator::Propagator};
+    use crate::{description::attributes::Attributes, propagation::propagator::Propagation};
 
     /// One header, as often as told.
     struct Repeated(usize);
@@ -143,7 +143,7 @@ mod tests {
         for (times, shown) in [(1, 1), (3, 3), (1_000, COUNT_LIMIT)] {
             let capture = Capture { headers: vec!["x-*".into()], ..Capture::default() };
             let mut attributes = Attributes::default();
-            capture.capture(&Repeated(times), &Propagator::Off, &mut attributes);
+            capture.capture(&Repeated(times), &Propagation::Off, &mut attributes);
             assert_eq!(attributes.0.len(), 1);
             let Value::Array(opentelemetry::Array::String(values)) = &attributes.0[0].value else { panic!("no array") };
             assert_eq!(values.len(), shown);
@@ -190,11 +190,11 @@ mod tests {
         let capture = Capture { headers: vec!["x-*".into()], ..Capture::default() };
         for (before, shown) in [(COUNT_LIMIT, 1), (LOOK_LIMIT, 0)] {
             let mut attributes = Attributes::default();
-            capture.capture(&After(before), &Propagator::Off, &mut attributes);
+            capture.capture(&After(before), &Propagation::Off, &mut attributes);
             assert_eq!(attributes.0.len(), shown, "what is shown comes after {before}");
         }
         let (hidden, mut attributes) = (Hidden(Cell::new(0)), Attributes::default());
-        capture.capture(&hidden, &Propagator::Off, &mut attributes);
+        capture.capture(&hidden, &Propagation::Off, &mut attributes);
         assert_eq!(attributes.0, []);
         assert_eq!(hidden.0.get(), 2, "once for each name");
     }

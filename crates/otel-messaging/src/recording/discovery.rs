@@ -51,18 +51,22 @@ pub(crate) struct Discovery {
 impl Discovery {
     pub(crate) fn new(scope: InstrumentationScope, settings: &Settings) -> Self {
         let tracer = match &settings.tracers {
-            Tracers::Explicit(make) => catch_panic(|| make(scope.clone())).map_or_else(OnceLock::new, OnceLock::from),
-            Tracers::Global | Tracers::Off => OnceLock::new(),
+            Tracers::Explicit(make) if settings.spans => {
+                catch_panic(|| make(scope.clone())).map_or_else(OnceLock::new, OnceLock::from)
+            }
+            _ => OnceLock::new(),
         };
         let instruments = match &settings.meters {
-            Meters::Explicit(provider) => catch_panic(|| Instruments::new(&provider.meter_with_scope(scope.clone())))
-                .map_or_else(OnceLock::new, OnceLock::from),
-            Meters::Global | Meters::Off => OnceLock::new(),
+            Meters::Explicit(provider) if settings.metrics => {
+                catch_panic(|| Instruments::new(&provider.meter_with_scope(scope.clone())))
+                    .map_or_else(OnceLock::new, OnceLock::from)
+            }
+            _ => OnceLock::new(),
         };
         Self {
             scope,
-            follows_global_tracer: matches!(settings.tracers, Tracers::Global),
-            follows_global_meter: matches!(settings.meters, Meters::Global),
+            follows_global_tracer: settings.spans && matches!(settings.tracers, Tracers::Global),
+            follows_global_meter: settings.metrics && matches!(settings.meters, Meters::Global),
             tracer,
             instruments,
             looked_at: AtomicU64::new(0),

@@ -10,7 +10,7 @@ use opentelemetry::{
     global::{BoxedTracer, ObjectSafeTracer},
     logs::{Logger, LoggerProvider},
     metrics::MeterProvider,
-    propagation::{Extractor, TextMapPropagator},
+    propagation::Extractor,
     trace::{Span, SpanContext, Tracer, TracerProvider},
 };
 
@@ -22,7 +22,7 @@ use crate::{
         operation::Operation,
         policy::{CarriedContext, Correlation},
     },
-    propagation::propagator::{Propagation, Propagator},
+    propagation::propagator::Propagation,
     recording::{
         capture::{Capture, Redact},
         settings::{Meters, Settings, Tracers},
@@ -57,9 +57,11 @@ impl Instrumentation {
         InstrumentationBuilder {
             settings: Settings {
                 tracers: Tracers::Global,
+                spans: true,
                 meters: Meters::Global,
+                metrics: true,
                 exceptions: None,
-                propagator: Propagator::Global,
+                propagator: Propagation::Global,
                 correlation: Correlation::default(),
                 untrusted: false,
                 context_reader: None,
@@ -120,7 +122,7 @@ pub struct InstrumentationBuilder {
 /// Where telemetry goes.
 impl InstrumentationBuilder {
     /// Takes spans to this provider. Default: the global one.
-    pub fn tracer_provider<P, T, S>(mut self, provider: P) -> Self
+    pub fn with_tracer_provider<P, T, S>(mut self, provider: P) -> Self
     where
         P: TracerProvider<Tracer = T> + Send + Sync + 'static,
         T: Tracer<Span = S> + Send + Sync + 'static,
@@ -133,21 +135,22 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Makes no spans; contexts are still handed on by a propagator that is given or installed, and metrics recorded.
-    pub fn without_spans(mut self) -> Self {
-        self.settings.tracers = Tracers::Off;
+    /// Whether spans are recorded. Without spans, contexts still travel by a propagator that is given or installed, and metrics
+    /// are recorded. Default: yes.
+    pub fn with_spans(mut self, spans: bool) -> Self {
+        self.settings.spans = spans;
         self
     }
 
     /// Takes metrics to this provider. Default: the global one.
-    pub fn meter_provider(mut self, provider: impl MeterProvider + Send + Sync + 'static) -> Self {
+    pub fn with_meter_provider(mut self, provider: impl MeterProvider + Send + Sync + 'static) -> Self {
         self.settings.meters = Meters::Explicit(Arc::new(provider));
         self
     }
 
-    /// Records no metrics.
-    pub fn without_metrics(mut self) -> Self {
-        self.settings.meters = Meters::Off;
+    /// Whether metrics are recorded. Default: yes.
+    pub fn with_metrics(mut self, metrics: bool) -> Self {
+        self.settings.metrics = metrics;
         self
     }
 
@@ -156,7 +159,7 @@ impl InstrumentationBuilder {
     /// provider.
     ///
     /// Source: "Exceptions" of the messaging convention.
-    pub fn logger_provider<P, L>(mut self, provider: P) -> Self
+    pub fn with_logger_provider<P, L>(mut self, provider: P) -> Self
     where
         P: LoggerProvider<Logger = L> + Send + Sync + 'static,
         L: Logger + Send + Sync + 'static,
@@ -165,15 +168,9 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Writes and reads message headers with this propagator. Default: [`Propagation::Global`].
-    pub fn propagator(mut self, propagator: impl TextMapPropagator + Send + Sync + 'static) -> Self {
-        self.settings.propagator = Propagator::Explicit(Arc::new(propagator));
-        self
-    }
-
     /// Sets how contexts travel in message headers. Default: [`Propagation::Global`].
-    pub fn propagation(mut self, propagation: Propagation) -> Self {
-        self.settings.propagator = propagation.into();
+    pub fn with_propagation(mut self, propagation: Propagation) -> Self {
+        self.settings.propagator = propagation;
         self
     }
 }
@@ -182,14 +179,14 @@ impl InstrumentationBuilder {
 impl InstrumentationBuilder {
     /// Sets how process spans relate to their messages' creation contexts.
     /// Default: [`Correlation::ParentIfNoAmbient`].
-    pub fn correlation(mut self, correlation: Correlation) -> Self {
+    pub fn with_correlation(mut self, correlation: Correlation) -> Self {
         self.settings.correlation = correlation;
         self
     }
 
     /// Whether messages come from somebody who is not to be trusted with one's traces: their contexts are only linked,
     /// without `tracestate`, and their baggage is dropped. Default: no.
-    pub fn untrusted_source(mut self, untrusted: bool) -> Self {
+    pub fn with_untrusted_source(mut self, untrusted: bool) -> Self {
         self.settings.untrusted = untrusted;
         self
     }
@@ -198,7 +195,7 @@ impl InstrumentationBuilder {
     /// payload, for senders that have a form of their own. `None` says that there is none. Default: nobody is asked.
     ///
     /// It is the context of the sender then, as one that the propagator has found:
-    /// [`correlation`](Self::correlation) and [`untrusted_source`](Self::untrusted_source) hold for it. It brings no baggage. A
+    /// [`with_correlation`](Self::with_correlation) and [`with_untrusted_source`](Self::with_untrusted_source) hold for it. It brings no baggage. A
     /// header that it reads is one of the application's: a message that is sent on keeps it, and the context of that message is
     /// the one that the propagator wrote. The reply to a NATS request is read too, and linked.
     ///
@@ -229,14 +226,14 @@ impl InstrumentationBuilder {
 
     /// Sets what happens to a context that a message already carries when it is sent.
     /// Default: [`CarriedContext::Auto`].
-    pub fn carried_context(mut self, carried_context: CarriedContext) -> Self {
+    pub fn with_carried_context(mut self, carried_context: CarriedContext) -> Self {
         self.settings.carried_context = carried_context;
         self
     }
 
     /// Sets how many links one span may have; a batch counts all its messages whatever the number. Default: 128, which
     /// is what the SDK keeps.
-    pub fn max_links(mut self, max_links: usize) -> Self {
+    pub fn with_max_links(mut self, max_links: usize) -> Self {
         self.settings.max_links = max_links;
         self
     }
@@ -246,7 +243,10 @@ impl InstrumentationBuilder {
 impl InstrumentationBuilder {
     /// Maps a destination's name to the pattern that it was made from, for names with a variable part
     /// (`orders.4711` → `orders.{id}`). `None` leaves the name as it is. Asked once for each name that is kept.
-    pub fn destination_template(mut self, template: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub fn with_destination_template(
+        mut self,
+        template: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         self.settings.template = Some(Arc::new(template));
         self
     }
@@ -265,14 +265,14 @@ impl InstrumentationBuilder {
     /// names: 1,001 series. A name with a template takes no place, its template does; nor does a temporary destination, as the
     /// address that answers to the message being processed go to. The SDK has a limit of its own behind
     /// this: 2,000 series for each instrument unless a view says otherwise.
-    pub fn destination_limit(mut self, limit: usize) -> Self {
+    pub fn with_destination_limit(mut self, limit: usize) -> Self {
         self.settings.destination_limit = Arc::new(DestinationLimit::new(limit));
         self
     }
 
     /// Tells only of operations for which `wanted` says so; of others there are no spans and no metrics, and contexts are
     /// handed on. Asked once for each operation on a destination that is kept. Default: all.
-    pub fn filter(mut self, wanted: impl Fn(&Operation) -> bool + Send + Sync + 'static) -> Self {
+    pub fn with_filter(mut self, wanted: impl Fn(&Operation) -> bool + Send + Sync + 'static) -> Self {
         self.settings.filter = Some(Arc::new(wanted));
         self
     }
@@ -282,14 +282,14 @@ impl InstrumentationBuilder {
 impl InstrumentationBuilder {
     /// Sees each operation when its span starts, for a message when it is delivered, and may add attributes; one that is
     /// there already is replaced, on the span, not on metrics. It must not block: it runs where the client does.
-    pub fn on_operation(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
+    pub fn with_operation_hook(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
         self.settings.hook = Some(Arc::new(hook));
         self
     }
 
     /// Names a handler's error, given its type's name and itself; `None` leaves the type's name. The names become
     /// `error.type`, on metrics too: a few fixed ones.
-    pub fn error_type(
+    pub fn with_error_type(
         mut self,
         name: impl Fn(&'static str, &dyn fmt::Display) -> Option<Cow<'static, str>> + Send + Sync + 'static,
     ) -> Self {
@@ -301,35 +301,35 @@ impl InstrumentationBuilder {
     /// `otel_messaging.header.{name}`. A `*` stands for any text, and case does not matter. Headers that carry contexts are
     /// never among them, nor names longer than 256 bytes. At most 32 headers of a message, of the first 256 that match, and 32
     /// values of each.
-    pub fn capture_headers<P: Into<Box<str>>>(mut self, patterns: impl IntoIterator<Item = P>) -> Self {
+    pub fn with_captured_headers<P: Into<Box<str>>>(mut self, patterns: impl IntoIterator<Item = P>) -> Self {
         self.settings.capture.headers = patterns.into_iter().map(Into::into).collect();
         self
     }
 
     /// Sets how much of a captured header's value, or of a captured key, is shown, in bytes of UTF-8. Default: 256.
-    pub fn capture_limit(mut self, bytes: usize) -> Self {
+    pub fn with_capture_limit(mut self, bytes: usize) -> Self {
         self.settings.capture.value_limit = Some(bytes);
         self
     }
 
     /// Changes the values of captured headers, given name and value, before they are shown and cut; `None` hides one. A
     /// captured key comes under the name `messaging.kafka.message.key`. What the function panics at is not shown.
-    pub fn redact(mut self, redact: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub fn with_redaction(mut self, redact: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Self {
         let redact: Arc<Redact> = Arc::new(redact);
         self.settings.capture.redact = Some(redact);
         self
     }
 
     /// Whether Kafka message keys that are UTF-8 become `messaging.kafka.message.key`, as far as
-    /// [`redact`](Self::redact) and [`capture_limit`](Self::capture_limit) let them. Default: no, although the convention
+    /// [`with_redaction`](Self::with_redaction) and [`with_capture_limit`](Self::with_capture_limit) let them. Default: no, although the convention
     /// recommends it, because keys are often personal data.
-    pub fn capture_key(mut self, capture: bool) -> Self {
+    pub fn with_kafka_captured_key(mut self, capture: bool) -> Self {
         self.settings.capture_key = capture;
         self
     }
 
     /// Whether `messaging.message.body.size` is told. Default: no.
-    pub fn capture_sizes(mut self, capture: bool) -> Self {
+    pub fn with_captured_sizes(mut self, capture: bool) -> Self {
         self.settings.capture_sizes = capture;
         self
     }
@@ -337,20 +337,20 @@ impl InstrumentationBuilder {
     /// Whether each poll that brings a message has a receive span beside the message's process span; each message of a Kafka
     /// or JetStream pull stream was polled for, one that a broker pushes was not. Default: no, although the convention says
     /// SHOULD, because both stand for the same hand-over. A fetch or get always has one, and so has what failed.
-    pub fn receive_spans(mut self, spans: bool) -> Self {
+    pub fn with_receive_spans(mut self, spans: bool) -> Self {
         self.settings.receive_spans = spans;
         self
     }
 
     /// Whether metrics tell the partition. Default: no, although the convention recommends it, because each partition
     /// is a series.
-    pub fn metric_partition(mut self, partition: bool) -> Self {
+    pub fn with_metric_partition(mut self, partition: bool) -> Self {
         self.settings.metric_partition = partition;
         self
     }
 
     /// Whether automatic commits of Kafka consumers have settle spans. Default: no; one that fails always has.
-    pub fn auto_commit_spans(mut self, spans: bool) -> Self {
+    pub fn with_kafka_auto_commit_spans(mut self, spans: bool) -> Self {
         self.settings.auto_commit_spans = spans;
         self
     }

@@ -66,8 +66,8 @@ impl Operations {
         key: &[&str],
         describe: impl FnOnce() -> Destination,
     ) -> Arc<PreparedOperation> {
-        let first = &self.first[name.kind as usize];
-        if let Some(first) = first.get().filter(|first| first.description.is(name, key)) {
+        let first = self.first.get(name.kind as usize);
+        if let Some(first) = first.and_then(OnceLock::get).filter(|first| first.description.is(name, key)) {
             return first.clone();
         }
         let settings = pipeline.settings();
@@ -98,7 +98,7 @@ impl Operations {
             if !same.iter().any(|it| it.description.is(name, key)) {
                 same.push(operation.clone());
             }
-            let _ = first.set(operation.clone());
+            let _ = first.map(|first| first.set(operation.clone()));
         }
         operation
     }

@@ -22,7 +22,7 @@ use crate::{
     propagation::{
         baggage::LeftOut,
         forward::Forward,
-        propagator::{Ignored, Propagator, named},
+        propagator::{Ignored, Propagation, named},
     },
     recording::{
         discovery::{Discovery, TracerProbe},
@@ -121,7 +121,7 @@ impl Pipeline {
     }
 
     fn follows_global(&self) -> bool {
-        matches!(self.settings.propagator, Propagator::Global)
+        matches!(self.settings.propagator, Propagation::Global)
     }
 
     /// A message passes: notes once where W3C's headers stand in for a propagator that nobody installed.

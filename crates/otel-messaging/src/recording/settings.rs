@@ -13,16 +13,18 @@ use crate::{
         operation::Operation,
         policy::{CarriedContext, Correlation},
     },
-    propagation::propagator::Propagator,
+    propagation::propagator::Propagation,
     recording::{capture::Capture, exceptions::Exceptions},
 };
 
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) tracers: Tracers,
+    pub(crate) spans: bool,
     pub(crate) meters: Meters,
+    pub(crate) metrics: bool,
     pub(crate) exceptions: Option<MakeExceptions>,
-    pub(crate) propagator: Propagator,
+    pub(crate) propagator: Propagation,
     pub(crate) correlation: Correlation,
     pub(crate) untrusted: bool,
     pub(crate) context_reader: Option<ContextReader>,
@@ -53,14 +55,12 @@ type ErrorTypeOf = Arc<dyn Fn(&'static str, &dyn fmt::Display) -> Option<Cow<'st
 pub(crate) enum Tracers {
     Global,
     Explicit(MakeTracer),
-    Off,
 }
 
 #[derive(Clone)]
 pub(crate) enum Meters {
     Global,
     Explicit(Arc<dyn MeterProvider + Send + Sync>),
-    Off,
 }
 
 impl Settings {
@@ -68,7 +68,7 @@ impl Settings {
         f.debug_struct(name)
             .field("explicit_tracer_provider", &matches!(self.tracers, Tracers::Explicit(_)))
             .field("explicit_meter_provider", &matches!(self.meters, Meters::Explicit(_)))
-            .field("explicit_propagator", &matches!(self.propagator, Propagator::Explicit(_)))
+            .field("explicit_propagator", &matches!(self.propagator, Propagation::Custom(_)))
             .field("correlation", &self.correlation)
             .field("carried_context", &self.carried_context)
             .field("max_links", &self.max_links)

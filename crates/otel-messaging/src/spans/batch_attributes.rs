@@ -77,7 +77,7 @@ impl BatchAttributes {
 /// The messages of one receive operation, noted as they are delivered: see
 /// [`Telemetry::receive_batch`](crate::adapter::Telemetry::receive_batch).
 ///
-/// What is kept of them is bounded by [`max_links`](crate::InstrumentationBuilder::max_links).
+/// What is kept of them is bounded by [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
 #[derive(Debug, Default)]
 pub struct Batch {
     messages: usize,

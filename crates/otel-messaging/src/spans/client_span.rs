@@ -72,7 +72,7 @@ impl ClientSpan {
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
         let pipeline = &operation.pipeline;
-        if operation.filtered_out || !pipeline.may_start(start.probe) {
+        if operation.filtered_out || !pipeline.may_start(start.probe) || !start.wants_span() {
             return Self::without_span(start, operation, attributes);
         }
         let mut partition = None;

@@ -1,5 +1,5 @@
-//! What the core says to itself through contexts: which message is being processed, which one is sent again, and that
-//! somebody else tells of an operation.
+//! The state that OpenTelemetry contexts carry for the core: the message that is being processed, a republish, and which
+//! operations are recorded.
 //!
 //! What is being processed stands beside OpenTelemetry's own current context, and not in it: a value there costs three
 //! allocations a message, and only a message that is sent with a context already in it asks. A context that is given away
@@ -29,8 +29,12 @@ pub(crate) struct ContextState {
     pub(crate) reply_to: Arc<[ReplyAddress]>,
     /// The contexts of the message that is republished, which its next send links.
     pub(crate) republished_from: Vec<SpanContext>,
-    /// Somebody else tells of what is done in this context.
+    /// No messaging operation is recorded.
     pub(crate) suppressed: bool,
+    /// Sends have no span of their own.
+    pub(crate) without_span: bool,
+    /// Sends write no context into their messages.
+    pub(crate) without_context: bool,
 }
 
 /// The same context, in which messages are processed whose answers go to these addresses.
@@ -44,18 +48,60 @@ pub(crate) fn answers_go_to(context: &Context, address: ReplyAddress) -> bool {
     context.get::<ContextState>().is_some_and(|state| state.reply_to.binary_search(&address).is_ok())
 }
 
-/// A context in which messaging operations are left alone: no span, no metric, nothing in their headers. For frameworks
-/// that have instrumented the operation themselves, so that there is one span and not two.
+/// A context in which messaging operations are not recorded: no span, no metric, no header. For frameworks that instrument
+/// the operation themselves, so that it has one span and not two.
+///
+/// OpenTelemetry's `Context::with_telemetry_suppressed` has the same effect on this crate, and silences every other
+/// instrumentation too.
 ///
 /// ```
 /// use opentelemetry::Context;
 ///
-/// let _outer = otel_messaging::suppress_messaging(&Context::current()).attach();
-/// // Whatever is sent or received here is told of by somebody else.
+/// let _suppressed = otel_messaging::suppress_messaging(&Context::current()).attach();
+/// // Operations on messages are not recorded here.
 /// ```
 #[must_use]
 pub fn suppress_messaging(context: &Context) -> Context {
     context.with_value(ContextState { suppressed: true, ..ContextState::default() })
+}
+
+/// Sends messages without a context: the send that `send` calls has its span, and writes no header. For a receiver that must not
+/// see trace ids or baggage.
+///
+/// The future that `send` returns may be awaited outside.
+///
+/// ```no_run
+/// # struct Producer;
+/// # impl Producer { async fn send(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+/// # async fn work(producer: &Producer) -> Result<(), std::io::Error> {
+/// otel_messaging::without_context(|| producer.send("partners.orders")).await
+/// # }
+/// ```
+pub fn without_context<T>(send: impl FnOnce() -> T) -> T {
+    with_state(|state| ContextState { without_context: true, ..state }, send)
+}
+
+/// Sends messages without a span: the send that `send` calls is measured, and writes the current span's context into its
+/// message. For frequent messages whose spans say nothing, such as heartbeats.
+///
+/// The future that `send` returns may be awaited outside.
+///
+/// ```no_run
+/// # struct Producer;
+/// # impl Producer { async fn send(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+/// # async fn work(producer: &Producer) -> Result<(), std::io::Error> {
+/// otel_messaging::without_span(|| producer.send("heartbeats")).await
+/// # }
+/// ```
+pub fn without_span<T>(send: impl FnOnce() -> T) -> T {
+    with_state(|state| ContextState { without_span: true, ..state }, send)
+}
+
+fn with_state<T>(change: impl FnOnce(ContextState) -> ContextState, work: impl FnOnce() -> T) -> T {
+    let current = Context::current();
+    let state = current.get::<ContextState>().cloned().unwrap_or_default();
+    let _attached = current.with_value(change(state)).attach();
+    work()
 }
 
 thread_local! {

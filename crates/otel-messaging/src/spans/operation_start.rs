@@ -80,9 +80,22 @@ impl OperationStart {
             .is_some_and(|address| here == Some(address) || self.has_state && answers_go_to(&self.parent, address))
     }
 
+    fn state(&self) -> Option<&ContextState> {
+        self.parent.get::<ContextState>().filter(|_| self.has_state)
+    }
+
+    /// Whether the send has a span.
+    pub(crate) fn wants_span(&self) -> bool {
+        self.state().is_none_or(|state| !state.without_span)
+    }
+
+    /// Whether the send writes a context into its message.
+    pub(crate) fn wants_context(&self) -> bool {
+        self.state().is_none_or(|state| !state.without_context)
+    }
+
     /// The contexts of the message that is republished, which its send links.
     pub(crate) fn republished_from(&self) -> &[SpanContext] {
-        let state = self.parent.get::<ContextState>().filter(|_| self.has_state);
-        state.map(|state| &state.republished_from[..]).unwrap_or_default()
+        self.state().map(|state| &state.republished_from[..]).unwrap_or_default()
     }
 }

@@ -29,7 +29,7 @@ type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
 const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
     (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
-    (false, InstrumentationBuilder::without_spans),
+    (false, InstrumentationBuilder::with_spans),
 ];
 
 /// Works inside a span whose last handle is dropped then.
