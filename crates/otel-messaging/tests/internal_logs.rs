@@ -112,7 +112,7 @@ fn messages_of_a_batch_are_no_children_of_the_loop() {
 }
 
 #[test]
-fn p11_a_context_that_is_none_is_noted_and_the_message_arrives() {
+fn a_malformed_context_is_logged_and_the_message_arrives() {
     global::set_text_map_propagator(TraceContextPropagator::new());
     let notes = |(name, value): (&str, &str), configure: fn(InstrumentationBuilder) -> InstrumentationBuilder| {
         let take_one = |_: &Sdk, queue: &mut Queue| {
@@ -196,7 +196,7 @@ impl<S: Subscriber> Layer<S> for Panics {
 }
 
 #[test]
-fn p11_a_log_that_panics_loses_no_message() {
+fn a_log_that_panics_loses_no_message() {
     with_default(registry().with(Panics), || {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.instrumentation_builder().propagation(Propagation::W3c).build());

@@ -32,7 +32,7 @@ impl TextMapPropagator for Vendor {
 }
 
 #[test]
-fn a_meter_alone_measures_from_the_first_message_and_a_tracer_is_found_when_it_comes() {
+fn a_meter_measures_at_once_and_a_late_tracer_is_found() {
     let sdk = Sdk::new();
     global::set_meter_provider(sdk.meter_provider());
     let mut queue = Queue::bare();

@@ -35,7 +35,7 @@ fn told(context: &Context) -> (String, usize) {
 }
 
 #[test]
-fn without_a_tracer_nothing_is_written_and_the_second_call_is_the_raw_client_s() {
+fn without_a_tracer_nothing_is_written_and_calls_are_the_clients() {
     let said = heard(|| {
         let app = Sdk::new();
         let request = app.app_span("request").with_baggage([KeyValue::new("tenant", "7")]);

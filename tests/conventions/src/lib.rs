@@ -283,7 +283,7 @@ mod tests {
 
     /// OpenTelemetry has no convention for NATS: all that is told of it beside the general names has to stand in ours.
     #[test]
-    fn p24_nats_has_its_convention_in_our_registry() {
+    fn nats_has_its_convention_in_our_registry() {
         let convention = Convention::get();
         let of_nats = |name: &&str| name.starts_with("messaging.nats.");
         let ours: Vec<_> = convention.attributes(Source::Ours).map(|(name, _)| name).filter(of_nats).collect();

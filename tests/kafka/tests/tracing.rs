@@ -53,7 +53,7 @@ fn assert_parents(way: &str, sdk: &Sdk) {
 }
 
 #[tokio::test]
-async fn a_span_that_closes_while_its_message_is_kept_is_its_parent_by_each_way_of_receiving() {
+async fn a_span_closed_while_its_message_is_kept_is_its_parent() {
     let sdk = Sdk::new();
     let layer = tracing_opentelemetry::layer().with_tracer(sdk.provider().tracer("app"));
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();

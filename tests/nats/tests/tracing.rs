@@ -40,7 +40,7 @@ fn current() -> SpanId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_span_that_closes_while_a_message_is_kept_is_told_at_once_and_is_its_parent() {
+async fn a_span_closed_while_its_message_is_kept_is_its_parent() {
     let sdk = Sdk::new();
     let layer = tracing_opentelemetry::layer().with_tracer(sdk.provider().tracer("app"));
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();

@@ -135,7 +135,7 @@ fn current() -> SpanId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_span_that_closes_while_a_message_is_kept_is_told_at_once_and_is_its_parent() {
+async fn a_span_closed_while_its_message_is_kept_is_its_parent() {
     let sdk = installed();
     for (has_span, way) in WAYS {
         let rabbit = Rabbit::with(sdk.clone(), way(sdk.instrumentation_builder()).build()).await;

@@ -102,7 +102,7 @@ fn a_message_without_a_span_of_its_own_does_not_hold_it() {
 }
 
 #[test]
-fn a_handler_without_a_span_of_its_own_works_in_the_very_span_that_is_still_active() {
+fn a_handler_without_a_span_works_in_the_live_span() {
     let sdk = Sdk::new();
     let mut queue = queue(&sdk, off);
     sdk.tracer().in_span("request", |_| {
@@ -187,7 +187,7 @@ fn a_loop_inside_a_span_keeps_that_very_span_current_for_messages_without_one() 
 }
 
 #[test]
-fn an_operation_that_was_polled_names_it_and_one_that_was_not_may_hold_it() {
+fn only_an_operation_that_was_not_polled_may_hold_it() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
     let wait = sdk.tracer().in_span("start", |_| {

@@ -17,7 +17,7 @@ use crate::{
 const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
-fn p03_a_batch_is_one_span_with_a_link_and_the_own_attributes_of_each_message() {
+fn a_batch_is_one_span_with_a_link_for_each_message() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     for id in ["1", "2"] {
@@ -197,7 +197,7 @@ fn what_has_a_template_together_is_measured_by_it_alone() {
 }
 
 #[test]
-fn a_receive_span_says_nothing_of_its_messages_that_was_asked_for_on_their_own() {
+fn a_receive_span_has_nothing_that_is_recorded_for_single_messages() {
     let sdk = Sdk::new();
     let builder = sdk.instrumentation_builder().capture_headers(["colour"]).on_operation(|operation, all| {
         if operation.name() == "process" {
@@ -259,7 +259,7 @@ fn a_receive_span_links_what_it_brought_with_what_each_alone_has() {
 
 /// What all have is on the span, whether they are linked or not, and the operation's own words go before.
 #[test]
-fn p03_what_a_receive_span_says_holds_of_every_message_it_brought() {
+fn a_receive_span_has_only_attributes_that_all_its_messages_share() {
     let pulled = |ids: [&str; 3]| {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.instrumentation_builder().max_links(2).build());

@@ -45,7 +45,7 @@ fn private() -> HeaderMap {
 }
 
 #[test]
-fn p26_nothing_of_a_message_is_shown_by_default() {
+fn nothing_of_a_message_is_shown_by_default() {
     assert_eq!(captured(private(), |builder| builder), []);
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().build());
@@ -60,7 +60,7 @@ fn p26_nothing_of_a_message_is_shown_by_default() {
 }
 
 #[test]
-fn p26_a_key_is_redacted_and_cut_as_a_header_is() {
+fn a_key_is_redacted_and_cut_as_a_header_is() {
     let shown = |key: &[u8], configure: &dyn Fn(InstrumentationBuilder) -> InstrumentationBuilder| {
         let queue = Queue::new(configure(Sdk::new().instrumentation_builder().capture_key(true)).build());
         queue.telemetry.captured_key(key).map(|shown| shown.as_str().to_owned())
@@ -78,7 +78,7 @@ fn p26_a_key_is_redacted_and_cut_as_a_header_is() {
 }
 
 #[test]
-fn p26_headers_are_shown_by_pattern_in_any_case_and_never_those_of_a_propagator() {
+fn headers_are_shown_by_pattern_and_never_a_propagators() {
     let tenant = [("x-tenant".to_owned(), "[\"7\"]".to_owned())];
     assert_eq!(captured(private(), |b| b.capture_headers(["x-tenant"])), tenant);
     assert_eq!(captured(private(), |b| b.capture_headers(["X-*", "x-t*"])), tenant);
@@ -107,7 +107,7 @@ fn p26_headers_are_shown_by_pattern_in_any_case_and_never_those_of_a_propagator(
 }
 
 #[test]
-fn p26_values_are_redacted_first_and_cut_at_a_character() {
+fn values_are_redacted_first_and_cut_at_a_character() {
     let headers = || HeaderMap::default().with("note", "grün").with("token", "secret");
     let shown = |limit, redact: fn(&str, &str) -> Option<String>| {
         captured(headers(), |b| b.capture_headers(["*"]).capture_limit(limit).redact(redact))

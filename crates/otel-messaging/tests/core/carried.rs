@@ -98,7 +98,7 @@ fn of_the_message_a_loop_has_in_hand_is_replaced() {
 }
 
 #[test]
-fn of_the_message_being_processed_is_known_also_after_its_loop_has_asked_for_another() {
+fn a_forward_is_known_after_its_loop_asks_for_another_message() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();

@@ -74,7 +74,7 @@ fn where_the_propagator_finds_a_context_nobody_else_is_asked() {
 }
 
 #[test]
-fn the_function_is_lent_all_headers_and_the_payload_and_they_are_told_to_nobody() {
+fn the_function_sees_headers_and_payload_and_none_is_recorded() {
     const SECRET: &[u8] = b"card 4000-1234";
     for panics in [false, true] {
         let sdk = Sdk::new();
@@ -98,7 +98,7 @@ fn the_function_is_lent_all_headers_and_the_payload_and_they_are_told_to_nobody(
 }
 
 #[test]
-fn what_the_function_does_not_find_or_is_none_or_panics_at_is_no_context() {
+fn a_context_not_found_or_malformed_or_a_panic_is_no_context() {
     type Find = fn(&dyn Extractor, &[u8]) -> Option<SpanContext>;
     let finds: [Find; 3] = [|_, _| None, |_, _| Some(SpanContext::NONE), |_, _| panic!("a bug")];
     for find in finds {
@@ -133,7 +133,7 @@ fn of_an_untrusted_source_what_is_read_is_linked_and_no_more() {
 }
 
 #[test]
-fn a_forward_keeps_the_header_that_was_read_and_has_a_context_of_its_own() {
+fn a_forward_keeps_the_header_and_has_its_own_context() {
     let sdk = Sdk::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let asks = asked.clone();

@@ -141,7 +141,7 @@ fn relations(shape: &str, policy: &str, ambient: bool, header: Option<&str>, pas
 }
 
 #[test]
-fn p01_p02_p09_a_policy_decides_about_parents_and_the_creation_context_is_always_linked() {
+fn a_policy_decides_the_parent_and_the_creation_context_is_linked() {
     let rows: Vec<[&str; 7]> = TABLE
         .lines()
         .filter(|line| line.contains('|') && !line.contains("shape"))
@@ -185,7 +185,7 @@ fn starts_new_trace(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>
 }
 
 #[test]
-fn p09_auto_starts_anew_beyond_its_thresholds_and_only_there() {
+fn auto_starts_a_new_trace_only_beyond_its_thresholds() {
     let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
     let auto = AutoCorrelation::default().max_age(Duration::from_secs(600));
     assert!(!starts_new_trace(auto, |a| a.sent(ago(590), Clock::Broker)));
@@ -212,7 +212,7 @@ fn tenant() -> Option<String> {
 }
 
 #[test]
-fn p10_baggage_arrives_in_every_mode_and_stays_with_its_message() {
+fn baggage_arrives_under_every_policy_and_stays_with_its_message() {
     for policy in ["Link", "ParentIfNoAmbient", "Parent", "Auto"] {
         for ambient in [false, true] {
             for (spans, wanted) in [(true, true), (true, false), (false, true)] {
@@ -280,7 +280,7 @@ fn an_untrusted_source_is_linked_and_says_nothing_more() {
 }
 
 #[test]
-fn without_a_span_of_its_own_a_handler_stays_in_the_span_that_was_active() {
+fn a_handler_without_a_span_stays_in_the_active_one() {
     for filtered in [true, false] {
         let sdk = Sdk::new();
         let builder = sdk.instrumentation_builder();
@@ -312,7 +312,7 @@ fn without_a_span_of_its_own_a_handler_stays_in_the_span_that_was_active() {
 }
 
 #[test]
-fn p25_flags_stay_as_they_came() {
+fn trace_flags_are_passed_on_unchanged() {
     let sdk = Sdk::with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
     let mut queue = Queue::new(sdk.instrumentation());
     queue.messages.push_back((HeaderMap::default().with("traceparent", UNSAMPLED), "1".to_owned()));
@@ -353,7 +353,7 @@ impl ShouldSample for Notes {
 }
 
 #[test]
-fn p25_samplers_see_attributes_and_links() {
+fn samplers_see_attributes_and_links() {
     let notes = Notes::default();
     let sdk = Sdk::with_sampler(notes.clone());
     let mut queue = Queue::new(sdk.instrumentation());

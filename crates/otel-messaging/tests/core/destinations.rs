@@ -77,7 +77,7 @@ fn a_user_s_function_gives_names_their_templates() {
 }
 
 #[test]
-fn a_server_that_is_named_by_its_address_is_the_peer_of_what_is_asked_of_it() {
+fn a_server_named_by_its_address_is_the_peer() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.instrumentation());
     for (host, is_peer) in [("127.0.0.1", true), ("::1", true), ("broker-1.example.com", false), ("localhost", false)] {

@@ -206,7 +206,7 @@ fn what_is_read_only_once_another_header_is_gone_goes_too() {
 }
 
 #[test]
-fn a_decision_that_the_propagator_cannot_write_is_no_reason_to_keep_the_old_context() {
+fn an_unwritable_sampling_decision_does_not_keep_the_old_context() {
     // Deferred, by B3: the sampler's decision is not written then.
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().propagator(Zipkin::new()).build());
@@ -405,7 +405,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_written_is_read_back_and_no_header_is_missing_that_would_not_change_it(
+    fn the_new_context_is_readable_and_no_header_is_removed_needlessly(
         numbers in prop::collection::vec(0..8_usize, 1..5), given in headers(),
     ) {
         let all = || composite(numbers.iter().map(|&number| propagator(number)));

@@ -169,7 +169,7 @@ fn suppression_inside_a_handler_spares_what_is_done_there_and_no_more() {
 }
 
 #[test]
-fn p23_each_client_has_its_own_rules() {
+fn each_client_has_its_own_rules() {
     let (first, second) = (Sdk::new(), Sdk::new());
     let shared = first.instrumentation_builder().build();
     let consumer = shared.to_builder().tracer_provider(second.provider()).max_links(0).build();

@@ -177,7 +177,7 @@ fn goes_through(what: &str, builder: InstrumentationBuilder) {
 }
 
 #[test]
-fn p11_no_message_is_lost_and_no_thread_unwinds() {
+fn no_message_is_lost_and_no_thread_unwinds() {
     let provider = SdkTracerProvider::builder;
     let traced = |provider: SdkTracerProvider| Instrumentation::builder().tracer_provider(provider);
     for on_start in [false, true] {
@@ -196,7 +196,7 @@ fn p11_no_message_is_lost_and_no_thread_unwinds() {
 }
 
 #[test]
-fn p11_a_user_s_function_that_panics_costs_what_it_was_asked_for_and_no_more() {
+fn a_panicking_user_function_costs_only_its_own_result() {
     let kept = |what: &str, configure: fn(InstrumentationBuilder) -> InstrumentationBuilder| {
         let sdk = Sdk::new();
         goes_through(what, configure(sdk.all_signals_builder()));

@@ -243,7 +243,7 @@ fn each_series_has_the_attributes_of_its_metric_and_no_others() {
 }
 
 #[test]
-fn a_partition_and_a_server_that_only_the_answer_tells_are_measured_where_they_are_wanted() {
+fn a_partition_or_server_known_late_is_measured_on_request() {
     for wanted in [false, true] {
         let sdk = Sdk::new();
         let queue = Queue::new(sdk.all_signals_builder().metric_partition(wanted).build());
@@ -355,7 +355,7 @@ fn count(sdk: &Sdk, metric: &str, containing: &str) -> u64 {
 }
 
 #[test]
-fn p28_a_message_is_consumed_once_however_many_spans_tell_of_it() {
+fn a_message_is_counted_once_whatever_spans_it_has() {
     for receive_spans in [false, true] {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.all_signals_builder().receive_spans(receive_spans).build());
@@ -392,7 +392,7 @@ fn polls_need_not_be_told_where_nobody_wants_to_know() {
 }
 
 #[test]
-fn p03_a_batch_is_worked_on_once_and_its_messages_are_not() {
+fn a_batch_is_measured_once_as_processed_and_its_messages_are_not() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().build());
     for id in ["1", "2", "3"] {

@@ -31,7 +31,7 @@ impl fmt::Display for Declined {
 }
 
 #[test]
-fn a_message_delivered_in_no_span_is_a_child_of_its_send_and_linked_to_it() {
+fn outside_a_span_a_message_is_a_linked_child_of_its_send() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
@@ -64,7 +64,7 @@ process orders
 }
 
 #[test]
-fn p06_a_handler_runs_inside_the_span_and_ends_it() {
+fn a_handler_runs_inside_the_span_and_ends_it() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
@@ -116,7 +116,7 @@ fn a_span_ends_once_whatever_is_called_after() {
 }
 
 #[test]
-fn p04_a_loop_that_breaks_off_leaves_no_span_open() {
+fn a_loop_that_breaks_off_leaves_no_span_open() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
@@ -139,7 +139,7 @@ fn p04_a_loop_that_breaks_off_leaves_no_span_open() {
 }
 
 #[test]
-fn p05_a_poll_that_finds_nothing_has_no_span_and_none_starts_before_its_message_is_there() {
+fn an_empty_poll_has_no_span_and_none_starts_before_its_message() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation_builder().receive_spans(true).build());
     let polled = queue.telemetry.start_operation().expect("there is a tracer");
@@ -303,7 +303,7 @@ fn a_sampled_out_trace_stays_sampled_out_and_whole() {
 }
 
 #[test]
-fn p11_a_malformed_context_is_ignored_and_the_message_is_a_root() {
+fn a_malformed_context_is_ignored_and_the_message_is_a_root() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     let long = "0".repeat(65_536);

@@ -222,7 +222,7 @@ fn an_answer_is_named_by_the_user_s_template_where_there_is_one() {
 }
 
 #[test]
-fn what_is_sent_to_an_address_and_answers_nothing_keeps_its_name_whatever_came_before() {
+fn a_send_to_an_address_that_answers_nothing_keeps_its_name() {
     let sdk = Sdk::new();
     let mut service = Service::new(sdk.instrumentation());
     service.send("replies");

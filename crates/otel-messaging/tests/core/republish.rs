@@ -18,7 +18,7 @@ fn links(span: &opentelemetry_sdk::trace::SpanData) -> Vec<opentelemetry::SpanId
 }
 
 #[test]
-fn p07_p08_a_republished_message_has_a_new_context_that_links_where_it_came_from_and_what_failed() {
+fn a_republish_replaces_the_context_and_links_origin_and_failure() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
@@ -37,7 +37,7 @@ fn p07_p08_a_republished_message_has_a_new_context_that_links_where_it_came_from
 }
 
 #[test]
-fn whatever_is_done_with_a_context_that_a_message_carries_that_of_a_retry_is_new() {
+fn under_every_policy_for_carried_contexts_a_retrys_is_new() {
     let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for carried in [CarriedContext::Keep, CarriedContext::Auto, CarriedContext::Replace] {
         let sdk = Sdk::new();
@@ -57,7 +57,7 @@ fn whatever_is_done_with_a_context_that_a_message_carries_that_of_a_retry_is_new
 }
 
 #[test]
-fn p07_nothing_accumulates_over_a_hundred_rounds() {
+fn no_header_accumulates_over_a_hundred_rounds() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push_with(HeaderMap::default().with("colour", "green").with("baggage", "tenant.id=7"), "1").unwrap();
@@ -76,7 +76,7 @@ fn p07_nothing_accumulates_over_a_hundred_rounds() {
 }
 
 #[test]
-fn p10_the_baggage_is_the_message_s_and_what_its_handler_made_of_it() {
+fn a_republish_has_the_messages_baggage_as_its_handler_changed_it() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

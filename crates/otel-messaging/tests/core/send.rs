@@ -23,7 +23,7 @@ use support::{Sdk, attribute as value_of};
 use crate::queue::{HeaderMap, PUSH, Queue};
 
 #[test]
-fn a_send_is_a_child_of_the_context_at_the_call_and_travels_in_the_message() {
+fn a_send_has_its_calls_parent_and_its_context_travels() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.instrumentation());
     let request = sdk.app_span("request");

@@ -166,7 +166,7 @@ fn a_message_stays_in_hand_while_its_handler_asks_another_queue() {
 }
 
 #[test]
-fn a_message_is_in_hand_no_more_when_its_own_source_is_asked_even_in_vain() {
+fn an_empty_poll_of_its_source_takes_a_message_out_of_hand() {
     let sdk = Sdk::new();
     let tracer = sdk.tracer();
     let mut queue = queue(&sdk, 2);
@@ -250,7 +250,7 @@ fn a_loop_inside_a_span_gives_it_back() {
 }
 
 #[test]
-fn what_each_message_of_a_fetch_has_is_on_its_link_in_a_loop_too() {
+fn in_a_loop_too_each_links_attributes_are_its_messages() {
     let links = |work: fn(&mut Queue)| {
         let sdk = Sdk::new();
         work(&mut queue(&sdk, 2));

@@ -50,7 +50,7 @@ fn process(sdk: &Sdk) -> Vec<SpanData> {
 }
 
 #[test]
-fn the_span_and_its_measurement_begin_with_the_handler_and_say_how_long_the_message_waited() {
+fn span_and_measurement_begin_with_the_handler_and_have_the_wait() {
     let handlers: [fn(&Message); 2] =
         [|message| block_on(message.process(async {})), |message| message.in_scope(|| ())];
     for handle in handlers {

@@ -83,7 +83,7 @@ fn each_compiled_statement_is_in_its_document() {
 }
 
 #[test]
-fn each_mistake_is_in_a_document_and_differs_from_what_is_right_in_its_statement_alone() {
+fn each_mistake_is_documented_and_differs_only_in_its_statement() {
     let documents: Vec<_> = Document::all().iter().flat_map(stated).map(|(_, statement)| statement).collect();
     for statement in not_compiled() {
         assert!(documents.contains(&statement), "no document has {}", statement.to_token_stream());

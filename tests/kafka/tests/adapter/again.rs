@@ -102,7 +102,7 @@ process orders
 const ROUNDS: usize = 100;
 
 #[tokio::test]
-async fn p07_p08_a_message_sent_again_a_hundred_times_gains_no_header_and_stays_linked() {
+async fn a_hundred_retries_add_no_header_and_link_the_failure() {
     let test = Test::new();
     let producer = producer(&test);
     let own = || OwnedHeaders::new().insert(Header { key: "tenant", value: Some("blue") });

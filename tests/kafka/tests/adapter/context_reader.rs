@@ -166,7 +166,7 @@ async fn incoming_reads_it() {
 }
 
 #[tokio::test]
-async fn a_forward_keeps_the_header_that_was_read_and_is_a_message_of_its_own() {
+async fn a_forward_keeps_the_header_and_is_a_new_message() {
     let test = test_with_messages();
     let target = Test::with_sdk(test.sdk.clone());
     let producer: FutureProducer = target.config().create().unwrap();

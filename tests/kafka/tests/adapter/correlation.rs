@@ -58,7 +58,7 @@ fn links(span: &SpanData) -> Vec<opentelemetry::SpanId> {
 }
 
 #[tokio::test]
-async fn p02_one_request_is_one_trace_and_baggage_arrives() {
+async fn one_request_is_one_trace_and_its_baggage_arrives() {
     let test = Test::new();
     let cx = test.sdk.app_span("request").with_baggage([KeyValue::new("tenant.id", "blue")]);
     send(&test, None, &cx).await;
@@ -138,7 +138,7 @@ async fn a_forwarded_message_gets_the_forwarders_context() {
 }
 
 #[tokio::test]
-async fn p07_old_headers_of_any_case_and_number_are_replaced_by_one() {
+async fn context_headers_of_any_case_and_number_are_replaced_by_one() {
     let test = Test::new();
     let request = test.sdk.app_span("request");
     let mut own = OwnedHeaders::new();

@@ -112,7 +112,7 @@ async fn a_message_too_large_for_the_client() {
 }
 
 #[tokio::test]
-async fn p21_a_message_too_large_for_the_topic() {
+async fn a_message_too_large_for_the_topic_fails_with_the_brokers_answer() {
     let test = Test::with_topic(Sdk::new(), &[("max.message.bytes", "1000")]);
     let producer = future_producer(&test, &test.config());
     let payload = "x".repeat(2_000);

@@ -103,7 +103,7 @@ async fn any_letter_case_is_found() {
 }
 
 #[tokio::test]
-async fn p11_names_that_are_not_text_disturb_nothing() {
+async fn header_names_that_are_not_text_disturb_nothing() {
     let before = named(OwnedHeaders::new(), &[0xff, 0xfe], b"x");
     let around = named(header(before, "traceparent", Some(FIRST.as_bytes())), &[0xc3, 0x28], &[0xff]);
     assert_eq!(trace_of(around).await, of(FIRST));

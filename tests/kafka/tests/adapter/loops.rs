@@ -96,7 +96,7 @@ async fn a_topic_that_is_created_late_is_worked_on_and_was_warned_of() {
 /// Only the mock cluster forbids a topic without an authorizer, users and their certificates. It stays forbidden to the end of
 /// the test: whether librdkafka's group notices that a topic is allowed again is a matter of chance, for the raw client too.
 #[tokio::test]
-async fn a_topic_that_stays_forbidden_is_not_swallowed_and_no_end_unless_the_application_says_so() {
+async fn a_forbidden_topic_is_reported_and_ends_only_as_the_application_says() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("orders", 1, 1).unwrap();
     cluster.topic_error("orders", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
@@ -157,7 +157,7 @@ async fn the_end_of_a_partition_is_passed_over_in_silence() {
 }
 
 #[tokio::test]
-async fn a_loop_that_is_stopped_handles_its_messages_in_hand_to_their_end_and_takes_no_other() {
+async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
     const LIMIT: usize = 3;
     let test = Test::new();
     send(&test.config(), &test.topic, 2 * LIMIT);

@@ -74,7 +74,7 @@ otel_messaging.wait_time [s] {name = "process"} 1
 "#;
 
 #[tokio::test]
-async fn p19_p28_a_delivery_is_counted_once() {
+async fn a_delivery_is_counted_once_and_its_queue_time_measured() {
     let test = Test::new();
     round_trip(&test, || test.sdk.all_signals_builder().receive_spans(true)).await;
     assert_eq!(shortened(&test), MEASURED.trim_start());
@@ -301,7 +301,7 @@ async fn keys_and_sizes_are_told_where_they_are_asked_for() {
 }
 
 #[tokio::test]
-async fn p26_a_key_is_redacted_and_cut_as_a_header_is() {
+async fn a_key_is_redacted_and_cut_as_a_header_is() {
     let test = Test::new();
     let redact = |name: &str, key: &str| (name == "messaging.kafka.message.key").then(|| key.replace("47", "**"));
     let builder = || test.sdk.instrumentation_builder().capture_key(true).capture_limit(3).redact(redact);
@@ -314,7 +314,7 @@ async fn p26_a_key_is_redacted_and_cut_as_a_header_is() {
 }
 
 #[tokio::test]
-async fn p26_headers_are_told_by_name_and_contexts_never() {
+async fn headers_are_shown_by_name_and_contexts_never() {
     let test = Test::new();
     let builder = || {
         test.sdk
@@ -341,7 +341,7 @@ async fn p26_headers_are_told_by_name_and_contexts_never() {
 }
 
 #[tokio::test]
-async fn p27_without_propagation_nothing_is_written_and_the_kind_says_so() {
+async fn without_propagation_no_header_is_written_and_the_kind_is_client() {
     let test = Test::new();
     let builder = || test.sdk.instrumentation_builder().propagation(Propagation::Off);
     sent(&test, builder(), record(&test));

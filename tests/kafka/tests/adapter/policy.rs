@@ -71,6 +71,6 @@ impl Consumer for Topic {
 }
 
 #[tokio::test]
-async fn p01_p02_p09_p10_a_consumers_policy_decides() {
+async fn a_consumers_policy_decides() {
     check("Kafka", Topic::of).await;
 }

@@ -165,7 +165,7 @@ fn what_an_application_purges_from_a_future_producer_says_so() {
 }
 
 #[test]
-fn a_purge_is_told_when_the_producer_is_polled_and_its_caller_gets_the_clients_error() {
+fn a_purge_is_reported_at_the_producers_poll_with_the_clients_error() {
     let test = Test::new();
     let producer = base_producer(&test, test.config().set("linger.ms", "60000"));
     producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();

@@ -113,7 +113,7 @@ fn poll_delivers() {
 }
 
 #[test]
-fn p05_a_process_span_starts_when_the_message_is_delivered() {
+fn a_process_span_starts_when_the_message_is_delivered() {
     let test = Test::new();
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();
     let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
@@ -136,7 +136,7 @@ fn p05_a_process_span_starts_when_the_message_is_delivered() {
 }
 
 #[test]
-fn p05_a_poll_that_finds_nothing_has_no_span() {
+fn an_empty_poll_has_no_span() {
     let test = Test::new();
     let consumer = base_consumer(&test);
     assert!(consumer.poll(Duration::from_millis(300)).is_none());
@@ -309,7 +309,7 @@ async fn a_handlers_error_is_the_process_spans() {
 }
 
 #[tokio::test]
-async fn p03_a_batch_is_one_span_with_links() {
+async fn a_batch_is_one_span_with_links() {
     let test = Test::new();
     sent(&test, &["one", "two", "three"]);
     let consumer = stream_consumer(&test);
@@ -366,7 +366,7 @@ async fn in_a_sequential_loop_the_message_in_hand_is_current() {
 }
 
 #[test]
-fn p04_p06_in_a_blocking_loop_the_message_in_hand_is_current() {
+fn in_a_blocking_loop_the_message_in_hand_is_current() {
     let test = Test::new();
     sent(&test, &["one", "two"]);
     let consumer = base_consumer(&test);

@@ -146,7 +146,7 @@ fn two_loops_and_a_heartbeat_in_one_task_keep_apart_on_smol() {
 }
 
 #[test]
-fn a_poll_loop_sends_inside_the_message_in_hand_and_a_timer_beside_it_does_not() {
+fn a_poll_loop_sends_inside_its_message_and_a_timer_does_not() {
     let sdk = Sdk::new();
     let (from, to, beats) = (full(&sdk, MESSAGES), Test::with_sdk(sdk.clone()), Test::with_sdk(sdk.clone()));
     let producer = producer(&to);
@@ -176,7 +176,7 @@ fn a_poll_loop_sends_inside_the_message_in_hand_and_a_timer_beside_it_does_not()
 }
 
 #[test]
-fn in_a_poll_loop_a_kept_message_and_one_that_moved_to_another_thread_are_not_current() {
+fn in_a_poll_loop_a_kept_or_moved_message_is_not_current() {
     let sdk = Sdk::new();
     let test = full(&sdk, 4);
     let consumer = base_consumer(&test);
@@ -223,7 +223,7 @@ fn a_poll_loop_that_panics_ends_its_message_and_leaves_nothing_current() {
 }
 
 #[tokio::test]
-async fn a_loop_that_is_cancelled_ends_its_message_and_the_next_one_is_not_lost() {
+async fn a_cancelled_loop_ends_its_message_and_loses_none() {
     let sdk = Sdk::new();
     let test = full(&sdk, 2);
     let consumer: StreamConsumer = test.consumer_config().create().unwrap();
@@ -280,7 +280,7 @@ async fn a_message_stays_in_hand_while_its_handler_asks_another_consumer() {
 }
 
 #[test]
-fn in_a_poll_loop_a_message_stays_in_hand_while_its_handler_polls_another_consumer() {
+fn in_a_poll_loop_another_consumers_poll_leaves_the_message_in_hand() {
     let sdk = Sdk::new();
     let (from, empty) = (full(&sdk, 1), Test::with_sdk(sdk.clone()));
     let (consumer, other) = (base_consumer(&from), base_consumer(&empty));
@@ -294,7 +294,7 @@ fn in_a_poll_loop_a_message_stays_in_hand_while_its_handler_polls_another_consum
 }
 
 #[tokio::test]
-async fn each_stream_of_a_consumer_is_the_same_source_and_a_queue_of_one_partition_another() {
+async fn all_streams_of_a_consumer_are_one_source_a_partition_queue_another() {
     let sdk = Sdk::new();
     let test = full(&sdk, 3);
     let mut list = TopicPartitionList::new();

@@ -110,7 +110,7 @@ fn a_message_is_committed_in_the_background() {
 }
 
 #[tokio::test]
-async fn p22_a_stream_consumer_commits_after_the_handler() {
+async fn a_stream_consumer_commits_after_the_handler() {
     let test = test_with_messages(1);
     let consumer: StreamConsumer = test.consumer_config().create().unwrap();
     consumer.subscribe(&[&test.topic]).unwrap();

@@ -166,7 +166,7 @@ async fn survives(what: &str, instrumentation: Instrumentation) {
 }
 
 #[tokio::test]
-async fn p11_users_code_that_panics_loses_no_message_and_no_thread() {
+async fn user_code_that_panics_loses_no_message_and_no_thread() {
     let test = Test::new();
     let with = || test.sdk.all_signals_builder();
     let processed_by = |processor: SdkTracerProvider| with().tracer_provider(processor);

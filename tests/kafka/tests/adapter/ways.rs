@@ -32,7 +32,7 @@ fn sent(test: &Test, messages: usize) {
 }
 
 #[tokio::test]
-async fn process_each_handles_as_many_at_a_time_as_it_may_each_in_its_span() {
+async fn process_each_handles_up_to_its_limit_each_in_its_span() {
     const MESSAGES: usize = 12;
     const LIMIT: usize = 4;
     let test = Test::new();

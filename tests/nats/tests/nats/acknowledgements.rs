@@ -246,7 +246,7 @@ async fn the_payload_says_what_becomes_of_the_message() {
 
 /// A message that is never settled.
 #[tokio::test]
-async fn what_is_let_go_of_counts_as_dropped_at_the_first_operation_after_the_server_has_ceased_to_wait() {
+async fn a_dropped_message_counts_at_the_first_operation_after_its_ack_wait() {
     let ack_wait = Duration::from_millis(300);
     let mut consumed = consume(1, pull::Config { ack_wait, max_deliver: 1, ..Default::default() }).await;
     let reply = consumed.next().await.reply.clone().unwrap();
@@ -291,7 +291,7 @@ async fn of_more_than_4096_messages_the_oldest_count_as_dropped_first() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_acknowledged_with_others_can_be_settled_by_hand_and_is_not_dropped() {
+async fn under_ack_all_a_message_settled_by_hand_is_not_dropped() {
     let mut consumed = consume(2, pull::Config { ack_policy: AckPolicy::All, ..patient() }).await;
     let _first = consumed.next().await.reply.clone();
     let second = consumed.next().await.reply.clone().unwrap();

@@ -100,7 +100,7 @@ async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
 }
 
 #[tokio::test]
-async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
+async fn neither_a_claimed_batch_nor_a_message_in_hand_holds_it() {
     each(3, async |sdk, source, _, open| {
         let Opened { mut messages, .. } = open.await;
         let both = [take(&mut messages).await, take(&mut messages).await];
@@ -131,7 +131,7 @@ async fn lets_go<F: Future>(sdk: &Sdk, what: &str, operation: impl Fn() -> F) ->
 }
 
 #[tokio::test]
-async fn a_future_that_was_polled_does_not_hold_it_and_one_that_was_not_does_until_it_is_dropped() {
+async fn only_a_future_that_was_not_polled_holds_it_until_dropped() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().client_capacity(1).with_instrumentation(sdk.instrumentation());
     let client = options.connect(&server().url).await.unwrap();

@@ -84,7 +84,7 @@ fn arrived(subject: &str, reply: Option<&str>) -> async_nats::Message {
 }
 
 #[test]
-fn p17_only_a_pattern_is_a_template_whatever_is_subscribed_to_or_filtered_by() {
+fn only_a_subject_with_wildcards_becomes_a_template() {
     let runtime = runtime();
     let sdk = Sdk::new();
     // More names than proptest makes cases.

@@ -147,7 +147,7 @@ async fn a_batch_that_waits_keeps_no_span_open() {
 }
 
 #[tokio::test]
-async fn a_sequence_that_waits_keeps_no_span_open_and_belongs_to_who_gets_the_batch() {
+async fn a_waiting_sequence_keeps_no_span_open_and_joins_its_caller() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().client_capacity(1).with_instrumentation(sdk.instrumentation());
     let context = jetstream::new(options.connect(&server().url).await.unwrap());

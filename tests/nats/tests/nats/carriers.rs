@@ -7,7 +7,7 @@ use otel_async_nats::otel::{HeaderCase, HeaderExtractor, HeaderInjector};
 use crate::header;
 
 #[test]
-fn p07_injecting_replaces_whatever_the_case() {
+fn injecting_replaces_a_header_of_any_case() {
     let mut headers = HeaderMap::new();
     headers.append("Traceparent", "old");
     headers.append("traceparent", "older");
@@ -72,7 +72,7 @@ fn what_nats_cannot_carry_is_left_out() {
 }
 
 #[test]
-fn p13_names_are_written_in_the_chosen_case() {
+fn names_are_written_in_the_chosen_case() {
     let written = |case| {
         let mut headers = HeaderMap::new();
         let mut injector = HeaderInjector::new(&mut headers).case(case);
@@ -88,7 +88,7 @@ fn p13_names_are_written_in_the_chosen_case() {
 }
 
 #[test]
-fn p13_p14_extracting_takes_the_last_value_of_the_name_that_fits_best() {
+fn extracting_takes_the_last_value_of_the_best_matching_name() {
     let mut headers = HeaderMap::new();
     headers.append("Xraceparent", "disabled");
     assert_eq!(HeaderExtractor::new(&headers).get("traceparent"), Some("disabled"));

@@ -54,7 +54,7 @@ async fn a_message_without_headers_has_its_payload() {
 }
 
 #[tokio::test]
-async fn a_forward_keeps_the_header_that_was_read_and_is_a_message_of_its_own() {
+async fn a_forward_keeps_the_header_and_is_a_new_message() {
     let sdk = Sdk::new();
     let of_header = |headers: &dyn Extractor, _: &[u8]| parse_traceparent(headers.get("ce-traceparent")?);
     let client = connect_with(sdk.instrumentation_builder().with_context_reader(of_header).build()).await;

@@ -42,7 +42,7 @@ fn relations(spans: &[opentelemetry_sdk::trace::SpanData], name: &str) -> Vec<St
 }
 
 #[tokio::test]
-async fn p02_p10_one_request_is_one_trace_and_its_baggage_arrives() {
+async fn one_request_is_one_trace_and_its_baggage_arrives() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let (subject, mut subscriber) = subscribed(&client).await;
@@ -133,7 +133,7 @@ async fn what_was_injected_by_hand_is_replaced_whole() {
 
 /// The same by hand: the inbox is the caller's own subscription.
 #[tokio::test]
-async fn p16_a_reply_to_an_inbox_does_not_move_its_caller_to_another_trace() {
+async fn a_reply_to_an_inbox_leaves_its_caller_in_its_trace() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     // Who answers begins a trace of its own.
@@ -174,7 +174,7 @@ async fn p16_a_reply_to_an_inbox_does_not_move_its_caller_to_another_trace() {
 }
 
 #[tokio::test]
-async fn p03_a_batch_has_one_span_that_links_its_messages() {
+async fn a_batch_has_one_span_that_links_its_messages() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (stream, name) = stream_of(&context).await;
@@ -210,7 +210,7 @@ async fn p03_a_batch_has_one_span_that_links_its_messages() {
 }
 
 #[tokio::test]
-async fn p04_clones_and_parts_share_one_span() {
+async fn clones_and_parts_of_a_message_share_one_span() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let (subject, mut subscriber) = subscribed(&client).await;
@@ -228,7 +228,7 @@ async fn p04_clones_and_parts_share_one_span() {
 }
 
 #[tokio::test]
-async fn p10_baggage_ends_with_its_message() {
+async fn baggage_ends_with_its_message() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let (subject, mut subscriber) = subscribed(&client).await;

@@ -78,7 +78,7 @@ async fn no_stream_listens() {
 }
 
 #[tokio::test]
-async fn p21_the_stream_refuses() {
+async fn a_publish_that_the_stream_refuses_fails() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (_stream, name) = stream_of(&context).await;
@@ -260,7 +260,7 @@ async fn headers_that_a_stream_would_refuse_with_a_context_go_without() {
 
 /// nats-server itself refuses this client when it is configured so.
 #[tokio::test]
-async fn p27_a_server_without_headers_gets_none() {
+async fn a_server_without_headers_gets_none() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = tokio::spawn(async move {

@@ -38,7 +38,7 @@ fn cases() -> Vec<(String, Option<&'static str>)> {
 }
 
 #[tokio::test]
-async fn p11_every_message_arrives_with_the_headers_it_was_sent_with() {
+async fn every_message_arrives_with_the_headers_it_was_sent_with() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let subject = unique("orders");

@@ -14,7 +14,7 @@ fn text(span: &SpanData, key: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_publish_of_what_the_stream_has_already_is_a_duplicate_and_no_other_publish_says_so() {
+async fn only_a_publish_of_a_stored_message_is_a_duplicate() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (_stream, name) = stream_of(&context).await;
@@ -33,7 +33,7 @@ async fn a_publish_of_what_the_stream_has_already_is_a_duplicate_and_no_other_pu
 }
 
 #[tokio::test]
-async fn the_size_of_a_message_whose_body_was_left_out_is_that_of_its_body() {
+async fn a_message_without_its_body_has_its_bodys_size() {
     let sdk = Sdk::new();
     let instrumentation = sdk.instrumentation_builder().capture_sizes(true).receive_spans(true).build();
     let context = jetstream::new(connect_with(instrumentation).await);
@@ -67,7 +67,7 @@ async fn the_size_of_a_message_whose_body_was_left_out_is_that_of_its_body() {
 
 /// A message that a server of 2.12 or newer has stored by itself at the time that its sender asked for.
 #[tokio::test]
-async fn a_message_of_a_schedule_has_no_queue_time_and_auto_gives_it_a_trace_of_its_own() {
+async fn a_scheduled_message_has_no_queue_time_and_starts_a_new_trace() {
     let sdk = Sdk::new();
     let auto = Correlation::Auto(AutoCorrelation::default());
     let context = jetstream::new(connect_with(sdk.all_signals_builder().correlation(auto).build()).await);

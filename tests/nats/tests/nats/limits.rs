@@ -126,6 +126,6 @@ fn the_client_takes_every_message_that_it_takes_without_a_context() {
 }
 
 #[test]
-fn a_stream_whose_limit_is_named_takes_every_message_that_it_takes_without_a_context() {
+fn a_stream_of_named_limit_takes_the_same_messages_without_a_context() {
     takes_what_it_takes_without_us(false, Some(OF_STREAM));
 }

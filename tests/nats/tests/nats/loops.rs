@@ -87,7 +87,7 @@ async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
 }
 
 #[tokio::test]
-async fn a_loop_that_is_dropped_drops_what_it_has_in_hand_and_no_other_message() {
+async fn a_dropped_loop_drops_its_messages_in_hand_and_loses_none() {
     for source in ALL {
         let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
         let started = Cell::new(0);
@@ -396,7 +396,7 @@ fn forbidding() -> Nats {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_may_not_be_asked_has_missing_heartbeats_and_a_forbidden_subscription_waits() {
+async fn a_forbidden_consumer_misses_heartbeats_and_a_forbidden_subscription_waits() {
     let server = forbidding();
     let sdk = Sdk::new();
     let (tell, mut told) = mpsc::unbounded_channel();

@@ -58,7 +58,7 @@ fn assert_measured(sdk: &Sdk, expected: &[String]) {
 }
 
 #[tokio::test]
-async fn p19_p28_each_delivery_is_counted_once_and_its_time_in_the_stream_is_measured() {
+async fn a_delivery_is_counted_once_and_its_queue_time_measured() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect_with(sdk.all_signals_builder().build()).await);
     let (stream, name) = stream_of(&context).await;
@@ -157,7 +157,7 @@ async fn what_is_pushed_counts_as_processed_and_core_nats_knows_no_time() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for() {
+async fn waiting_for_a_message_is_measured_and_on_request_a_span() {
     for receive_spans in [false, true] {
         let sdk = Sdk::new();
         let builder = sdk.all_signals_builder().receive_spans(receive_spans);
@@ -198,7 +198,7 @@ async fn waiting_for_a_message_is_measured_and_has_a_span_where_it_is_asked_for(
 }
 
 #[tokio::test]
-async fn p17_inboxes_and_acknowledgements_make_no_series() {
+async fn inboxes_and_acknowledgements_make_no_series() {
     let sdk = Sdk::new();
     let client = connect_with(sdk.all_signals_builder().build()).await;
     let inbox = client.new_inbox();
@@ -309,7 +309,7 @@ async fn failures_have_events_and_their_type_on_the_series() {
 }
 
 #[tokio::test]
-async fn p26_sizes_and_headers_are_told_when_asked_for() {
+async fn sizes_and_headers_are_recorded_only_on_request() {
     let sdk = Sdk::new();
     let told: Instrumentation =
         sdk.instrumentation_builder().capture_sizes(true).capture_headers(["*"]).capture_limit(3).build();
@@ -332,7 +332,7 @@ async fn p26_sizes_and_headers_are_told_when_asked_for() {
 }
 
 #[tokio::test]
-async fn p26_what_an_older_server_makes_of_traceparent_is_never_told() {
+async fn a_traceparent_renamed_by_an_older_server_is_never_shown() {
     let sdk = Sdk::new();
     let client = connect_with(sdk.instrumentation_builder().capture_headers(["x*"]).build()).await;
     let subject = unique("orders");
@@ -474,7 +474,7 @@ impl Counted {
 }
 
 #[tokio::test]
-async fn p17_p28_there_are_as_many_series_as_the_page_on_operation_says() {
+async fn there_are_as_many_series_as_the_page_says() {
     let sdk = Sdk::new();
     let name = unique("S");
     let [within_bound, beyond, asked] = ["paid", "sent", "asked"].map(|subject| format!("{name}-{subject}"));

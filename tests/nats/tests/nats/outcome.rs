@@ -98,7 +98,7 @@ async fn check<E: fmt::Display>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_s_error_of_the_client_s_is_told_and_nothing_of_the_message() {
+async fn a_handlers_client_error_is_recorded_without_the_message() {
     let requested = "async_nats::error::Error<async_nats::client::RequestErrorKind>";
     for source in ALL {
         for run in RUNS {

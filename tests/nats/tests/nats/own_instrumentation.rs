@@ -48,7 +48,7 @@ impl Elsewhere {
 }
 
 #[tokio::test]
-async fn p23_a_subscription_has_an_instrumentation_of_its_own() {
+async fn a_subscription_has_an_instrumentation_of_its_own() {
     let here = Elsewhere::new().await;
     let subject = unique("orders");
     let mut orders = here.client.subscribe(subject.clone()).await.unwrap().with_instrumentation(here.instrumentation());
@@ -58,7 +58,7 @@ async fn p23_a_subscription_has_an_instrumentation_of_its_own() {
 }
 
 #[tokio::test]
-async fn p23_all_that_leads_to_jetstreams_messages_has_one_and_hands_it_on() {
+async fn every_jetstream_type_has_one_and_passes_it_on() {
     let one = pull::Config::default;
     let pushed = || push::Config { deliver_subject: unique("deliver"), ..Default::default() };
     for wrapper in ["stream", "consumer", "messages", "batch", "sequence", "pushed", "ordered", "ordered pushed"] {
@@ -130,7 +130,7 @@ where
 }
 
 #[tokio::test]
-async fn p23_services_groups_and_endpoints_have_one_and_hand_it_on() {
+async fn services_groups_and_endpoints_have_one_and_pass_it_on() {
     for wrapper in ["service", "group", "endpoint"] {
         let here = Elsewhere::new().await;
         let with = here.instrumentation();

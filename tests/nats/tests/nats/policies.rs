@@ -96,17 +96,17 @@ impl correlation::Consumer for Stored {
 }
 
 #[tokio::test]
-async fn p01_p02_p09_p10_a_clients_policy_decides_for_its_streams() {
+async fn a_clients_policy_decides_for_its_streams() {
     check("JetStream", async |given| Stored::of(given, To::Client).await).await;
 }
 
 #[tokio::test]
-async fn p01_p02_p09_p10_a_jetstream_contexts_policy_decides() {
+async fn a_jetstream_contexts_policy_decides() {
     check("JetStream", async |given| Stored::of(given, To::Context).await).await;
 }
 
 #[tokio::test]
-async fn p01_p02_p09_p10_a_consumers_policy_decides() {
+async fn a_consumers_policy_decides() {
     check("JetStream", async |given| Stored::of(given, To::Consumer).await).await;
 }
 
@@ -144,18 +144,18 @@ impl correlation::Consumer for Heard {
 }
 
 #[tokio::test]
-async fn p01_p02_p09_p10_a_clients_policy_decides_for_its_subscriptions() {
+async fn a_clients_policy_decides_for_its_subscriptions() {
     check("core NATS", async |given| Heard::of(given, To::Client).await).await;
 }
 
 #[tokio::test]
-async fn p01_p02_p09_p10_a_subscriptions_policy_decides() {
+async fn a_subscriptions_policy_decides() {
     check("core NATS", async |given| Heard::of(given, To::Consumer).await).await;
 }
 
 /// By the real threshold, which no test can wait for: the stream's time is put back in the reply subject that tells it.
 #[tokio::test]
-async fn p09_auto_starts_a_new_trace_for_what_is_older_than_an_hour() {
+async fn auto_starts_a_new_trace_for_messages_older_than_an_hour() {
     let sdk = Sdk::new();
     let auto = sdk.instrumentation_builder().correlation(Correlation::Auto(AutoCorrelation::default())).build();
     let context = jetstream::new(connect_with(auto).await);

@@ -129,7 +129,7 @@ async fn wildcards_are_the_template_and_a_queue_group_is_the_consumer_group() {
 }
 
 #[tokio::test]
-async fn p17_an_inbox_is_temporary() {
+async fn an_inbox_is_temporary() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let inbox = client.new_inbox();
@@ -274,7 +274,7 @@ fn described_fetch(sdk: &Sdk) -> String {
 }
 
 #[tokio::test]
-async fn a_fetch_ends_with_its_batch_and_links_its_messages_with_what_each_alone_has() {
+async fn a_fetch_ends_with_its_batch_and_links_each_message() {
     let sdk = Sdk::new();
     let Stored { stream, name, subject } = store(&sdk, 2).await;
     let consumer = durable(&stream, "shipping").await;
@@ -385,7 +385,7 @@ async fn beyond_the_links_that_are_allowed_messages_are_counted_and_still_compar
 }
 
 #[tokio::test]
-async fn p05_an_empty_fetch_has_no_span_and_every_kind_of_batch_is_a_fetch() {
+async fn an_empty_fetch_has_no_span_and_every_batch_is_a_fetch() {
     let sdk = Sdk::new();
     let Stored { stream, name, .. } = store(&sdk, 3).await;
     let filter = format!("{name}.>");

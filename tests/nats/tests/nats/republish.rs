@@ -13,7 +13,7 @@ use crate::{connect, durable, header, headers, next, stream_of, traceparent, uni
 const ROUNDS: usize = 100;
 
 #[tokio::test]
-async fn p07_p08_a_hundred_retries_add_no_header_and_each_links_what_failed() {
+async fn a_hundred_retries_add_no_header_and_link_the_failure() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let (stream, name) = stream_of(&context).await;
@@ -54,7 +54,7 @@ async fn p07_p08_a_hundred_retries_add_no_header_and_each_links_what_failed() {
 
 /// What a server has renamed is read by the next reader as if it were the context that is written now.
 #[tokio::test]
-async fn a_forward_removes_what_a_server_made_of_the_context_and_a_context_that_is_kept_keeps_both() {
+async fn a_forward_removes_xraceparent_and_a_kept_context_keeps_both() {
     const OTHER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let forms: [fn(&SpanContext) -> HeaderMap; 2] = [
         |context| headers(&[("Xraceparent", &traceparent(context))]),

@@ -63,7 +63,7 @@ request
 ";
 
 #[tokio::test]
-async fn a_publish_is_a_child_of_the_context_at_the_call_and_travels_in_the_message() {
+async fn a_publish_has_its_calls_parent_and_its_context_travels() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let subject = unique("orders");
@@ -134,7 +134,7 @@ async fn every_way_to_publish_sends_what_it_was_given_and_makes_one_span() {
 }
 
 #[tokio::test]
-async fn p16_a_request_ends_with_its_reply_and_links_the_context_in_it() {
+async fn a_request_ends_with_its_reply_and_links_its_context() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let subject = unique("stock");
@@ -218,7 +218,7 @@ async fn every_way_to_request_makes_one_span() {
 }
 
 #[tokio::test]
-async fn p21_a_jetstream_publish_ends_with_the_acknowledgement_and_says_where_the_message_is() {
+async fn a_jetstream_publish_ends_with_its_acknowledgement_and_has_stream_and_sequence() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let context = jetstream::new(client);
@@ -281,7 +281,7 @@ publish {subject}
 }
 
 #[tokio::test]
-async fn p13_names_of_headers_are_written_as_told() {
+async fn a_publish_writes_header_names_in_the_chosen_case() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().with_instrumentation(sdk.instrumentation());
     let canonical: Client = options.with_header_case(HeaderCase::Canonical).connect(&server().url).await.unwrap();
@@ -302,7 +302,7 @@ async fn p13_names_of_headers_are_written_as_told() {
 }
 
 #[tokio::test]
-async fn p17_what_is_only_for_now_stays_out_of_names() {
+async fn temporary_subjects_stay_out_of_span_names() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().custom_inbox_prefix("MINE").with_instrumentation(sdk.instrumentation());
     let client = options.connect(&server().url).await.unwrap();
@@ -336,7 +336,7 @@ publish
 
 /// Many a service has its own name for an inbox prefix, and for the first part of its subjects.
 #[tokio::test]
-async fn p17_subjects_that_begin_as_inboxes_do_are_no_inboxes() {
+async fn subjects_that_only_begin_as_an_inbox_are_no_inboxes() {
     let sdk = Sdk::new();
     let options = ConnectOptions::new().custom_inbox_prefix("acme").with_instrumentation(sdk.instrumentation());
     let client = options.connect(&server().url).await.unwrap();
@@ -398,7 +398,7 @@ fn context_of(context: &opentelemetry::Context) -> opentelemetry::trace::SpanCon
 
 /// What a request of one trace learns, and what it sends afterwards, belongs to no other's.
 #[tokio::test]
-async fn p16_requests_of_many_traces_keep_apart() {
+async fn requests_of_many_traces_keep_apart() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     let (stock, onward) = (unique("stock"), unique("onward"));
@@ -447,7 +447,7 @@ async fn p16_requests_of_many_traces_keep_apart() {
 
 /// A stored message that is read by its number is no delivery: who reads it stays in its own trace.
 #[tokio::test]
-async fn p15_reading_what_is_stored_moves_nobody_to_its_writers_trace() {
+async fn reading_a_stored_message_does_not_join_its_writers_trace() {
     let sdk = Sdk::new();
     let context = jetstream::new(connect(&sdk).await);
     let name = unique("S");

@@ -221,7 +221,7 @@ async fn ask_others_and_it(client: &Client, source: Source, opened: Opened, [onw
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_is_in_hand_until_its_own_source_is_asked_and_not_any_other() {
+async fn a_message_is_in_hand_until_its_own_source_is_polled() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     for source in ALL {

@@ -66,7 +66,7 @@ async fn the_only_server_is_named_also_when_it_came_back() {
 }
 
 #[tokio::test]
-async fn p23_other_servers_are_known_to_everybody_who_reports_for_the_client() {
+async fn all_that_reports_for_a_client_knows_its_other_servers() {
     let (first, second) = (own(), own());
     let (sdk, other_sdk) = (Sdk::new(), Sdk::new());
     let client = options(&sdk).connect(&first.url).await.unwrap();

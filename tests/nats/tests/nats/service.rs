@@ -49,7 +49,7 @@ fn outcomes(sdk: &Sdk) -> [(Option<String>, Status); 3] {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_an_error_fails_the_request_and_its_processing_and_was_sent() {
+async fn an_error_answer_was_sent_and_fails_request_and_processing() {
     let ways: [fn(Request) -> futures::future::BoxFuture<'static, ()>; 3] = [
         |request| Box::pin(async move { request.respond(Err(not_found())).await.unwrap() }),
         |request| {
@@ -97,7 +97,7 @@ async fn a_handlers_own_error_goes_before_that_of_its_answer() {
 }
 
 #[tokio::test]
-async fn the_first_answer_that_is_an_error_counts_and_one_after_the_end_does_not() {
+async fn the_first_error_answer_counts_and_none_after_the_end() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     answered(&client, async |request| {

@@ -147,7 +147,7 @@ async fn an_acker_carries_the_process_span() {
 }
 
 #[tokio::test]
-async fn p22_settling_after_the_end_is_a_child_of_the_ended_span() {
+async fn settling_after_the_end_is_a_child_of_the_ended_span() {
     let sdk = Sdk::new();
     let mut consumed = consume(&sdk, 1).await;
     let message = next(&mut consumed.messages).await.unwrap();

@@ -92,7 +92,7 @@ async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claimed_batch_and_a_loop_with_a_message_in_hand_do_not_hold_it() {
+async fn neither_a_claimed_batch_nor_a_message_in_hand_holds_it() {
     each(&ASKED, async |rabbit, source, _| {
         let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 3).await);
         let Opened { mut messages, .. } = source.open(rabbit, &queue).await;
@@ -124,7 +124,7 @@ async fn lets_go<F: Future>(sdk: &Sdk, what: &str, operation: impl Fn() -> F) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_future_that_was_polled_does_not_hold_it_and_one_that_was_not_does_until_it_is_dropped() {
+async fn only_a_future_that_was_not_polled_holds_it_until_dropped() {
     let rabbit = Rabbit::confirming().await;
     let (sdk, channel) = (&rabbit.sdk, &rabbit.channel);
     let (empty, nowhere) = (rabbit.queue("empty").await, unique("nowhere"));

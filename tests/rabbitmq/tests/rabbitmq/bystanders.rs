@@ -150,7 +150,7 @@ async fn what_a_filter_does_not_want_is_carried_on_and_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p26_headers_are_captured_by_name_capped_redacted_and_never_those_that_carry_contexts() {
+async fn headers_are_shown_by_name_redacted_and_cut_and_contexts_never() {
     let sdk = Sdk::new();
     let instrumentation = sdk
         .instrumentation_builder()

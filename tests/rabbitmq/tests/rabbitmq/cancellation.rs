@@ -43,7 +43,7 @@ async fn a_future_that_was_never_polled_did_nothing_and_has_no_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publish_that_is_dropped_while_it_is_sent_has_one_span_with_an_unknown_outcome() {
+async fn a_publish_dropped_midway_has_one_span_of_unknown_outcome() {
     for confirms in [false, true] {
         let rabbit = if confirms { Rabbit::confirming().await } else { Rabbit::new().await };
         let queue = rabbit.queue("orders").await;
@@ -80,7 +80,7 @@ async fn a_publish_that_is_dropped_while_it_is_sent_has_one_span_with_an_unknown
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_back_of_a_publish_that_was_dropped_while_it_was_sent_is_what_was_sent() {
+async fn a_return_of_a_publish_dropped_midway_is_what_was_sent() {
     const PUBLISHES: usize = 4;
 
     let rabbit = Rabbit::confirming().await;
@@ -174,7 +174,7 @@ async fn a_settlement_that_is_dropped_midway_has_one_span_with_an_unknown_outcom
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_settlement_was_about_that_is_dropped_midway_is_not_dropped_and_not_counted_later() {
+async fn a_settlement_dropped_midway_leaves_its_messages_neither_dropped_nor_counted() {
     const ROUNDS: usize = 5;
 
     let rabbit = Rabbit::with_all_signals().await;

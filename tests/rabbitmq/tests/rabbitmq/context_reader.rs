@@ -60,7 +60,7 @@ async fn every_source_reads_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forward_keeps_the_header_that_was_read_and_is_a_message_of_its_own() {
+async fn a_forward_keeps_the_header_and_is_a_new_message() {
     let rabbit = reading().await;
     let (first, second) = (rabbit.queue("orders").await, rabbit.queue("payments").await);
     rabbit.publish_raw(&first, b"1", with_header()).await;

@@ -90,7 +90,7 @@ async fn a_forward_and_a_hand_written_injection_are_replaced_and_linked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p03_a_batch_is_one_span_that_links_its_messages_and_parents_their_settlements() {
+async fn a_batch_has_one_span_that_links_messages_and_parents_settlements() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     for number in 0..3 {

@@ -42,7 +42,7 @@ async fn received(rabbit: &Rabbit, headers: FieldTable) -> Option<SpanId> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p12_every_text_encoding_and_spelling_is_understood() {
+async fn every_text_encoding_and_spelling_is_understood() {
     let rabbit = Rabbit::new().await;
     let found = Some(SpanId::from_hex(SPAN).unwrap());
     let random = format!("00-{TRACE}-{SPAN}-03");
@@ -67,7 +67,7 @@ async fn p12_every_text_encoding_and_spelling_is_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p11_what_cannot_be_understood_is_as_if_it_were_not_there() {
+async fn a_header_that_cannot_be_read_is_treated_as_absent() {
     let rabbit = Rabbit::new().await;
     let nested = table([("traceparent", long(&valid()))]);
     let many: FieldArray = vec![long(&valid())].into();

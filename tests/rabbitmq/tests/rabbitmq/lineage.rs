@@ -83,7 +83,7 @@ async fn get(rabbit: &Rabbit, queue: &str) -> Delivery {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p19_the_time_under_way_is_told_where_the_sender_says_when_it_began() {
+async fn queue_time_is_recorded_where_the_sender_wrote_a_timestamp() {
     let rabbit = Rabbit::with_all_signals().await;
     let queue = rabbit.queue("orders").await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

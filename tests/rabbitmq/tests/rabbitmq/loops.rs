@@ -100,7 +100,7 @@ async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_that_is_dropped_drops_what_it_has_in_hand_and_no_message_is_lost() {
+async fn a_dropped_loop_drops_its_messages_in_hand_and_loses_none() {
     for source in ASKED {
         let rabbit = Rabbit::with_all_signals().await;
         let queue = filled(&rabbit, MESSAGES).await;

@@ -21,7 +21,7 @@ const DURATION: &str = "messaging.client.operation.duration";
 const DELIVERIES: &str = "otel_messaging.deliveries";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p28_a_message_is_counted_once_under_the_name_of_what_brought_it() {
+async fn a_message_is_counted_once_under_the_name_of_its_source() {
     let rabbit = Rabbit::with_all_signals().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..3 {
@@ -217,7 +217,7 @@ async fn what_is_given_away_is_settled_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_settled_by_its_tag_while_nothing_is_told_is_not_dropped_and_not_counted_later() {
+async fn messages_settled_by_tag_under_suppression_are_neither_dropped_nor_counted() {
     let rabbit = Rabbit::with_all_signals().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..6 {

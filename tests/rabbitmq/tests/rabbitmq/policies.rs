@@ -113,21 +113,21 @@ impl correlation::Consumer for Queue {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p01_p02_p09_p10_a_connections_policy_decides() {
+async fn a_connections_policy_decides() {
     check("RabbitMQ", async |given| Queue::of(given, To::Connection).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p01_p02_p09_p10_a_channels_policy_decides() {
+async fn a_channels_policy_decides() {
     check("RabbitMQ", async |given| Queue::of(given, To::Channel).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p01_p02_p09_p10_a_consumers_policy_decides() {
+async fn a_consumers_policy_decides() {
     check("RabbitMQ", async |given| Queue::of(given, To::Consumer).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p01_p02_p09_p10_a_channels_policy_decides_for_what_it_gets() {
+async fn a_channels_policy_decides_for_basic_get() {
     check("RabbitMQ", async |given| Queue::of(given, To::Gets).await).await;
 }

@@ -95,7 +95,7 @@ process {exchange}:orders.new:{queue}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_from_elsewhere_arrives_as_it_is_and_is_the_root_of_a_trace() {
+async fn a_message_without_context_arrives_unchanged_and_is_a_root() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
@@ -126,7 +126,7 @@ process {queue}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_done_inside_process_is_inside_the_span_and_an_error_is_its_error() {
+async fn work_inside_process_is_inside_the_span_and_errors_fail_it() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish(&queue, b"1", BasicProperties::default()).await;
@@ -365,7 +365,7 @@ ack {queue}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p05_an_empty_queue_has_no_span() {
+async fn an_empty_queue_has_no_span() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     let none = rabbit.channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();

@@ -12,7 +12,7 @@ use otel_lapin::otel::MessageExt;
 use crate::common::{Rabbit, long, named, next, table, traceparent};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p07_p08_a_hundred_retries_add_no_header_and_link_the_sender_and_the_failure() {
+async fn a_hundred_retries_add_no_header_and_link_the_failure() {
     const ROUNDS: usize = 100;
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;

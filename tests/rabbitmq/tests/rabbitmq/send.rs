@@ -25,7 +25,7 @@ use crate::common::{Rabbit, SCOPE, at_peer, long, named, table, traceparent, uni
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publish_is_a_child_of_the_context_at_the_call_and_the_message_arrives_as_it_was_sent() {
+async fn a_publish_has_its_calls_parent_and_the_message_arrives_unchanged() {
     let peer = at_peer();
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
@@ -175,7 +175,7 @@ async fn a_publish_to_nowhere_is_named_after_the_default_exchange() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p21_a_message_that_comes_back_failed_and_is_what_was_sent() {
+async fn a_returned_message_failed_and_is_returned_as_it_was_sent() {
     let rabbit = Rabbit::confirming().await;
     let nowhere = unique("nowhere");
     let foreign = long("00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
@@ -240,7 +240,7 @@ async fn p21_a_message_that_comes_back_failed_and_is_what_was_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p21_a_refused_message_failed() {
+async fn a_publish_that_the_broker_nacks_fails() {
     let rabbit = Rabbit::confirming().await;
     let limits = table([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", long("reject-publish"))]);
     let queue = rabbit.queue_with("small", limits).await;
@@ -285,7 +285,7 @@ async fn dropped_confirms_are_collected_by_wait_for_confirms_with_what_came_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_confirm_ends_its_span_at_the_next_publish_at_the_time_of_its_answer() {
+async fn a_dropped_confirms_span_has_the_time_of_its_answer() {
     let rabbit = Rabbit::confirming().await;
     let queue = rabbit.queue("orders").await;
     let publish = || {
@@ -433,7 +433,7 @@ async fn the_span_of_its_own_publish_fails_though_others_are_always_in_flight() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p18_temporary_and_anonymous_destinations_stay_out_of_span_names() {
+async fn temporary_and_anonymous_destinations_stay_out_of_span_names() {
     let rabbit = Rabbit::new().await;
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let replies = unique("replies");
@@ -464,7 +464,7 @@ async fn p18_temporary_and_anonymous_destinations_stay_out_of_span_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p18_routing_keys_beyond_the_bound_stay_out_of_span_names() {
+async fn routing_keys_beyond_the_limit_stay_out_of_span_names() {
     let sdk = Sdk::new();
     let instrumentation = sdk.instrumentation_builder().destination_limit(2).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
@@ -478,7 +478,7 @@ async fn p18_routing_keys_beyond_the_bound_stay_out_of_span_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_context_that_does_not_fit_into_the_frame_is_left_out_and_the_message_arrives() {
+async fn a_context_too_large_for_the_frame_is_left_out() {
     let rabbit = Rabbit::confirming().await;
     let queue = rabbit.queue("orders").await;
     let frame_max = usize::try_from(rabbit.connection.configuration().frame_max()).unwrap();

@@ -237,7 +237,7 @@ async fn ask(rabbit: &Rabbit, source: Source, [orders, empty, onward, idle]: &[S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_is_in_hand_until_its_own_source_is_asked_and_not_any_other() {
+async fn a_message_is_in_hand_until_its_own_source_is_polled() {
     for source in ASKED {
         for blocking in [false, true] {
             let rabbit = Rabbit::confirming().await;

@@ -429,7 +429,7 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_at_hand_is_known_where_it_settles_all_up_to_it_though_it_was_forgotten() {
+async fn a_kept_message_is_known_when_it_settles_all_before_it() {
     let (rabbit, queue, mut consumer) = flooded(REMEMBERED + 2).await;
     drop(next(&mut consumer).await);
     let second = next(&mut consumer).await;
@@ -544,7 +544,7 @@ async fn what_was_delivered_while_nothing_was_told_is_forgotten_when_the_channel
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p22_a_message_that_is_acknowledged_after_its_span_ended_has_both_spans_and_leaves_nothing_behind() {
+async fn an_ack_after_the_end_has_its_span_and_leaks_nothing() {
     let (rabbit, queue, deliveries) = deliveries(3).await;
     for delivery in deliveries {
         delivery.process(async {}).await;

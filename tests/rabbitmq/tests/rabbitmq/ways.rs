@@ -22,7 +22,7 @@ use tokio::{sync::Barrier, time::timeout};
 use crate::common::{Rabbit, named};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn process_each_handles_as_many_at_a_time_as_it_may_each_in_its_span() {
+async fn process_each_handles_up_to_its_limit_each_in_its_span() {
     const MESSAGES: usize = 12;
     const LIMIT: usize = 4;
     let rabbit = Rabbit::new().await;
