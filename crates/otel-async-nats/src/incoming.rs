@@ -27,14 +27,14 @@ use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Sour
 ///     let client = Client::from(client);
 ///     let mut orders = Incoming::subscription(&client, "orders.*").subscriber(orders);
 ///     while let Some(order) = orders.next().await {
-///         let _ = order.process(pack(&order.payload)).await;
+///         let _ = order.process(|| pack(&order.payload)).await;
 ///     }
 /// }
 ///
 /// // One message, in a handler that a framework calls.
 /// async fn on_message(incoming: &Incoming, message: raw::Message) -> Result<(), std::io::Error> {
 ///     let message = incoming.message(message);
-///     message.process(pack(&message.payload)).await
+///     message.process(|| pack(&message.payload)).await
 /// }
 /// ```
 ///
@@ -99,7 +99,7 @@ impl Incoming {
 ///     let mut orders = IncomingJetStream::of(client, consumer).stream(orders);
 ///     while let Some(order) = orders.next().await {
 ///         let order = order?;
-///         let _ = order.process(pack(&order.payload)).await;
+///         let _ = order.process(|| pack(&order.payload)).await;
 ///         order.ack().await?;
 ///     }
 ///     Ok(())

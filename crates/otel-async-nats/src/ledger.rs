@@ -288,7 +288,7 @@ mod tests {
 
     /// A message that is acknowledged on this subject.
     fn delivered(ledger: &Arc<Ledger>, reply: &Subject) -> Arc<DeliveredMessage> {
-        let core = core(Some(Instrumentation::builder().tracer_provider(SdkTracerProvider::default()).build()));
+        let core = core(Some(Instrumentation::builder().with_tracer_provider(SdkTracerProvider::default()).build()));
         let operation = core.operation(PROCESS, &["orders"], || Destination::named("orders"));
         let span =
             core.deliver(core.start_operation().unwrap(), operation, Arrival::new(SourceId::new(), None), |_| ());

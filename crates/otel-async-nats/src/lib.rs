@@ -40,12 +40,7 @@ pub use crate::{
 /// The items that this crate adds to async-nats: spans of messages, and the instrumentation that they go to.
 pub mod otel {
     pub use async_nats as raw;
-    pub use otel_messaging::{
-        Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
-        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Sequential,
-        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking,
-        suppress_messaging,
-    };
+    pub use otel_messaging::*;
 
     #[cfg(feature = "jetstream")]
     pub use crate::incoming::IncomingJetStream;

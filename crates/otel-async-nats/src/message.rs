@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_nats::{HeaderMap, StatusCode, Subject};
 use bytes::Bytes;
-use otel_messaging::{MessageExt, adapter::ProcessSpan};
+use otel_messaging::{ReceivedMessage, adapter::ProcessSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::receive::MessageTelemetry;
@@ -55,7 +55,7 @@ pub(crate) fn allow_untracked_settlement(telemetry: Option<&MessageTelemetry>) {
     }
 }
 
-impl MessageExt for Message {
+impl ReceivedMessage for Message {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.telemetry.as_ref().map(MessageTelemetry::process)
     }

@@ -7,7 +7,7 @@ use lapin::{
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
 };
 use otel_messaging::{
-    MessageExt,
+    ReceivedMessage,
     adapter::{ProcessSpan, Settlement},
 };
 
@@ -131,7 +131,7 @@ impl Acker {
     }
 }
 
-impl MessageExt for Acker {
+impl ReceivedMessage for Acker {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.delivered().map(|delivered| &delivered.span)
     }

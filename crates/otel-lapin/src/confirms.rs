@@ -14,7 +14,7 @@ use std::{
 };
 
 use lapin::{Error, Result};
-use otel_messaging::adapter::ClientSpan;
+use otel_messaging::{Propagation, adapter::ClientSpan};
 
 use crate::{
     confirmation::Confirmation,
@@ -310,8 +310,8 @@ mod tests {
         ) {
             let telemetry = Telemetry::new(scope("otel-lapin", "0"), "rabbitmq");
             let provider = SdkTracerProvider::builder().build();
-            let instrumentation = Instrumentation::builder().tracer_provider(provider);
-            telemetry.instrument(instrumentation.propagator(TraceContextPropagator::new()).build()).unwrap();
+            let instrumentation = Instrumentation::builder().with_tracer_provider(provider);
+            telemetry.instrument(instrumentation.with_propagation(Propagation::custom(TraceContextPropagator::new())).build()).unwrap();
             let operation = telemetry.operation(PUBLISH, &["orders"], || Destination::named("orders"));
             let confirms = Arc::new(PendingConfirms::default());
             let begin = || {

@@ -26,7 +26,7 @@ use crate::{message::Delivery, receive::Source, telemetry::ClientTelemetry};
 ///     let mut deliveries = Incoming::of_queue("shipping").stream(deliveries);
 ///     while let Some(delivery) = deliveries.next().await {
 ///         let delivery = delivery?;
-///         let _ = delivery.process(pack(&delivery.data)).await;
+///         let _ = delivery.process(|| pack(&delivery.data)).await;
 ///         delivery.ack(BasicAckOptions::default()).await?;
 ///     }
 ///     Ok(())
@@ -35,7 +35,7 @@ use crate::{message::Delivery, receive::Source, telemetry::ClientTelemetry};
 /// // One delivery, in a handler that a framework calls.
 /// async fn on_delivery(delivery: raw::message::Delivery) -> Result<(), std::io::Error> {
 ///     let delivery = Incoming::of_queue("shipping").message(delivery);
-///     delivery.process(pack(&delivery.data)).await
+///     delivery.process(|| pack(&delivery.data)).await
 /// }
 /// ```
 ///

@@ -40,12 +40,7 @@ pub use crate::{
 /// The items of this crate that `lapin` does not have. The module's name is not used by `lapin`.
 pub mod otel {
     pub use lapin as raw;
-    pub use otel_messaging::{
-        Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
-        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Sequential,
-        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking,
-        suppress_messaging,
-    };
+    pub use otel_messaging::*;
 
     pub use crate::{
         creator::Creator,

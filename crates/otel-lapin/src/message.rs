@@ -10,7 +10,7 @@ use lapin::{
     protocol::AMQPError,
     types::{DeliveryTag, MessageCount, ReplyCode, ShortString},
 };
-use otel_messaging::{MessageExt, adapter::ProcessSpan};
+use otel_messaging::{ReceivedMessage, adapter::ProcessSpan};
 
 use crate::{acker::Acker, delivered::DeliveredMessage};
 
@@ -76,7 +76,7 @@ impl Deref for Delivery {
     }
 }
 
-impl MessageExt for Delivery {
+impl ReceivedMessage for Delivery {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.acker.process_span()
     }
@@ -126,7 +126,7 @@ impl DerefMut for BasicGetMessage {
     }
 }
 
-impl MessageExt for BasicGetMessage {
+impl ReceivedMessage for BasicGetMessage {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.delivery.process_span()
     }

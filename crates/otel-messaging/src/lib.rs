@@ -35,6 +35,11 @@ pub use crate::{
     },
 };
 
+/// The traits, for a glob import: `use otel_messaging::prelude::*`, or `use otel_rdkafka::otel::prelude::*` and its siblings.
+pub mod prelude {
+    pub use crate::{MessageExt, MessageStreamExt, ReceivedMessage};
+}
+
 /// What the futures of [`process`](MessageExt::process) and [`process_each`](MessageStreamExt::process_each) are made of: to
 /// name their types, nothing else.
 pub mod handler {

@@ -58,7 +58,7 @@ fn a_span_around_a_loop_is_named_once_with_the_remedy() {
     let warned = warnings(|builder| builder, in_one_span(5));
     let [warning] = &warned[..] else { panic!("{warned:#?}") };
     assert!(warning.contains("WARN otel-messaging:") && warning.contains("Correlation::Parent"), "{warning}");
-    assert_eq!(warnings(|b| b.correlation(Correlation::Link), in_one_span(2)).len(), 1, "it grows the same way");
+    assert_eq!(warnings(|b| b.with_correlation(Correlation::Link), in_one_span(2)).len(), 1, "it grows the same way");
     let unseen = |sdk: &Sdk, queue: &mut Queue| {
         let held = sdk.app_span("loop");
         (0..2).for_each(|_| drop(take(queue, "orders", &held)));
@@ -66,10 +66,13 @@ fn a_span_around_a_loop_is_named_once_with_the_remedy() {
     assert_eq!(warnings(|builder| builder, unseen).len(), 1, "messages that nobody looks at");
 
     // No span grows.
-    assert_eq!(warnings(|b| b.correlation(Correlation::Parent), in_one_span(2)), [""; 0]);
-    assert_eq!(warnings(|b| b.correlation(Correlation::Auto(AutoCorrelation::default())), in_one_span(2)), [""; 0]);
-    assert_eq!(warnings(|b| b.filter(|_| false), in_one_span(2)), [""; 0]);
-    assert_eq!(warnings(|b| b.without_spans(), in_one_span(2)), [""; 0]);
+    assert_eq!(warnings(|b| b.with_correlation(Correlation::Parent), in_one_span(2)), [""; 0]);
+    assert_eq!(
+        warnings(|b| b.with_correlation(Correlation::Auto(AutoCorrelation::default())), in_one_span(2)),
+        [""; 0]
+    );
+    assert_eq!(warnings(|b| b.with_filter(|_| false), in_one_span(2)), [""; 0]);
+    assert_eq!(warnings(|b| b.with_spans(false), in_one_span(2)), [""; 0]);
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn messages_of_a_batch_are_no_children_of_the_loop() {
         let held = sdk.app_span("loop");
         for _ in 0..2 {
             let batch = [take(queue, "orders", &held), take(queue, "orders", &held)];
-            runtime.block_on(process_batch(&batch, async {}));
+            runtime.block_on(process_batch(&batch, || async {}));
         }
         assert_eq!(sdk.spans().len(), 2, "one for each batch");
     };
@@ -122,7 +125,7 @@ fn a_malformed_context_is_logged_and_the_message_arrives() {
         said("messaging.extract.ignored", configure, take_one).len()
     };
     let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
-        [|b| b.propagation(Propagation::W3c), |b| b.propagation(Propagation::Global), |given| given];
+        [|b| b.with_propagation(Propagation::W3c), |b| b.with_propagation(Propagation::Global), |given| given];
     for way in ways {
         assert_eq!(notes(("traceparent", "00-zz-zz-01"), way), 1);
         assert_eq!(notes(("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), way), 0);
@@ -142,7 +145,7 @@ fn baggage_that_cannot_be_read_is_noted_and_the_message_arrives() {
     };
     let many = |count: usize| (0..count).map(|number| format!("{number}=1")).collect::<Vec<_>>().join(",");
     let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] =
-        [|b| b.propagation(Propagation::W3c), |given| given];
+        [|b| b.with_propagation(Propagation::W3c), |given| given];
     for way in ways {
         for cannot in [many(65), format!("a={}", "x".repeat(8_191))] {
             let noted = notes(&cannot, way);
@@ -158,8 +161,8 @@ fn baggage_that_cannot_be_read_is_noted_and_the_message_arrives() {
     }
     assert_eq!(notes("a=1,,b=2,", ways[0]), [""; 0]);
     let long = many(65);
-    assert_eq!(notes(&long, |builder| builder.propagation(Propagation::Global)), [""; 0], "it reads no baggage");
-    assert_eq!(notes(&long, |builder| builder.propagation(Propagation::Off)), [""; 0]);
+    assert_eq!(notes(&long, |builder| builder.with_propagation(Propagation::Global)), [""; 0], "it reads no baggage");
+    assert_eq!(notes(&long, |builder| builder.with_propagation(Propagation::Off)), [""; 0]);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn baggage_that_is_left_out_is_noted_once() {
         }
     };
     let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] =
-        [|b| b.propagation(Propagation::W3c), |given| given];
+        [|b| b.with_propagation(Propagation::W3c), |given| given];
     for way in ways {
         let noted = said("messaging.baggage.left_out", way, send);
         assert!(matches!(&noted[..], [note] if note.contains("WARN otel-messaging:")), "{noted:?}");
@@ -199,7 +202,7 @@ impl<S: Subscriber> Layer<S> for Panics {
 fn a_log_that_panics_loses_no_message() {
     with_default(registry().with(Panics), || {
         let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.instrumentation_builder().propagation(Propagation::W3c).build());
+        let mut queue = Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::W3c).build());
         queue.messages.push_back((HeaderMap::default().with("traceparent", "00-zz-zz-01"), "1".to_owned()));
         assert!(queue.pop().is_some());
         in_one_span(3)(&sdk, &mut queue);

@@ -56,7 +56,7 @@ fn a_meter_measures_at_once_and_a_late_tracer_is_found() {
 
     // Headers of the propagator that is installed are never captured, also by a client that does not use it.
     global::set_text_map_propagator(Vendor);
-    let builder = sdk.instrumentation_builder().propagation(Propagation::Off).capture_headers(["*"]);
+    let builder = sdk.instrumentation_builder().with_propagation(Propagation::Off).with_captured_headers(["*"]);
     let mut queue = Queue::new(builder.build());
     let headers = HeaderMap::default().with("X-Vendor", "secret").with("x-tenant", "7");
     queue.push_with(headers, "vendor").unwrap();

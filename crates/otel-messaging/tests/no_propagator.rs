@@ -18,7 +18,7 @@ use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
     trace::{SpanKind, TraceContextExt},
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, MessageExt, Propagation};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, MessageExt, Propagation, ReceivedMessage};
 use support::{Sdk, heard};
 use tracing::subscriber::with_default;
 
@@ -150,12 +150,12 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
 
     // Whose spans go somewhere of their own.
     let explicit = heard(|| {
-        let mut queue = Queue::new(Instrumentation::builder().tracer_provider(sdk.provider()).build());
+        let mut queue = Queue::new(Instrumentation::builder().with_tracer_provider(sdk.provider()).build());
         assert_eq!(names(&sent(&sdk, &mut queue)), ["baggage", "traceparent"]);
     });
     assert_eq!(explicit.lines().filter(|line| line.contains(NOTE)).count(), 1, "{explicit}");
     let explicit = heard(|| {
-        let mut queue = Queue::new(Instrumentation::builder().tracer_provider(sdk.provider()).build());
+        let mut queue = Queue::new(Instrumentation::builder().with_tracer_provider(sdk.provider()).build());
         queue.messages.push_back((headers.clone(), "1".to_owned()));
         assert_eq!(
             queue.pop().unwrap().process_span().unwrap().creation().unwrap().span_id(),
@@ -165,11 +165,12 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
     assert_eq!(explicit.lines().filter(|line| line.contains(NOTE)).count(), 1, "{explicit}");
 
     assert_eq!(notes(|builder| builder), 1);
-    assert_eq!(notes(|builder| builder.propagation(Propagation::W3c)), 0);
-    assert_eq!(notes(|builder| builder.propagation(Propagation::Off)), 0, "it is meant so");
-    assert_eq!(notes(|builder| builder.propagator(Own)), 0);
-    assert_eq!(notes(|builder| builder.without_spans()), 0);
-    for quiet in [Instrumentation::builder().propagation(Propagation::Off), Instrumentation::builder().without_spans()]
+    assert_eq!(notes(|builder| builder.with_propagation(Propagation::W3c)), 0);
+    assert_eq!(notes(|builder| builder.with_propagation(Propagation::Off)), 0, "it is meant so");
+    assert_eq!(notes(|builder| builder.with_propagation(Propagation::custom(Own))), 0);
+    assert_eq!(notes(|builder| builder.with_spans(false)), 0);
+    for quiet in
+        [Instrumentation::builder().with_propagation(Propagation::Off), Instrumentation::builder().with_spans(false)]
     {
         let mut queue = Queue::new(quiet.build());
         assert_eq!(sent(&sdk, &mut queue), HeaderMap::default());
@@ -184,7 +185,7 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
     assert_eq!(off.last().unwrap().span_kind, SpanKind::Client);
 
     // What a filter keeps quiet hands contexts on all the same.
-    let filtered = Instrumentation::builder().tracer_provider(sdk.provider()).filter(|_| false).build();
+    let filtered = Instrumentation::builder().with_tracer_provider(sdk.provider()).with_filter(|_| false).build();
     assert_eq!(names(&sent(&sdk, &mut Queue::new(filtered))), ["baggage", "traceparent"]);
 
     // One that is installed later takes over at the next message, both ways.

@@ -5,7 +5,9 @@
 mod queue;
 
 use opentelemetry::{Context, KeyValue, baggage::BaggageExt, trace::TraceContextExt};
-use otel_messaging::{CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, process_batch};
+use otel_messaging::{
+    CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, ReceivedMessage, process_batch,
+};
 use support::{Sdk, heard};
 
 use crate::queue::{HeaderMap, Message, Queue};
@@ -45,7 +47,7 @@ fn without_a_tracer_nothing_is_written_and_calls_are_the_clients() {
         queue.push("1").unwrap();
         queue.push("2").unwrap();
         assert!(queue.telemetry.start_operation().is_none());
-        let replacing = |builder: InstrumentationBuilder| builder.carried_context(CarriedContext::Replace);
+        let replacing = |builder: InstrumentationBuilder| builder.with_carried_context(CarriedContext::Replace);
         let mut forwarding = fresh(replacing);
         forwarding.messages.clear();
         forwarding.push_with(arriving(), "3").unwrap();
@@ -64,10 +66,10 @@ fn without_a_tracer_a_handler_sees_nothing_of_what_was_sent() {
     assert_eq!(told(&message.otel_context()), nothing);
     message.in_scope(|| assert_eq!(told(&Context::current()), nothing));
 
-    let mut queue = fresh(|builder| builder.correlation(Correlation::Parent));
+    let mut queue = fresh(|builder| builder.with_correlation(Correlation::Parent));
     let batch = [first(&mut queue)];
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(process_batch(&batch, async { assert_eq!(told(&Context::current()), nothing) }));
+    runtime.block_on(process_batch(&batch, || async { assert_eq!(told(&Context::current()), nothing) }));
     assert_eq!(told(&batch[0].otel_context()), nothing);
 }
 
@@ -77,7 +79,7 @@ fn without_a_tracer_what_was_current_stays_so_in_a_handler() {
     let loops = app.app_span("loop").with_baggage([KeyValue::new("own", "1"), KeyValue::new("loop", "1")]);
     let _current = loops.clone().attach();
     for correlation in [Correlation::ParentIfNoAmbient, Correlation::Parent, Correlation::Link] {
-        let message = first(&mut fresh(|builder| builder.correlation(correlation)));
+        let message = first(&mut fresh(|builder| builder.with_correlation(correlation)));
         assert_eq!(told(&message.otel_context()), told(&loops), "{correlation:?}");
     }
 }

@@ -58,7 +58,8 @@ impl TextMapPropagator for Nameless {
 #[test]
 fn what_is_installed_does_the_work_also_when_it_replaces_another() {
     let sdk = Sdk::new();
-    let builder = Instrumentation::builder().tracer_provider(sdk.provider()).carried_context(CarriedContext::Replace);
+    let builder =
+        Instrumentation::builder().with_tracer_provider(sdk.provider()).with_carried_context(CarriedContext::Replace);
     let queue = RefCell::new(Queue::new(builder.build()));
     let sent_with = |headers: HeaderMap| -> HeaderMap {
         let mut queue = queue.borrow_mut();

@@ -11,7 +11,7 @@ use std::{
 
 use opentelemetry::{global, trace::Status};
 use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::MessageExt;
+use otel_messaging::{MessageExt, ReceivedMessage};
 use support::{Sdk, eventually, w3c};
 
 use crate::queue::{HeaderMap, Message, Queue};
@@ -39,7 +39,7 @@ fn same_client(queue: &Queue) -> Queue {
 
 fn process(message: Message) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(message.process(async {}));
+    runtime.block_on(message.process(|| async {}));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn threads_that_meet_a_destination_at_once_share_its_series_and_the_bound() {
     let sdk = Sdk::new();
     for _ in 0..CLIENTS {
         sdk.forget();
-        let client = Queue::new(sdk.all_signals_builder().destination_limit(2).build());
+        let client = Queue::new(sdk.all_signals_builder().with_destination_limit(2).build());
         at_once((0..THREADS).map(|_| {
             let mut queue = same_client(&client);
             move || {

@@ -148,7 +148,7 @@ mod tests_without_c {
     };
 
     use opentelemetry::trace::noop::NoopTextMapPropagator;
-    use otel_messaging::Instrumentation;
+    use otel_messaging::{Instrumentation, Propagation};
     use rdkafka::{consumer::DefaultConsumerContext, producer::BaseRecord};
 
     use super::*;
@@ -201,8 +201,9 @@ mod tests_without_c {
     fn an_opaque_comes_back_whatever_its_pointer_and_is_boxed_only_where_it_must_be() {
         let telemetry = ClientTelemetry::new();
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
-        let instrumentation = Instrumentation::builder().tracer_provider(provider);
-        telemetry.instrument(instrumentation.propagator(NoopTextMapPropagator::new()).build());
+        let instrumentation = Instrumentation::builder().with_tracer_provider(provider);
+        telemetry
+            .instrument(instrumentation.with_propagation(Propagation::custom(NoopTextMapPropagator::new())).build());
         let record = || BaseRecord::<(), (), ()>::to("orders");
         let traced = || start_send(&telemetry, telemetry.start_operation(), record()).delivery_opaque.in_flight;
 

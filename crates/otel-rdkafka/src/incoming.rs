@@ -31,7 +31,7 @@ use crate::{
 ///     let mut messages = Incoming::of(consumer).stream(consumer.stream());
 ///     while let Some(message) = messages.next().await {
 ///         let message = message?;
-///         let _ = message.process(pay(message.payload().unwrap_or_default())).await;
+///         let _ = message.process(|| pay(message.payload().unwrap_or_default())).await;
 ///         // The raw consumer takes the wrapped message. This commit has no span.
 ///         consumer.commit_message(&message, CommitMode::Async)?;
 ///     }
@@ -41,7 +41,7 @@ use crate::{
 /// // One message that owns its data, in a handler that a framework calls.
 /// async fn on_message(incoming: &Incoming, message: raw::message::OwnedMessage) -> Result<(), std::io::Error> {
 ///     let message = incoming.owned_message(message);
-///     message.process(pay(message.payload().unwrap_or_default())).await
+///     message.process(|| pay(message.payload().unwrap_or_default())).await
 /// }
 /// ```
 ///

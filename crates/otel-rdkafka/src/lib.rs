@@ -29,12 +29,7 @@ pub use rdkafka::{
 
 /// The items that `rdkafka` does not have. rdkafka has no module of this name.
 pub mod otel {
-    pub use otel_messaging::{
-        Attributes, AutoCorrelation, CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt,
-        MessageStreamExt, Operation, OperationType, Outcome, ProcessEach, Processing, Propagation, Sequential,
-        StreamItem, parse_traceparent, process_batch, process_batch_with, sequential, sequential_blocking,
-        suppress_messaging,
-    };
+    pub use otel_messaging::*;
     pub use rdkafka as raw;
 
     pub use crate::{

@@ -3,7 +3,7 @@
 use std::{any::Any, fmt, ops::Deref, sync::Arc};
 
 use otel_messaging::{
-    MessageExt,
+    ReceivedMessage,
     adapter::{AtStreamError, ProcessSpan},
 };
 use rdkafka::{error::KafkaError, message as raw};
@@ -96,7 +96,7 @@ impl fmt::Debug for BorrowedMessage<'_> {
     }
 }
 
-impl MessageExt for BorrowedMessage<'_> {
+impl ReceivedMessage for BorrowedMessage<'_> {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.process.as_ref()
     }
@@ -267,7 +267,7 @@ impl fmt::Debug for OwnedMessage {
     }
 }
 
-impl MessageExt for OwnedMessage {
+impl ReceivedMessage for OwnedMessage {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.process.as_ref()
     }

@@ -79,7 +79,7 @@ async fn consume(stream: &stream::Stream) -> Result<(), Error> {
     let consumer = stream.get_or_create_consumer("packing", config).await?;
     if let Some(message) = consumer.messages().await?.next().await {
         let message = message?;
-        let Ok(()) = message.process(pack(&message.payload)).await;
+        let Ok(()) = message.process(|| pack(&message.payload)).await;
         message.ack().await?;
     }
     Ok(())

@@ -82,7 +82,7 @@ async fn consume(channel: &Channel) -> otel_lapin::Result<()> {
         channel.basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
     if let Some(order) = orders.next().await {
         let order = order?;
-        let Ok(()) = order.process(pack(&order.data)).await;
+        let Ok(()) = order.process(|| pack(&order.data)).await;
         order.ack(BasicAckOptions::default()).await?;
     }
     Ok(())

@@ -80,7 +80,7 @@ async fn consume(config: &ClientConfig) -> Result<(), KafkaError> {
     consumer.subscribe(&[TOPIC])?;
     if let Some(message) = consumer.stream().next().await {
         let message = message?;
-        let Ok(()) = message.process(pack(message.payload().unwrap_or_default())).await;
+        let Ok(()) = message.process(|| pack(message.payload().unwrap_or_default())).await;
         consumer.commit_message(&message, CommitMode::Sync)?;
     }
     Ok(())

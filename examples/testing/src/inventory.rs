@@ -8,7 +8,7 @@ use otel_async_nats::{Client, Message, client::PublishError, otel::MessageExt};
 ///
 /// The client's.
 pub async fn reserve(client: &Client, order: Message) -> Result<(), PublishError> {
-    order.process(async { client.publish("reserved", order.payload.clone()).await }).await
+    order.process(|| async { client.publish("reserved", order.payload.clone()).await }).await
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub async fn next_order(orders: &StreamConsumer, producer: &FutureProducer) -> K
     let order = orders.recv().await?;
     let paid = FutureRecord::<(), _>::to("paid").payload(order.payload().unwrap_or_default());
     let sent = async { producer.send(paid, Duration::from_secs(5)).await.map_err(|(error, _record)| error) };
-    order.process(sent).await?;
+    order.process(|| sent).await?;
     orders.commit_message(&order, CommitMode::Sync)
 }
 

@@ -13,7 +13,7 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, Propagation};
 
 pub(crate) struct Recorded {
     provider: SdkTracerProvider,
@@ -30,8 +30,8 @@ impl Recorded {
 
     /// All of it explicit: no global has a say.
     pub(crate) fn instrumentation(&self) -> Instrumentation {
-        let builder = Instrumentation::builder().tracer_provider(self.provider.clone());
-        builder.propagator(TraceContextPropagator::new()).without_metrics().build()
+        let builder = Instrumentation::builder().with_tracer_provider(self.provider.clone());
+        builder.with_propagation(Propagation::custom(TraceContextPropagator::new())).with_metrics(false).build()
     }
 
     /// A span of the test's own. It ends when the last clone of this context is dropped.

@@ -10,7 +10,7 @@ use otel_lapin::{Result, message::Delivery, options::BasicAckOptions, otel::Mess
 ///
 /// The client's.
 pub async fn ship(order: Delivery) -> Result<()> {
-    if order.process(pack(&order.data)).await.is_ok() {
+    if order.process(|| pack(&order.data)).await.is_ok() {
         order.ack(BasicAckOptions::default()).await?;
     }
     Ok(())

@@ -66,14 +66,14 @@ impl Feature {
             Self::Metrics => {
                 let never = Duration::from_secs(24 * 3_600);
                 let reader = PeriodicReader::builder(InMemoryMetricExporter::default()).with_interval(never).build();
-                builder.meter_provider(SdkMeterProvider::builder().with_reader(reader).build())
+                builder.with_meter_provider(SdkMeterProvider::builder().with_reader(reader).build())
             }
-            Self::ReceiveSpans => builder.receive_spans(true),
-            Self::CaptureHeaders => builder.capture_headers(["priority"]),
-            Self::CaptureKey => builder.capture_key(true),
-            Self::Hook => builder.on_operation(|_, attributes| attributes.set("app.tenant", "eu-1")),
-            Self::LoggerProvider => builder.logger_provider(SdkLoggerProvider::builder().build()),
-            Self::Auto => builder.correlation(Correlation::Auto(AutoCorrelation::default())),
+            Self::ReceiveSpans => builder.with_receive_spans(true),
+            Self::CaptureHeaders => builder.with_captured_headers(["priority"]),
+            Self::CaptureKey => builder.with_kafka_captured_key(true),
+            Self::Hook => builder.with_operation_hook(|_, attributes| attributes.set("app.tenant", "eu-1")),
+            Self::LoggerProvider => builder.with_logger_provider(SdkLoggerProvider::builder().build()),
+            Self::Auto => builder.with_correlation(Correlation::Auto(AutoCorrelation::default())),
         };
         builder.build()
     }

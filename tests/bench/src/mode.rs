@@ -49,7 +49,9 @@ impl Mode {
     /// What ours is given.
     pub(crate) fn instrumentation(self) -> Instrumentation {
         match self {
-            Self::RecordedW3c | Self::SampledOutW3c => Instrumentation::builder().propagation(Propagation::W3c).build(),
+            Self::RecordedW3c | Self::SampledOutW3c => {
+                Instrumentation::builder().with_propagation(Propagation::W3c).build()
+            }
             Self::Recorded | Self::SampledOut | Self::NoSdk => Instrumentation::default(),
         }
     }

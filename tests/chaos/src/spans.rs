@@ -19,7 +19,7 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
 use otel_messaging::{
-    Instrumentation,
+    Instrumentation, Propagation,
     semconv::{attribute, extension},
 };
 use tokio::{task::spawn_blocking, time::sleep};
@@ -134,8 +134,8 @@ impl Sdk {
     pub(crate) fn instrumentation(&self) -> Instrumentation {
         match &self.installed {
             Some((provider, _)) => Instrumentation::builder()
-                .tracer_provider(provider.clone())
-                .propagator(TraceContextPropagator::new())
+                .with_tracer_provider(provider.clone())
+                .with_propagation(Propagation::custom(TraceContextPropagator::new()))
                 .build(),
             None => Instrumentation::default(),
         }

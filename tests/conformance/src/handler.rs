@@ -24,30 +24,30 @@ fn declined(answer: &Answer) -> Option<(Cow<'static, str>, &'static str)> {
 pub(crate) async fn late<M: MessageExt>(messages: &[M]) {
     let [one, other] = messages else { panic!("two messages") };
     tokio::time::sleep(WAIT).await;
-    one.process(async {}).await;
+    one.process(|| async {}).await;
     other.in_scope(|| ());
 }
 
 /// Messages wait until they are handled together.
 pub(crate) async fn late_together<M: MessageExt>(messages: &[M]) {
     tokio::time::sleep(WAIT).await;
-    process_batch(messages, async {}).await;
+    process_batch(messages, || async {}).await;
 }
 
 /// Something asks for the context of a message that waits for its handler.
 pub(crate) async fn context_first<M: MessageExt>(message: &M) {
     let _context = message.otel_context();
     tokio::time::sleep(WAIT).await;
-    message.process(async {}).await;
+    message.process(|| async {}).await;
 }
 
 /// A function finds the failure of a handler, of one that is synchronous, of one of a stream and of one of a batch; the last
 /// handler has nothing to give, and has not failed.
 pub(crate) async fn outcomes<M: MessageExt>(messages: &[M]) {
     let [one, synchronous, streamed, together, nothing] = messages else { panic!("five messages") };
-    one.process_with(async { Answer { paid: false } }, declined).await;
+    one.process_with(|| async { Answer { paid: false } }, declined).await;
     synchronous.in_scope_with(|| Answer { paid: false }, declined);
     stream::iter([streamed]).process_each_with(1, async |_| Answer { paid: false }, declined).await;
-    process_batch_with(slice::from_ref(together), async { Answer { paid: false } }, declined).await;
-    assert_eq!(nothing.process(async { None::<()> }).await, None);
+    process_batch_with(slice::from_ref(together), || async { Answer { paid: false } }, declined).await;
+    assert_eq!(nothing.process(|| async { None::<()> }).await, None);
 }

@@ -778,7 +778,7 @@ async fn send_and_process(stage: Stage) {
     let request = stage.app("request");
     request.calls(|| producer.send(record(&topic), WAIT)).await.expect("delivered");
     let message = next(&consumer).await;
-    message.process(async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
+    message.process(|| async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
 }
 
 async fn send_to_partition(stage: Stage) {
@@ -854,7 +854,7 @@ impl ConsumerContext for Reports {}
 
 async fn statistics(stage: Stage) {
     let topic = topic(&stage, "orders").await;
-    let instrumentation = stage.builder().receive_spans(true).build();
+    let instrumentation = stage.builder().with_receive_spans(true).build();
     let (told, mut reports) = unbounded_channel();
     let mut config = consumer_config(&stage);
     config.set("statistics.interval.ms", "50");
@@ -880,7 +880,7 @@ async fn statistics(stage: Stage) {
         reports.recv().await.expect("a report");
     }
     producer.send(record(&topic), WAIT).await.expect("delivered");
-    consumer.recv().await.expect("a message").process(async {}).await;
+    consumer.recv().await.expect("a message").process(|| async {}).await;
 }
 
 async fn tombstone(stage: Stage) {
@@ -892,10 +892,10 @@ async fn tombstone(stage: Stage) {
 async fn handler_fails(stage: Stage) {
     let both = Both::of(&stage).await;
     both.send(2).await;
-    let declined = next(&both.consumer).await.process(async { Err::<(), _>("declined") }).await;
+    let declined = next(&both.consumer).await.process(|| async { Err::<(), _>("declined") }).await;
     declined.expect_err("declined");
     let message = next(&both.consumer).await.detach();
-    tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
+    tokio::spawn(async move { message.process(|| async { panics() }).await }).await.expect_err("panicked");
 }
 
 async fn outcomes(stage: Stage) {
@@ -940,7 +940,7 @@ async fn commits_and_fails(stage: Stage) {
         send(&both.producer, &onwards).await;
         Err::<(), _>("declined")
     };
-    message.process(handler).await.expect_err("declined");
+    message.process(|| handler).await.expect_err("declined");
 }
 
 async fn poll_fails(stage: Stage) {
@@ -987,7 +987,7 @@ async fn topic_appears(stage: Stage) {
 }
 
 async fn poll(stage: Stage, receive_spans: bool) {
-    let both = Both::new(&stage, stage.builder().receive_spans(receive_spans).build()).await;
+    let both = Both::new(&stage, stage.builder().with_receive_spans(receive_spans).build()).await;
     both.send(1).await;
     next(&both.consumer).await.end();
 }
@@ -1001,7 +1001,12 @@ async fn receive_spans_on(stage: Stage) {
 }
 
 async fn receive_spans_captured(stage: Stage) {
-    let builder = stage.builder().receive_spans(true).capture_key(true).capture_headers(["x-*"]).capture_sizes(true);
+    let builder = stage
+        .builder()
+        .with_receive_spans(true)
+        .with_kafka_captured_key(true)
+        .with_captured_headers(["x-*"])
+        .with_captured_sizes(true);
     let Both { producer, consumer, topic } = Both::new(&stage, builder.build()).await;
     let blue = headers([("x-tenant", "blue")]);
     producer.send(record(&topic).headers(blue), WAIT).await.expect("delivered");
@@ -1031,7 +1036,7 @@ async fn settled_after_the_end(stage: Stage) {
     let both = Both::of(&stage).await;
     both.send(1).await;
     let message = next(&both.consumer).await;
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     both.consumer.commit_message(&message, CommitMode::Sync).expect("committed");
 }
 
@@ -1087,7 +1092,7 @@ async fn commits_itself(stage: &Stage, topic: &str, instrumentation: Instrumenta
 async fn auto_commit(stage: Stage, spans: bool) {
     let topic = topic(&stage, "orders").await;
     send(&producer(&stage, stage.instrumentation()), &topic).await;
-    commits_itself(&stage, &topic, stage.builder().auto_commit_spans(spans).build(), false).await;
+    commits_itself(&stage, &topic, stage.builder().with_kafka_auto_commit_spans(spans).build(), false).await;
 }
 
 async fn auto_commit_fails(stage: Stage) {
@@ -1110,14 +1115,14 @@ async fn batch(stage: Stage) {
 }
 
 async fn batch_beyond_links(stage: Stage) {
-    batch_of_three(&stage, stage.builder().max_links(2).build()).await;
+    batch_of_three(&stage, stage.builder().with_max_links(2).build()).await;
 }
 
 async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
     let both = Both::new(stage, instrumentation).await;
     both.send(3).await;
     let messages = [next(&both.consumer).await, next(&both.consumer).await, next(&both.consumer).await];
-    process_batch(&messages, async { both.consumer.commit_message(&messages[2], CommitMode::Sync) })
+    process_batch(&messages, || async { both.consumer.commit_message(&messages[2], CommitMode::Sync) })
         .await
         .expect("committed");
 }
@@ -1144,13 +1149,13 @@ async fn create(stage: Stage) {
 }
 
 async fn carried_replaced(stage: Stage) {
-    let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
+    let instrumentation = stage.builder().with_carried_context(CarriedContext::Replace).build();
     outbox(stage, instrumentation).await;
 }
 
 async fn templated(stage: Stage) {
     let template = |name: &str| name.starts_with("orders.").then(|| "orders.{customer}".to_owned());
-    let instrumentation = stage.builder().destination_template(template).receive_spans(true).build();
+    let instrumentation = stage.builder().with_destination_template(template).with_receive_spans(true).build();
     let topic = topic(&stage, "orders.4711").await;
     let producer = producer(&stage, instrumentation.clone());
     let consumer = consumer(&stage, &topic, instrumentation.clone());
@@ -1159,13 +1164,13 @@ async fn templated(stage: Stage) {
     let stored = headers(stored.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     producer.send(record(&topic).headers(stored), WAIT).await.expect("delivered");
     let message = next(&consumer).await;
-    message.process(async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
+    message.process(|| async { consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
 }
 
 async fn anonymous_topic(stage: Stage) {
     let topic = stage.uuid();
     make_topic(&stage, NewTopic::new(&topic, 1, TopicReplication::Fixed(1))).await;
-    let instrumentation = stage.builder().receive_spans(true).build();
+    let instrumentation = stage.builder().with_receive_spans(true).build();
     let producer = producer(&stage, instrumentation.clone());
     let mut stored = HashMap::<String, String>::new();
     Creator::new(instrumentation.clone()).create(&topic, &mut stored);
@@ -1179,7 +1184,7 @@ async fn anonymous_topic(stage: Stage) {
 }
 
 async fn carried_kept(stage: Stage) {
-    let both = Both::new(&stage, stage.builder().carried_context(CarriedContext::Keep).build()).await;
+    let both = Both::new(&stage, stage.builder().with_carried_context(CarriedContext::Keep).build()).await;
     both.send(1).await;
     let message = next(&both.consumer).await;
     let (onwards, dead) = (topic(&stage, "shipping").await, topic(&stage, "dead").await);
@@ -1188,7 +1193,7 @@ async fn carried_kept(stage: Stage) {
         both.producer.send(record(&onwards).headers(copied()), WAIT).await.expect("delivered");
         Err::<(), _>("declined")
     };
-    message.process(failing).await.expect_err("declined");
+    message.process(|| failing).await.expect_err("declined");
     message.republish(|| both.producer.send(record(&dead).headers(copied()), WAIT)).await.expect("delivered");
 }
 
@@ -1199,7 +1204,9 @@ async fn forwarded(stage: Stage) {
     let onwards = topic(&stage, "shipping").await;
     let copied = raw::message::Message::headers(&message).expect("a context").detach();
     message
-        .process(async { both.producer.send(record(&onwards).headers(copied), WAIT).await.map_err(|(error, _)| error) })
+        .process(|| async {
+            both.producer.send(record(&onwards).headers(copied), WAIT).await.map_err(|(error, _)| error)
+        })
         .await
         .expect("delivered");
 }
@@ -1208,7 +1215,7 @@ async fn republished(stage: Stage) {
     let both = Both::of(&stage).await;
     both.send(1).await;
     let message = next(&both.consumer).await;
-    message.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    message.process(|| async { Err::<(), _>("declined") }).await.expect_err("declined");
     let dead = topic(&stage, "dead").await;
     let copied = raw::message::Message::headers(&message).expect("a context").detach();
     message.republish(|| both.producer.send(record(&dead).headers(copied), WAIT)).await.expect("delivered");
@@ -1226,8 +1233,8 @@ async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> 
     let both = Both::new(&stage, configure(stage.builder()).build()).await;
     both.send(2).await;
     let outer = stage.app("loop");
-    next(&both.consumer).with_context(outer.0.clone()).await.process(async {}).await;
-    next(&both.consumer).await.process(async {}).await;
+    next(&both.consumer).with_context(outer.0.clone()).await.process(|| async {}).await;
+    next(&both.consumer).await.process(|| async {}).await;
 }
 
 async fn policy_default(stage: Stage) {
@@ -1235,11 +1242,11 @@ async fn policy_default(stage: Stage) {
 }
 
 async fn policy_link(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Link)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Link)).await;
 }
 
 async fn policy_parent(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Parent)).await;
 }
 
 async fn context_read(stage: Stage) {
@@ -1248,16 +1255,16 @@ async fn context_read(stage: Stage) {
     let send = connector
         .sends_otherwise(|context| producer.send(record(&topic).headers(headers([("ce_traceparent", context)])), WAIT));
     send.await.expect("delivered");
-    next(&consumer).await.process(async {}).await;
+    next(&consumer).await.process(|| async {}).await;
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Parent).with_untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {
     let auto = Correlation::Auto(AutoCorrelation::default());
-    let Both { producer, consumer, topic } = Both::new(&stage, stage.builder().correlation(auto).build()).await;
+    let Both { producer, consumer, topic } = Both::new(&stage, stage.builder().with_correlation(auto).build()).await;
     let dead = [("kafka_dlt-original-topic", "orders")];
     let all = [
         record(&topic),
@@ -1285,7 +1292,8 @@ async fn capture_key_off(stage: Stage) {
 }
 
 async fn capture_key_on(stage: Stage) {
-    let builder = stage.builder().capture_key(true).capture_headers(["x-*"]).capture_sizes(true);
+    let builder =
+        stage.builder().with_kafka_captured_key(true).with_captured_headers(["x-*"]).with_captured_sizes(true);
     capture(stage, builder).await;
 }
 
@@ -1293,7 +1301,7 @@ async fn there_and_back(stage: &Stage, instrumentation: Instrumentation) {
     let both = Both::new(stage, instrumentation.clone()).await;
     both.send(1).await;
     let message = next(&both.consumer).await;
-    message.process(async { both.consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
+    message.process(|| async { both.consumer.commit_message(&message, CommitMode::Sync) }).await.expect("committed");
     times_out(stage, instrumentation).await;
 }
 
@@ -1302,7 +1310,7 @@ async fn metric_partition_off(stage: Stage) {
 }
 
 async fn metric_partition_on(stage: Stage) {
-    there_and_back(&stage, stage.builder().metric_partition(true).build()).await;
+    there_and_back(&stage, stage.builder().with_metric_partition(true).build()).await;
 }
 
 async fn without_logger(stage: Stage) {
@@ -1314,15 +1322,15 @@ async fn sampled_out(stage: Stage) {
 }
 
 async fn without_spans(stage: Stage) {
-    there_and_back(&stage, stage.builder().without_spans().build()).await;
+    there_and_back(&stage, stage.builder().with_spans(false).build()).await;
 }
 
 async fn without_metrics(stage: Stage) {
-    there_and_back(&stage, stage.builder().without_metrics().build()).await;
+    there_and_back(&stage, stage.builder().with_metrics(false).build()).await;
 }
 
 async fn destination_limit(stage: Stage) {
-    let producer = producer(&stage, stage.builder().destination_limit(1).build());
+    let producer = producer(&stage, stage.builder().with_destination_limit(1).build());
     for name in ["orders", "shipping"] {
         send(&producer, &topic(&stage, name).await).await;
     }
@@ -1332,7 +1340,7 @@ async fn filtered(stage: Stage) {
     let quiet = topic(&stage, "quiet").await;
     let off = quiet.clone();
     let wanted = move |operation: &otel_messaging::Operation| operation.destination() != Some(&*off);
-    let producer = producer(&stage, stage.builder().filter(wanted).build());
+    let producer = producer(&stage, stage.builder().with_filter(wanted).build());
     send(&producer, &quiet).await;
     send(&producer, &topic(&stage, "orders").await).await;
 }

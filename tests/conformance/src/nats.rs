@@ -963,7 +963,7 @@ async fn publish_and_process(stage: Stage) {
     let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
     let request = stage.app("request");
     request.calls(|| client.publish(subject, "four apples".into())).await.expect("published");
-    next(&mut orders).await.process(async {}).await;
+    next(&mut orders).await.process(|| async {}).await;
 }
 
 async fn publish_fails(stage: Stage) {
@@ -988,9 +988,9 @@ async fn handler_fails(stage: Stage) {
     for _ in 0..2 {
         client.publish(subject.clone(), "".into()).await.expect("published");
     }
-    next(&mut orders).await.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    next(&mut orders).await.process(|| async { Err::<(), _>("declined") }).await.expect_err("declined");
     let message = next(&mut orders).await;
-    tokio::spawn(async move { message.process(async { panics() }).await }).await.expect_err("panicked");
+    tokio::spawn(async move { message.process(|| async { panics() }).await }).await.expect_err("panicked");
 }
 
 /// So many, published and received.
@@ -1037,7 +1037,7 @@ async fn wildcard_in_group(stage: Stage) {
     let subject = stage.name("orders");
     let mut orders = client.queue_subscribe(format!("{subject}.*"), "payment".to_owned()).await.expect("subscribed");
     client.publish(format!("{subject}.4711"), "".into()).await.expect("published");
-    next(&mut orders).await.process(async {}).await;
+    next(&mut orders).await.process(|| async {}).await;
 }
 
 async fn request_and_reply(stage: Stage) {
@@ -1048,7 +1048,7 @@ async fn request_and_reply(stage: Stage) {
     let answer = async {
         let question = next(&mut stock).await;
         let inbox = question.reply.clone().expect("a request");
-        question.process(async { client.publish(inbox, "four".into()).await }).await.expect("published");
+        question.process(|| async { client.publish(inbox, "four".into()).await }).await.expect("published");
     };
     let (reply, ()) = tokio::join!(order.calls(|| client.request(subject, "apples?".into())), answer);
     reply.expect("a reply");
@@ -1075,7 +1075,7 @@ async fn respond(stage: Stage, response: Vec<u8>) {
     let fails = response.len() == TOO_MUCH;
     let answer = async {
         let request = next(&mut endpoint).await;
-        let _ = request.process(async { request.respond(Ok(response.into())).await }).await;
+        let _ = request.process(|| async { request.respond(Ok(response.into())).await }).await;
         if fails { request.message.reply.clone().map(|reply| client.get_ref().publish(reply, "".into())) } else { None }
     };
     let (reply, empty) = tokio::join!(client.request(subject.clone(), "apples?".into()), async {
@@ -1096,7 +1096,7 @@ async fn service_error(stage: Stage) {
     let answer = async {
         let request = next(&mut endpoint).await;
         let error = service::error::Error { code: 404, status: "no such order".to_owned() };
-        request.process(async { request.respond(Err(error)).await }).await.expect("sent");
+        request.process(|| async { request.respond(Err(error)).await }).await.expect("sent");
     };
     let (reply, ()) = tokio::join!(client.request(subject, "apples?".into()), answer);
     reply.expect("a reply");
@@ -1121,11 +1121,12 @@ async fn answered(stage: Stage) {
     client.get_ref().publish_with_reply(subject, answers, "apples?".into()).await.expect("published");
     let question = next(&mut stock).await;
     let answers = question.reply.clone().expect("a subject for answers");
-    question.process(async { client.publish(answers, "four".into()).await }).await.expect("published");
+    question.process(|| async { client.publish(answers, "four".into()).await }).await.expect("published");
 }
 
 async fn captured_response(stage: Stage) {
-    let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    let client =
+        connect(&stage, stage.builder().with_captured_headers(["x-*"]).with_captured_sizes(true).build()).await;
     let subject = stage.name("stock");
     let service = client.service_builder().start("stock", "1.0.0").await.expect("started");
     let mut endpoint = service.endpoint(&subject).await.expect("added");
@@ -1133,7 +1134,7 @@ async fn captured_response(stage: Stage) {
     let answer = async {
         let request = next(&mut endpoint).await;
         let respond = async { request.respond_with_headers(Ok("four".into()), identified("18")).await };
-        request.process(respond).await.expect("published");
+        request.process(|| respond).await.expect("published");
     };
     let (reply, ()) = tokio::join!(question, answer);
     reply.expect("a reply");
@@ -1156,7 +1157,7 @@ async fn inbox(stage: Stage) {
 }
 
 async fn templated(stage: Stage) {
-    let instrumentation = stage.builder().destination_template(|_| Some("shop.{id}".to_owned())).build();
+    let instrumentation = stage.builder().with_destination_template(|_| Some("shop.{id}".to_owned())).build();
     let stored = Stored::new(&stage, instrumentation.clone()).await.with(3).await;
     Creator::new(instrumentation).create(&stored.subject, &mut HashMap::<String, String>::new());
     stored.client.publish(stage.name("orders"), "".into()).await.expect("published");
@@ -1214,7 +1215,7 @@ async fn duplicate(stage: Stage) {
 
 async fn scheduled(stage: Stage) {
     let client =
-        connect(&stage, stage.builder().correlation(Correlation::Auto(AutoCorrelation::default())).build()).await;
+        connect(&stage, stage.builder().with_correlation(Correlation::Auto(AutoCorrelation::default())).build()).await;
     let context = jetstream::new(client);
     let name = stage.name("S");
     let config = serde_json::json!({ "name": name, "subjects": [format!("{name}.>")], "allow_msg_schedules": true });
@@ -1231,12 +1232,12 @@ async fn scheduled(stage: Stage) {
     let consumer = stream.create_consumer(config).await.expect("created");
     let mut batch = consumer.batch().max_messages(1).messages().await.expect("a batch");
     let message = next(&mut batch).await.expect("a message");
-    message.process(async { message.ack().await }).await.expect("settled");
+    message.process(|| async { message.ack().await }).await.expect("settled");
     assert_eq!(batch.count().await, 0);
 }
 
 async fn headers_only(stage: Stage) {
-    let stored = Stored::new(&stage, stage.builder().capture_sizes(true).build()).await;
+    let stored = Stored::new(&stage, stage.builder().with_captured_sizes(true).build()).await;
     stored
         .context
         .get_ref()
@@ -1280,7 +1281,7 @@ async fn fetch(stage: Stage) {
     }
     let messages = stored.fetch(2).await;
     for message in messages {
-        message.process(async { message.ack().await }).await.expect("acknowledged");
+        message.process(|| async { message.ack().await }).await.expect("acknowledged");
     }
 }
 
@@ -1294,7 +1295,7 @@ async fn fetch_one(stage: Stage) {
 }
 
 async fn fetch_of_several(stage: Stage) {
-    let stored = Stored::new(&stage, stage.builder().max_links(2).build()).await;
+    let stored = Stored::new(&stage, stage.builder().with_max_links(2).build()).await;
     for subject in ["paid", "sent", "paid"] {
         let subject = stored.subject.replace("paid", subject);
         stored.context.publish(subject, "".into()).await.expect("published").await.expect("acknowledged");
@@ -1403,7 +1404,7 @@ async fn refused_by_the_handler(stage: Stage) {
         message.ack_with(AckKind::Nak(Some(Duration::from_secs(60)))).await.expect("settled");
         Err::<(), _>("declined")
     };
-    message.process(declines).await.expect_err("declined");
+    message.process(|| declines).await.expect_err("declined");
 }
 
 async fn work_after_ack(stage: Stage) {
@@ -1414,14 +1415,14 @@ async fn work_after_ack(stage: Stage) {
         message.ack().await.expect("settled");
         stored.client.publish(stage.name("shipping"), "".into()).await
     };
-    message.process(works).await.expect("published");
+    message.process(|| works).await.expect("published");
 }
 
 async fn settled_after_the_end(stage: Stage) {
     let stored = Stored::of(&stage).await.with(1).await;
     let mut messages = stored.consumer.messages().await.expect("messages");
     let message = next(&mut messages).await.expect("a message");
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     message.ack().await.expect("settled");
 }
 
@@ -1464,7 +1465,7 @@ async fn settled_by_hand(stage: Stage) {
     let mut message = || messages.next().expect("three");
     let handled = message();
     let ack = async { stored.context.publish(reply(&handled), "+ACK".into()).await.map(drop) };
-    handled.process(ack).await.expect("published");
+    handled.process(|| ack).await.expect("published");
     let kept = message();
     stored.client.publish(reply(&kept), "+WPI".into()).await.expect("published");
     stored.client.request(reply(&kept), "-NAK {\"delay\": 60000000000}".into()).await.expect("settled");
@@ -1478,7 +1479,7 @@ async fn batch(stage: Stage) {
 }
 
 async fn batch_beyond_links(stage: Stage) {
-    batch_of_three(&stage, stage.builder().max_links(2).build()).await;
+    batch_of_three(&stage, stage.builder().with_max_links(2).build()).await;
 }
 
 async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
@@ -1493,7 +1494,7 @@ async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
             .expect("acknowledged");
     }
     let messages = stored.fetch(3).await;
-    process_batch(&messages, async {
+    process_batch(&messages, || async {
         for message in &messages {
             message.ack().await.expect("settled");
         }
@@ -1514,7 +1515,7 @@ async fn outbox(stage: Stage, instrumentation: Instrumentation) {
         headers.insert(name, value);
     }
     client.publish_with_headers(subject, headers, "".into()).await.expect("published");
-    next(&mut orders).await.process(async {}).await;
+    next(&mut orders).await.process(|| async {}).await;
 }
 
 async fn create(stage: Stage) {
@@ -1523,7 +1524,7 @@ async fn create(stage: Stage) {
 }
 
 async fn carried_replaced(stage: Stage) {
-    let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
+    let instrumentation = stage.builder().with_carried_context(CarriedContext::Replace).build();
     outbox(stage, instrumentation).await;
 }
 
@@ -1534,7 +1535,10 @@ async fn forwarded(stage: Stage) {
     client.publish(subject, "".into()).await.expect("published");
     let order = next(&mut orders).await;
     let headers = order.headers.clone().expect("a context");
-    order.process(async { client.publish_with_headers(onwards, headers, "".into()).await }).await.expect("published");
+    order
+        .process(|| async { client.publish_with_headers(onwards, headers, "".into()).await })
+        .await
+        .expect("published");
 }
 
 async fn renamed_forwarded(stage: Stage) {
@@ -1549,7 +1553,10 @@ async fn renamed_forwarded(stage: Stage) {
     client.get_ref().publish_with_headers(subject, headers, "".into()).await.expect("published");
     let order = next(&mut orders).await;
     let headers = order.headers.clone().expect("a context");
-    order.process(async { client.publish_with_headers(onwards, headers, "".into()).await }).await.expect("published");
+    order
+        .process(|| async { client.publish_with_headers(onwards, headers, "".into()).await })
+        .await
+        .expect("published");
     let arrived = next(&mut shipping).await;
     let names = arrived.headers.as_ref().expect("a context").iter().map(|(name, _)| name.to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["traceparent"]);
@@ -1562,7 +1569,7 @@ async fn republished(stage: Stage) {
     let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
     client.publish(subject, "".into()).await.expect("published");
     let order = next(&mut orders).await;
-    order.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    order.process(|| async { Err::<(), _>("declined") }).await.expect_err("declined");
     let headers = order.headers.clone().expect("a context");
     order.republish(|| client.publish_with_headers(dead, headers, "".into())).await.expect("published");
 }
@@ -1576,8 +1583,8 @@ async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> 
         client.publish(subject.clone(), "".into()).await.expect("published");
     }
     let outer = stage.app("loop");
-    next(&mut orders).with_context(outer.0.clone()).await.process(async {}).await;
-    next(&mut orders).await.process(async {}).await;
+    next(&mut orders).with_context(outer.0.clone()).await.process(|| async {}).await;
+    next(&mut orders).await.process(|| async {}).await;
 }
 
 async fn policy_default(stage: Stage) {
@@ -1585,11 +1592,11 @@ async fn policy_default(stage: Stage) {
 }
 
 async fn policy_link(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Link)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Link)).await;
 }
 
 async fn policy_parent(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Parent)).await;
 }
 
 async fn context_read(stage: Stage) {
@@ -1603,16 +1610,17 @@ async fn context_read(stage: Stage) {
         client.publish_with_headers(subject.clone(), headers, "".into())
     });
     publish.await.expect("published");
-    next(&mut orders).await.process(async {}).await;
+    next(&mut orders).await.process(|| async {}).await;
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Parent).with_untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {
     let stored =
-        Stored::new(&stage, stage.builder().correlation(Correlation::Auto(AutoCorrelation::default())).build()).await;
+        Stored::new(&stage, stage.builder().with_correlation(Correlation::Auto(AutoCorrelation::default())).build())
+            .await;
     stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
     again(&stored).await.ack().await.expect("settled");
     let config = pull::Config { durable_name: Some("replay".to_owned()), ..Default::default() };
@@ -1622,7 +1630,8 @@ async fn policy_auto(stage: Stage) {
 }
 
 async fn captured_fetch(stage: Stage) {
-    let stored = Stored::new(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    let stored =
+        Stored::new(&stage, stage.builder().with_captured_headers(["x-*"]).with_captured_sizes(true).build()).await;
     stored.put(identified("17")).await;
     let [message] = &stored.fetch(1).await[..] else { panic!("one message") };
     message.ack().await.expect("settled");
@@ -1644,7 +1653,8 @@ async fn domain(mut stage: Stage) {
 }
 
 async fn captured(stage: Stage) {
-    let client = connect(&stage, stage.builder().capture_headers(["x-*"]).capture_sizes(true).build()).await;
+    let client =
+        connect(&stage, stage.builder().with_captured_headers(["x-*"]).with_captured_sizes(true).build()).await;
     let subject = stage.name("orders");
     let mut orders = client.subscribe(subject.clone()).await.expect("subscribed");
     let mut headers = HeaderMap::new();
@@ -1652,7 +1662,7 @@ async fn captured(stage: Stage) {
     let answer = async {
         let question = next(&mut orders).await;
         let inbox = question.reply.clone().expect("a request");
-        question.process(async { client.publish(inbox, "four".into()).await }).await.expect("published");
+        question.process(|| async { client.publish(inbox, "four".into()).await }).await.expect("published");
     };
     let request = client.request_with_headers(subject.clone(), headers.clone(), "apples?".into());
     let (reply, ()) = tokio::join!(request, answer);
@@ -1662,7 +1672,7 @@ async fn captured(stage: Stage) {
 }
 
 async fn single_item(stage: Stage, receive_spans: bool) {
-    let stored = Stored::new(&stage, stage.builder().receive_spans(receive_spans).build()).await;
+    let stored = Stored::new(&stage, stage.builder().with_receive_spans(receive_spans).build()).await;
     stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
     let mut messages = stored.consumer.messages().await.expect("messages");
     next(&mut messages).await.expect("a message").ack().await.expect("settled");
@@ -1688,7 +1698,7 @@ async fn there_and_back(stage: &Stage, instrumentation: Instrumentation) {
     let stored = Stored::new(stage, instrumentation).await;
     stored.context.publish(stored.subject.clone(), "".into()).await.expect("published").await.expect("acknowledged");
     for message in stored.fetch(1).await {
-        message.process(async { message.ack().await }).await.expect("acknowledged");
+        message.process(|| async { message.ack().await }).await.expect("acknowledged");
     }
     stored.client.request(stage.name("stock"), "".into()).await.expect_err("nobody is there");
 }
@@ -1698,15 +1708,15 @@ async fn sampled_out(stage: Stage) {
 }
 
 async fn without_spans(stage: Stage) {
-    there_and_back(&stage, stage.builder().without_spans().build()).await;
+    there_and_back(&stage, stage.builder().with_spans(false).build()).await;
 }
 
 async fn without_metrics(stage: Stage) {
-    there_and_back(&stage, stage.builder().without_metrics().build()).await;
+    there_and_back(&stage, stage.builder().with_metrics(false).build()).await;
 }
 
 async fn destination_limit(stage: Stage) {
-    let client = connect(&stage, stage.builder().destination_limit(1).build()).await;
+    let client = connect(&stage, stage.builder().with_destination_limit(1).build()).await;
     for name in ["orders", "shipping"] {
         client.publish(stage.name(name), "".into()).await.expect("published");
     }
@@ -1716,7 +1726,7 @@ async fn filtered(stage: Stage) {
     let quiet = stage.name("quiet");
     let off = quiet.clone();
     let wanted = move |operation: &otel_messaging::Operation| operation.destination() != Some(&*off);
-    let client = connect(&stage, stage.builder().filter(wanted).build()).await;
+    let client = connect(&stage, stage.builder().with_filter(wanted).build()).await;
     client.publish(quiet, "".into()).await.expect("published");
     client.publish(stage.name("orders"), "".into()).await.expect("published");
 }

@@ -877,7 +877,7 @@ async fn publish_and_process(stage: Stage) {
         .calls(|| rabbit.channel.basic_publish("".into(), queue, options, b"four apples", BasicProperties::default()));
     publish.await.expect("published").await.expect("confirmed");
     let delivery = next(&mut rabbit.consume().await).await;
-    delivery.process(delivery.ack(ACK)).await.expect("acknowledged");
+    delivery.process(|| delivery.ack(ACK)).await.expect("acknowledged");
 }
 
 async fn publish_without_confirms(stage: Stage) {
@@ -977,14 +977,14 @@ async fn confirm_not_awaited(stage: Stage) {
 }
 
 async fn templated(stage: Stage) {
-    let instrumentation = stage.builder().destination_template(|_| Some("orders.{id}".to_owned())).build();
+    let instrumentation = stage.builder().with_destination_template(|_| Some("orders.{id}".to_owned())).build();
     let rabbit = Rabbit::new(&stage, instrumentation.clone()).await;
     Creator::new(instrumentation).create("", &rabbit.queue, &mut HashMap::<String, String>::new());
     for _ in 0..3 {
         rabbit.publish_with(&rabbit.queue, stamped()).await;
     }
     let got = rabbit.get().await;
-    got.process(got.ack(ACK)).await.expect("acknowledged");
+    got.process(|| got.ack(ACK)).await.expect("acknowledged");
     let mut consumer = rabbit.consume().await;
     next(&mut consumer).await.nack(BasicNackOptions::default()).await.expect("refused");
     next(&mut consumer).await.reject(BasicRejectOptions::default()).await.expect("refused");
@@ -1035,7 +1035,7 @@ async fn answered(stage: Stage) {
         creator.create("", &replies, &mut HashMap::<String, String>::new());
         delivery.ack(ACK).await.expect("acknowledged");
     };
-    delivery.process(answer).await;
+    delivery.process(|| answer).await;
 }
 
 async fn delegate(stage: Stage) {
@@ -1059,10 +1059,10 @@ async fn handler_fails(stage: Stage) {
     let rabbit = Rabbit::of(&stage).await;
     let mut deliveries = rabbit.deliveries(2).await.into_iter();
     let (declined, panicking) = (deliveries.next().expect("two"), deliveries.next().expect("two"));
-    declined.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+    declined.process(|| async { Err::<(), _>("declined") }).await.expect_err("declined");
     declined.ack(ACK).await.expect("acknowledged");
     let acker = panicking.acker.clone();
-    tokio::spawn(async move { panicking.process(async { panics() }).await }).await.expect_err("panicked");
+    tokio::spawn(async move { panicking.process(|| async { panics() }).await }).await.expect_err("panicked");
     acker.ack(ACK).await.expect("acknowledged");
 }
 
@@ -1131,12 +1131,12 @@ async fn refused_by_the_handler(stage: Stage) {
         assert!(nacked.nack(BasicNackOptions::default()).await.expect("refused"));
         Err::<(), _>("declined")
     };
-    nacked.process(nack).await.expect_err("declined");
+    nacked.process(|| nack).await.expect_err("declined");
     let reject = async {
         assert!(rejected.reject(BasicRejectOptions::default()).await.expect("refused"));
         Err::<(), _>("declined")
     };
-    rejected.process(reject).await.expect_err("declined");
+    rejected.process(|| reject).await.expect_err("declined");
 }
 
 async fn acknowledged_then_worked_on(stage: Stage) {
@@ -1148,7 +1148,7 @@ async fn acknowledged_then_worked_on(stage: Stage) {
             delivery.ack(ACK).await.expect("acknowledged");
             rabbit.publish_with(&onwards, BasicProperties::default()).await;
         };
-        delivery.process(work).await;
+        delivery.process(|| work).await;
     }
 }
 
@@ -1196,7 +1196,7 @@ async fn settled_twice(stage: Stage) {
 async fn settled_after_the_end(stage: Stage) {
     let rabbit = Rabbit::of(&stage).await;
     for delivery in rabbit.deliveries(1).await {
-        delivery.process(async {}).await;
+        delivery.process(|| async {}).await;
         delivery.ack(ACK).await.expect("settled");
     }
 }
@@ -1292,14 +1292,14 @@ async fn batch(stage: Stage) {
 }
 
 async fn batch_beyond_links(stage: Stage) {
-    batch_of_three(&stage, stage.builder().max_links(2).build()).await;
+    batch_of_three(&stage, stage.builder().with_max_links(2).build()).await;
 }
 
 async fn batch_of_three(stage: &Stage, instrumentation: Instrumentation) {
     let rabbit = Rabbit::new(stage, instrumentation).await;
     let deliveries = rabbit.deliveries(3).await;
     let together = BasicAckOptions { multiple: true };
-    process_batch(&deliveries, async { deliveries[2].ack(together).await }).await.expect("settled");
+    process_batch(&deliveries, || async { deliveries[2].ack(together).await }).await.expect("settled");
 }
 
 /// What a creator left.
@@ -1321,7 +1321,7 @@ async fn batch_of_routing_keys(stage: Stage) {
     let consumer = rabbit.consume().await;
     let deliveries: Vec<_> = consumer.take(2).map(|delivery| delivery.expect("a delivery")).collect().await;
     let together = BasicAckOptions { multiple: true };
-    process_batch(&deliveries, async { deliveries[1].ack(together).await }).await.expect("settled");
+    process_batch(&deliveries, || async { deliveries[1].ack(together).await }).await.expect("settled");
 }
 
 /// Made in one place, published by a client in another.
@@ -1341,7 +1341,7 @@ async fn create(stage: Stage) {
 }
 
 async fn carried_replaced(stage: Stage) {
-    let instrumentation = stage.builder().carried_context(CarriedContext::Replace).build();
+    let instrumentation = stage.builder().with_carried_context(CarriedContext::Replace).build();
     outbox(stage, instrumentation).await;
 }
 
@@ -1351,7 +1351,7 @@ async fn forwarded(stage: Stage) {
     rabbit.declare(&onwards, FieldTable::default()).await;
     for delivery in rabbit.deliveries(1).await {
         let copied = delivery.properties.clone();
-        delivery.process(async { rabbit.publish_with(&onwards, copied).await }).await;
+        delivery.process(|| async { rabbit.publish_with(&onwards, copied).await }).await;
         delivery.ack(ACK).await.expect("settled");
     }
 }
@@ -1361,7 +1361,7 @@ async fn republished(stage: Stage) {
     let dead = stage.name("dead");
     rabbit.declare(&dead, FieldTable::default()).await;
     for delivery in rabbit.deliveries(1).await {
-        delivery.process(async { Err::<(), _>("declined") }).await.expect_err("declined");
+        delivery.process(|| async { Err::<(), _>("declined") }).await.expect_err("declined");
         let (options, copied) = (BasicPublishOptions::default(), delivery.properties.clone());
         let to = dead.as_str().into();
         let again = delivery.republish(|| rabbit.channel.basic_publish("".into(), to, options, b"", copied));
@@ -1378,9 +1378,9 @@ async fn policy(stage: Stage, configure: impl FnOnce(InstrumentationBuilder) -> 
     let mut consumer = rabbit.consume().await;
     let outer = stage.app("loop");
     let inside = next(&mut consumer).with_context(outer.0.clone()).await;
-    inside.process(inside.ack(ACK)).await.expect("settled");
+    inside.process(|| inside.ack(ACK)).await.expect("settled");
     let outside = next(&mut consumer).await;
-    outside.process(outside.ack(ACK)).await.expect("settled");
+    outside.process(|| outside.ack(ACK)).await.expect("settled");
 }
 
 async fn policy_default(stage: Stage) {
@@ -1388,11 +1388,11 @@ async fn policy_default(stage: Stage) {
 }
 
 async fn policy_link(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Link)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Link)).await;
 }
 
 async fn policy_parent(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Parent)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Parent)).await;
 }
 
 async fn context_read(stage: Stage) {
@@ -1408,16 +1408,16 @@ async fn context_read(stage: Stage) {
 }
 
 async fn untrusted(stage: Stage) {
-    policy(stage, |builder| builder.correlation(Correlation::Parent).untrusted_source(true)).await;
+    policy(stage, |builder| builder.with_correlation(Correlation::Parent).with_untrusted_source(true)).await;
 }
 
 async fn policy_auto(stage: Stage) {
     let auto = Correlation::Auto(AutoCorrelation::default());
-    twice(&Rabbit::new(&stage, stage.builder().correlation(auto).build()).await).await;
+    twice(&Rabbit::new(&stage, stage.builder().with_correlation(auto).build()).await).await;
 }
 
 async fn captured(stage: Stage) {
-    let builder = stage.builder().capture_headers(["x-*"]).capture_sizes(true);
+    let builder = stage.builder().with_captured_headers(["x-*"]).with_captured_sizes(true);
     let rabbit = Rabbit::new(&stage, builder.build()).await;
     for _ in 0..2 {
         rabbit.publish_with(&rabbit.queue, headers([("x-tenant", "blue")])).await;
@@ -1437,7 +1437,7 @@ async fn there_and_back(stage: &Stage, instrumentation: Instrumentation) {
     let rabbit = Rabbit::new(stage, instrumentation.clone()).await;
     rabbit.publish_with(&rabbit.queue, stamped()).await;
     let delivery = next(&mut rabbit.consume().await).await;
-    delivery.process(delivery.ack(ACK)).await.expect("settled");
+    delivery.process(|| delivery.ack(ACK)).await.expect("settled");
     nowhere(stage, instrumentation).await;
 }
 
@@ -1450,15 +1450,15 @@ async fn sampled_out(stage: Stage) {
 }
 
 async fn without_spans(stage: Stage) {
-    there_and_back(&stage, stage.builder().without_spans().build()).await;
+    there_and_back(&stage, stage.builder().with_spans(false).build()).await;
 }
 
 async fn without_metrics(stage: Stage) {
-    there_and_back(&stage, stage.builder().without_metrics().build()).await;
+    there_and_back(&stage, stage.builder().with_metrics(false).build()).await;
 }
 
 async fn destination_limit(stage: Stage) {
-    let rabbit = Rabbit::new(&stage, stage.builder().destination_limit(1).build()).await;
+    let rabbit = Rabbit::new(&stage, stage.builder().with_destination_limit(1).build()).await;
     let second = stage.name("shipping");
     rabbit.declare(&second, FieldTable::default()).await;
     rabbit.publish().await;
@@ -1469,7 +1469,7 @@ async fn filtered(stage: Stage) {
     let off = stage.name("quiet");
     let quiet = off.clone();
     let wanted = move |operation: &otel_messaging::Operation| operation.destination() != Some(&*off);
-    let rabbit = Rabbit::new(&stage, stage.builder().filter(wanted).build()).await;
+    let rabbit = Rabbit::new(&stage, stage.builder().with_filter(wanted).build()).await;
     rabbit.declare(&quiet, FieldTable::default()).await;
     rabbit.publish_with(&quiet, BasicProperties::default()).await;
     rabbit.publish().await;

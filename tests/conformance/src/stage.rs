@@ -150,23 +150,23 @@ impl Stage {
             Box::new(BaggagePropagator::new()),
         ]);
         Instrumentation::builder()
-            .tracer_provider(self.tracers.clone())
-            .meter_provider(self.meters.clone())
-            .logger_provider(self.loggers.clone())
-            .propagator(propagators)
+            .with_tracer_provider(self.tracers.clone())
+            .with_meter_provider(self.meters.clone())
+            .with_logger_provider(self.loggers.clone())
+            .with_propagation(Propagation::custom(propagators))
     }
 
     /// Without events for failures.
     pub(crate) fn without_logger(&self) -> InstrumentationBuilder {
         Instrumentation::builder()
-            .tracer_provider(self.tracers.clone())
-            .meter_provider(self.meters.clone())
-            .propagation(Propagation::W3c)
+            .with_tracer_provider(self.tracers.clone())
+            .with_meter_provider(self.meters.clone())
+            .with_propagation(Propagation::W3c)
     }
 
     /// Where a sampler takes nothing.
     pub(crate) fn sampled_out(&self) -> InstrumentationBuilder {
-        self.builder().tracer_provider(self.unsampled.clone())
+        self.builder().with_tracer_provider(self.unsampled.clone())
     }
 
     /// All signals, and a function that reads what [`App::sends_otherwise`] leaves in a message.

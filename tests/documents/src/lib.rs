@@ -15,7 +15,7 @@
 //! #     timeout: Duration,
 //! # ) {
 //! # #[allow(clippy::let_underscore_future)]
-//! let _ = message.process(async { producer.send(record, timeout).await.map_err(|(error, _)| error) });
+//! let _ = message.process(|| async { producer.send(record, timeout).await.map_err(|(error, _)| error) });
 //! # }
 //! ```
 //!
@@ -29,6 +29,6 @@
 //! #     timeout: Duration,
 //! # ) {
 //! # #[allow(clippy::let_underscore_future)]
-//! let _ = message.process(producer.send(record, timeout));
+//! let _ = message.process(|| producer.send(record, timeout));
 //! # }
 //! ```

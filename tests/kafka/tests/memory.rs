@@ -123,7 +123,7 @@ async fn there_and_back(instrumentation: Instrumentation, header_names_there: &[
         let message = timeout(DEADLINE, stream.recv()).await.unwrap().unwrap();
         assert_eq!((message.key(), message.payload()), (Some(&b"4711"[..]), Some(payload.as_bytes())));
         assert_eq!(header_names(message.headers().unwrap()), header_names_there);
-        message.process(async {}).await;
+        message.process(|| async {}).await;
         stream.commit_message(&message, CommitMode::Sync).unwrap();
         detached.push(message.detach());
     }
@@ -161,5 +161,5 @@ async fn what_goes_to_librdkafka_comes_back_and_nothing_is_lost() {
     assert_eq!(sampled_out.spans().len(), 0);
 
     // Nothing is recorded.
-    there_and_back(Instrumentation::builder().without_spans().build(), &["tenant"]).await;
+    there_and_back(Instrumentation::builder().with_spans(false).build(), &["tenant"]).await;
 }

@@ -9,7 +9,7 @@ use otel_rdkafka::{
     ClientConfig, Message,
     consumer::{BaseConsumer, CommitMode, Consumer},
     message::BorrowedMessage,
-    otel::MessageExt,
+    otel::{MessageExt, ReceivedMessage},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use support::{Sdk, describe, eventually};

@@ -11,7 +11,11 @@ use brokers::Nats;
 use futures::StreamExt;
 use opentelemetry::{Context, global, trace::TraceContextExt};
 use opentelemetry_sdk::trace::Sampler;
-use otel_async_nats::{Client, HeaderMap, Subscriber, jetstream, otel::MessageExt, service::ServiceExt};
+use otel_async_nats::{
+    Client, HeaderMap, Subscriber, jetstream,
+    otel::{MessageExt, ReceivedMessage},
+    service::ServiceExt,
+};
 use support::{Counting, DEADLINE, Sdk, w3c};
 
 #[global_allocator]
@@ -71,7 +75,7 @@ async fn a_client_works_without_an_sdk_and_follows_one_that_comes_later() {
     for _ in 0..3 {
         let message = round_trip(&client, &mut subscriber).await;
         assert_eq!(message.headers, None);
-        message.process(async {}).await;
+        message.process(|| async {}).await;
     }
     assert_eq!(context.publish("s.1", "1".into()).await.unwrap().await.unwrap().sequence, 1);
     let consumer = stream

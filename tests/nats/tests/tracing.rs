@@ -1,14 +1,14 @@
 //! Beside `tracing`, which async-nats itself uses. In a process of its own, as the subscriber is everybody's: the client's tasks
 //! know no other.
 
-#[path = "nats/common.rs"]
+#[path = "suite/harness.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
-mod common;
-#[path = "nats/sources.rs"]
+mod harness;
+#[path = "suite/sources.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod sources;
 
-use common::*;
+use harness::*;
 use opentelemetry::{
     Context, SpanId,
     trace::{TraceContextExt, TracerProvider},
@@ -27,8 +27,8 @@ type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
 /// Whether a message has a span of its own, and how that is said.
 const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
-    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
-    (false, InstrumentationBuilder::with_spans),
+    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
+    (false, |builder| builder.with_spans(false)),
 ];
 
 fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {
@@ -59,7 +59,7 @@ async fn a_span_closed_while_its_message_is_kept_is_its_parent() {
             let (mut messages, subject, kept) = opened.instrument(info_span!("caller")).await;
             assert_eq!(named(&sdk.spans(), "caller").len(), 1, "{source:?}: it has closed");
             let message = take(&mut messages).instrument(info_span!("second caller")).await;
-            let of_message = message.process(async {
+            let of_message = message.process(|| async {
                 yield_now().await;
                 onward.publish(to.clone(), "1".into()).await.unwrap();
                 info_span!("pack").in_scope(|| ());

@@ -132,7 +132,7 @@ impl Pipeline {
             );
             confirm.await?.await
         };
-        message.process(async { publish.instrument(info_span!("charge")).await }).await?;
+        message.process(|| async { publish.instrument(info_span!("charge")).await }).await?;
         self.consumer.commit_message(&message, CommitMode::Sync)?;
         drop(message);
 
@@ -142,13 +142,13 @@ impl Pipeline {
             let acknowledged = self.context.publish(self.subject.clone(), id.to_owned().into()).await?;
             acknowledged.await
         };
-        delivery.process(async { publish.instrument(info_span!("pack")).await }).await?;
+        delivery.process(|| async { publish.instrument(info_span!("pack")).await }).await?;
         delivery.ack(BasicAckOptions::default()).await?;
         drop(delivery);
 
         let notification = self.notifications.try_next().await?.ok_or("the consumer ended")?;
         assert_eq!(&notification.payload[..], id.as_bytes());
-        notification.process(async { info_span!("notify").in_scope(|| ()) }).await;
+        notification.process(|| async { info_span!("notify").in_scope(|| ()) }).await;
         notification.ack().await?;
         Ok(())
     }

@@ -16,7 +16,7 @@ use lapin::{
 use opentelemetry::{Context, global};
 use otel_lapin::{
     Connection, Consumer,
-    otel::{Instrumentation, MessageExt},
+    otel::{Instrumentation, MessageExt, Propagation},
 };
 use support::{Counting, DEADLINE, Sdk, w3c};
 
@@ -94,8 +94,12 @@ async fn nothing_then_suppressed_then_an_sdk_that_comes_late() {
 
     // Suppressed: the same, with an SDK at hand.
     let sdk = Sdk::new();
-    let explicit = otel_lapin::Channel::from(channel.get_ref().clone())
-        .with_instrumentation(Instrumentation::builder().tracer_provider(sdk.provider()).propagator(w3c()).build());
+    let explicit = otel_lapin::Channel::from(channel.get_ref().clone()).with_instrumentation(
+        Instrumentation::builder()
+            .with_tracer_provider(sdk.provider())
+            .with_propagation(Propagation::custom(w3c()))
+            .build(),
+    );
     let suppressed = {
         let _suppressed = Context::enter_telemetry_suppressed_scope();
         explicit.basic_publish("".into(), name.clone(), Default::default(), b"1", BasicProperties::default())

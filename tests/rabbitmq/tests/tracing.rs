@@ -1,9 +1,9 @@
 //! Beside `tracing`, which lapin itself uses. In a process of its own: its I/O threads know only the global subscriber.
 
-#[path = "rabbitmq/common.rs"]
+#[path = "suite/harness.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
-mod common;
-#[path = "rabbitmq/sources.rs"]
+mod harness;
+#[path = "suite/sources.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod sources;
 
@@ -30,7 +30,7 @@ use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::{
-    common::{Rabbit, named},
+    harness::{Rabbit, named},
     sources::{ALL, Source, filled, take},
 };
 
@@ -126,8 +126,8 @@ type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
 /// Whether a message has a span of its own, and how that is said.
 const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
-    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
-    (false, InstrumentationBuilder::with_spans),
+    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
+    (false, |builder| builder.with_spans(false)),
 ];
 
 fn current() -> SpanId {
@@ -152,7 +152,7 @@ async fn a_span_closed_while_its_message_is_kept_is_its_parent() {
             .await;
             assert_eq!(named(&sdk.spans(), &fetch).len(), 1, "{source:?}: it has closed");
             let message = take(&mut messages).instrument(info_span!("fetch", otel.name = again)).await;
-            let of_message = message.process(async {
+            let of_message = message.process(|| async {
                 yield_now().await;
                 onward.publish(&to, &message.data, BasicProperties::default()).await;
                 info_span!("pack", otel.name = format!("pack {queue}")).in_scope(|| ());

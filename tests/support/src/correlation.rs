@@ -210,11 +210,11 @@ impl Table {
     ) -> InstrumentationBuilder {
         let builder = builder.with_context_reader(|headers, _| read(headers));
         match self.policies[policy % self.policies.len()] {
-            "Link" => builder.correlation(Correlation::Link),
-            "ParentIfNoAmbient" => builder.correlation(Correlation::ParentIfNoAmbient),
-            "Parent" => builder.correlation(Correlation::Parent),
-            "Auto" => builder.correlation(Correlation::Auto(auto)),
-            "untrusted" => builder.correlation(Correlation::Parent).untrusted_source(true),
+            "Link" => builder.with_correlation(Correlation::Link),
+            "ParentIfNoAmbient" => builder.with_correlation(Correlation::ParentIfNoAmbient),
+            "Parent" => builder.with_correlation(Correlation::Parent),
+            "Auto" => builder.with_correlation(Correlation::Auto(auto)),
+            "untrusted" => builder.with_correlation(Correlation::Parent).with_untrusted_source(true),
             other => panic!("no policy {other}"),
         }
     }
@@ -296,8 +296,8 @@ impl Column {
             arrived.push(consumer.next(message).with_context(current.clone()).await);
         }
         let seen = match &arrived[..] {
-            [alone] => alone.process(handler()).with_context(current).await,
-            _ => async { process_batch(&arrived, handler()).await }.with_context(current).await,
+            [alone] => alone.process(|| handler()).with_context(current).await,
+            _ => async { process_batch(&arrived, || handler()).await }.with_context(current).await,
         };
         let Seen { span, baggage } = seen.expect("it is no error");
         let brought = senders[0].baggage.as_ref().filter(|_| self.keeps.baggage && message != Message::Batch);

@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, ShouldSample, SpanData},
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, semconv::extension};
+use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation, semconv::extension};
 
 use crate::signals::Signals;
 
@@ -126,7 +126,9 @@ impl Sdk {
 
     /// The same, to be configured further.
     pub fn instrumentation_builder(&self) -> InstrumentationBuilder {
-        Instrumentation::builder().tracer_provider(self.0.provider.clone()).propagator(w3c())
+        Instrumentation::builder()
+            .with_tracer_provider(self.0.provider.clone())
+            .with_propagation(Propagation::custom(w3c()))
     }
 
     /// Starts a span of the application's own and gives the context that holds it. End it with `cx.span().end()`.

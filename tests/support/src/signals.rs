@@ -39,7 +39,7 @@ impl Signals {
     }
 
     pub(crate) fn given_to(&self, builder: InstrumentationBuilder) -> InstrumentationBuilder {
-        builder.meter_provider(self.meters.clone()).logger_provider(self.loggers.clone())
+        builder.with_meter_provider(self.meters.clone()).with_logger_provider(self.loggers.clone())
     }
 
     pub(crate) fn metrics(&self) -> Option<ResourceMetrics> {

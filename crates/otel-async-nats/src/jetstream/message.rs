@@ -5,7 +5,7 @@ use std::{any::Any, fmt, future::Future, io, mem, ops::Deref, sync::Arc};
 use async_nats::{Error, Subject};
 use bytes::Bytes;
 use otel_messaging::{
-    MessageExt,
+    ReceivedMessage,
     adapter::{AtStreamError, ProcessSpan},
 };
 
@@ -125,7 +125,7 @@ impl Message {
     }
 }
 
-impl MessageExt for Message {
+impl ReceivedMessage for Message {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.message.process_span()
     }

@@ -11,7 +11,7 @@ use async_nats::{
     jetstream::consumer::{AckPolicy, Config, DeliverPolicy, Info},
 };
 use otel_messaging::{
-    Instrumentation, MessageExt,
+    Instrumentation, ReceivedMessage,
     adapter::{Batch, OperationStart, SourceId},
 };
 

@@ -8,7 +8,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{MessageExt, adapter::ProcessSpan};
+use otel_messaging::{MessageExt, ReceivedMessage, adapter::ProcessSpan};
 
 use crate::{
     Client, Message,
@@ -122,7 +122,7 @@ fn length(response: &Result<Bytes, error::Error>) -> MessageLength {
     }
 }
 
-impl MessageExt for Request {
+impl ReceivedMessage for Request {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.message.process_span()
     }

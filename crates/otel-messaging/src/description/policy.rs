@@ -52,7 +52,7 @@ impl Correlation {
 /// use otel_messaging::{AutoCorrelation, Correlation, Instrumentation};
 ///
 /// let auto = AutoCorrelation::default().max_age(Duration::from_secs(600)).max_attempts(3);
-/// let instrumentation = Instrumentation::builder().correlation(Correlation::Auto(auto)).build();
+/// let instrumentation = Instrumentation::builder().with_correlation(Correlation::Auto(auto)).build();
 /// # let _ = instrumentation;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

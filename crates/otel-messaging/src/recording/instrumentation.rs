@@ -40,9 +40,9 @@ use crate::{
 /// use otel_messaging::{Correlation, Instrumentation};
 ///
 /// let instrumentation = Instrumentation::builder()
-///     .tracer_provider(SdkTracerProvider::builder().build())
-///     .propagator(TraceContextPropagator::new())
-///     .correlation(Correlation::Parent)
+///     .with_tracer_provider(SdkTracerProvider::builder().build())
+///     .with_propagation(Propagation::custom(TraceContextPropagator::new()))
+///     .with_correlation(Correlation::Parent)
 ///     .build();
 /// # let _ = instrumentation;
 /// ```
@@ -89,7 +89,7 @@ impl Instrumentation {
     /// use otel_messaging::{Correlation, Instrumentation};
     ///
     /// let instrumentation = Instrumentation::default();
-    /// let replay = instrumentation.to_builder().correlation(Correlation::Link).build();
+    /// let replay = instrumentation.to_builder().with_correlation(Correlation::Link).build();
     /// # let _ = replay;
     /// ```
     pub fn to_builder(&self) -> InstrumentationBuilder {

@@ -30,7 +30,7 @@ struct Linked {
 }
 
 impl BatchAttributes {
-    /// One more, with the context to link and its attributes. What is kept does not grow beyond `max_links`.
+    /// One more, with the context to link and its attributes. What is kept does not grow beyond `with_max_links`.
     pub(crate) fn add(&mut self, context: Option<SpanContext>, own: Vec<KeyValue>, max_links: usize) {
         self.add_waiting(context, own, None, max_links);
     }

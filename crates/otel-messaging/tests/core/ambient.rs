@@ -46,18 +46,18 @@ fn current() -> SpanId {
 }
 
 fn off(builder: InstrumentationBuilder) -> InstrumentationBuilder {
-    builder.filter(|operation| operation.name() == "push")
+    builder.with_filter(|operation| operation.name() == "push")
 }
 
 #[test]
 fn it_ends_when_its_owner_lets_go_of_it_and_not_with_the_message() {
     for correlation in [Correlation::ParentIfNoAmbient, Correlation::Link, Correlation::Parent] {
         let sdk = Sdk::new();
-        let mut queue = queue(&sdk, |builder| builder.correlation(correlation));
+        let mut queue = queue(&sdk, |builder| builder.with_correlation(correlation));
         let unprocessed = fetch(&sdk, &mut queue);
         assert_eq!(ended(&sdk, "fetch"), 1, "{correlation:?}: nobody has looked at the message");
         let processed = fetch(&sdk, &mut queue);
-        block_on(processed.process(async { yield_now().await }));
+        block_on(processed.process(|| async { yield_now().await }));
         processed.ack();
         assert_eq!(ended(&sdk, "fetch"), 2, "{correlation:?}: it was processed");
         let kept = processed.otel_context();
@@ -84,7 +84,7 @@ fn it_is_the_parent_all_the_same_and_what_its_context_had_stays() {
 
 #[test]
 fn a_message_without_a_span_of_its_own_does_not_hold_it() {
-    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] = [off, |builder| builder.without_spans()];
+    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] = [off, |builder| builder.with_spans(false)];
     for way in ways {
         let sdk = Sdk::new();
         let mut queue = queue(&sdk, way);
@@ -95,7 +95,7 @@ fn a_message_without_a_span_of_its_own_does_not_hold_it() {
         let inside = [0, 1].map(|at| messages[at].in_scope(|| Some(current())).unwrap());
         assert_eq!(inside[..], fetched[..]);
         let kept = messages[0].otel_context();
-        block_on(process_batch(&messages, async { yield_now().await }));
+        block_on(process_batch(&messages, || async { yield_now().await }));
         assert_eq!(ended(&sdk, "fetch"), 2);
         drop(kept);
     }
@@ -126,7 +126,7 @@ fn a_handler_without_a_span_works_in_the_live_span() {
 #[test]
 fn a_handler_without_any_span_has_what_was_in_the_context_at_the_delivery() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().without_spans().build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_spans(false).build());
     queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
     let outer = Context::new().with_value("request 17").attach();
     let message = queue.pop().unwrap();
@@ -137,13 +137,13 @@ fn a_handler_without_any_span_has_what_was_in_the_context_at_the_delivery() {
 #[test]
 fn a_batch_does_not_hold_the_span_that_it_was_claimed_in() {
     let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
-        [|builder| builder, off, |builder| builder.without_spans()];
+        [|builder| builder, off, |builder| builder.with_spans(false)];
     for way in ways {
         let sdk = Sdk::new();
         let mut queue = queue(&sdk, way);
         let messages = [queue.pop().unwrap(), queue.pop().unwrap()];
         let tracer = sdk.tracer();
-        let batch = tracer.in_span("claim", |_| process_batch(&messages, async {}));
+        let batch = tracer.in_span("claim", |_| process_batch(&messages, || async {}));
         assert_eq!(ended(&sdk, "claim"), 1);
         block_on(batch);
         drop(messages);
@@ -154,7 +154,7 @@ fn a_batch_does_not_hold_the_span_that_it_was_claimed_in() {
 #[test]
 fn a_loop_with_a_message_in_hand_does_not_hold_it() {
     let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
-        [|builder| builder, off, |builder| builder.without_spans()];
+        [|builder| builder, off, |builder| builder.with_spans(false)];
     for way in ways {
         let sdk = Sdk::new();
         let mut taken = queue(&sdk, way);

@@ -10,7 +10,7 @@ use crate::queue::{HeaderMap, Queue};
 fn names_behind_a_template_are_not_those_that_are_shown() {
     let sdk = Sdk::new();
     let template = |name: &str| name.starts_with("orders.").then(|| "orders.{id}".to_owned());
-    let builder = sdk.instrumentation_builder().destination_template(template).destination_limit(2);
+    let builder = sdk.instrumentation_builder().with_destination_template(template).with_destination_limit(2);
     let mut queue = Queue::new(builder.build());
     for destination in ["orders.1", "orders.2", "orders.3", "refunds", "orders.4", "returns"] {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
@@ -40,7 +40,7 @@ proptest! {
     ) {
         let sdk = Sdk::new();
         let given = template.clone();
-        let builder = sdk.all_signals_builder().destination_template(move |_| given.clone());
+        let builder = sdk.all_signals_builder().with_destination_template(move |_| given.clone());
         let mut queue = Queue::new(builder.build());
         // Once described anew and once from the cache.
         for _ in 0..2 {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use opentelemetry::{Context, baggage::BaggageExt, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::{
-    MessageExt,
+    MessageExt, ReceivedMessage,
     adapter::{Arrival, Destination, ProcessSpan},
     process_batch,
 };
@@ -27,7 +27,7 @@ fn a_batch_is_one_span_with_a_link_for_each_message() {
     {
         let _current = cycle.clone().attach();
         let messages = [queue.pop().unwrap(), queue.pop().unwrap()];
-        block_on(process_batch(&messages, async { assert!(Context::current().has_active_span()) }));
+        block_on(process_batch(&messages, || async { assert!(Context::current().has_active_span()) }));
         messages[0].ack();
     }
     cycle.span().end();
@@ -60,12 +60,12 @@ ack orders
 #[test]
 fn a_batch_counts_all_messages_and_links_as_many_as_may_be() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().max_links(3).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_max_links(3).build());
     for _ in 0..5 {
         queue.push("1").unwrap();
     }
     let messages: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-    let failed: Result<(), &str> = block_on(process_batch(&messages, async { Err("no disk") }));
+    let failed: Result<(), &str> = block_on(process_batch(&messages, || async { Err("no disk") }));
     assert_eq!(failed, Err("no disk"));
     drop(messages);
     let spans = sdk.spans();
@@ -84,7 +84,7 @@ fn a_batch_over_several_destinations_names_them_on_the_links() {
     queue.push_to("orders", HeaderMap::default(), "1", |_| ()).unwrap();
     queue.push_to("refunds", HeaderMap::default(), "2", |_| ()).unwrap();
     let messages = [queue.pop_from("orders").unwrap(), queue.pop_from("refunds").unwrap()];
-    block_on(process_batch(&messages, async {}));
+    block_on(process_batch(&messages, || async {}));
     let spans = sdk.spans();
     let batch = spans.last().unwrap();
     assert_eq!(batch.name, "process");
@@ -96,7 +96,7 @@ fn a_batch_over_several_destinations_names_them_on_the_links() {
 /// No more of a message than its process span.
 struct Part(Arc<ProcessSpan>);
 
-impl MessageExt for Part {
+impl ReceivedMessage for Part {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         Some(&self.0)
     }
@@ -118,7 +118,7 @@ fn together(sdk: &Sdk, places: &[[&str; 2]], describe: impl Fn(Destination) -> D
             ))
         })
         .collect();
-    block_on(process_batch(&messages, async {}));
+    block_on(process_batch(&messages, || async {}));
     let measured = sdk.measured();
     let duration = measured.lines().find(|line| line.starts_with("messaging.process.duration")).unwrap();
     let attributes = duration.split_once("{").unwrap().1.split_once("}").unwrap().0.to_owned();
@@ -164,7 +164,7 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
     let both = [["orders.", "paid"], ["orders.", "sent"]];
     for (limit, temporary, shown) in [(1_000, false, true), (2, false, false), (1_000, true, false)] {
         let sdk = Sdk::new();
-        let queue = Queue::new(sdk.instrumentation_builder().destination_limit(limit).build());
+        let queue = Queue::new(sdk.instrumentation_builder().with_destination_limit(limit).build());
         let messages = both.map(|place| {
             let described = || {
                 let named = Destination::named(place.concat()).common_name(|parts| parts.concat());
@@ -178,7 +178,7 @@ fn what_destinations_are_called_together_is_shown_as_a_name_of_theirs_would_be()
                 |_| (),
             ))
         });
-        block_on(process_batch(&messages, async {}));
+        block_on(process_batch(&messages, || async {}));
         let batch = sdk.spans().pop().unwrap();
         assert_eq!(batch.name, if shown { "process orders." } else { "process" }, "{limit}, {temporary}");
         assert_eq!(value_of(&batch, "messaging.destination.name").unwrap().as_str(), "orders.");
@@ -199,11 +199,12 @@ fn what_has_a_template_together_is_measured_by_it_alone() {
 #[test]
 fn a_receive_span_has_nothing_that_is_recorded_for_single_messages() {
     let sdk = Sdk::new();
-    let builder = sdk.instrumentation_builder().capture_headers(["colour"]).on_operation(|operation, all| {
-        if operation.name() == "process" {
-            all.set("team", "7");
-        }
-    });
+    let builder =
+        sdk.instrumentation_builder().with_captured_headers(["colour"]).with_operation_hook(|operation, all| {
+            if operation.name() == "process" {
+                all.set("team", "7");
+            }
+        });
     let mut queue = Queue::new(builder.build());
     for id in ["1", "2"] {
         queue.push_with(HeaderMap::default().with("colour", id), id).unwrap();
@@ -224,7 +225,7 @@ fn a_message_whose_span_is_open_keeps_it_and_is_linked_all_the_same() {
     queue.push("1").unwrap();
     let messages = [queue.pop().unwrap()];
     let own = messages[0].otel_context();
-    block_on(process_batch(&messages, async {}));
+    block_on(process_batch(&messages, || async {}));
     assert_eq!(messages[0].otel_context().span().span_context(), own.span().span_context());
     drop((messages, own));
     let spans = sdk.spans();
@@ -235,7 +236,7 @@ fn a_message_whose_span_is_open_keeps_it_and_is_linked_all_the_same() {
 #[test]
 fn an_empty_batch_has_no_span() {
     let sdk = Sdk::new();
-    assert_eq!(block_on(process_batch::<crate::queue::Message, _>(&[], async { Ok::<_, String>(1) })), Ok(1));
+    assert_eq!(block_on(process_batch::<crate::queue::Message, _, _>(&[], || async { Ok::<_, String>(1) })), Ok(1));
     assert_eq!(sdk.spans().len(), 0);
 }
 
@@ -262,7 +263,7 @@ fn a_receive_span_links_what_it_brought_with_what_each_alone_has() {
 fn a_receive_span_has_only_attributes_that_all_its_messages_share() {
     let pulled = |ids: [&str; 3]| {
         let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.instrumentation_builder().max_links(2).build());
+        let mut queue = Queue::new(sdk.instrumentation_builder().with_max_links(2).build());
         ids.iter().for_each(|id| queue.push(id).unwrap());
         let messages = queue.pull();
         assert_eq!(messages.len(), 3);
@@ -296,7 +297,7 @@ fn a_claimed_message_that_goes_first_does_not_end_the_batch() {
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
     let mut messages = vec![queue.pop().unwrap()];
-    let batch = process_batch(&messages, async { Err::<(), _>("no disk") });
+    let batch = process_batch(&messages, || async { Err::<(), _>("no disk") });
     messages.pop().unwrap().end();
     assert_eq!(block_on(batch), Err("no disk"));
     let spans = sdk.spans();
@@ -314,7 +315,7 @@ fn a_message_of_a_batch_keeps_its_baggage() {
         queue.messages.push_back((headers, tenant.to_owned()));
     }
     let messages: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-    block_on(process_batch(&messages, async {
+    block_on(process_batch(&messages, || async {
         assert!(Context::current().baggage().is_empty(), "whose would it be");
         for message in &messages {
             message.in_scope(|| queue.push(&message.id)).unwrap();

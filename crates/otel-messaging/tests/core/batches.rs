@@ -2,7 +2,7 @@
 
 use opentelemetry::trace::{TraceContextExt, Tracer};
 use otel_messaging::{
-    MessageExt,
+    MessageExt, ReceivedMessage,
     adapter::{Attributes, DeliverIter, Destination, SettledMessage, Settlement},
     process_batch, sequential_blocking,
 };
@@ -22,7 +22,7 @@ fn filled(sdk: &Sdk, messages: usize) -> Queue {
 fn settle(queue: &Queue, messages: &[Message], outcome: Settlement) {
     let start = queue.telemetry.start_operation().unwrap();
     let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
-    let process_spans = messages.iter().filter_map(MessageExt::process_span);
+    let process_spans = messages.iter().filter_map(ReceivedMessage::process_span);
     let settled: Vec<_> =
         process_spans.map(|span| (SettledMessage::Message(span.clone()), Attributes::default())).collect();
     queue.telemetry.settle_batch(start, &operation, settled.into_iter(), |_| ()).settled(outcome);
@@ -70,7 +70,7 @@ fn a_batch_has_the_outcome_on_which_its_messages_agree_and_its_settlement_does_n
         let mut queue = filled(&sdk, 4);
         let messages = queue.pull();
         let (first, second) = messages.split_at(2);
-        block_on(process_batch(&messages, async {
+        block_on(process_batch(&messages, || async {
             settle(&queue, first, outcomes[0]);
             settle(&queue, second, outcomes[1]);
         }));

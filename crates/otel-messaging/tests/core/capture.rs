@@ -55,38 +55,44 @@ fn nothing_of_a_message_is_shown_by_default() {
     for text in [sdk.described(), sdk.measured(), sdk.events()] {
         assert!(!text.contains("secret") && !text.contains("Bearer") && !text.contains("user=me"), "{text}");
     }
-    let asked = Queue::new(sdk.instrumentation_builder().capture_key(true).capture_sizes(true).build());
+    let asked =
+        Queue::new(sdk.instrumentation_builder().with_kafka_captured_key(true).with_captured_sizes(true).build());
     assert!(asked.telemetry.captured_key(b"4711").is_some() && asked.telemetry.captures_sizes());
 }
 
 #[test]
 fn a_key_is_redacted_and_cut_as_a_header_is() {
     let shown = |key: &[u8], configure: &dyn Fn(InstrumentationBuilder) -> InstrumentationBuilder| {
-        let queue = Queue::new(configure(Sdk::new().instrumentation_builder().capture_key(true)).build());
+        let queue = Queue::new(configure(Sdk::new().instrumentation_builder().with_kafka_captured_key(true)).build());
         queue.telemetry.captured_key(key).map(|shown| shown.as_str().to_owned())
     };
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(shown(b"4711", &|b| b), some("4711"));
     assert_eq!(shown(b"\xff", &|b| b), None, "no text");
     assert_eq!(shown(&[b'x'; 1_000], &|b| b), some(&"x".repeat(256)));
-    assert_eq!(shown("grün".as_bytes(), &|b| b.capture_limit(3)), some("gr"), "cut at a character");
+    assert_eq!(shown("grün".as_bytes(), &|b| b.with_capture_limit(3)), some("gr"), "cut at a character");
     let masked = |name: &str, key: &str| Some(format!("{name} of {}", key.len()));
-    assert_eq!(shown(b"4711", &|b| b.redact(masked)), some("messaging.kafka.message.key of 4"));
-    assert_eq!(shown(b"4711", &|b| b.redact(masked).capture_limit(9)), some("messaging"), "redacted before it is cut");
-    assert_eq!(shown(b"4711", &|b| b.redact(|_, _| None)), None);
-    assert_eq!(shown(b"4711", &|b| b.redact(|_, _| panic!("a redactor's bug"))), None);
+    assert_eq!(shown(b"4711", &|b| b.with_redaction(masked)), some("messaging.kafka.message.key of 4"));
+    assert_eq!(
+        shown(b"4711", &|b| b.with_redaction(masked).with_capture_limit(9)),
+        some("messaging"),
+        "redacted before it is cut"
+    );
+    assert_eq!(shown(b"4711", &|b| b.with_redaction(|_, _| None)), None);
+    assert_eq!(shown(b"4711", &|b| b.with_redaction(|_, _| panic!("a redactor's bug"))), None);
 }
 
 #[test]
 fn headers_are_shown_by_pattern_and_never_a_propagators() {
     let tenant = [("x-tenant".to_owned(), "[\"7\"]".to_owned())];
-    assert_eq!(captured(private(), |b| b.capture_headers(["x-tenant"])), tenant);
-    assert_eq!(captured(private(), |b| b.capture_headers(["X-*", "x-t*"])), tenant);
-    assert_eq!(captured(private(), |b| b.capture_headers(["t*", "BAGGAGE", "x-tenantt", "-tenant"])), []);
+    assert_eq!(captured(private(), |b| b.with_captured_headers(["x-tenant"])), tenant);
+    assert_eq!(captured(private(), |b| b.with_captured_headers(["X-*", "x-t*"])), tenant);
+    assert_eq!(captured(private(), |b| b.with_captured_headers(["t*", "BAGGAGE", "x-tenantt", "-tenant"])), []);
     let names = |shown: Vec<(String, String)>| shown.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     for propagation in [Propagation::Global, Propagation::W3c, Propagation::Off] {
-        let all =
-            captured(private().with("TraceParent", CARRIED), |b| b.propagation(propagation).capture_headers(["*"]));
+        let all = captured(private().with("TraceParent", CARRIED), |b| {
+            b.with_propagation(propagation.clone()).with_captured_headers(["*"])
+        });
         assert_eq!(names(all), ["authorization", "x-tenant"], "{propagation:?}");
     }
 
@@ -103,14 +109,17 @@ fn headers_are_shown_by_pattern_and_never_a_propagators() {
             FieldIter::new(&*FIELDS)
         }
     }
-    assert_eq!(names(captured(private(), |b| b.propagator(Vendor).capture_headers(["*"]))), ["authorization"]);
+    assert_eq!(
+        names(captured(private(), |b| b.with_propagation(Propagation::custom(Vendor)).with_captured_headers(["*"]))),
+        ["authorization"]
+    );
 }
 
 #[test]
 fn values_are_redacted_first_and_cut_at_a_character() {
     let headers = || HeaderMap::default().with("note", "grün").with("token", "secret");
     let shown = |limit, redact: fn(&str, &str) -> Option<String>| {
-        captured(headers(), |b| b.capture_headers(["*"]).capture_limit(limit).redact(redact))
+        captured(headers(), |b| b.with_captured_headers(["*"]).with_capture_limit(limit).with_redaction(redact))
     };
     let show = |value: &str, token: &str| {
         [("note".to_owned(), format!("[{value:?}]")), ("token".to_owned(), format!("[{token:?}]"))]
@@ -125,15 +134,15 @@ fn values_are_redacted_first_and_cut_at_a_character() {
     assert_eq!(shown(256, masked), show("*****", "******"));
     assert_eq!(shown(256, |name, _| if name == "token" { panic!("a redactor's bug") } else { None }), []);
     // By default a value has 256 bytes.
-    let long = captured(HeaderMap::default().with("note", &"x".repeat(1_000)), |b| b.capture_headers(["note"]));
+    let long = captured(HeaderMap::default().with("note", &"x".repeat(1_000)), |b| b.with_captured_headers(["note"]));
     assert_eq!(long[0].1.len(), 256 + "[\"\"]".len());
 }
 
 #[test]
 fn the_number_of_captured_headers_is_bounded() {
     let headers = (0..1_000).fold(HeaderMap::default(), |headers, at| headers.with(&format!("x-{at:03}"), "1"));
-    assert_eq!(captured(headers.with(&"x".repeat(257), "1"), |b| b.capture_headers(["*"])).len(), 32);
-    assert_eq!(captured(HeaderMap::default().with(&"x".repeat(257), "1"), |b| b.capture_headers(["*"])), []);
+    assert_eq!(captured(headers.with(&"x".repeat(257), "1"), |b| b.with_captured_headers(["*"])).len(), 32);
+    assert_eq!(captured(HeaderMap::default().with(&"x".repeat(257), "1"), |b| b.with_captured_headers(["*"])), []);
 }
 
 proptest! {
@@ -146,7 +155,7 @@ proptest! {
         limit in 0usize..32,
     ) {
         let headers = HeaderMap(names.clone());
-        let shown = captured(headers, |b| b.capture_headers(patterns.clone()).capture_limit(limit));
+        let shown = captured(headers, |b| b.with_captured_headers(patterns.clone()).with_capture_limit(limit));
         for (name, value) in &shown {
             prop_assert!(names.keys().any(|known| known.to_ascii_lowercase() == *name));
             prop_assert!(value.len() <= 2 * limit + 16, "{value:?}");
@@ -165,8 +174,8 @@ proptest! {
         destination in "\\PC{0,1200}|a{1024,65536}",
     ) {
         let sdk = Sdk::new();
-        let builder = sdk.instrumentation_builder().capture_headers([pattern]);
-        let builder = builder.destination_template(|name| Some(name.to_owned()));
+        let builder = sdk.instrumentation_builder().with_captured_headers([pattern]);
+        let builder = builder.with_destination_template(|name| Some(name.to_owned()));
         let mut queue = Queue::new(builder.build());
         queue.push_to(&destination, HeaderMap::default().with(&name, "1"), "1", |_| ()).unwrap();
         drop(queue.pop_from(&destination));

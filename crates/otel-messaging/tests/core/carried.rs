@@ -123,7 +123,7 @@ fn a_forward_is_known_after_its_loop_asks_for_another_message() {
 #[test]
 fn can_be_kept_always() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().carried_context(CarriedContext::Keep).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_carried_context(CarriedContext::Keep).build());
     queue.push("1").unwrap();
     let sent = queue.messages[0].0.clone();
     let message = queue.pop().unwrap();
@@ -134,7 +134,7 @@ fn can_be_kept_always() {
 #[test]
 fn can_be_replaced_always() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().carried_context(CarriedContext::Replace).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_carried_context(CarriedContext::Replace).build());
     queue.push_with(stored(), "1").unwrap();
     let spans = sdk.spans();
     assert!(queue.messages[0].0.0["traceparent"].contains(&spans[0].span_context.span_id().to_string()));

@@ -13,7 +13,9 @@ use opentelemetry::{
     propagation::Extractor,
     trace::{SpanContext, TraceContextExt, TraceState},
 };
-use otel_messaging::{Correlation, InstrumentationBuilder, MessageExt, Propagation, parse_traceparent};
+use otel_messaging::{
+    Correlation, InstrumentationBuilder, MessageExt, Propagation, ReceivedMessage, parse_traceparent,
+};
 use support::Sdk;
 
 use crate::queue::{HeaderMap, Message, Queue};
@@ -66,7 +68,7 @@ fn a_context_that_is_read_is_the_senders() {
 fn where_the_propagator_finds_a_context_nobody_else_is_asked() {
     for untrusted in [false, true] {
         let sdk = Sdk::new();
-        let builder = sdk.instrumentation_builder().untrusted_source(untrusted);
+        let builder = sdk.instrumentation_builder().with_untrusted_source(untrusted);
         let builder = builder.with_context_reader(|_, _| panic!("asked"));
         let (_, message) = received(builder, HeaderMap::default().with("traceparent", OTHER), b"");
         assert_eq!(read_of(&message).as_deref(), Some("b7ad6b7169203331"));
@@ -80,12 +82,13 @@ fn the_function_sees_headers_and_payload_and_none_is_recorded() {
         let sdk = Sdk::new();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sees = seen.clone();
-        let builder = sdk.all_signals_builder().capture_sizes(true).with_context_reader(move |headers, payload| {
-            let names = headers.keys().into_iter().map(str::to_owned).collect::<Vec<_>>();
-            sees.lock().unwrap().push((names, payload.to_vec()));
-            assert!(!panics, "of {}", String::from_utf8_lossy(payload));
-            parse_traceparent(READ)
-        });
+        let builder =
+            sdk.all_signals_builder().with_captured_sizes(true).with_context_reader(move |headers, payload| {
+                let names = headers.keys().into_iter().map(str::to_owned).collect::<Vec<_>>();
+                sees.lock().unwrap().push((names, payload.to_vec()));
+                assert!(!panics, "of {}", String::from_utf8_lossy(payload));
+                parse_traceparent(READ)
+            });
         let (_, message) = received(builder, HeaderMap::default().with("tenant", "blue"), SECRET);
         assert_eq!(*seen.lock().unwrap(), [(vec!["tenant".to_owned()], SECRET.to_vec())]);
         assert_eq!(read_of(&message).as_deref(), (!panics).then_some("00f067aa0ba902b7"));
@@ -104,7 +107,7 @@ fn a_context_not_found_or_malformed_or_a_panic_is_no_context() {
     for find in finds {
         for untrusted in [false, true] {
             let sdk = Sdk::new();
-            let builder = sdk.instrumentation_builder().untrusted_source(untrusted).with_context_reader(find);
+            let builder = sdk.instrumentation_builder().with_untrusted_source(untrusted).with_context_reader(find);
             let (_, message) = received(builder, HeaderMap::default(), b"");
             assert_eq!(read_of(&message), None);
             drop(message);
@@ -117,7 +120,7 @@ fn a_context_not_found_or_malformed_or_a_panic_is_no_context() {
 #[test]
 fn of_an_untrusted_source_what_is_read_is_linked_and_no_more() {
     let sdk = Sdk::new();
-    let builder = sdk.instrumentation_builder().correlation(Correlation::Parent).untrusted_source(true);
+    let builder = sdk.instrumentation_builder().with_correlation(Correlation::Parent).with_untrusted_source(true);
     let builder = builder.with_context_reader(|headers, payload| {
         let read = of_cloud_event(headers, payload)?;
         let state = TraceState::from_str("spoofed=1").unwrap();
@@ -184,10 +187,10 @@ fn without_spans_a_context_is_read_where_contexts_travel() {
         (asked.load(Ordering::Relaxed), current.as_deref() == Some("00f067aa0ba902b7"))
     };
     let sdk = Sdk::new();
-    assert_eq!(asked(sdk.all_signals_builder().without_spans()), (1, true));
-    assert_eq!(asked(sdk.all_signals_builder().without_spans().propagation(Propagation::Off)), (0, false));
+    assert_eq!(asked(sdk.all_signals_builder().with_spans(false)), (1, true));
+    assert_eq!(asked(sdk.all_signals_builder().with_spans(false).with_propagation(Propagation::Off)), (0, false));
     // With spans it is for them, whether contexts travel or not.
-    assert_eq!(asked(sdk.all_signals_builder().propagation(Propagation::Off)), (1, false));
+    assert_eq!(asked(sdk.all_signals_builder().with_propagation(Propagation::Off)), (1, false));
     let process = &sdk.spans()[0];
     assert_eq!(process.parent_span_id.to_string(), "00f067aa0ba902b7");
 }

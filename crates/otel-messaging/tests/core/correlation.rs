@@ -95,11 +95,11 @@ fn arrival<'a>(past: &str, arrival: Arrival<'a>) -> Arrival<'a> {
 
 fn by_policy(builder: InstrumentationBuilder, policy: &str) -> InstrumentationBuilder {
     match policy {
-        "Link" => builder.correlation(Correlation::Link),
+        "Link" => builder.with_correlation(Correlation::Link),
         "ParentIfNoAmbient" => builder,
-        "Parent" => builder.correlation(Correlation::Parent),
-        "Auto" => builder.correlation(Correlation::Auto(AutoCorrelation::default())),
-        "untrusted Parent" => builder.correlation(Correlation::Parent).untrusted_source(true),
+        "Parent" => builder.with_correlation(Correlation::Parent),
+        "Auto" => builder.with_correlation(Correlation::Auto(AutoCorrelation::default())),
+        "untrusted Parent" => builder.with_correlation(Correlation::Parent).with_untrusted_source(true),
         other => panic!("no policy {other}"),
     }
 }
@@ -115,7 +115,7 @@ fn relations(shape: &str, policy: &str, ambient: bool, header: Option<&str>, pas
         let _attached = ambient.then(|| active.clone().attach());
         let message = queue.pop_as("orders", |a| arrival(past, a)).unwrap();
         match shape {
-            "batch" => block_on(process_batch(&[message], async {})),
+            "batch" => block_on(process_batch(&[message], || async {})),
             _ => message.in_scope(|| ()),
         }
     }
@@ -178,7 +178,7 @@ fn a_policy_decides_the_parent_and_the_creation_context_is_linked() {
 /// Whether this policy gives a message with this past a trace of its own.
 fn starts_new_trace(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().correlation(Correlation::Auto(auto)).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_correlation(Correlation::Auto(auto)).build());
     queue.push("1").unwrap();
     drop(queue.pop_as("orders", past));
     sdk.spans()[1].parent_span_id == SpanId::INVALID
@@ -217,8 +217,8 @@ fn baggage_arrives_under_every_policy_and_stays_with_its_message() {
         for ambient in [false, true] {
             for (spans, wanted) in [(true, true), (true, false), (false, true)] {
                 let sdk = Sdk::new();
-                let builder = by_policy(sdk.instrumentation_builder(), policy).filter(move |_| wanted);
-                let builder = if spans { builder } else { builder.without_spans() };
+                let builder = by_policy(sdk.instrumentation_builder(), policy).with_filter(move |_| wanted);
+                let builder = if spans { builder } else { builder.with_spans(false) };
                 let mut queue = Queue::new(builder.build());
                 let with = HeaderMap::default().with("baggage", "tenant.id=7;secret").with("traceparent", SAMPLED);
                 let without = HeaderMap::default().with("traceparent", SAMPLED);
@@ -251,8 +251,8 @@ fn baggage_of_the_loop_stays_where_the_message_brings_none() {
 fn an_untrusted_source_is_linked_and_says_nothing_more() {
     for spans in [true, false] {
         let sdk = Sdk::new();
-        let builder = sdk.instrumentation_builder().correlation(Correlation::Parent).untrusted_source(true);
-        let mut queue = Queue::new(if spans { builder } else { builder.without_spans() }.build());
+        let builder = sdk.instrumentation_builder().with_correlation(Correlation::Parent).with_untrusted_source(true);
+        let mut queue = Queue::new(if spans { builder } else { builder.with_spans(false) }.build());
         let theirs = HeaderMap::default()
             .with("traceparent", SAMPLED)
             .with("tracestate", "spoofed=1")
@@ -284,7 +284,7 @@ fn a_handler_without_a_span_stays_in_the_active_one() {
     for filtered in [true, false] {
         let sdk = Sdk::new();
         let builder = sdk.instrumentation_builder();
-        let builder = if filtered { builder.filter(|_| false) } else { builder.without_spans() };
+        let builder = if filtered { builder.with_filter(|_| false) } else { builder.with_spans(false) };
         let mut queue = Queue::new(builder.build());
         let tracer = sdk.tracer();
         let parent_of = |name: &'static str, work: &dyn Fn()| -> SpanData {
@@ -321,7 +321,7 @@ fn trace_flags_are_passed_on_unchanged() {
     assert!(sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && sent.ends_with("-00"), "{sent}");
     assert_eq!(sdk.spans().len(), 0);
     // Only linked, it is another trace: the consumer's own sampler decides.
-    let mut queue = Queue::new(sdk.instrumentation_builder().correlation(Correlation::Link).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_correlation(Correlation::Link).build());
     queue.messages.push_back((HeaderMap::default().with("traceparent", UNSAMPLED), "1".to_owned()));
     drop(queue.pop());
     assert_eq!(sdk.spans().len(), 1);
@@ -361,7 +361,7 @@ fn samplers_see_attributes_and_links() {
     let message = queue.pop_as("orders", |a| a.attempt(2).redelivered(true)).unwrap();
     message.in_scope(|| ());
     message.ack();
-    block_on(process_batch(&[message], async {}));
+    block_on(process_batch(&[message], || async {}));
     let of_message = "delivery.attempt delivery.redelivered destination.name message.id";
     assert_eq!(
         *notes.0.lock().unwrap(),

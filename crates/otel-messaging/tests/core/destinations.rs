@@ -40,7 +40,7 @@ fn a_span_is_named_after_what_has_few_values() {
 #[test]
 fn names_beyond_the_bound_stay_out_of_span_names_and_on_their_spans() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().destination_limit(2).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_destination_limit(2).build());
     for destination in ["a", "b", "c", "a", "c"] {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
     }
@@ -53,7 +53,7 @@ fn names_beyond_the_bound_stay_out_of_span_names_and_on_their_spans() {
 #[test]
 fn clients_that_share_an_instrumentation_share_its_bound() {
     let sdk = Sdk::new();
-    let instrumentation = sdk.instrumentation_builder().destination_limit(1).build();
+    let instrumentation = sdk.instrumentation_builder().with_destination_limit(1).build();
     let mut queues = [Queue::new(instrumentation.clone()), Queue::new(instrumentation)];
     queues[0].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
     queues[1].push_to("b", HeaderMap::default(), "1", |_| ()).unwrap();
@@ -66,7 +66,7 @@ fn clients_that_share_an_instrumentation_share_its_bound() {
 fn a_user_s_function_gives_names_their_templates() {
     let sdk = Sdk::new();
     let template = |name: &str| name.starts_with("orders.").then(|| "orders.{id}".to_owned());
-    let mut queue = Queue::new(sdk.instrumentation_builder().destination_template(template).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_destination_template(template).build());
     for destination in ["orders.1", "orders.2", "refunds"] {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
     }

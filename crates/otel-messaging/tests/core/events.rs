@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::{
-    MessageExt,
+    MessageExt, ReceivedMessage,
     adapter::{Destination, OperationName, Settles},
 };
 use support::Sdk;
@@ -58,7 +58,7 @@ fn each_failure_is_an_event_of_its_span() {
 #[test]
 fn failures_are_events_without_spans_and_metrics_too() {
     let sdk = Sdk::new();
-    fail_everything(&mut Queue::new(sdk.all_signals_builder().without_spans().without_metrics().build()));
+    fail_everything(&mut Queue::new(sdk.all_signals_builder().with_spans(false).with_metrics(false).build()));
     assert_eq!(sdk.events(), expected(false));
     assert_eq!(sdk.spans().len(), 0);
     let out = Sdk::with_sampler(Sampler::AlwaysOff);
@@ -83,7 +83,7 @@ fn there_are_none_without_a_logger_provider_and_none_for_what_went_well() {
 #[test]
 fn a_message_that_goes_in_a_panic_is_an_event_without_a_span_too() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().without_spans().build());
+    let mut queue = Queue::new(sdk.all_signals_builder().with_spans(false).build());
     queue.push("1").unwrap();
     let message = queue.pop().unwrap();
     let panicked = catch_unwind(AssertUnwindSafe(|| {

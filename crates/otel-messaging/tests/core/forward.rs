@@ -14,7 +14,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_zipkin::{B3Encoding, Propagator as Zipkin};
-use otel_messaging::{CarriedContext, MessageExt};
+use otel_messaging::{CarriedContext, MessageExt, Propagation};
 use proptest::prelude::*;
 use support::Sdk;
 
@@ -131,7 +131,10 @@ fn forwarded(
     headers: &HeaderMap,
 ) -> (HeaderMap, SpanContext) {
     let sdk = Sdk::new();
-    let builder = sdk.instrumentation_builder().propagator(propagator).carried_context(CarriedContext::Replace);
+    let builder = sdk
+        .instrumentation_builder()
+        .with_propagation(Propagation::custom(propagator))
+        .with_carried_context(CarriedContext::Replace);
     let mut queue = Queue::new(builder.build());
     queue.push_with(headers.clone(), "1").unwrap();
     (queue.messages.pop_front().unwrap().0, sdk.spans()[0].span_context.clone())
@@ -163,7 +166,8 @@ fn names(headers: &HeaderMap) -> Vec<&str> {
 #[test]
 fn the_parent_of_the_next_hop_is_the_forward_and_not_the_original_sender() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().propagator(Zipkin::new()).build());
+    let mut queue =
+        Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::custom(Zipkin::new())).build());
     queue.messages.push_back((b3().with("tenant-id", "7"), "1".to_owned()));
     let message = queue.pop().unwrap();
     message.in_scope(|| queue.push_with(message.headers.clone(), "2")).unwrap();
@@ -209,7 +213,8 @@ fn what_is_read_only_once_another_header_is_gone_goes_too() {
 fn an_unwritable_sampling_decision_does_not_keep_the_old_context() {
     // Deferred, by B3: the sampler's decision is not written then.
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().propagator(Zipkin::new()).build());
+    let mut queue =
+        Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::custom(Zipkin::new())).build());
     queue.messages.push_back((HeaderMap::default().with("b3", &format!("{TRACE}-{SPAN}")), "1".to_owned()));
     let message = queue.pop().unwrap();
     message.in_scope(|| queue.push_with(message.headers.clone(), "2")).unwrap();
@@ -245,8 +250,11 @@ fn where_nothing_helps_nothing_is_removed() {
 #[test]
 fn what_is_not_replaced_stays_whole() {
     let sdk = Sdk::new();
-    let builder = sdk.instrumentation_builder().propagator(Zipkin::new()).carried_context(CarriedContext::Replace);
-    let mut queue = Queue::new(builder.without_spans().build());
+    let builder = sdk
+        .instrumentation_builder()
+        .with_propagation(Propagation::custom(Zipkin::new()))
+        .with_carried_context(CarriedContext::Replace);
+    let mut queue = Queue::new(builder.with_spans(false).build());
     queue.push_with(b3(), "1").unwrap();
     assert_eq!(queue.messages[0].0, b3(), "there is no other context");
 }

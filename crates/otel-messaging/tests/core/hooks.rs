@@ -9,7 +9,9 @@ use std::{
 };
 
 use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{MessageExt, OperationType, adapter::Settlement, process_batch, suppress_messaging};
+use otel_messaging::{
+    MessageExt, OperationType, ReceivedMessage, adapter::Settlement, process_batch, suppress_messaging,
+};
 use support::{Sdk, attribute as value_of};
 
 use crate::{
@@ -24,13 +26,13 @@ fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
     let sdk = Sdk::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let asked_of = asked.clone();
-    let builder = sdk.all_signals_builder().filter(move |operation| {
+    let builder = sdk.all_signals_builder().with_filter(move |operation| {
         asked_of.fetch_add(1, Ordering::Relaxed);
         operation.destination() != Some("secrets")
     });
     let hooked = Arc::new(AtomicUsize::new(0));
     let hooked_of = hooked.clone();
-    let builder = builder.capture_headers(["*"]).on_operation(move |_, _| {
+    let builder = builder.with_captured_headers(["*"]).with_operation_hook(move |_, _| {
         hooked_of.fetch_add(1, Ordering::Relaxed);
     });
     let mut queue = Queue::new(builder.build());
@@ -47,7 +49,7 @@ fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
     assert_eq!(message.in_scope(|| Err::<(), _>("declined")), Err("declined"));
     drop(message);
     drop(queue.pop_from("secrets"));
-    block_on(process_batch(&[queue.pop_from("secrets").unwrap()], async {}));
+    block_on(process_batch(&[queue.pop_from("secrets").unwrap()], || async {}));
     assert_eq!((sdk.spans().len(), sdk.measured(), sdk.events()), (0, String::new(), String::new()));
     assert_eq!(hooked.load(Ordering::Relaxed), 0, "a hook sees what is told of");
     assert_eq!(asked.load(Ordering::Relaxed), 2, "once for each operation on a destination");
@@ -56,13 +58,13 @@ fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
 #[test]
 fn a_batch_tells_of_the_messages_that_a_filter_leaves() {
     let sdk = Sdk::new();
-    let builder = sdk.all_signals_builder().filter(|operation| operation.destination() != Some("secrets"));
+    let builder = sdk.all_signals_builder().with_filter(|operation| operation.destination() != Some("secrets"));
     let mut queue = Queue::new(builder.build());
     for destination in ["secrets", "orders", "orders"] {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
     }
     let messages = ["secrets", "orders", "orders"].map(|destination| queue.pop_from(destination).unwrap());
-    block_on(process_batch(&messages, async {}));
+    block_on(process_batch(&messages, || async {}));
     let spans = sdk.spans();
     let batch = spans.last().unwrap();
     assert_eq!(batch.name, "process orders");
@@ -75,7 +77,7 @@ fn a_hook_sees_each_operation_and_its_attributes_are_on_the_span() {
     let sdk = Sdk::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = seen.clone();
-    let builder = sdk.all_signals_builder().on_operation(move |operation, attributes| {
+    let builder = sdk.all_signals_builder().with_operation_hook(move |operation, attributes| {
         let destination = operation.destination().unwrap_or("-");
         notes.lock().unwrap().push(format!("{} {} {destination}", operation.system(), operation.name()));
         attributes.set("team", "checkout");
@@ -104,7 +106,7 @@ fn a_hook_sees_each_operation_and_its_attributes_are_on_the_span() {
 #[test]
 fn a_user_names_the_errors_of_handlers() {
     let sdk = Sdk::new();
-    let builder = sdk.all_signals_builder().error_type(|type_name, error| {
+    let builder = sdk.all_signals_builder().with_error_type(|type_name, error| {
         assert_eq!(type_name, "&str");
         (error.to_string() == "declined").then_some(Cow::Borrowed("declined_card"))
     });
@@ -114,7 +116,10 @@ fn a_user_names_the_errors_of_handlers() {
     }
     queue.pop().unwrap().fail(&"declined");
     assert_eq!(queue.pop().unwrap().in_scope(|| Err::<(), _>("declined")), Err("declined"));
-    assert_eq!(block_on(process_batch(&[queue.pop().unwrap()], async { Err::<(), _>("declined") })), Err("declined"));
+    assert_eq!(
+        block_on(process_batch(&[queue.pop().unwrap()], || async { Err::<(), _>("declined") })),
+        Err("declined")
+    );
     queue.pop().unwrap().fail(&"no disk");
     let named: Vec<_> = sdk.spans()[4..].iter().map(|span| value_of(span, "error.type").unwrap().to_string()).collect();
     assert_eq!(named, ["declined_card", "declined_card", "declined_card", "&str"]);
@@ -172,12 +177,12 @@ fn suppression_inside_a_handler_spares_what_is_done_there_and_no_more() {
 fn each_client_has_its_own_rules() {
     let (first, second) = (Sdk::new(), Sdk::new());
     let shared = first.instrumentation_builder().build();
-    let consumer = shared.to_builder().tracer_provider(second.provider()).max_links(0).build();
+    let consumer = shared.to_builder().with_tracer_provider(second.provider()).with_max_links(0).build();
     let (mut one, mut other) = (Queue::new(shared), Queue::new(consumer));
     one.push("1").unwrap();
     other.push("1").unwrap();
     assert_eq!((first.spans().len(), second.spans().len()), (1, 1));
-    block_on(process_batch(&[other.pop().unwrap()], async {}));
-    block_on(process_batch(&[one.pop().unwrap()], async {}));
+    block_on(process_batch(&[other.pop().unwrap()], || async {}));
+    block_on(process_batch(&[one.pop().unwrap()], || async {}));
     assert_eq!((first.spans()[1].links.len(), second.spans()[1].links.len()), (1, 0));
 }

@@ -25,7 +25,7 @@ use opentelemetry_sdk::{
     },
 };
 use otel_messaging::{
-    Instrumentation, InstrumentationBuilder, MessageExt,
+    Instrumentation, InstrumentationBuilder, MessageExt, Propagation, ReceivedMessage,
     adapter::{Destination, Settlement},
     process_batch,
 };
@@ -142,7 +142,7 @@ impl fmt::Display for Unspeakable {
 
 /// Everything a message goes through, and that it does.
 fn goes_through(what: &str, builder: InstrumentationBuilder) {
-    let mut queue = Queue::new(builder.capture_headers(["*"]).build());
+    let mut queue = Queue::new(builder.with_captured_headers(["*"]).build());
     let headers = || HeaderMap::default().with("colour", "green");
     for id in ["1", "2", "3"] {
         queue.push_with(headers(), id).unwrap_or_else(|full| panic!("{what}: {full}"));
@@ -157,10 +157,10 @@ fn goes_through(what: &str, builder: InstrumentationBuilder) {
     message.ack();
     drop(message);
     let failed = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
-    assert!(block_on(failed.process(async { Err::<(), _>(Unspeakable) })).is_err(), "{what}");
+    assert!(block_on(failed.process(|| async { Err::<(), _>(Unspeakable) })).is_err(), "{what}");
     drop(failed);
     let batch = [queue.pop().unwrap(), queue.pop().unwrap()];
-    assert_eq!(block_on(process_batch(&batch, async { Err::<(), _>("no disk") })), Err("no disk"), "{what}");
+    assert_eq!(block_on(process_batch(&batch, || async { Err::<(), _>("no disk") })), Err("no disk"), "{what}");
     assert_eq!(batch.each_ref().map(|message| &*message.id), ["3", "4"], "{what}");
     queue.capacity = 0;
     assert_eq!(queue.push("5"), Err("the queue is full"), "{what}");
@@ -179,20 +179,29 @@ fn goes_through(what: &str, builder: InstrumentationBuilder) {
 #[test]
 fn no_message_is_lost_and_no_thread_unwinds() {
     let provider = SdkTracerProvider::builder;
-    let traced = |provider: SdkTracerProvider| Instrumentation::builder().tracer_provider(provider);
+    let traced = |provider: SdkTracerProvider| Instrumentation::builder().with_tracer_provider(provider);
     for on_start in [false, true] {
         let panics = Panics { on_start };
-        goes_through("processor", traced(provider().with_span_processor(panics).build()).propagator(w3c()));
+        goes_through(
+            "processor",
+            traced(provider().with_span_processor(panics).build()).with_propagation(Propagation::custom(w3c())),
+        );
         let sdk = Sdk::new();
-        goes_through("propagator", sdk.instrumentation_builder().propagator(panics));
+        goes_through("propagator", sdk.instrumentation_builder().with_propagation(Propagation::custom(panics)));
         // One that does not say which headers are its own may own any.
         assert_eq!(sdk.described().contains("green"), on_start, "{}", sdk.described());
-        goes_through("logger", Sdk::new().instrumentation_builder().logger_provider(panics));
+        goes_through("logger", Sdk::new().instrumentation_builder().with_logger_provider(panics));
     }
     let panics = Panics { on_start: true };
-    goes_through("exporter", traced(provider().with_simple_exporter(panics).build()).propagator(w3c()));
-    goes_through("sampler", traced(provider().with_sampler(panics).build()).propagator(w3c()));
-    goes_through("meter provider", Sdk::new().instrumentation_builder().meter_provider(panics));
+    goes_through(
+        "exporter",
+        traced(provider().with_simple_exporter(panics).build()).with_propagation(Propagation::custom(w3c())),
+    );
+    goes_through(
+        "sampler",
+        traced(provider().with_sampler(panics).build()).with_propagation(Propagation::custom(w3c())),
+    );
+    goes_through("meter provider", Sdk::new().instrumentation_builder().with_meter_provider(panics));
 }
 
 #[test]
@@ -206,12 +215,13 @@ fn a_panicking_user_function_costs_only_its_own_result() {
         assert!(sdk.measured().contains("messaging.process.duration"), "{what}");
         text
     };
-    kept("hook", |b| b.on_operation(|_, _| panic!("a hook's bug")));
-    kept("filter", |b| b.filter(|_| panic!("a filter's bug")));
-    kept("template", |b| b.destination_template(|_| panic!("a template's bug")));
-    let text = kept("error type", |b| b.error_type(|_, _| -> Option<Cow<'static, str>> { panic!("a namer's bug") }));
+    kept("hook", |b| b.with_operation_hook(|_, _| panic!("a hook's bug")));
+    kept("filter", |b| b.with_filter(|_| panic!("a filter's bug")));
+    kept("template", |b| b.with_destination_template(|_| panic!("a template's bug")));
+    let text =
+        kept("error type", |b| b.with_error_type(|_, _| -> Option<Cow<'static, str>> { panic!("a namer's bug") }));
     assert!(text.contains("error.type = \"&str\""), "the type's name stands in: {text}");
-    let text = kept("redactor", |b| b.redact(|_, _| panic!("a redactor's bug")));
+    let text = kept("redactor", |b| b.with_redaction(|_, _| panic!("a redactor's bug")));
     assert!(!text.contains("green"), "what could not be redacted is not shown: {text}");
 }
 
@@ -234,7 +244,7 @@ impl ShouldSample for Asks {
             message.in_scope(|| ());
             assert_eq!(message.otel_context().baggage().len(), 1);
             message.process_span().unwrap().settled(Settlement::Ack);
-            block_on(process_batch(&[message], async {}));
+            block_on(process_batch(&[message], || async {}));
         }
         SamplingResult {
             decision: SamplingDecision::RecordAndSample,

@@ -12,7 +12,7 @@ use opentelemetry_sdk::{
     trace::Sampler,
 };
 use otel_messaging::{
-    Instrumentation, InstrumentationBuilder, MessageExt,
+    Instrumentation, InstrumentationBuilder, MessageExt, ReceivedMessage,
     adapter::{Arrival, Clock, Destination, ProcessSpan, Settlement, Settles, SourceId},
     process_batch,
     semconv::attribute,
@@ -79,7 +79,7 @@ impl Meters {
 
     /// Reports here, and no spans.
     fn instrumentation_builder(&self) -> InstrumentationBuilder {
-        Instrumentation::builder().meter_provider(self.0.meter_provider()).without_spans()
+        Instrumentation::builder().with_meter_provider(self.0.meter_provider()).with_spans(false)
     }
 
     fn each(&self, see: impl FnMut(&Metric)) {
@@ -114,7 +114,7 @@ impl Meters {
 /// A message with a handler.
 struct Handled(Arc<ProcessSpan>);
 
-impl MessageExt for Handled {
+impl ReceivedMessage for Handled {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         Some(&self.0)
     }
@@ -176,7 +176,7 @@ fn everything(queue: &mut Queue) {
 }
 
 fn templates(builder: InstrumentationBuilder) -> InstrumentationBuilder {
-    builder.destination_template(|name| name.starts_with("refunds.").then(|| "refunds.{id}".to_owned()))
+    builder.with_destination_template(|name| name.starts_with("refunds.").then(|| "refunds.{id}".to_owned()))
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn instruments_are_those_of_the_convention_and_three_of_ours() {
 fn each_series_has_the_attributes_of_its_metric_and_no_others() {
     let meters = Meters::new();
     let builder = templates(meters.instrumentation_builder());
-    everything(&mut Queue::new(builder.metric_partition(true).build()));
+    everything(&mut Queue::new(builder.with_metric_partition(true).build()));
     let table: BTreeMap<&str, Vec<&str>> = ATTRIBUTES
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
@@ -246,7 +246,7 @@ fn each_series_has_the_attributes_of_its_metric_and_no_others() {
 fn a_partition_or_server_known_late_is_measured_on_request() {
     for wanted in [false, true] {
         let sdk = Sdk::new();
-        let queue = Queue::new(sdk.all_signals_builder().metric_partition(wanted).build());
+        let queue = Queue::new(sdk.all_signals_builder().with_metric_partition(wanted).build());
         let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
         let mut send = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &push, None, |_| ());
         send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
@@ -264,12 +264,12 @@ fn a_partition_or_server_known_late_is_measured_on_request() {
 fn a_batch_of_one_partition_tells_it() {
     for (partitions, told) in [(["3", "3"], 1), (["3", "4"], 0)] {
         let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.all_signals_builder().metric_partition(true).build());
+        let mut queue = Queue::new(sdk.all_signals_builder().with_metric_partition(true).build());
         let messages = partitions.map(|partition| {
             queue.push("1").unwrap();
             queue.pop_of_partition(partition).unwrap()
         });
-        block_on(process_batch(&messages, async {}));
+        block_on(process_batch(&messages, || async {}));
         let measured = sdk.measured();
         let process: Vec<_> = measured.lines().filter(|line| line.starts_with("messaging.process.duration")).collect();
         assert_eq!(process.len(), 1, "{measured}");
@@ -323,13 +323,13 @@ fn metrics_are_the_same_whatever_becomes_of_spans() {
     assert_eq!(measured(&out, out.all_signals_builder()), expected, "sampled out");
     assert_eq!(out.spans().len(), 0);
     let off = Sdk::new();
-    assert_eq!(measured(&off, off.all_signals_builder().without_spans()), expected, "no tracer");
+    assert_eq!(measured(&off, off.all_signals_builder().with_spans(false)), expected, "no tracer");
     assert_eq!(off.spans().len(), 0);
-    let partitioned = |builder: InstrumentationBuilder, sdk: &Sdk| measured(sdk, builder.metric_partition(true));
+    let partitioned = |builder: InstrumentationBuilder, sdk: &Sdk| measured(sdk, builder.with_metric_partition(true));
     let (on, off) = (Sdk::new(), Sdk::new());
     assert_eq!(
         partitioned(on.all_signals_builder(), &on),
-        partitioned(off.all_signals_builder().without_spans(), &off),
+        partitioned(off.all_signals_builder().with_spans(false), &off),
         "attributes of the start that metrics have too"
     );
 }
@@ -344,7 +344,7 @@ fn spans_are_the_same_whatever_becomes_of_metrics() {
     };
     let (with, without) = (Sdk::new(), Sdk::new());
     let expected = spans(&with, with.all_signals_builder());
-    assert_eq!(spans(&without, without.all_signals_builder().without_metrics()), expected);
+    assert_eq!(spans(&without, without.all_signals_builder().with_metrics(false)), expected);
     assert_eq!(without.measured(), "");
 }
 
@@ -358,7 +358,7 @@ fn count(sdk: &Sdk, metric: &str, containing: &str) -> u64 {
 fn a_message_is_counted_once_whatever_spans_it_has() {
     for receive_spans in [false, true] {
         let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.all_signals_builder().receive_spans(receive_spans).build());
+        let mut queue = Queue::new(sdk.all_signals_builder().with_receive_spans(receive_spans).build());
         for _ in 0..3 {
             queue.push("1").unwrap();
         }
@@ -371,7 +371,7 @@ fn a_message_is_counted_once_whatever_spans_it_has() {
         message.in_scope(|| ());
         message.clone().ack();
         drop(message);
-        block_on(process_batch(&queue.pull(), async {}));
+        block_on(process_batch(&queue.pull(), || async {}));
         assert_eq!(count(&sdk, "messaging.client.consumed.messages", "\"pull\""), 3);
         assert_eq!(count(&sdk, "messaging.client.consumed.messages", ""), 3, "under one name only");
         assert_eq!(count(&sdk, "messaging.client.operation.duration", "\"pull\""), 2);
@@ -386,9 +386,9 @@ fn a_message_is_counted_once_whatever_spans_it_has() {
 #[test]
 fn polls_need_not_be_told_where_nobody_wants_to_know() {
     let sdk = Sdk::new();
-    assert!(!Queue::new(sdk.instrumentation_builder().without_metrics().build()).telemetry.records_polls());
-    let builder = sdk.instrumentation_builder().without_metrics();
-    assert!(Queue::new(builder.receive_spans(true).build()).telemetry.records_polls());
+    assert!(!Queue::new(sdk.instrumentation_builder().with_metrics(false).build()).telemetry.records_polls());
+    let builder = sdk.instrumentation_builder().with_metrics(false);
+    assert!(Queue::new(builder.with_receive_spans(true).build()).telemetry.records_polls());
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn a_batch_is_measured_once_as_processed_and_its_messages_are_not() {
         queue.push(id).unwrap();
     }
     let messages = queue.pull();
-    assert_eq!(block_on(process_batch(&messages, async { Err::<(), _>("no disk") })), Err("no disk"));
+    assert_eq!(block_on(process_batch(&messages, || async { Err::<(), _>("no disk") })), Err("no disk"));
     messages.iter().for_each(MessageExt::end);
     drop(messages);
     assert_eq!(count(&sdk, "messaging.process.duration", "error.type = \"&str\""), 1);
@@ -464,7 +464,7 @@ fn a_message_is_settled_once_or_dropped() {
         queue.push("1").unwrap();
     }
     let batch: Vec<_> = (0..3).map(|_| queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap()).collect();
-    block_on(process_batch(&batch, async {}));
+    block_on(process_batch(&batch, || async {}));
     batch[0].ack();
     drop(batch);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"dropped\""), dropped + 3);
@@ -544,7 +544,7 @@ fn an_attempt_that_is_no_number_is_left_out() {
 #[test]
 fn a_clock_that_was_set_back_gives_no_duration() {
     let sdk = Sdk::new();
-    let queue = Queue::new(sdk.all_signals_builder().without_spans().build());
+    let queue = Queue::new(sdk.all_signals_builder().with_spans(false).build());
     let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     let send = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &push, None, |_| ());
     send.ended_at(SystemTime::now() - Duration::from_secs(60)).succeed();

@@ -38,7 +38,7 @@ fn fails(error_type: &str, description: &'static str) -> Option<(String, Status)
 fn an_option_a_bool_and_a_control_flow_are_no_failures() {
     fn unfailing<T: Outcome + Clone>(output: T) {
         assert_eq!(recorded(|message| _ = message.in_scope(|| output.clone())), None);
-        assert_eq!(recorded(|message| _ = block_on(message.process(async { output.clone() }))), None);
+        assert_eq!(recorded(|message| _ = block_on(message.process(|| async { output.clone() }))), None);
     }
     unfailing(());
     unfailing(None::<u8>);
@@ -65,10 +65,10 @@ fn send() -> Result<(), (io::Error, Unsent)> {
 #[test]
 fn an_error_is_found_by_a_function_in_any_output() {
     let expected = fails("queue_full", "full");
-    assert_eq!(recorded(|message| _ = block_on(message.process_with(async { send() }, unsent))), expected);
+    assert_eq!(recorded(|message| _ = block_on(message.process_with(|| async { send() }, unsent))), expected);
     assert_eq!(recorded(|message| _ = message.in_scope_with(send, unsent)), expected);
     let batch = |message: &Message| {
-        _ = block_on(process_batch_with(std::slice::from_ref(message), async { send() }, unsent));
+        _ = block_on(process_batch_with(std::slice::from_ref(message), || async { send() }, unsent));
     };
     assert_eq!(recorded(batch), expected);
     let each = |message: &Message| {
@@ -85,7 +85,7 @@ fn an_error_is_found_by_a_function_in_any_output() {
 fn a_function_that_panics_finds_no_error_and_the_output_comes_back() {
     let bug = |_: &bool| -> Option<(Cow<'static, str>, &str)> { panic!("a bug of the function's") };
     assert_eq!(recorded(|message| assert!(message.in_scope_with(|| true, bug))), None);
-    assert_eq!(recorded(|message| assert!(block_on(message.process_with(async { true }, bug)))), None);
+    assert_eq!(recorded(|message| assert!(block_on(message.process_with(|| async { true }, bug)))), None);
 }
 
 #[derive(Debug)]

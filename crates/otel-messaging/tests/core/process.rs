@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::{
-    Instrumentation, MessageExt,
+    Instrumentation, MessageExt, Propagation, ReceivedMessage,
     adapter::{ClientSpan, Destination, Settlement},
     semconv::{attribute, extension},
 };
@@ -70,7 +70,7 @@ fn a_handler_runs_inside_the_span_and_ends_it() {
     queue.push("1").unwrap();
     let message = queue.pop().unwrap();
     let tracer = sdk.tracer();
-    block_on(message.process(async { drop(tracer.start("work")) }));
+    block_on(message.process(|| async { drop(tracer.start("work")) }));
     assert_eq!(sdk.spans().len(), 3, "the span ended before the message was dropped");
     drop(message);
     let spans = sdk.spans();
@@ -87,7 +87,7 @@ fn a_handler_s_error_is_the_span_s_and_comes_back_unchanged() {
     for id in ["1", "2", "3"] {
         queue.push(id).unwrap();
     }
-    let declined: Result<(), _> = block_on(queue.pop().unwrap().process(async { Err(Declined) }));
+    let declined: Result<(), _> = block_on(queue.pop().unwrap().process(|| async { Err(Declined) }));
     assert!(matches!(declined, Err(Declined)));
     let declined: Result<(), _> = queue.pop().unwrap().in_scope(|| Err(Declined));
     assert!(matches!(declined, Err(Declined)));
@@ -141,7 +141,7 @@ fn a_loop_that_breaks_off_leaves_no_span_open() {
 #[test]
 fn an_empty_poll_has_no_span_and_none_starts_before_its_message() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().receive_spans(true).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_receive_spans(true).build());
     let polled = queue.telemetry.start_operation().expect("there is a tracer");
     assert!(queue.pop().is_none());
     assert_eq!(sdk.spans().len(), 0);
@@ -180,7 +180,7 @@ fn a_panic_is_an_error_of_the_span_wherever_it_happens() {
     let boom = || -> () { panic!("a bug of the handler's") };
     let kept = [queue.pop().unwrap(), queue.pop().unwrap()];
     assert!(catch_unwind(AssertUnwindSafe(|| kept[0].in_scope(boom))).is_err());
-    assert!(block_on(AssertUnwindSafe(kept[1].process(async { boom() })).catch_unwind()).is_err());
+    assert!(block_on(AssertUnwindSafe(kept[1].process(|| async { boom() })).catch_unwind()).is_err());
     let dropped = queue.pop().unwrap();
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let _message = dropped;
@@ -200,11 +200,11 @@ fn a_cancelled_handler_leaves_the_span_to_the_message() {
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
     let message = queue.pop().unwrap();
-    let mut handler = Box::pin(message.process(future::pending::<()>()));
+    let mut handler = Box::pin(message.process(|| future::pending::<()>()));
     assert!(block_on(future::poll_immediate(&mut handler)).is_none());
     drop(handler);
     assert_eq!(sdk.spans().len(), 1);
-    block_on(message.process(async {}));
+    block_on(message.process(|| async {}));
     assert_eq!(sdk.spans().len(), 2);
 }
 
@@ -281,7 +281,7 @@ fn a_settlement_after_the_end_is_a_child_of_the_ended_span() {
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
     let message = queue.pop().unwrap();
-    block_on(message.process(async {}));
+    block_on(message.process(|| async {}));
     message.ack();
     let spans = sdk.spans();
     let [_, process, ack] = &spans[..] else { panic!("{}", sdk.described()) };
@@ -334,8 +334,12 @@ fn a_context_that_is_not_the_message_s_is_never_its_creation_context() {
         // The no-op propagator extracts what is current.
         let _ambient = sdk.app_span("loop").attach();
         let no_op = opentelemetry::trace::noop::NoopTextMapPropagator::new();
-        let mut queue =
-            Queue::new(Instrumentation::builder().tracer_provider(sdk.provider()).propagator(no_op).build());
+        let mut queue = Queue::new(
+            Instrumentation::builder()
+                .with_tracer_provider(sdk.provider())
+                .with_propagation(Propagation::custom(no_op))
+                .build(),
+        );
         queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
         drop(queue.pop());
     }

@@ -19,7 +19,7 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, channel::oneshot, future::join, stream};
 use opentelemetry::{SpanId, trace::Tracer};
 use otel_messaging::{
-    MessageExt, MessageStreamExt,
+    MessageStreamExt, ReceivedMessage,
     adapter::{AtStreamError, DeliverStream, ProcessSpan},
     sequential,
 };
@@ -294,7 +294,7 @@ enum Lost {
 /// A message of a client that says what its stream's errors are.
 struct Streamed(Message);
 
-impl MessageExt for Streamed {
+impl ReceivedMessage for Streamed {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.0.process_span()
     }

@@ -98,7 +98,7 @@ fn an_answer_is_known_in_whatever_way_its_request_is_processed() {
     let ways: [(&str, Way); 8] = [
         ("process", |service| {
             let request = service.request("replies.1");
-            block_on(request.process(async {
+            block_on(request.process(|| async {
                 yield_now().await;
                 service.send("replies.1");
             }));
@@ -113,14 +113,14 @@ fn an_answer_is_known_in_whatever_way_its_request_is_processed() {
         }),
         ("process_batch", |service| {
             let requests = ["replies.2", "", "replies.1", "replies.3"].map(|reply_to| service.request(reply_to));
-            block_on(process_batch(&requests, async {
+            block_on(process_batch(&requests, || async {
                 yield_now().await;
                 service.send("replies.1");
             }));
         }),
         ("a message of a batch", |service| {
             let requests = ["replies.2", "replies.1"].map(|reply_to| service.request(reply_to));
-            block_on(process_batch(&requests, async { requests[1].in_scope(|| service.send("replies.1")) }));
+            block_on(process_batch(&requests, || async { requests[1].in_scope(|| service.send("replies.1")) }));
         }),
         ("sequential", |service| {
             block_on(sequential(async {
@@ -155,7 +155,7 @@ fn an_answer_is_known_in_whatever_way_its_request_is_processed() {
 #[test]
 fn a_request_that_a_filter_turns_off_has_answers_like_any_other() {
     let sdk = Sdk::new();
-    let builder = sdk.instrumentation_builder().filter(|operation| operation.destination() != Some("requests"));
+    let builder = sdk.instrumentation_builder().with_filter(|operation| operation.destination() != Some("requests"));
     let mut service = Service::new(builder.build());
     service.request("replies.1").in_scope(|| service.send("replies.1"));
     assert_eq!(sent(&sdk), ["push"]);
@@ -178,7 +178,7 @@ fn the_message_that_is_processed_innermost_says_where_answers_go() {
 #[test]
 fn answers_take_no_place_among_the_destinations_that_are_shown() {
     let sdk = Sdk::new();
-    let mut service = Service::new(sdk.all_signals_builder().destination_limit(2).build());
+    let mut service = Service::new(sdk.all_signals_builder().with_destination_limit(2).build());
     for client in 0..10 {
         let address = format!("replies.{client}");
         service.request(&address).in_scope(|| service.send(&address));
@@ -195,12 +195,12 @@ fn answers_take_no_place_among_the_destinations_that_are_shown() {
 fn an_answer_without_a_tracer_is_measured_without_its_address() {
     for around in [SpanContext::NONE, remote()] {
         let sdk = Sdk::new();
-        let builder = Instrumentation::builder().meter_provider(sdk.meter_provider()).without_spans();
+        let builder = Instrumentation::builder().with_meter_provider(sdk.meter_provider()).with_spans(false);
         let mut service = Service::new(builder.build());
         let _around = Context::new().with_remote_span_context(around).attach();
         service.request("replies.1").in_scope(|| service.send("replies.1"));
         let batch = ["replies.2", "replies.3"].map(|reply_to| service.request(reply_to));
-        block_on(process_batch(&batch, async { service.send("replies.3") }));
+        block_on(process_batch(&batch, || async { service.send("replies.3") }));
         let measured = sdk.measured();
         assert!(measured.contains("messaging.client.sent.messages") && !measured.contains("replies."), "{measured}");
     }
@@ -214,7 +214,7 @@ fn remote() -> SpanContext {
 fn an_answer_is_named_by_the_user_s_template_where_there_is_one() {
     let sdk = Sdk::new();
     let template = |name: &str| name.starts_with("replies.").then(|| "replies.{client}".to_owned());
-    let mut service = Service::new(sdk.instrumentation_builder().destination_template(template).build());
+    let mut service = Service::new(sdk.instrumentation_builder().with_destination_template(template).build());
     for address in ["replies.1", "replies.2", "others.1"] {
         service.request(address).in_scope(|| service.send(address));
     }

@@ -41,7 +41,7 @@ fn under_every_policy_for_carried_contexts_a_retrys_is_new() {
     let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for carried in [CarriedContext::Keep, CarriedContext::Auto, CarriedContext::Replace] {
         let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.instrumentation_builder().carried_context(carried).build());
+        let mut queue = Queue::new(sdk.instrumentation_builder().with_carried_context(carried).build());
         queue.messages.push_back((HeaderMap::default().with("traceparent", theirs), "1".to_owned()));
         let message = queue.pop().unwrap();
         message.fail(&"declined");
@@ -116,7 +116,7 @@ fn a_message_of_a_batch_links_the_batch_that_failed() {
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
     let messages = [queue.pop().unwrap()];
-    assert_eq!(block_on(process_batch(&messages, async { Err::<(), _>("no disk") })), Err("no disk"));
+    assert_eq!(block_on(process_batch(&messages, || async { Err::<(), _>("no disk") })), Err("no disk"));
     messages[0].republish(|| queue.push_with(messages[0].headers.clone(), "1")).unwrap();
     let spans = sdk.spans();
     let [push, batch, again] = &spans[..] else { panic!("{}", sdk.described()) };
@@ -126,7 +126,7 @@ fn a_message_of_a_batch_links_the_batch_that_failed() {
 #[test]
 fn from_an_untrusted_source_each_is_linked_once() {
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().untrusted_source(true).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_untrusted_source(true).build());
     let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let headers = HeaderMap::default().with("traceparent", theirs).with("tracestate", "theirs=1");
     queue.messages.push_back((headers, "1".to_owned()));
@@ -164,7 +164,7 @@ fn without_spans_the_context_that_came_is_handed_on() {
     let theirs = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     for filtered in [true, false] {
         let builder = sdk.instrumentation_builder();
-        let builder = if filtered { builder.filter(|_| false) } else { builder.without_spans() };
+        let builder = if filtered { builder.with_filter(|_| false) } else { builder.with_spans(false) };
         let mut queue = Queue::new(builder.build());
         queue.messages.push_back((theirs.clone(), "1".to_owned()));
         let message = queue.pop().unwrap();

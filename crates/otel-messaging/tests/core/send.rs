@@ -84,7 +84,7 @@ fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
     let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
     queue.telemetry.send(start, &operation, None, |_| ()).succeed();
 
-    let mut queue = Queue::new(sdk.instrumentation_builder().propagation(Propagation::Off).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::Off).build());
     queue.push("1").unwrap();
     assert_eq!(queue.messages[0].0, HeaderMap::default());
 
@@ -182,7 +182,7 @@ fn baggage_of_any_propagator_is_cut_also_in_a_message_that_is_sent_later() {
     }
 
     let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().propagator(Lavish).build());
+    let mut queue = Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::custom(Lavish)).build());
     queue.push("1").unwrap();
     let expected = HeaderMap::default().with("Baggage", "b=2").with("x-own", &"x".repeat(9_000));
     assert_eq!([&queue.messages[0].0, &queue.create()], [&expected; 2]);

@@ -33,7 +33,7 @@ fn about(id: &'static str) -> Attributes {
 #[test]
 fn what_is_common_is_on_the_span_and_the_rest_on_the_links() {
     let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation_builder().max_links(2).build());
+    let queue = Queue::new(sdk.instrumentation_builder().with_max_links(2).build());
     let spans = [sdk.app_span("one"), sdk.app_span("two"), sdk.app_span("three")];
     let mut messages: Vec<_> = spans
         .iter()
@@ -106,7 +106,7 @@ ack orders
 #[test]
 fn without_a_tracer_all_of_them_are_counted_and_none_of_nothing() {
     let sdk = Sdk::new();
-    let queue = Queue::new(sdk.all_signals_builder().without_spans().build());
+    let queue = Queue::new(sdk.all_signals_builder().with_spans(false).build());
     settle(&queue, vec![(SettledMessage::Unknown, about("1")), (SettledMessage::Unknown, about("2"))]);
     settle(&queue, Vec::new());
     let deliveries: Vec<_> = sdk

@@ -19,16 +19,18 @@ use crate::queue::{HeaderMap, PROCESS, Queue};
 
 /// Contexts pass through, and nothing else is done.
 fn ours() -> Queue {
-    Queue::new(Instrumentation::builder().propagation(Propagation::W3c).without_spans().without_metrics().build())
+    Queue::new(
+        Instrumentation::builder().with_propagation(Propagation::W3c).with_spans(false).with_metrics(false).build(),
+    )
 }
 
 fn written(context: Context) -> HeaderMap {
-    sent_by(Instrumentation::builder().propagation(Propagation::W3c), context)
+    sent_by(Instrumentation::builder().with_propagation(Propagation::W3c), context)
 }
 
 fn sent_by(builder: InstrumentationBuilder, context: Context) -> HeaderMap {
     let _current = context.attach();
-    let mut queue = Queue::new(builder.without_spans().without_metrics().build());
+    let mut queue = Queue::new(builder.with_spans(false).with_metrics(false).build());
     queue.push("1").unwrap();
     queue.messages.pop_front().unwrap().0
 }
@@ -223,7 +225,7 @@ proptest! {
     fn baggage_of_the_sdks_propagator_is_cut_to_the_limits(baggage in long_baggage("[!#-$&-+.-:<>-\\[\\]-~é ]{0,20}", "([a-z]{1,20})?")) {
         let context = context_of(&baggage);
         let whole = written_by_the_sdk(&context).0.remove("baggage");
-        let header = sent_by(Instrumentation::builder().propagator(w3c()), context).0.remove("baggage");
+        let header = sent_by(Instrumentation::builder().with_propagation(Propagation::custom(w3c())), context).0.remove("baggage");
         prop_assert!(is_within_limits(header.as_deref()));
         let (whole, kept) = (entries(whole.as_ref()), entries(header.as_ref()));
         prop_assert!(kept.is_subset(&whole));

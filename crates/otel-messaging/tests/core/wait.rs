@@ -52,7 +52,7 @@ fn process(sdk: &Sdk) -> Vec<SpanData> {
 #[test]
 fn span_and_measurement_begin_with_the_handler_and_have_the_wait() {
     let handlers: [fn(&Message); 2] =
-        [|message| block_on(message.process(async {})), |message| message.in_scope(|| ())];
+        [|message| block_on(message.process(|| async {})), |message| message.in_scope(|| ())];
     for handle in handlers {
         let sdk = Sdk::new();
         let before = SystemTime::now();
@@ -160,7 +160,7 @@ fn each_message_of_a_batch_says_on_its_link_how_long_it_waited() {
     thread::sleep(WAIT);
     messages.push(queue.pop().unwrap());
     thread::sleep(WAIT);
-    block_on(process_batch(&messages, async {}));
+    block_on(process_batch(&messages, || async {}));
     let [batch] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
     assert_eq!(waited(&batch.attributes), None, "they are the messages' own");
     let told: Vec<_> = batch.links.iter().map(|link| waited(&link.attributes).unwrap()).collect();
@@ -197,14 +197,14 @@ fn samplers_see_the_wait_and_what_they_drop_is_measured() {
     let (_queue, messages) = popped(&sdk, 3);
     thread::sleep(WAIT);
     messages[0].in_scope(|| ());
-    block_on(process_batch(&messages[1..], async {}));
+    block_on(process_batch(&messages[1..], || async {}));
     let seen = asked.0.lock().unwrap().clone();
     assert_eq!(seen.len(), 3, "one on a span, two on links: {seen:?}");
     assert_eq!(waits(&sdk).0, 3);
     assert!(sdk.spans().is_empty());
     // Without any tracer too.
     let out = Sdk::with_sampler(Sampler::AlwaysOff);
-    let mut queue = Queue::new(out.all_signals_builder().without_spans().build());
+    let mut queue = Queue::new(out.all_signals_builder().with_spans(false).build());
     queue.push("1").unwrap();
     queue.pop().unwrap().in_scope(|| ());
     assert_eq!(waits(&out).0, 1);

@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::{
-    Instrumentation, MessageExt,
+    Instrumentation, MessageExt, ReceivedMessage,
     adapter::{
         Arrival, Attributes, Batch, ClientSpan, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles,
         SourceId, Telemetry, poll_started, scope,
@@ -72,7 +72,7 @@ pub(crate) struct Message {
     process: Option<Arc<ProcessSpan>>,
 }
 
-impl MessageExt for Message {
+impl ReceivedMessage for Message {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.process.as_ref()
     }

@@ -48,7 +48,7 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// Polls the consumer for a message; see `rdkafka::consumer::BaseConsumer::poll`.
     ///
     /// The message is delivered when the poll returns it. A failed poll has a `poll` span. A poll that returns a message has one
-    /// with [`receive_spans`](crate::otel::InstrumentationBuilder::with_receive_spans). A poll without a message, and the end of a
+    /// with [`with_receive_spans`](crate::otel::InstrumentationBuilder::with_receive_spans). A poll without a message, and the end of a
     /// partition, have none.
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let telemetry = self.telemetry();

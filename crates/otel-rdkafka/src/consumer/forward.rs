@@ -9,7 +9,7 @@ macro_rules! consumer {
             }
 
             fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
-                let process = ::otel_messaging::MessageExt::process_span(message);
+                let process = ::otel_messaging::ReceivedMessage::process_span(message);
                 $crate::settle::commit_message(self.telemetry(), message, process, || {
                     ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
                 })

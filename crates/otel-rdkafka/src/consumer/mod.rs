@@ -56,7 +56,7 @@ pub trait ConsumerContext: ClientContext + Sized {
     fn post_rebalance(&self, base_consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {}
 
     /// Called after an automatic commit. The commit is counted before, as one delivery for any number of offsets. It has a span
-    /// if it failed, or with [`auto_commit_spans`](crate::otel::InstrumentationBuilder::with_kafka_auto_commit_spans).
+    /// if it failed, or with [`with_kafka_auto_commit_spans`](crate::otel::InstrumentationBuilder::with_kafka_auto_commit_spans).
     #[allow(unused_variables, reason = "named for those who implement it")]
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {}
 

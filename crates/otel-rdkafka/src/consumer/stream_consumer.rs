@@ -34,7 +34,7 @@ use crate::{
 /// A stream of messages; see [`StreamConsumer::stream`].
 ///
 /// A message is delivered when the stream yields it. An error has a `poll` span, which starts with the wait for the item. A
-/// message has one with [`receive_spans`](crate::otel::InstrumentationBuilder::with_receive_spans). The end of a partition has none.
+/// message has one with [`with_receive_spans`](crate::otel::InstrumentationBuilder::with_receive_spans). The end of a partition has none.
 pub struct MessageStream<'a, C: ConsumerContext> {
     raw: raw::MessageStream<'a, Traced<C>>,
     context: &'a Traced<C>,

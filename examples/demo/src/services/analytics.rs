@@ -37,7 +37,7 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
             first = consumer.recv() => first?,
         };
         let messages = fill(&consumer, first).await?;
-        process_batch(&messages, handle(&consumer, &messages)).await?;
+        process_batch(&messages, || handle(&consumer, &messages)).await?;
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     service::ready(None);
 
     while let Some(request) = service::next(&mut requests, &stop).await {
-        match request.process(answer(&nats, &request)).await {
+        match request.process(|| answer(&nats, &request)).await {
             Ok(()) | Err(InventoryError::Malformed(_)) => {}
             Err(error) => return Err(error.into()),
         }

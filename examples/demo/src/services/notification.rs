@@ -52,14 +52,14 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let shipped = async {
         while let Some(message) = service::next(&mut shipped, &stop).await {
             let message = message?;
-            unless_malformed(message.process(tell_shipped(&message)).await)?;
+            unless_malformed(message.process(|| tell_shipped(&message)).await)?;
         }
         Ok::<_, Error>(())
     };
     let unpaid = async {
         while let Some(delivery) = service::next(&mut unpaid, &stop).await {
             let delivery = delivery?;
-            unless_malformed(delivery.process(tell_unpaid(&delivery)).await)?;
+            unless_malformed(delivery.process(|| tell_unpaid(&delivery)).await)?;
         }
         Ok(())
     };

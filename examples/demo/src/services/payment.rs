@@ -79,14 +79,14 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
         while let Some(message) = service::next(&mut messages, &stop).await {
             let message = message?;
             // The one line of telemetry: everything inside belongs to the message, and its error is the span's.
-            unless_unpaid(message.process(payment.handle(&message)).await)?;
+            unless_unpaid(message.process(|| payment.handle(&message)).await)?;
         }
         Ok::<_, Error>(())
     };
     let reviewed = async {
         while let Some(delivery) = service::next(&mut reviews, &stop).await {
             let delivery = delivery?;
-            unless_unpaid(delivery.process(payment.review(&delivery)).await)?;
+            unless_unpaid(delivery.process(|| payment.review(&delivery)).await)?;
         }
         Ok(())
     };

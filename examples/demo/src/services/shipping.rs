@@ -53,7 +53,7 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
 
     while let Some(delivery) = service::next(&mut deliveries, &stop).await {
         let delivery = delivery?;
-        match delivery.process(shipping.handle(&delivery)).await {
+        match delivery.process(|| shipping.handle(&delivery)).await {
             Ok(()) | Err(ShippingError::Malformed(_)) => {}
             Err(error) => return Err(error.into()),
         }

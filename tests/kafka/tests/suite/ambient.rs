@@ -18,13 +18,13 @@ use rdkafka::producer::Producer as _;
 use support::{DEADLINE, eventually};
 use tokio::time::timeout;
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 /// With a span of its own, and without one for either reason.
 const MODES: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] = [
     |builder| builder,
-    |builder| builder.filter(|operation| operation.name() != "process"),
-    |builder| builder.without_spans(),
+    |builder| builder.with_filter(|operation| operation.name() != "process"),
+    |builder| builder.with_spans(false),
 ];
 
 /// A topic with one message, that nobody traced.
@@ -55,7 +55,7 @@ async fn assert_let_go(test: &Test, message: &impl MessageExt) {
     assert_eq!(ended(test), 1, "the message is kept");
     let fetch = test.span("fetch").span_context.span_id();
     let has_its_own = message.process_span().is_some() && {
-        let current = message.process(async { Some(current()) }).await.unwrap();
+        let current = message.process(|| async { Some(current()) }).await.unwrap();
         assert_ne!(current, SpanId::INVALID);
         current != fetch
     };
@@ -63,7 +63,7 @@ async fn assert_let_go(test: &Test, message: &impl MessageExt) {
     if has_its_own {
         assert_eq!(test.span("process orders").parent_span_id, fetch);
     } else {
-        process_batch(&[message], async {}).await;
+        process_batch(&[message], || async {}).await;
     }
     assert_eq!(ended(test), 1);
 }

@@ -8,13 +8,13 @@ use otel_rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, StreamConsumer},
     message::{Header, OwnedHeaders},
-    otel::{Incoming, Instrumentation, MessageExt, parse_traceparent, raw},
+    otel::{Incoming, Instrumentation, MessageExt, ReceivedMessage, parse_traceparent, raw},
     producer::{FutureProducer, FutureRecord},
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use support::eventually;
 
-use crate::broker::{Test, headers, traceparent};
+use crate::harness::{Test, headers, traceparent};
 
 const OF_HEADER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OF_PAYLOAD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -179,7 +179,7 @@ async fn a_forward_keeps_the_header_and_is_a_new_message() {
             FutureRecord { headers, ..FutureRecord::to(&target.topic).payload(message.payload().unwrap()) };
         producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)
     };
-    message.process(forward).await.unwrap();
+    message.process(|| forward).await.unwrap();
     drop(message);
     let sent = target.span("send orders");
     assert_eq!(sent.parent_span_id, test.span("process orders").span_context.span_id());

@@ -18,7 +18,7 @@ use otel_rdkafka::{
 };
 use support::w3c;
 
-use crate::broker::{Test, headers, traceparent};
+use crate::harness::{Test, headers, traceparent};
 
 fn producer(test: &Test) -> FutureProducer {
     let producer: FutureProducer = test.config().create().unwrap();
@@ -121,7 +121,7 @@ async fn a_forwarded_message_gets_the_forwarders_context() {
     let message = consumer.recv().await.unwrap();
     let forwarded = message.headers().map(otel_rdkafka::message::BorrowedHeaders::detach);
     message
-        .process(async {
+        .process(|| async {
             let cx = Context::current();
             send(&target, forwarded, &cx).await;
         })

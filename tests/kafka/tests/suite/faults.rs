@@ -18,7 +18,7 @@ use otel_rdkafka::{
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use support::{Sdk, attribute, eventually};
 
-use crate::broker::{Test, headers};
+use crate::harness::{Test, headers};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

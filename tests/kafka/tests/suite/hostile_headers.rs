@@ -13,7 +13,7 @@ use otel_rdkafka::{
 };
 use rdkafka::bindings::rd_kafka_header_add;
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 const FIRST: &str = "00-11111111111111111111111111111111-1111111111111111-01";
 const SECOND: &str = "00-22222222222222222222222222222222-2222222222222222-01";
@@ -51,7 +51,7 @@ async fn trace_of(headers: OwnedHeaders) -> TraceId {
     assert_eq!(message.payload(), Some(&b"four apples"[..]));
     assert_eq!(message.headers().map(Headers::count), Some(count), "headers are shown as they arrived");
     assert_eq!(message.detach().headers().map(Headers::count), Some(count));
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     let trace = message.otel_context().span().span_context().trace_id();
     drop(message);
     let spans = test.sdk.wait_for(1);

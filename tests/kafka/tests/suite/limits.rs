@@ -17,7 +17,7 @@ use support::{
     contexts::{context, headers_of},
 };
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 const LIMIT: i64 = 40_000;
 

@@ -26,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 const WARNED: &str = "messaging.stream.error";
 
@@ -206,7 +206,7 @@ fn a_loop_inside_one_span_is_warned_of_once_and_a_batch_is_not() {
             let received = (0..messages).map(|_| consumer.poll(support::DEADLINE).unwrap().unwrap());
             if batch {
                 let all: Vec<_> = received.collect();
-                runtime.block_on(process_batch(&all, async {}));
+                runtime.block_on(process_batch(&all, || async {}));
             } else {
                 received.for_each(|message| message.in_scope(|| ()));
             }

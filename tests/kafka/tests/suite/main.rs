@@ -1,26 +1,26 @@
 //! What otel-rdkafka promises, on a real Apache Kafka.
 
-mod again;
 mod ambient;
-mod api;
-mod broker;
 mod cancellation;
 mod context_reader;
 mod correlation;
 mod faults;
+mod harness;
 mod hostile_headers;
 mod limits;
 mod loops;
-mod measured;
+mod metrics;
 mod outcome;
-mod policy;
+mod policies;
 mod purge;
 mod receive;
+mod republish;
 mod send;
 mod sequential;
 mod series;
-mod server;
+mod servers;
 mod settle;
-mod users_code;
+mod types;
+mod user_code;
 mod wait;
 mod ways;

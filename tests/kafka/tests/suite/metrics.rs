@@ -23,7 +23,7 @@ use otel_rdkafka::{
 };
 use support::{Sdk, attribute, eventually};
 
-use crate::broker::{Test, headers};
+use crate::harness::{Test, headers};
 
 fn sent(test: &Test, builder: InstrumentationBuilder, record: BaseRecord<'_, [u8], str>) {
     let producer: BaseProducer = test.config().create().unwrap();
@@ -47,7 +47,7 @@ async fn round_trip(test: &Test, builder: impl Fn() -> InstrumentationBuilder) {
     sent(test, builder(), record(test));
     let consumer = consumer(test, builder());
     let message = consumer.recv().await.unwrap();
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     consumer.commit_message(&message, CommitMode::Sync).unwrap();
 }
 
@@ -76,7 +76,7 @@ otel_messaging.wait_time [s] {name = "process"} 1
 #[tokio::test]
 async fn a_delivery_is_counted_once_and_its_queue_time_measured() {
     let test = Test::new();
-    round_trip(&test, || test.sdk.all_signals_builder().receive_spans(true)).await;
+    round_trip(&test, || test.sdk.all_signals_builder().with_receive_spans(true)).await;
     assert_eq!(shortened(&test), MEASURED.trim_start());
     assert!(test.measured().contains(r#"{messaging.consumer.group.name = "payment", messaging.destination.name"#));
 }
@@ -93,7 +93,7 @@ async fn what_is_sampled_out_is_measured_too_and_a_log_append_time_is_one() {
 async fn metrics_tell_the_partition_where_they_are_asked_to() {
     for sampler in [Sampler::AlwaysOn, Sampler::AlwaysOff] {
         let test = Test::with_sdk(Sdk::with_sampler(sampler));
-        round_trip(&test, || test.sdk.all_signals_builder().metric_partition(true)).await;
+        round_trip(&test, || test.sdk.all_signals_builder().with_metric_partition(true)).await;
         let told: Vec<_> = shortened(&test)
             .lines()
             .filter(|line| line.contains(r#"messaging.destination.partition.id = "0""#))
@@ -139,7 +139,7 @@ fn polled(test: &Test) -> String {
 #[test]
 fn a_poll_has_a_receive_span_where_it_is_asked_for() {
     let test = Test::new();
-    let builder = || test.sdk.all_signals_builder().receive_spans(true);
+    let builder = || test.sdk.all_signals_builder().with_receive_spans(true);
     sent(&test, builder(), record(&test));
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();
     consumer.subscribe(&[&test.topic]).unwrap();
@@ -159,7 +159,7 @@ fn a_poll_has_a_receive_span_where_it_is_asked_for() {
 #[tokio::test]
 async fn a_streams_item_has_a_receive_span_that_began_with_its_first_poll() {
     let test = Test::new();
-    let builder = || test.sdk.all_signals_builder().receive_spans(true);
+    let builder = || test.sdk.all_signals_builder().with_receive_spans(true);
     let consumer = consumer(&test, builder());
     let mut stream = consumer.stream();
     assert!(poll!(stream.next()).is_pending());
@@ -175,7 +175,7 @@ async fn a_streams_item_has_a_receive_span_that_began_with_its_first_poll() {
 #[tokio::test]
 async fn a_streams_next_receive_span_does_not_begin_before_the_one_before_has_ended() {
     let test = Test::new();
-    let builder = || test.sdk.all_signals_builder().receive_spans(true);
+    let builder = || test.sdk.all_signals_builder().with_receive_spans(true);
     let consumer = consumer(&test, builder());
     let mut stream = consumer.stream();
     for _ in 0..2 {
@@ -239,7 +239,7 @@ fn an_automatic_commit_is_counted() {
 #[test]
 fn an_automatic_commit_has_a_span_where_it_is_asked_for() {
     let test = Test::new();
-    let commits = committed_by_itself(&test, test.sdk.all_signals_builder().auto_commit_spans(true));
+    let commits = committed_by_itself(&test, test.sdk.all_signals_builder().with_kafka_auto_commit_spans(true));
     let spans = test.sdk.wait_for(1 + commits);
     assert_eq!(spans.len(), 1 + commits);
     assert_eq!(
@@ -289,7 +289,7 @@ async fn keys_and_sizes_are_told_where_they_are_asked_for() {
         [(true, &b"4711"[..], Some("4711")), (true, &[0xff, 0xfe], None), (false, b"4711", None)]
     {
         let test = Test::new();
-        let builder = || test.sdk.instrumentation_builder().capture_key(asked).capture_sizes(asked);
+        let builder = || test.sdk.instrumentation_builder().with_kafka_captured_key(asked).with_captured_sizes(asked);
         sent(&test, builder(), BaseRecord::to(&test.topic).key(key).payload("four apples"));
         drop(consumer(&test, builder()).recv().await.unwrap());
         for span in test.sdk.wait_for(2) {
@@ -304,7 +304,9 @@ async fn keys_and_sizes_are_told_where_they_are_asked_for() {
 async fn a_key_is_redacted_and_cut_as_a_header_is() {
     let test = Test::new();
     let redact = |name: &str, key: &str| (name == "messaging.kafka.message.key").then(|| key.replace("47", "**"));
-    let builder = || test.sdk.instrumentation_builder().capture_key(true).capture_limit(3).redact(redact);
+    let builder = || {
+        test.sdk.instrumentation_builder().with_kafka_captured_key(true).with_capture_limit(3).with_redaction(redact)
+    };
     sent(&test, builder(), record(&test));
     drop(consumer(&test, builder()).recv().await.unwrap());
     for span in test.sdk.wait_for(2) {
@@ -319,8 +321,8 @@ async fn headers_are_shown_by_name_and_contexts_never() {
     let builder = || {
         test.sdk
             .instrumentation_builder()
-            .capture_headers(["ten*", "trace*", "secret"])
-            .redact(|name, value| (name != "secret").then(|| value.to_uppercase()))
+            .with_captured_headers(["ten*", "trace*", "secret"])
+            .with_redaction(|name, value| (name != "secret").then(|| value.to_uppercase()))
     };
     let own = OwnedHeaders::new()
         .insert(Header { key: "tenant", value: Some("blue") })
@@ -343,7 +345,7 @@ async fn headers_are_shown_by_name_and_contexts_never() {
 #[tokio::test]
 async fn without_propagation_no_header_is_written_and_the_kind_is_client() {
     let test = Test::new();
-    let builder = || test.sdk.instrumentation_builder().propagation(Propagation::Off);
+    let builder = || test.sdk.instrumentation_builder().with_propagation(Propagation::Off);
     sent(&test, builder(), record(&test));
     assert_eq!(headers(&test.on_the_wire(1)[0]), []);
     let consumer = consumer(&test, builder());

@@ -14,7 +14,7 @@ use rdkafka::producer::Producer as _;
 use support::{DEADLINE, attribute};
 use tokio::time::timeout;
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 /// What nobody may see in telemetry.
 const PRIVATE: [&str; 3] = ["card-4711", "customer-17", "tenant-blue"];
@@ -52,13 +52,13 @@ async fn a_send_that_fails_is_the_handlers_error_and_tells_nothing_of_the_messag
         let _listening = heard.listen();
         let mut next = async || timeout(DEADLINE, stream.next()).await.unwrap().unwrap().unwrap();
         let message = next().await;
-        message.process(async { send().await.map_err(|(error, _)| error) }).await.unwrap_err();
-        next().await.process_with(async { send().await }, unsent).await.unwrap_err();
+        message.process(|| async { send().await.map_err(|(error, _)| error) }).await.unwrap_err();
+        next().await.process_with(|| async { send().await }, unsent).await.unwrap_err();
         let message = next().await;
         let failed = send().await;
         message.in_scope_with(|| failed, unsent).unwrap_err();
         let batch = [next().await];
-        process_batch_with(&batch, async { send().await }, unsent).await.unwrap_err();
+        process_batch_with(&batch, || async { send().await }, unsent).await.unwrap_err();
         let each = (&mut stream).process_each_with(1, async |_| send().await, unsent);
         timeout(DEADLINE, each).await.unwrap().unwrap();
     }
@@ -84,7 +84,7 @@ async fn a_handler_that_gives_no_result_has_not_failed() {
     let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
     consumer.subscribe(&[&test.topic]).unwrap();
     let message = timeout(DEADLINE, consumer.recv()).await.unwrap().unwrap();
-    assert_eq!(message.process(async { None::<u8> }).await, None);
+    assert_eq!(message.process(|| async { None::<u8> }).await, None);
     assert!(!message.in_scope(|| false));
     assert!(message.in_scope(|| ControlFlow::<()>::Break(())).is_break());
     drop(message);

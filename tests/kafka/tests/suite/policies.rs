@@ -14,7 +14,7 @@ use support::{
     correlation::{Consumer, Given, Message, check},
 };
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 /// A topic of its own, which the raw client sends to.
 struct Topic {

@@ -22,7 +22,7 @@ use otel_rdkafka::{
 use rdkafka::producer as raw;
 use support::eventually;
 
-use crate::{broker::Test, faults::failed};
+use crate::{faults::failed, harness::Test};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -21,7 +21,7 @@ use otel_rdkafka::{
 };
 use support::eventually;
 
-use crate::broker::{Test, headers, traceparent};
+use crate::harness::{Test, headers, traceparent};
 
 const RECEIVED: &str = r#"send orders
   kind PRODUCER
@@ -292,7 +292,7 @@ async fn a_handlers_error_is_the_process_spans() {
     let message = consumer.recv().await.unwrap();
     let process = message.otel_context().span().span_context().span_id();
     let outcome = message
-        .process(async {
+        .process(|| async {
             assert_eq!(opentelemetry::Context::current().span().span_context().span_id(), process);
             "four".parse::<u8>()
         })
@@ -314,7 +314,7 @@ async fn a_batch_is_one_span_with_links() {
     sent(&test, &["one", "two", "three"]);
     let consumer = stream_consumer(&test);
     let messages: Vec<_> = consumer.stream().take(3).map(Result::unwrap).collect().await;
-    process_batch(&messages, async {}).await;
+    process_batch(&messages, || async {}).await;
     drop(messages);
     let spans = test.sdk.wait_for(4);
     assert_eq!(spans.len(), 4);

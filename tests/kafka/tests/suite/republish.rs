@@ -11,7 +11,7 @@ use otel_rdkafka::{
     producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer},
 };
 
-use crate::broker::{Test, headers, traceparent};
+use crate::harness::{Test, headers, traceparent};
 
 fn producer(test: &Test) -> FutureProducer {
     let producer: FutureProducer = test.config().create().unwrap();
@@ -113,7 +113,7 @@ async fn a_hundred_retries_add_no_header_and_link_the_failure() {
         let message = consumer.recv().await.unwrap();
         let names: Vec<_> = headers(&message).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["tenant", "traceparent"], "round {round}");
-        message.process(async { Err::<(), _>("no stock") }).await.unwrap_err();
+        message.process(|| async { Err::<(), _>("no stock") }).await.unwrap_err();
         let copied = message.headers().map(BorrowedHeaders::detach);
         message.republish(|| producer.send(record(copied), Duration::from_secs(5))).await.unwrap();
     }

@@ -27,7 +27,7 @@ use otel_rdkafka::{
 };
 use support::{Sdk, eventually};
 
-use crate::broker::{Test, headers, traceparent};
+use crate::harness::{Test, headers, traceparent};
 
 const SENT: &str = r#"request
   kind INTERNAL
@@ -430,7 +430,11 @@ fn a_message_of_which_nobody_is_told_comes_back_as_it_was_given() {
     let test = Test::with_sdk(Sdk::with_sampler(Sampler::AlwaysOff));
     let silent = || {
         let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
-        Instrumentation::builder().tracer_provider(tracer).without_metrics().propagation(Propagation::W3c).build()
+        Instrumentation::builder()
+            .with_tracer_provider(tracer)
+            .with_metrics(false)
+            .with_propagation(Propagation::W3c)
+            .build()
     };
     let seen = ForeignSeen::default();
     let producer: BaseProducer<Foreign> = test.config().create_with_context(Foreign(seen.clone())).unwrap();

@@ -23,7 +23,7 @@ use otel_rdkafka::{
 use support::{Sdk, attribute as value_of, eventually};
 use tokio::time::timeout;
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 const MESSAGES: usize = 20;
 

@@ -12,7 +12,7 @@ use otel_rdkafka::{
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use support::{Sdk, eventually};
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 fn poll(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
     let mut message = None;
@@ -110,7 +110,7 @@ async fn everything(test: &Test, group: &str, instrumentation: &Instrumentation)
 #[tokio::test]
 async fn there_are_as_many_as_the_table_says() {
     let sdk = Sdk::new();
-    let instrumentation = sdk.all_signals_builder().receive_spans(true).destination_limit(1).build();
+    let instrumentation = sdk.all_signals_builder().with_receive_spans(true).with_destination_limit(1).build();
     let named = Test::with_sdk(sdk.clone());
     let beyond = Test::with_sdk(sdk.clone());
     for test in [&named, &beyond] {

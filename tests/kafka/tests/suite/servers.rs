@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     fn builder(&self) -> InstrumentationBuilder {
-        self.sdk.all_signals_builder().receive_spans(true)
+        self.sdk.all_signals_builder().with_receive_spans(true)
     }
 
     /// A consumer of both partitions, and the reports to it.
@@ -275,7 +275,7 @@ async fn a_batch_of_messages_of_several_brokers_tells_each_on_its_link() {
     });
     let mut messages = [next(&consumer), next(&consumer)];
     messages.sort_by_key(Message::partition);
-    process_batch(&messages, async {}).await;
+    process_batch(&messages, || async {}).await;
     drop(messages);
     let described = cluster.described(3);
     let batch = &described[described.find("process orders").unwrap()..];

@@ -13,7 +13,7 @@ use otel_rdkafka::{
 };
 use support::eventually;
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 /// Sent by the raw client: only what the consumer does is told.
 fn test_with_messages(count: usize) -> Test {
@@ -116,7 +116,7 @@ async fn a_stream_consumer_commits_after_the_handler() {
     consumer.subscribe(&[&test.topic]).unwrap();
     let consumer = consumer.with_instrumentation(test.sdk.instrumentation());
     let message = consumer.recv().await.unwrap();
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     consumer.commit_message(&message, CommitMode::Sync).unwrap();
     // A child of the ended span, which says no more of it.
     let expected = COMMITTED.replacen(COMMIT_OUTCOME, "", 1);
@@ -135,7 +135,7 @@ async fn a_handler_that_commits_and_then_fails_is_seen_whole() {
         test.sdk.app_span_in("store", &Context::current()).span().end();
         Err::<(), _>("declined")
     };
-    message.process(handler).await.unwrap_err();
+    message.process(|| handler).await.unwrap_err();
     drop(message);
     let failed = COMMITTED.replacen("status unset\n", "status error: declined\n  error.type = \"&str\"\n", 1)
         + "store\n  kind INTERNAL\n  scope app\n  parent process orders\n  status unset\n";

@@ -175,7 +175,7 @@ async fn an_admin_clients_inner_client_is_ours() {
         client::{Client, DefaultClientContext},
     };
 
-    let test = crate::broker::Test::new();
+    let test = crate::harness::Test::new();
     let admin: AdminClient<DefaultClientContext> = test.config().create().unwrap();
     let inner: &Client<DefaultClientContext> = admin.inner();
     let metadata = inner.fetch_metadata(Some(&test.topic), std::time::Duration::from_secs(10)).unwrap();
@@ -203,7 +203,7 @@ fn a_foreign_consumer_context_serves() {
     use consumer::Consumer;
     use otel_rdkafka::otel::RawConsumerContext;
 
-    let test = crate::broker::Test::new();
+    let test = crate::harness::Test::new();
     let producer: raw::producer::BaseProducer = test.config().create().unwrap();
     producer.send(raw::producer::BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
     raw::producer::Producer::flush(&producer, std::time::Duration::from_secs(10)).unwrap();

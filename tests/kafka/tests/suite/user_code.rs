@@ -15,12 +15,12 @@ use otel_rdkafka::{
     Message,
     consumer::{CommitMode, Consumer, StreamConsumer},
     message::{Header, OwnedHeaders},
-    otel::{Instrumentation, MessageExt, suppress_messaging},
+    otel::{Instrumentation, MessageExt, Propagation, suppress_messaging},
     producer::{FutureProducer, FutureRecord},
 };
 use support::attribute;
 
-use crate::broker::{Test, headers, traceparent};
+use crate::harness::{Test, headers, traceparent};
 
 /// One message there and back and committed, by clients of this instrumentation; its headers as they arrived.
 async fn round_trip(test: &Test, instrumentation: &Instrumentation) -> Vec<(String, String)> {
@@ -34,7 +34,7 @@ async fn round_trip(test: &Test, instrumentation: &Instrumentation) -> Vec<(Stri
     let consumer = consumer.with_instrumentation(instrumentation.clone());
     let message = consumer.recv().await.unwrap();
     assert_eq!((message.payload(), message.key()), (Some(&b"four apples"[..]), Some(&b"4711"[..])));
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     consumer.commit_message(&message, CommitMode::Sync).unwrap();
     headers(&message)
 }
@@ -61,7 +61,7 @@ async fn what_somebody_else_tells_of_is_left_alone() {
 async fn what_is_filtered_hands_contexts_on_and_tells_nothing() {
     let test = Test::new();
     let topic = test.topic.clone();
-    let builder = test.sdk.all_signals_builder().filter(move |operation| operation.destination() != Some(&topic));
+    let builder = test.sdk.all_signals_builder().with_filter(move |operation| operation.destination() != Some(&topic));
     let request = test.sdk.app_span("request");
     let headers = {
         use opentelemetry::trace::FutureExt;
@@ -77,7 +77,8 @@ async fn what_is_filtered_hands_contexts_on_and_tells_nothing() {
 async fn a_hook_adds_to_every_operation() {
     let test = Test::new();
     let builder = test.sdk.instrumentation_builder();
-    let builder = builder.on_operation(|operation, attributes| attributes.set("team", operation.name().to_owned()));
+    let builder =
+        builder.with_operation_hook(|operation, attributes| attributes.set("team", operation.name().to_owned()));
     round_trip(&test, &builder.build()).await;
     let team = |name| attribute(&test.span(name), "team").map(ToString::to_string);
     for (span, name) in [("send orders", "send"), ("process orders", "process"), ("commit orders", "commit")] {
@@ -159,7 +160,7 @@ async fn survives(what: &str, instrumentation: Instrumentation) {
         let message = consumer.recv().await.unwrap();
         assert_eq!(headers(&message)[0], tenant(), "{what}");
         arrived.insert(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
-        message.process(async { Err::<(), _>("no stock") }).await.unwrap_err();
+        message.process(|| async { Err::<(), _>("no stock") }).await.unwrap_err();
         consumer.commit_message(&message, CommitMode::Sync).unwrap();
     }
     assert_eq!(arrived.len(), MESSAGES, "{what}");
@@ -169,20 +170,24 @@ async fn survives(what: &str, instrumentation: Instrumentation) {
 async fn user_code_that_panics_loses_no_message_and_no_thread() {
     let test = Test::new();
     let with = || test.sdk.all_signals_builder();
-    let processed_by = |processor: SdkTracerProvider| with().tracer_provider(processor);
+    let processed_by = |processor: SdkTracerProvider| with().with_tracer_provider(processor);
     let at_the_start = SdkTracerProvider::builder().with_span_processor(Panics).build();
     let at_the_end = SdkTracerProvider::builder().with_span_processor(PanicsAtTheEnd).build();
     futures::join!(
         survives("processor at the start", processed_by(at_the_start).build()),
         survives("processor at the end", processed_by(at_the_end).build()),
-        survives("propagator", with().propagator(Panics).build()),
-        survives("hook", with().on_operation(|_, _| panic!("a hook")).build()),
-        survives("filter", with().filter(|_| panic!("a filter")).build()),
-        survives("template", with().destination_template(|_| panic!("a template")).build()),
-        survives("error type", with().error_type(|_, _| panic!("an error type")).build()),
+        survives("propagator", with().with_propagation(Propagation::custom(Panics)).build()),
+        survives("hook", with().with_operation_hook(|_, _| panic!("a hook")).build()),
+        survives("filter", with().with_filter(|_| panic!("a filter")).build()),
+        survives("template", with().with_destination_template(|_| panic!("a template")).build()),
+        survives("error type", with().with_error_type(|_, _| panic!("an error type")).build()),
         survives(
             "redactor",
-            with().capture_headers(["*"]).capture_key(true).redact(|_, _| panic!("a redactor")).build()
+            with()
+                .with_captured_headers(["*"])
+                .with_kafka_captured_key(true)
+                .with_redaction(|_, _| panic!("a redactor"))
+                .build()
         ),
     );
 }

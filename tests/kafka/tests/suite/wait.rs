@@ -16,7 +16,7 @@ use rdkafka::producer::Producer as _;
 use support::{DEADLINE, attribute};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 const MESSAGES: usize = 5;
 
@@ -68,7 +68,7 @@ async fn messages_that_wait_for_one_worker_say_so_and_their_spans_begin_with_it(
     }
     for _ in 0..MESSAGES {
         let message = queued.recv().await.unwrap();
-        message.process(async { tokio::time::sleep(WORK).await }).await;
+        message.process(|| async { tokio::time::sleep(WORK).await }).await;
     }
     let spans = processed(&test);
     assert_eq!((spans.len(), measured(&test)), (MESSAGES, MESSAGES));
@@ -97,7 +97,7 @@ async fn a_commit_before_the_handler_begins_the_span_at_the_delivery() {
     let message = timeout(DEADLINE, consumer.recv()).await.unwrap().unwrap();
     consumer.commit_message(&message, CommitMode::Async).unwrap();
     tokio::time::sleep(WORK).await;
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     let spans = processed(&test);
     assert_eq!((spans.len(), waited(&spans[0]), measured(&test)), (1, None, 0));
     assert!(spans[0].end_time.duration_since(spans[0].start_time).unwrap() >= WORK);
@@ -115,7 +115,7 @@ async fn each_message_of_a_polled_batch_says_on_its_link_how_long_it_waited() {
     }
     // Nobody traced their sends, so only spans link.
     std::thread::sleep(WORK);
-    process_batch(&batch, async {}).now_or_never().unwrap();
+    process_batch(&batch, || async {}).now_or_never().unwrap();
     let spans = processed(&test);
     assert_eq!((spans.len(), waited(&spans[0]), measured(&test)), (1, None, MESSAGES));
 }

@@ -20,7 +20,7 @@ use raw::consumer::CommitMode;
 use support::Sdk;
 use tokio::{sync::Barrier, time::timeout};
 
-use crate::broker::Test;
+use crate::harness::Test;
 
 fn sent(test: &Test, messages: usize) {
     let producer: BaseProducer = test.config().create().unwrap();
@@ -82,7 +82,7 @@ async fn raw_messages_get_process_spans_one_by_one_and_as_a_stream() {
     let incoming = Incoming::of(&theirs).with_instrumentation(test.sdk.instrumentation());
 
     let first = incoming.message(timeout(support::DEADLINE, theirs.recv()).await.unwrap().unwrap());
-    first.process(async { assert!(Context::current().has_active_span()) }).await;
+    first.process(|| async { assert!(Context::current().has_active_span()) }).await;
     theirs.commit_message(&first, CommitMode::Sync).unwrap();
     let first: raw::message::BorrowedMessage<'_> = first.into_inner().unwrap();
     assert_eq!(first.payload(), Some(&[0][..]));

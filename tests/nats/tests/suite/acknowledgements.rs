@@ -153,7 +153,7 @@ async fn whatever_way_an_acknowledgement_is_published_it_is_the_settlement_of_it
         // In the handler; after it, while the message is kept; and when the message is gone.
         let message = consumed.next().await;
         let reply = |message: &jetstream::Message| message.reply.clone().unwrap();
-        message.process(async { publish(&consumed.context, reply(&message), "+ACK".into()).await }).await;
+        message.process(|| async { publish(&consumed.context, reply(&message), "+ACK".into()).await }).await;
         drop(message);
         let kept = consumed.next().await;
         publish(&consumed.context, reply(&kept), "+ACK".into()).await;

@@ -28,8 +28,8 @@ type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
 /// Whether a message has a span of its own, and how that is said.
 const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
-    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
-    (false, InstrumentationBuilder::with_spans),
+    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
+    (false, |builder| builder.with_spans(false)),
 ];
 
 /// Works inside a span whose last handle is dropped then.
@@ -80,7 +80,7 @@ async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
         assert_eq!(callers(sdk).len(), 1, "{source:?}: nobody has looked at the message");
         let processed = call(sdk, take(&mut messages)).await;
         let [_, around] = callers(sdk)[..] else { panic!("{source:?}: {}", sdk.described()) };
-        let inside = processed.process(async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
+        let inside = processed.process(|| async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
         processed.settle().await;
         let given_away = processed.otel_context();
         assert_eq!(callers(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
@@ -104,7 +104,7 @@ async fn neither_a_claimed_batch_nor_a_message_in_hand_holds_it() {
     each(3, async |sdk, source, _, open| {
         let Opened { mut messages, .. } = open.await;
         let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, async { yield_now().await }));
+        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, || async { yield_now().await }));
         assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
         batch.await;
         sequential(async {

@@ -88,7 +88,7 @@ fn only_a_subject_with_wildcards_becomes_a_template() {
     let runtime = runtime();
     let sdk = Sdk::new();
     // More names than proptest makes cases.
-    let instrumentation = sdk.instrumentation_builder().destination_limit(100_000).build();
+    let instrumentation = sdk.instrumentation_builder().with_destination_limit(100_000).build();
     let (context, info) = runtime.block_on(async {
         let context = jetstream::new(connect_with(instrumentation).await);
         let (stream, _) = stream_of(&context).await;

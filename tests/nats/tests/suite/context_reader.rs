@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use opentelemetry::{propagation::Extractor, trace::SpanContext};
-use otel_async_nats::otel::{MessageExt, parse_traceparent};
+use otel_async_nats::otel::{MessageExt, ReceivedMessage, parse_traceparent};
 use support::{Sdk, describe};
 
 use crate::{
@@ -27,7 +27,7 @@ async fn every_source_reads_it() {
         let Opened { mut messages, subject, .. } = source.open(&client, 2, &instrumentation).await;
         for _ in 0..2 {
             let message = take(&mut messages).await;
-            message.process(async {}).await;
+            message.process(|| async {}).await;
             message.settle().await;
         }
         let process = process(&sdk, &subject);
@@ -66,7 +66,7 @@ async fn a_forward_keeps_the_header_and_is_a_new_message() {
     client.get_ref().publish_with_headers(subject.clone(), headers, "1".into()).await.unwrap();
     let message = next(&mut subscriber).await;
     let forward = message.headers.clone().unwrap();
-    message.process(async { client.publish_with_headers(onward.clone(), forward, "1".into()).await }).await.unwrap();
+    message.process(|| async { client.publish_with_headers(onward.clone(), forward, "1".into()).await }).await.unwrap();
     drop(message);
     let spans = sdk.wait_for(2);
     let find = |name: String| spans.iter().find(|span| span.name == name).unwrap();

@@ -54,7 +54,7 @@ async fn one_request_is_one_trace_and_its_baggage_arrives() {
     let message = next(&mut subscriber).await;
     let onward = unique("onward");
     message
-        .process(async {
+        .process(|| async {
             assert_eq!(Context::current().baggage().get("tenant.id").unwrap().as_str(), "7");
             client.publish(onward.clone(), "2".into()).await
         })
@@ -98,7 +98,7 @@ async fn a_forward_gets_a_context_of_its_own() {
     let message = next(&mut subscriber).await;
     let forward = message.headers.clone().unwrap();
     let body = message.payload.clone();
-    message.process(async { client.publish_with_headers(onward.clone(), forward, body).await }).await.unwrap();
+    message.process(|| async { client.publish_with_headers(onward.clone(), forward, body).await }).await.unwrap();
 
     let spans = sdk.spans();
     let forwarded = spans.iter().find(|span| span.name.ends_with(&onward)).unwrap();
@@ -137,7 +137,7 @@ async fn a_reply_to_an_inbox_leaves_its_caller_in_its_trace() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     // Who answers begins a trace of its own.
-    let linking = sdk.instrumentation_builder().correlation(Correlation::Link).build();
+    let linking = sdk.instrumentation_builder().with_correlation(Correlation::Link).build();
     let stock = unique("stock");
     let mut questions = client.subscribe(stock.clone()).await.unwrap().with_instrumentation(linking);
     let order = sdk.app_span("order");
@@ -147,14 +147,14 @@ async fn a_reply_to_an_inbox_leaves_its_caller_in_its_trace() {
         client.publish_with_reply(stock.clone(), inbox, "apples?".into()).await.unwrap();
         let reply = next(&mut replies).await;
         let onward = unique("onward");
-        let inside = reply.process(async { client.publish(onward.clone(), reply.payload.clone()).await });
+        let inside = reply.process(|| async { client.publish(onward.clone(), reply.payload.clone()).await });
         inside.await.unwrap();
         onward
     };
     let answers = async {
         let question = next(&mut questions).await;
         let inbox = question.reply.clone().unwrap();
-        question.process(async { client.publish(inbox, "four".into()).await }).await.unwrap();
+        question.process(|| async { client.publish(inbox, "four".into()).await }).await.unwrap();
     };
     let (onward, ()) = futures::join!(asks.with_context(order.clone()), answers);
     end(&order);
@@ -184,7 +184,7 @@ async fn a_batch_has_one_span_that_links_its_messages() {
     }
     let batch = durable(&stream, "analytics").await.fetch().messages().await.unwrap();
     let messages: Vec<_> = batch.map(Result::unwrap).collect().await;
-    process_batch(&messages, async {}).await;
+    process_batch(&messages, || async {}).await;
     for message in &messages {
         message.ack().await.unwrap();
     }
@@ -241,7 +241,7 @@ async fn baggage_ends_with_its_message() {
             let message = next(&mut subscriber).await;
             let here = Context::current();
             seen.push(here.baggage().get("tenant.id").map(ToString::to_string));
-            let inside = message.process(async { Ok::<_, String>(Context::current().baggage().len()) }).await;
+            let inside = message.process(|| async { Ok::<_, String>(Context::current().baggage().len()) }).await;
             assert_eq!(inside.unwrap(), here.baggage().len());
         }
     })

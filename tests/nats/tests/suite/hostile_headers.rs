@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use otel_async_nats::{jetstream, otel::MessageExt};
+use otel_async_nats::{
+    jetstream,
+    otel::{MessageExt, ReceivedMessage},
+};
 use support::Sdk;
 
 use crate::{connect, durable, next, raw_tcp::Publisher, round_trip, stream_of, unique};

@@ -35,7 +35,7 @@ async fn only_a_publish_of_a_stored_message_is_a_duplicate() {
 #[tokio::test]
 async fn a_message_without_its_body_has_its_bodys_size() {
     let sdk = Sdk::new();
-    let instrumentation = sdk.instrumentation_builder().capture_sizes(true).receive_spans(true).build();
+    let instrumentation = sdk.instrumentation_builder().with_captured_sizes(true).with_receive_spans(true).build();
     let context = jetstream::new(connect_with(instrumentation).await);
     let (stream, name) = stream_of(&context).await;
     let config = pull::Config { durable_name: Some("sizes".to_owned()), headers_only: true, ..Default::default() };
@@ -70,7 +70,7 @@ async fn a_message_without_its_body_has_its_bodys_size() {
 async fn a_scheduled_message_has_no_queue_time_and_starts_a_new_trace() {
     let sdk = Sdk::new();
     let auto = Correlation::Auto(AutoCorrelation::default());
-    let context = jetstream::new(connect_with(sdk.all_signals_builder().correlation(auto).build()).await);
+    let context = jetstream::new(connect_with(sdk.all_signals_builder().with_correlation(auto).build()).await);
     let name = unique("S");
     let stream = serde_json::json!({
         "name": name, "subjects": [format!("{name}.>")], "allow_msg_schedules": true, "storage": "memory"
@@ -88,7 +88,7 @@ async fn a_scheduled_message_has_no_queue_time_and_starts_a_new_trace() {
     stored.await.unwrap();
     let message = next(&mut messages).await.unwrap();
     assert_eq!(message.payload, "pay");
-    message.process(async { message.ack().await }).await.unwrap();
+    message.process(|| async { message.ack().await }).await.unwrap();
     drop(message);
 
     let spans = sdk.spans();

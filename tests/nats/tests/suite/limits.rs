@@ -84,10 +84,10 @@ fn takes_what_it_takes_without_us(in_headers: bool, of_stream: Option<usize>) {
     let both_take = |message: Message| {
         let Message { context, headers, body, case, propagation } = message;
         let body = Bytes::from(vec![b'x'; body]);
-        let instrumentation = Instrumentation::builder().tracer_provider(sdk.provider());
+        let instrumentation = Instrumentation::builder().with_tracer_provider(sdk.provider());
         let instrumentation = match propagation {
-            Some(propagation) => instrumentation.propagation(propagation),
-            None => instrumentation.propagator(w3c()),
+            Some(propagation) => instrumentation.with_propagation(propagation),
+            None => instrumentation.with_propagation(Propagation::custom(w3c())),
         };
         let mut client = client.clone().with_instrumentation(instrumentation.build()).with_header_case(case);
         if let Some(bytes) = of_stream {

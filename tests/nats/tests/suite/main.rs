@@ -5,11 +5,11 @@ mod ambient;
 mod arbitrary;
 mod cancellation;
 mod carriers;
-mod common;
 mod context_reader;
 mod correlation;
 mod create;
 mod faults;
+mod harness;
 mod hostile_headers;
 mod jetstream;
 mod limits;
@@ -31,4 +31,4 @@ mod user_code;
 mod wait;
 mod ways;
 
-use common::*;
+use harness::*;

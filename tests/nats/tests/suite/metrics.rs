@@ -118,7 +118,7 @@ async fn a_delivery_is_counted_once_and_its_queue_time_measured() {
 #[tokio::test]
 async fn what_is_pushed_counts_as_processed_and_core_nats_knows_no_time() {
     let sdk = Sdk::new();
-    let client = connect_with(sdk.all_signals_builder().without_spans().build()).await;
+    let client = connect_with(sdk.all_signals_builder().with_spans(false).build()).await;
     let subject = unique("orders");
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
     client.publish(subject.clone(), "1".into()).await.unwrap();
@@ -160,7 +160,7 @@ async fn what_is_pushed_counts_as_processed_and_core_nats_knows_no_time() {
 async fn waiting_for_a_message_is_measured_and_on_request_a_span() {
     for receive_spans in [false, true] {
         let sdk = Sdk::new();
-        let builder = sdk.all_signals_builder().receive_spans(receive_spans);
+        let builder = sdk.all_signals_builder().with_receive_spans(receive_spans);
         let context = jetstream::new(connect_with(builder.build()).await);
         let (stream, name) = stream_of(&context).await;
         let subject = format!("{name}.paid");
@@ -235,10 +235,10 @@ async fn what_answers_the_message_being_processed_makes_no_series_unless_a_templ
     for template in [None, Some("answers.*")] {
         let sdk = Sdk::new();
         // What is asked, a template, and what comes last.
-        let builder = sdk.all_signals_builder().destination_limit(2 + usize::from(template.is_some()));
+        let builder = sdk.all_signals_builder().with_destination_limit(2 + usize::from(template.is_some()));
         let builder = match template {
             Some(template) => {
-                builder.destination_template(move |name| name.starts_with("answers.").then(|| template.to_owned()))
+                builder.with_destination_template(move |name| name.starts_with("answers.").then(|| template.to_owned()))
             }
             None => builder,
         };
@@ -249,7 +249,7 @@ async fn what_answers_the_message_being_processed_makes_no_series_unless_a_templ
             let reply = format!("answers.of-{number}");
             client.get_ref().publish_with_reply(asked.clone(), reply.clone(), "1".into()).await.unwrap();
             let message = next(&mut asked_for).await;
-            message.process(async { client.publish(reply.clone(), "1".into()).await }).await.unwrap();
+            message.process(|| async { client.publish(reply.clone(), "1".into()).await }).await.unwrap();
             message.in_scope(|| ());
         }
         client.publish(later.clone(), "1".into()).await.unwrap();
@@ -311,8 +311,12 @@ async fn failures_have_events_and_their_type_on_the_series() {
 #[tokio::test]
 async fn sizes_and_headers_are_recorded_only_on_request() {
     let sdk = Sdk::new();
-    let told: Instrumentation =
-        sdk.instrumentation_builder().capture_sizes(true).capture_headers(["*"]).capture_limit(3).build();
+    let told: Instrumentation = sdk
+        .instrumentation_builder()
+        .with_captured_sizes(true)
+        .with_captured_headers(["*"])
+        .with_capture_limit(3)
+        .build();
     let options = ConnectOptions::new().with_instrumentation(told);
     let client = options.connect(&server().url).await.unwrap();
     let subject = unique("orders");
@@ -334,7 +338,7 @@ async fn sizes_and_headers_are_recorded_only_on_request() {
 #[tokio::test]
 async fn a_traceparent_renamed_by_an_older_server_is_never_shown() {
     let sdk = Sdk::new();
-    let client = connect_with(sdk.instrumentation_builder().capture_headers(["x*"]).build()).await;
+    let client = connect_with(sdk.instrumentation_builder().with_captured_headers(["x*"]).build()).await;
     let subject = unique("orders");
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
     let mut headers = async_nats::HeaderMap::new();
@@ -360,7 +364,7 @@ async fn a_traceparent_renamed_by_an_older_server_is_never_shown() {
 #[tokio::test]
 async fn the_size_of_an_answer_is_that_of_its_body() {
     let sdk = Sdk::new();
-    let client = connect_with(sdk.instrumentation_builder().capture_sizes(true).build()).await;
+    let client = connect_with(sdk.instrumentation_builder().with_captured_sizes(true).build()).await;
     let stock = unique("stock");
     let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
     let mut endpoint = service.endpoint(&stock).await.unwrap();
@@ -447,7 +451,7 @@ impl Counted {
         let mut failing = next(&mut batch).await.unwrap();
         failing.message.reply = None;
         // Before the settlements, any of which would need the span before its handler.
-        failing.process(async { Err::<(), _>("sour") }).await.unwrap_err();
+        failing.process(|| async { Err::<(), _>("sour") }).await.unwrap_err();
         for kind in kinds {
             failing.ack_with(kind).await.unwrap_err();
         }
@@ -480,7 +484,7 @@ async fn there_are_as_many_series_as_the_page_says() {
     let [within_bound, beyond, asked] = ["paid", "sent", "asked"].map(|subject| format!("{name}-{subject}"));
     let unasked = asked.clone();
     let wanted = move |operation: &Operation| operation.destination() != Some(&unasked);
-    let instrumentation = sdk.all_signals_builder().destination_limit(1).filter(wanted).build();
+    let instrumentation = sdk.all_signals_builder().with_destination_limit(1).with_filter(wanted).build();
     let client = connect_with(instrumentation).await;
     let context = jetstream::new(client.clone());
     let subjects = vec![within_bound.clone(), beyond.clone()];

@@ -61,14 +61,14 @@ async fn check<E: fmt::Display>(
     let mut failed = None;
     let work = async {
         failed = match run {
-            Run::Process => message.process(handler(&client, &message)).await.err().map(|error| error.to_string()),
+            Run::Process => message.process(|| handler(&client, &message)).await.err().map(|error| error.to_string()),
             Run::InScope => {
                 let outcome = handler(&client, &message).await;
                 message.in_scope(|| outcome).err().map(|error| error.to_string())
             }
             Run::Batch => {
                 let messages = [message];
-                let handled = process_batch(&messages, handler(&client, &messages[0])).await;
+                let handled = process_batch(&messages, || handler(&client, &messages[0])).await;
                 handled.err().map(|error| error.to_string())
             }
             Run::Each => {

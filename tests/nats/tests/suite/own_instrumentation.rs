@@ -29,7 +29,7 @@ impl Elsewhere {
 
     /// Only links, where the client's own would be children.
     fn instrumentation(&self) -> Instrumentation {
-        self.sdk.instrumentation_builder().correlation(Correlation::Link).build()
+        self.sdk.instrumentation_builder().with_correlation(Correlation::Link).build()
     }
 
     /// What is reported, without destinations; process spans have to be roots.

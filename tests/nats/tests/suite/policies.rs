@@ -157,7 +157,7 @@ async fn a_subscriptions_policy_decides() {
 #[tokio::test]
 async fn auto_starts_a_new_trace_for_messages_older_than_an_hour() {
     let sdk = Sdk::new();
-    let auto = sdk.instrumentation_builder().correlation(Correlation::Auto(AutoCorrelation::default())).build();
+    let auto = sdk.instrumentation_builder().with_correlation(Correlation::Auto(AutoCorrelation::default())).build();
     let context = jetstream::new(connect_with(auto).await);
     let (stream, name) = stream_of(&context).await;
     let consumer = durable(&stream, "shipping").await;

@@ -9,7 +9,7 @@ use otel_async_nats::{
         self,
         consumer::{pull, push},
     },
-    otel::MessageExt,
+    otel::{MessageExt, ReceivedMessage},
     service::ServiceExt,
 };
 use support::{Sdk, attribute as value_of, describe};
@@ -90,7 +90,7 @@ async fn a_message_is_delivered_as_it_arrived_with_its_process_span() {
     (bare.headers, same_bare.headers) = (None, None);
     assert_eq!(format!("{bare:?}"), format!("{same_bare:?}"));
     drop(bare);
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     let otel_async_nats::Message { subject: moved, payload, .. } = message;
     assert_eq!((moved.as_str(), payload.as_ref()), (subject.as_str(), b"four apples".as_slice()));
 
@@ -314,7 +314,8 @@ async fn a_fetch_ends_with_its_batch_and_links_each_message() {
 async fn a_fetch_of_one_message_says_itself_what_the_message_says() {
     let sdk = Sdk::new();
     let context = jetstream::new(
-        connect_with(sdk.instrumentation_builder().capture_sizes(true).capture_headers(["colour"]).build()).await,
+        connect_with(sdk.instrumentation_builder().with_captured_sizes(true).with_captured_headers(["colour"]).build())
+            .await,
     );
     let (stream, name) = stream_of(&context).await;
     let subject = format!("{name}.paid");
@@ -369,7 +370,7 @@ async fn a_fetch_of_several_subjects_names_none_and_each_link_names_its_own() {
 #[tokio::test]
 async fn beyond_the_links_that_are_allowed_messages_are_counted_and_still_compared() {
     let sdk = Sdk::new();
-    let client = connect_with(sdk.instrumentation_builder().max_links(1).build()).await;
+    let client = connect_with(sdk.instrumentation_builder().with_max_links(1).build()).await;
     let context = jetstream::new(client);
     let (stream, name) = stream_of(&context).await;
     for subject in ["paid", "sent"] {
@@ -581,7 +582,7 @@ async fn an_answer_that_has_headers_carries_a_context_too() {
         let mut headers = HeaderMap::new();
         headers.insert("Colour", "green");
         let failure = otel_async_nats::service::error::Error { code: 404, status: "none".to_owned() };
-        request.process(request.respond_with_headers(Err(failure), headers)).await.unwrap();
+        request.process(|| request.respond_with_headers(Err(failure), headers)).await.unwrap();
     };
     let (reply, ()) = tokio::join!(ask, answer);
     let headers = reply.unwrap().headers;

@@ -28,7 +28,7 @@ async fn a_hundred_retries_add_no_header_and_link_the_failure() {
         let headers = message.headers.clone().unwrap();
         assert_eq!(headers.iter().map(|(_, values)| values.len()).sum::<usize>(), 2, "round {round}: {headers:?}");
         assert_eq!(header(&message.headers, "Colour").unwrap(), "green");
-        message.process(async { Err::<(), _>("declined") }).await.unwrap_err();
+        message.process(|| async { Err::<(), _>("declined") }).await.unwrap_err();
         let again = message.republish(|| context.publish_with_headers(subject.clone(), headers, "1".into()));
         again.await.unwrap().await.unwrap();
         message.ack().await.unwrap();
@@ -71,7 +71,7 @@ async fn a_forward_removes_xraceparent_and_a_kept_context_keeps_both() {
         client.get_ref().publish_with_headers(from, original.clone(), "1".into()).await.unwrap();
         let message = next(&mut source).await;
         let forward = || client.publish_with_headers(to.clone(), message.headers.clone().unwrap(), "1".into());
-        message.process(async { forward().await }).await.unwrap();
+        message.process(|| async { forward().await }).await.unwrap();
         message.republish(forward).await.unwrap();
         for _ in 0..2 {
             let forwarded = next(&mut arrived).await;

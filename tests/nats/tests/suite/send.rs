@@ -10,7 +10,7 @@ use otel_async_nats::{
     client::traits,
     jetstream::{self, message::PublishMessage},
     message::OutboundMessage,
-    otel::{HeaderCase, MessageExt},
+    otel::{HeaderCase, MessageExt, ReceivedMessage},
     service::ServiceExt,
 };
 use support::{Sdk, describe};
@@ -408,7 +408,7 @@ async fn requests_of_many_traces_keep_apart() {
         for _ in 0..8 {
             let request = next(&mut endpoint).await;
             // The headers make the answer carry a context.
-            request.process(request.respond_with_headers(Ok("four".into()), user_headers())).await.unwrap();
+            request.process(|| request.respond_with_headers(Ok("four".into()), user_headers())).await.unwrap();
         }
     };
     let requests: Vec<_> = (0..8).map(|_| sdk.app_span("request")).collect();

@@ -53,13 +53,18 @@ async fn an_error_answer_was_sent_and_fails_request_and_processing() {
     let ways: [fn(Request) -> futures::future::BoxFuture<'static, ()>; 3] = [
         |request| Box::pin(async move { request.respond(Err(not_found())).await.unwrap() }),
         |request| {
-            Box::pin(async move { request.process(async { request.respond(Err(not_found())).await }).await.unwrap() })
+            Box::pin(
+                async move { request.process(|| async { request.respond(Err(not_found())).await }).await.unwrap() },
+            )
         },
         |request| {
             Box::pin(async move {
                 let mut headers = HeaderMap::new();
                 headers.insert("Colour", "green");
-                request.process(async { request.respond_with_headers(Err(not_found()), headers).await }).await.unwrap();
+                request
+                    .process(|| async { request.respond_with_headers(Err(not_found()), headers).await })
+                    .await
+                    .unwrap();
             })
         },
     ];
@@ -86,7 +91,7 @@ async fn a_handlers_own_error_goes_before_that_of_its_answer() {
     let sdk = Sdk::new();
     let client = connect(&sdk).await;
     answered(&client, async |request| {
-        let handled = request.process(async {
+        let handled = request.process(|| async {
             request.respond(Err(not_found())).await.unwrap();
             Err::<(), _>("out of apples")
         });
@@ -106,7 +111,7 @@ async fn the_first_error_answer_counts_and_none_after_the_end() {
             request.respond(Err(not_found())).await?;
             request.respond(Err(again)).await
         };
-        request.process(both).await.unwrap();
+        request.process(|| both).await.unwrap();
     })
     .await;
     let spans = sdk.spans();
@@ -115,7 +120,7 @@ async fn the_first_error_answer_counts_and_none_after_the_end() {
     sdk.forget();
 
     answered(&client, async |request| {
-        request.process(async {}).await;
+        request.process(|| async {}).await;
         request.respond(Err(not_found())).await.unwrap();
     })
     .await;
@@ -129,8 +134,10 @@ async fn a_code_that_is_not_one_to_five_digits_is_other() {
         let sdk = Sdk::new();
         let client = connect(&sdk).await;
         let error = Error { code, status: "no".to_owned() };
-        answered(&client, async |request| request.process(async { request.respond(Err(error)).await }).await.unwrap())
-            .await;
+        answered(&client, async |request| {
+            request.process(|| async { request.respond(Err(error)).await }).await.unwrap()
+        })
+        .await;
         assert_eq!(outcomes(&sdk), [failed(error_type, "no"), failed(error_type, "no"), SUCCEEDED]);
     }
 }

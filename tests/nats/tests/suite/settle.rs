@@ -151,7 +151,7 @@ async fn settling_after_the_end_is_a_child_of_the_ended_span() {
     let sdk = Sdk::new();
     let mut consumed = consume(&sdk, 1).await;
     let message = next(&mut consumed.messages).await.unwrap();
-    message.process(async {}).await;
+    message.process(|| async {}).await;
     message.ack().await.unwrap();
     let expected = settled(&consumed, 1, "ack", "ack");
     let outcome = "  otel_messaging.settlement.outcome = \"ack\"\n";
@@ -167,7 +167,7 @@ async fn a_handlers_error_and_its_settlement_stand_on_one_span() {
         message.ack_with(AckKind::Nak(Some(Duration::from_secs(60)))).await.unwrap();
         Err::<(), _>("sour")
     };
-    assert_eq!(message.process(refuses).await, Err("sour"));
+    assert_eq!(message.process(|| refuses).await, Err("sour"));
     let handled = settled(&consumed, 1, "nak", "nack");
     let failed = handled.replacen("status unset\n", "status error: sour\n  error.type = \"&str\"\n", 1);
     assert_eq!(sdk.described(), failed);
@@ -184,7 +184,7 @@ async fn work_after_the_acknowledgement_is_seen_whole() {
         assert_eq!(sdk.spans().len(), 1, "the acknowledgement alone has ended");
         consumed.context.client().publish(onward.clone(), "2".into()).await
     };
-    message.process(works).await.unwrap();
+    message.process(|| works).await.unwrap();
     let spans = sdk.spans();
     let [process, ack, publish] = &spans[..] else { panic!("{}", describe(&spans)) };
     assert_eq!(describe(&spans[..2]), settled(&consumed, 1, "ack", "ack"));

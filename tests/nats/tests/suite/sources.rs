@@ -15,7 +15,7 @@ use otel_async_nats::{
         self,
         consumer::{PullConsumer, pull, push},
     },
-    otel::{Incoming, IncomingJetStream, Instrumentation, MessageExt},
+    otel::{Incoming, IncomingJetStream, Instrumentation, ReceivedMessage},
     service::{Request, ServiceExt},
 };
 use otel_messaging::adapter::ProcessSpan;
@@ -91,7 +91,7 @@ impl Taken {
     }
 }
 
-impl MessageExt for Taken {
+impl ReceivedMessage for Taken {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         match self {
             Self::Message(message) => message.process_span(),

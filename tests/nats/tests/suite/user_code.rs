@@ -16,7 +16,7 @@ use opentelemetry_sdk::{
 };
 use otel_async_nats::{
     jetstream,
-    otel::{Creator, Instrumentation, MessageExt, OperationType, suppress_messaging},
+    otel::{Creator, Instrumentation, MessageExt, OperationType, Propagation, ReceivedMessage, suppress_messaging},
     service::ServiceExt,
 };
 use support::{Sdk, describe};
@@ -66,18 +66,18 @@ async fn no_message_is_lost_to_a_panic_and_the_client_lives() {
     let sdk = Sdk::new();
     let processor = |on_start| {
         let provider = SdkTracerProvider::builder().with_span_processor(Panics { on_start }).build();
-        sdk.instrumentation_builder().tracer_provider(provider)
+        sdk.instrumentation_builder().with_tracer_provider(provider)
     };
     let builder = || sdk.instrumentation_builder();
     let cases = [
         ("processor at the start", processor(true).build()),
         ("processor at the end", processor(false).build()),
-        ("propagator", builder().propagator(Panics { on_start: true }).build()),
-        ("hook", builder().on_operation(|_, _| panic!("a hook's bug")).build()),
-        ("filter", builder().filter(|_| panic!("a filter's bug")).build()),
-        ("template", builder().destination_template(|_| panic!("a template's bug")).build()),
-        ("redactor", builder().capture_headers(["*"]).redact(|_, _| panic!("a redactor's bug")).build()),
-        ("namer", builder().error_type(|_, _| panic!("a namer's bug")).build()),
+        ("propagator", builder().with_propagation(Propagation::custom(Panics { on_start: true })).build()),
+        ("hook", builder().with_operation_hook(|_, _| panic!("a hook's bug")).build()),
+        ("filter", builder().with_filter(|_| panic!("a filter's bug")).build()),
+        ("template", builder().with_destination_template(|_| panic!("a template's bug")).build()),
+        ("redactor", builder().with_captured_headers(["*"]).with_redaction(|_, _| panic!("a redactor's bug")).build()),
+        ("namer", builder().with_error_type(|_, _| panic!("a namer's bug")).build()),
     ];
     for (whose, instrumentation) in cases {
         every_message_arrives(whose, instrumentation).await;
@@ -94,7 +94,7 @@ async fn every_message_arrives(whose: &str, instrumentation: Instrumentation) {
     let message = next(&mut subscriber).await;
     assert_eq!(message.payload, "four apples", "{whose}");
     assert_eq!(header(&message.headers, "Colour").unwrap(), "green", "{whose}");
-    assert_eq!(message.process(async { Err::<(), _>("sour") }).await, Err("sour"), "{whose}");
+    assert_eq!(message.process(|| async { Err::<(), _>("sour") }).await, Err("sour"), "{whose}");
     drop(message);
 
     let stock = unique("stock");
@@ -102,7 +102,7 @@ async fn every_message_arrives(whose: &str, instrumentation: Instrumentation) {
     let mut endpoint = service.endpoint(&stock).await.unwrap();
     let (reply, ()) = futures::join!(client.request(stock.clone(), "apples?".into()), async {
         let request = next(&mut endpoint).await;
-        request.process(request.respond(Ok("four".into()))).await.unwrap();
+        request.process(|| request.respond(Ok("four".into()))).await.unwrap();
     });
     assert_eq!(reply.unwrap().payload, "four", "{whose}");
 
@@ -145,7 +145,7 @@ async fn whatever_the_client_does_inside_somebody_elses_span_has_none_of_its_own
         let (reply, ()) = futures::join!(client.request(stock.clone(), "apples?".into()), async {
             let request = next(&mut endpoint).await;
             assert_eq!(request.message.headers, None);
-            request.process(request.respond(Ok("four".into()))).await.unwrap();
+            request.process(|| request.respond(Ok("four".into()))).await.unwrap();
         });
         assert_eq!(reply.unwrap().payload, "four");
 
@@ -158,7 +158,7 @@ async fn whatever_the_client_does_inside_somebody_elses_span_has_none_of_its_own
         let mut batch = consumer.fetch().max_messages(2).messages().await.unwrap();
         let first = next(&mut batch).await.unwrap();
         assert_eq!(first.headers, None);
-        first.process(first.ack()).await.unwrap();
+        first.process(|| first.ack()).await.unwrap();
         let (message, acker) = next(&mut batch).await.unwrap().split();
         acker.double_ack().await.unwrap();
         assert!(batch.next().await.is_none());
@@ -200,7 +200,7 @@ async fn an_operation_that_is_filtered_out_hands_contexts_on_and_tells_nothing()
             attributes.set("team", "fruit");
         }
     };
-    let client = connect_with(sdk.all_signals_builder().filter(wanted).on_operation(hook).build()).await;
+    let client = connect_with(sdk.all_signals_builder().with_filter(wanted).with_operation_hook(hook).build()).await;
     let mut subscriber = client.subscribe(quiet.clone()).await.unwrap();
     let request = sdk.app_span("request");
     within(&request, || client.publish(quiet.clone(), "1".into())).await.unwrap();

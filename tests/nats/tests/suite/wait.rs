@@ -41,7 +41,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
         drop(give);
         let delivered_at = SystemTime::now();
         while let Some(message) = work.recv().await {
-            message.process(sleep(WORK)).await;
+            message.process(|| sleep(WORK)).await;
             message.settle().await;
         }
         let process = process(&sdk, &subject);
@@ -80,7 +80,7 @@ async fn a_message_that_is_settled_before_its_handler_begins_with_its_delivery()
             let delivered_at = SystemTime::now();
             message.settle().await;
             thread::sleep(WORK);
-            message.process(async {}).await;
+            message.process(|| async {}).await;
             assert!(process(&sdk, &subject).last().unwrap().start_time <= delivered_at, "{source:?}");
         }
         assert_no_wait(&sdk, &subject, source);

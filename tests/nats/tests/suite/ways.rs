@@ -94,7 +94,7 @@ async fn raw_messages_get_process_spans_one_by_one_and_as_a_stream() {
     client.publish(subject.clone(), "four apples".into()).await.unwrap();
     let incoming = Incoming::subscription(&client, subject.clone());
     let first = incoming.message(next(&mut one).await);
-    first.process(async { assert!(Context::current().has_active_span()) }).await;
+    first.process(|| async { assert!(Context::current().has_active_span()) }).await;
     drop(next(&mut incoming.subscriber(all)).await);
     drop(next(&mut Box::pin(incoming.stream(any))).await);
     let spans = sdk.spans();

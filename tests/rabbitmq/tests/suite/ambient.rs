@@ -17,7 +17,7 @@ use support::Sdk;
 use tokio::task::yield_now;
 
 use crate::{
-    common::{Rabbit, named, unique},
+    harness::{Rabbit, named, unique},
     sources::{ALL, ASKED, Opened, Source, filled, take},
 };
 
@@ -26,8 +26,8 @@ type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
 /// Whether a message has a span of its own, and how that is said.
 const WAYS: [(bool, Configure); 3] = [
     (true, |builder| builder),
-    (false, |builder| builder.filter(|operation| operation.kind() == OperationType::Send)),
-    (false, InstrumentationBuilder::with_spans),
+    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
+    (false, |builder| builder.with_spans(false)),
 ];
 
 /// Works inside a span whose last handle is dropped then.
@@ -70,7 +70,7 @@ async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
         assert_eq!(callers(sdk).len(), 1, "{source:?}: nobody has looked at the message");
         let processed = call(sdk, take(&mut messages)).await;
         let [_, around] = callers(sdk)[..] else { panic!("{source:?}: {}", rabbit.described()) };
-        let inside = processed.process(async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
+        let inside = processed.process(|| async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
         assert!(processed.ack(BasicAckOptions::default()).await.unwrap());
         let given_away = processed.otel_context();
         assert_eq!(callers(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
@@ -97,7 +97,7 @@ async fn neither_a_claimed_batch_nor_a_message_in_hand_holds_it() {
         let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 3).await);
         let Opened { mut messages, .. } = source.open(rabbit, &queue).await;
         let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, async { yield_now().await }));
+        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, || async { yield_now().await }));
         assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
         batch.await;
         sequential(async {

@@ -14,7 +14,7 @@ use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::semconv::{attribute, extension};
 use support::{DEADLINE, attribute as value_of};
 
-use crate::common::{Rabbit, named, next, unique};
+use crate::harness::{Rabbit, named, next, unique};
 
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 

@@ -2,11 +2,11 @@
 
 use lapin::{BasicProperties, options::BasicAckOptions};
 use opentelemetry::{propagation::Extractor, trace::SpanContext};
-use otel_lapin::otel::{MessageExt, parse_traceparent};
+use otel_lapin::otel::{MessageExt, ReceivedMessage, parse_traceparent};
 use support::{Sdk, describe};
 
 use crate::{
-    common::{Rabbit, long, named, next, table, traceparent},
+    harness::{Rabbit, long, named, next, table, traceparent},
     sources::{ALL, take},
 };
 
@@ -39,7 +39,7 @@ async fn every_source_reads_it() {
         let mut messages = source.open(&rabbit, &queue).await.messages;
         for _ in 0..3 {
             let message = take(&mut messages).await;
-            message.process(async {}).await;
+            message.process(|| async {}).await;
             message.ack(BasicAckOptions::default()).await.unwrap();
         }
         let spans = rabbit.sdk.spans();
@@ -66,7 +66,7 @@ async fn a_forward_keeps_the_header_and_is_a_new_message() {
     rabbit.publish_raw(&first, b"1", with_header()).await;
     let delivery = next(&mut rabbit.consume(&first).await).await;
     let properties = delivery.properties.clone();
-    delivery.process(async { rabbit.publish(&second, b"1", properties).await }).await;
+    delivery.process(|| async { rabbit.publish(&second, b"1", properties).await }).await;
     drop(delivery);
     let spans = rabbit.sdk.wait_for(2);
     let forward = named(&spans, &format!("publish {second}"))[0];

@@ -9,7 +9,7 @@ use otel_lapin::otel::{MessageExt, process_batch, sequential};
 use otel_messaging::semconv::attribute;
 use support::{Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, long, named, next, table, traceparent, traceparent_of};
+use crate::harness::{Rabbit, long, named, next, table, traceparent, traceparent_of};
 
 fn linked(span: &SpanData) -> Vec<SpanId> {
     span.links.iter().map(|link| link.span_context.span_id()).collect()
@@ -63,7 +63,7 @@ async fn a_forward_and_a_hand_written_injection_are_replaced_and_linked() {
     rabbit.publish(&first, b"1", BasicProperties::default()).await;
     let delivery = next(&mut rabbit.consume(&first).await).await;
     let properties = delivery.properties.clone();
-    delivery.process(async { rabbit.publish(&second, b"1", properties).await }).await;
+    delivery.process(|| async { rabbit.publish(&second, b"1", properties).await }).await;
     drop(delivery);
     let spans = rabbit.sdk.wait_for(3);
     let forward = named(&spans, &format!("publish {second}"))[0];
@@ -99,7 +99,7 @@ async fn a_batch_has_one_span_that_links_messages_and_parents_settlements() {
     let mut consumer = rabbit.consume(&queue).await;
     let deliveries: Vec<_> = consumer.by_ref().take(3).map(Result::unwrap).collect().await;
     let last = deliveries[2].delivery_tag;
-    process_batch(&deliveries, async {
+    process_batch(&deliveries, || async {
         assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
         rabbit.channel.basic_ack(last, BasicAckOptions { multiple: true }).await.unwrap();
     })
@@ -191,7 +191,7 @@ async fn a_reply_never_moves_the_caller_to_another_trace() {
 
         let reply = next(&mut replies).await;
         assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "question-7");
-        reply.process(async {}).await;
+        reply.process(|| async {}).await;
         rabbit.publish(&requests, b"thanks", BasicProperties::default()).await;
     };
     ask.with_context(caller.clone()).await;

@@ -6,7 +6,7 @@ use lapin::{BasicProperties, options::BasicPublishOptions};
 use opentelemetry::trace::TraceContextExt;
 use otel_lapin::otel::Creator;
 
-use crate::common::{Rabbit, SCOPE, long, next, table};
+use crate::harness::{Rabbit, SCOPE, long, next, table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_created_message_keeps_its_context_and_its_publish_links_it() {

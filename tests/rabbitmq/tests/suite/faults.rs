@@ -8,7 +8,7 @@ use otel_lapin::Connection;
 use otel_messaging::semconv::attribute;
 use support::{DEADLINE, Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, at_peer, unique, uri};
+use crate::harness::{Rabbit, SCOPE, at_peer, unique, uri};
 
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 

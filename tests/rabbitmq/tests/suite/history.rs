@@ -11,7 +11,7 @@ use otel_lapin::message::Delivery;
 use otel_messaging::semconv::extension;
 use support::attribute as value_of;
 
-use crate::common::{Rabbit, long, next, table};
+use crate::harness::{Rabbit, long, next, table};
 
 /// The attempt and whether it was redelivered, as the process span of the last message tells it.
 fn told(rabbit: &Rabbit) -> (Option<i64>, bool) {
@@ -46,7 +46,7 @@ async fn a_quorum_queue_counts_the_attempts() {
 async fn a_retry_through_dead_letters_counts_rejections_and_not_the_waiting() {
     let rabbit = Rabbit::new().await;
     // Rejected messages wait elsewhere, and come back when their time there is over.
-    let waiting = crate::common::unique("waiting");
+    let waiting = crate::harness::unique("waiting");
     let to = |queue: &str| [("x-dead-letter-exchange", long("")), ("x-dead-letter-routing-key", long(queue))];
     let orders = rabbit.queue_with("orders", table(to(&waiting))).await;
     let [exchange, key] = to(&orders);

@@ -8,7 +8,7 @@ use lapin::{
 use opentelemetry::trace::SpanId;
 use otel_lapin::otel::MessageExt;
 
-use crate::common::{Rabbit, long, named, next, table};
+use crate::harness::{Rabbit, long, named, next, table};
 
 const TRACE: &str = "0123456789abcdef0123456789abcdef";
 const SPAN: &str = "0123456789abcdef";
@@ -111,7 +111,7 @@ async fn a_get_and_a_forward_cope_with_them_too() {
     rabbit.publish_raw(&queue, b"1", BasicProperties::default().with_headers(headers)).await;
     let message = rabbit.channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
     let properties = message.properties.clone();
-    message.process(async { rabbit.publish(&on, b"1", properties).await }).await;
+    message.process(|| async { rabbit.publish(&on, b"1", properties).await }).await;
     drop(message);
     let forwarded = rabbit.take_raw(&on).await;
     let spans = rabbit.sdk.wait_for(3);
@@ -119,7 +119,7 @@ async fn a_get_and_a_forward_cope_with_them_too() {
     let expected = table([
         ("Baggage", AMQPValue::Void),
         ("kept", bytes(b"\x00\xff")),
-        ("traceparent", crate::common::traceparent(publish)),
+        ("traceparent", crate::harness::traceparent(publish)),
     ]);
     assert_eq!(*forwarded.properties.headers(), Some(expected));
 }
@@ -141,7 +141,7 @@ mod by_hand {
 
     impl Wire {
         fn open() -> Self {
-            let uri: lapin::uri::AMQPUri = crate::common::uri().parse().unwrap();
+            let uri: lapin::uri::AMQPUri = crate::harness::uri().parse().unwrap();
             let mut wire = Self(TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).unwrap());
             wire.0.set_read_timeout(Some(support::DEADLINE)).unwrap();
             wire.0.write_all(b"AMQP\x00\x00\x09\x01").unwrap();

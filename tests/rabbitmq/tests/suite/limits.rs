@@ -17,7 +17,7 @@ use support::{
 };
 use tokio::time::timeout;
 
-use crate::common::{Rabbit, long, uri};
+use crate::harness::{Rabbit, long, uri};
 
 /// What a header needs beside its name and its text.
 const ENTRY: usize = 1 + 1 + 4;

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use crate::{
-    common::{Rabbit, named},
+    harness::{Rabbit, named},
     sources::{ASKED, Opened, filled},
 };
 

@@ -1,16 +1,15 @@
 //! What otel-lapin promises, on a real RabbitMQ.
 
 mod ambient;
-mod bystanders;
 mod cancellation;
-mod common;
 mod context_reader;
 mod correlation;
 mod create;
 mod faults;
+mod harness;
+mod history;
 mod hostile_headers;
 mod limits;
-mod lineage;
 mod loops;
 mod metrics;
 mod outcome;
@@ -25,5 +24,6 @@ mod settle;
 mod sources;
 mod stream;
 mod types;
+mod user_code;
 mod wait;
 mod ways;

@@ -14,7 +14,7 @@ use lapin::{
 use opentelemetry::{Context, trace::FutureExt};
 use otel_lapin::otel::MessageExt;
 
-use crate::common::{Rabbit, consume, next};
+use crate::harness::{Rabbit, consume, next};
 
 const CONSUMED: &str = "messaging.client.consumed.messages";
 const DURATION: &str = "messaging.client.operation.duration";
@@ -57,7 +57,7 @@ async fn deliveries_are_counted_by_what_became_of_them() {
     }
     // Before its span has ended, and after.
     assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
-    deliveries[1].process(async {}).await;
+    deliveries[1].process(|| async {}).await;
     assert!(deliveries[1].nack(BasicNackOptions { multiple: false, requeue: false }).await.unwrap());
     // A second time.
     assert!(!deliveries[1].ack(BasicAckOptions::default()).await.unwrap());
@@ -113,7 +113,7 @@ async fn everything(rabbit: &Rabbit, queue: &str) {
     assert!(got().await.nack(nack(true)).await.unwrap());
     assert!(got().await.reject(reject(true)).await.unwrap());
     // What was asked for and what was pushed, let go of; a handler that fails.
-    got().await.process(async { Err::<(), _>("declined") }).await.unwrap_err();
+    got().await.process(|| async { Err::<(), _>("declined") }).await.unwrap_err();
     let mut consumer = consume(&channel, queue).await;
     drop(next(&mut consumer).await);
     let last = next(&mut consumer).await;
@@ -159,7 +159,7 @@ fn documented(metric: &str, destinations: usize, errors: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_as_many_series_as_the_page_says() {
     let sdk = support::Sdk::new();
-    let instrumentation = sdk.all_signals_builder().destination_limit(1).build();
+    let instrumentation = sdk.all_signals_builder().with_destination_limit(1).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
     // One within the bound, and one beyond it.
     for name in ["orders", "refunds"] {
@@ -265,7 +265,7 @@ async fn what_goes_while_it_is_settled_by_its_tag_is_settled_and_not_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_are_told_when_asked_for() {
     let sdk = support::Sdk::new();
-    let instrumentation = sdk.instrumentation_builder().capture_sizes(true).build();
+    let instrumentation = sdk.instrumentation_builder().with_captured_sizes(true).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
     let queue = rabbit.queue("orders").await;
     rabbit.publish(&queue, b"four apples", BasicProperties::default()).await;

@@ -14,7 +14,7 @@ use support::attribute as value_of;
 use tokio::{runtime::Handle, task::block_in_place};
 
 use crate::{
-    common::{Rabbit, long, named, table},
+    harness::{Rabbit, long, named, table},
     sources::{ASKED, Opened, take},
 };
 
@@ -54,14 +54,14 @@ async fn a_handler_s_error_of_lapin_s_is_told_and_nothing_of_the_message() {
             let mut failed = None;
             let work = async {
                 failed = match run {
-                    Run::Process => message.process(forward(&rabbit, &message)).await.err(),
+                    Run::Process => message.process(|| forward(&rabbit, &message)).await.err(),
                     Run::InScope => {
                         let forwarded = forward(&rabbit, &message).await;
                         message.in_scope(|| forwarded).err()
                     }
                     Run::Batch => {
                         let messages = [message];
-                        process_batch(&messages, forward(&rabbit, &messages[0])).await.err()
+                        process_batch(&messages, || forward(&rabbit, &messages[0])).await.err()
                     }
                     Run::Each => {
                         let (mut error, one) = (None, futures::stream::iter([message]));

@@ -13,7 +13,7 @@ use support::{
     correlation::{self, Given, Message, check},
 };
 
-use crate::common::{Rabbit, consume, long, next, table};
+use crate::harness::{Rabbit, consume, long, next, table};
 
 /// A queue of its own, which the raw client sends to.
 struct Queue {

@@ -13,7 +13,7 @@ use support::DEADLINE;
 
 use crate::{
     cancellation::abandon,
-    common::{unique, uri},
+    harness::{unique, uri},
 };
 
 const ONE: BasicAckOptions = BasicAckOptions { multiple: false };

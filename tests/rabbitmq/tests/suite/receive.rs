@@ -18,7 +18,7 @@ use otel_lapin::{
 use otel_messaging::semconv::{attribute, extension};
 use support::{attribute as value_of, eventually};
 
-use crate::common::{Rabbit, SCOPE, at_peer, long, named, next, table, traceparent, unique};
+use crate::harness::{Rabbit, SCOPE, at_peer, long, named, next, table, traceparent, unique};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_a_stream_carries_its_process_span() {
@@ -133,7 +133,7 @@ async fn work_inside_process_is_inside_the_span_and_errors_fail_it() {
     let mut consumer = rabbit.consume(&queue).await;
     let delivery = next(&mut consumer).await;
     let failed = delivery
-        .process(async {
+        .process(|| async {
             rabbit.sdk.app_span_in("work", &Context::current()).span().end();
             Err::<(), _>(std::io::Error::other("declined"))
         })
@@ -288,7 +288,7 @@ async fn a_delegate_that_passes_the_message_on_leaves_the_span_to_it() {
         async move { drop(sender.send(delivery).await) }
     });
     let delivery = receiver.recv().await.unwrap().unwrap().unwrap();
-    delivery.process(async { rabbit.sdk.app_span_in("work", &Context::current()).span().end() }).await;
+    delivery.process(|| async { rabbit.sdk.app_span_in("work", &Context::current()).span().end() }).await;
     let spans = rabbit.sdk.wait_for(2);
     assert_eq!(
         named(&spans, "work")[0].parent_span_id,

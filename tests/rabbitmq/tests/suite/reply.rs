@@ -21,7 +21,7 @@ use support::{Sdk, eventually};
 use tokio::sync::oneshot;
 
 use crate::{
-    common::{Rabbit, SCOPE, at_peer, named, next},
+    harness::{Rabbit, SCOPE, at_peer, named, next},
     sources::{ALL, take},
 };
 
@@ -74,7 +74,7 @@ async fn an_answer_to_the_message_being_processed_goes_to_a_temporary_destinatio
     let request = next(&mut rabbit.consume(requests).await).await;
     let exchange = rabbit.exchange("shop", requests).await;
     request
-        .process(async {
+        .process(|| async {
             service.answer().await;
             // Its routing key is no queue's name.
             service.publish_to_exchange(&exchange).await;
@@ -134,7 +134,7 @@ async fn an_answer_is_known_in_whatever_way_its_request_is_processed() {
         service.request(replies).await;
         let mut consumer = rabbit.consume(requests).await;
         match way {
-            "process" => next(&mut consumer).await.process(service.answer()).await,
+            "process" => next(&mut consumer).await.process(|| service.answer()).await,
             "in_scope" => {
                 let request = next(&mut consumer).await;
                 let mut answer = None;
@@ -147,7 +147,7 @@ async fn an_answer_is_known_in_whatever_way_its_request_is_processed() {
             "process_batch" => {
                 service.request("elsewhere").await;
                 let requests = [next(&mut consumer).await, next(&mut consumer).await];
-                process_batch(&requests, service.answer()).await;
+                process_batch(&requests, || service.answer()).await;
             }
             "sequential" => {
                 sequential(async {
@@ -196,7 +196,7 @@ async fn an_answer_is_known_wherever_its_request_came_from() {
         let Service { rabbit, requests, replies } = &service;
         service.request(replies).await;
         let mut messages = source.open(rabbit, requests).await.messages;
-        take(&mut messages).await.process(service.answer()).await;
+        take(&mut messages).await.process(|| service.answer()).await;
         assert_eq!(service.published(&rabbit.sdk.spans()), ["publish"], "{source:?}");
     }
 }
@@ -212,7 +212,7 @@ fn publishing(service: &Service) -> impl Future<Output = ()> + use<'_> {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_take_no_place_among_the_destinations_that_are_shown() {
     let sdk = Sdk::new();
-    let instrumentation = sdk.all_signals_builder().destination_limit(2).build();
+    let instrumentation = sdk.all_signals_builder().with_destination_limit(2).build();
     let service = Service::with(Rabbit::with(sdk, instrumentation).await).await;
     let Service { rabbit, requests, replies } = &service;
     let mut consumer = rabbit.consume(requests).await;
@@ -220,7 +220,7 @@ async fn answers_take_no_place_among_the_destinations_that_are_shown() {
         let reply_to = format!("{replies}.{client}");
         service.request(&reply_to).await;
         let request = next(&mut consumer).await;
-        request.process(rabbit.publish(&reply_to, b"2", BasicProperties::default())).await;
+        request.process(|| rabbit.publish(&reply_to, b"2", BasicProperties::default())).await;
     }
     // The other one that is shown is that of the requests.
     service.answer().await;
@@ -239,11 +239,11 @@ async fn answers_take_no_place_among_the_destinations_that_are_shown() {
 async fn an_answer_is_named_by_the_user_s_template_where_there_is_one() {
     let sdk = Sdk::new();
     let template = |name: &str| name.starts_with("replies").then(|| "replies.{client}".to_owned());
-    let instrumentation = sdk.instrumentation_builder().destination_template(template).build();
+    let instrumentation = sdk.instrumentation_builder().with_destination_template(template).build();
     let service = Service::with(Rabbit::with(sdk, instrumentation).await).await;
     service.request(&service.replies).await;
     let request = next(&mut service.rabbit.consume(&service.requests).await).await;
-    request.process(service.answer()).await;
+    request.process(|| service.answer()).await;
     assert_eq!(service.published(&service.rabbit.sdk.spans()), ["publish replies.{client}"]);
 }
 
@@ -273,7 +273,7 @@ async fn the_broker_s_own_reply_addresses_are_temporary_whoever_answers() {
     let request = next(&mut rabbit.consume(requests).await).await;
     let reply_to = request.properties.reply_to().clone().unwrap();
     assert_ne!(reply_to.as_str(), direct);
-    request.process(rabbit.publish(reply_to.as_str(), b"2", BasicProperties::default())).await;
+    request.process(|| rabbit.publish(reply_to.as_str(), b"2", BasicProperties::default())).await;
     assert_eq!(replies.next().await.unwrap().unwrap().data, b"2");
     rabbit.publish(reply_to.as_str(), b"3", BasicProperties::default()).await;
     assert_eq!(replies.next().await.unwrap().unwrap().data, b"3");

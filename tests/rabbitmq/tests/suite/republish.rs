@@ -9,7 +9,7 @@ use lapin::{
 };
 use otel_lapin::otel::MessageExt;
 
-use crate::common::{Rabbit, long, named, next, table, traceparent};
+use crate::harness::{Rabbit, long, named, next, table, traceparent};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_retries_add_no_header_and_link_the_failure() {

@@ -20,7 +20,7 @@ use otel_lapin::{
 use otel_messaging::semconv::{attribute, extension};
 use support::{Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, at_peer, long, named, table, traceparent, unique};
+use crate::harness::{Rabbit, SCOPE, at_peer, long, named, table, traceparent, unique};
 
 const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
@@ -180,7 +180,7 @@ async fn a_returned_message_failed_and_is_returned_as_it_was_sent() {
     let nowhere = unique("nowhere");
     let foreign = long("00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
     let current = rabbit.sdk.app_span("request");
-    let own = crate::common::traceparent_of(current.span().span_context());
+    let own = crate::harness::traceparent_of(current.span().span_context());
     let sent = [
         BasicProperties::default().with_priority(4),
         BasicProperties::default().with_headers(FieldTable::default()).with_timestamp(12),
@@ -466,7 +466,7 @@ async fn temporary_and_anonymous_destinations_stay_out_of_span_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn routing_keys_beyond_the_limit_stay_out_of_span_names() {
     let sdk = Sdk::new();
-    let instrumentation = sdk.instrumentation_builder().destination_limit(2).build();
+    let instrumentation = sdk.instrumentation_builder().with_destination_limit(2).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
     for number in 0..4 {
         rabbit.publish(&format!("user.{number}"), b"1", BasicProperties::default()).await;
@@ -526,7 +526,7 @@ async fn a_pooled_channel_is_traced_without_an_address() {
 async fn every_way_to_connect_knows_the_server() {
     use otel_lapin::{Connect, ConnectionBuilder, DefaultConnectionBuilder, tcp::OwnedTLSConfig, uri::AMQPUri};
 
-    let uri = crate::common::uri();
+    let uri = crate::harness::uri();
     let parsed: AMQPUri = uri.parse().unwrap();
     let options = lapin::ConnectionProperties::default;
     let runtime = || lapin::runtime::default_runtime().unwrap();
@@ -571,7 +571,7 @@ async fn over_a_transport_of_ones_own_nobody_knows_the_server() {
         uri::AMQPUri,
     };
 
-    let broker: AMQPUri = crate::common::uri().parse().unwrap();
+    let broker: AMQPUri = crate::harness::uri().parse().unwrap();
     let mut elsewhere = broker.clone();
     elsewhere.authority.host = "192.0.2.1".to_owned();
     // A tunnel, for example: the URI's host is not what is connected to.

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    common::{Rabbit, named, next},
+    harness::{Rabbit, named, next},
     sources::{ASKED, Opened, Source, filled, take},
 };
 
@@ -143,7 +143,7 @@ async fn a_message_that_moved_to_another_task_is_current_there_only_inside_proce
         let task = tokio::spawn(async move {
             assert_eq!(current(), SpanId::INVALID, "a task inherits nothing");
             let own = moved.otel_context().span().span_context().span_id();
-            moved.process(async { assert_eq!(current(), own) }).await;
+            moved.process(|| async { assert_eq!(current(), own) }).await;
             assert_eq!(current(), SpanId::INVALID);
             moved.ack(BasicAckOptions::default()).await.unwrap();
         });

@@ -17,7 +17,7 @@ use otel_lapin::{Connection, Consumer, message::Delivery, otel::MessageExt};
 use otel_messaging::semconv::{attribute, extension};
 use support::{DEADLINE, Sdk, attribute as value_of};
 
-use crate::common::{Rabbit, SCOPE, at_peer, named, next, uri};
+use crate::harness::{Rabbit, SCOPE, at_peer, named, next, uri};
 
 const MULTIPLE: BasicAckOptions = BasicAckOptions { multiple: true };
 
@@ -90,12 +90,12 @@ async fn what_the_handler_says_and_what_the_broker_is_told_stand_beside_each_oth
         assert!(first.nack(BasicNackOptions::default()).await.unwrap());
         Err::<(), _>("declined")
     };
-    assert_eq!(first.process(nack).await, Err("declined"));
+    assert_eq!(first.process(|| nack).await, Err("declined"));
     let reject = async {
         assert!(second.reject(BasicRejectOptions::default()).await.unwrap());
         Err::<(), _>("declined")
     };
-    assert_eq!(second.process(reject).await, Err("declined"));
+    assert_eq!(second.process(|| reject).await, Err("declined"));
     let spans = rabbit.sdk.spans();
     for (process, settled) in named(&spans, &format!("process {queue}")).into_iter().zip(["nack", "reject"]) {
         assert_eq!((outcome(process), &process.status), (settled.to_owned(), &Status::error("declined")));
@@ -118,7 +118,7 @@ async fn what_is_acknowledged_first_is_worked_on_inside_its_span() {
         let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
         assert_eq!(names, [format!("ack {queue}"), format!("publish {onwards}")], "the process span is open");
     };
-    deliveries[0].process(work).await;
+    deliveries[0].process(|| work).await;
     let spans = rabbit.sdk.spans();
     let [process, ack, publish] = &spans[..] else { panic!("{}", rabbit.described()) };
     assert_eq!((process.name.as_ref(), outcome(process)), (&*format!("process {queue}"), "ack".to_owned()));
@@ -221,7 +221,7 @@ async fn by_a_tag_that_nobody_knows_there_is_no_parent() {
     rabbit.channel.basic_ack(message.delivery_tag, BasicAckOptions::default()).await.unwrap();
     assert_eq!(
         rabbit.described().replace(
-            &crate::common::uri().split('@').next_back().unwrap().split('/').next().unwrap().to_owned(),
+            &crate::harness::uri().split('@').next_back().unwrap().split('/').next().unwrap().to_owned(),
             "ADDRESS"
         ),
         format!(
@@ -355,7 +355,7 @@ ack {exchange}:{queue}
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_can_be_linked_are_counted_all_the_same() {
     let sdk = Sdk::new();
-    let instrumentation = sdk.all_signals_builder().max_links(2).build();
+    let instrumentation = sdk.all_signals_builder().with_max_links(2).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..5 {
@@ -547,7 +547,7 @@ async fn what_was_delivered_while_nothing_was_told_is_forgotten_when_the_channel
 async fn an_ack_after_the_end_has_its_span_and_leaks_nothing() {
     let (rabbit, queue, deliveries) = deliveries(3).await;
     for delivery in deliveries {
-        delivery.process(async {}).await;
+        delivery.process(|| async {}).await;
         assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
     }
     let spans = rabbit.sdk.wait_for(6);

@@ -18,7 +18,7 @@ use otel_lapin::{
 use support::DEADLINE;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::common::Rabbit;
+use crate::harness::Rabbit;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {

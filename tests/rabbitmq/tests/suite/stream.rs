@@ -16,7 +16,7 @@ use otel_messaging::semconv::extension;
 use support::attribute as value_of;
 
 use crate::{
-    common::{Rabbit, SCOPE, at_peer, long, named, next, table, unique},
+    harness::{Rabbit, SCOPE, at_peer, long, named, next, table, unique},
     sources::{Source, take},
 };
 
@@ -64,7 +64,7 @@ async fn a_message_of_a_stream_tells_its_offset_where_it_is_processed_and_settle
         assert_eq!(offsets(rabbit, &format!("ack {stream}")), ["0"]);
         rabbit.sdk.forget();
         let second = next(&mut consumer).await;
-        second.process(async { assert!(second.ack(BasicAckOptions::default()).await.unwrap()) }).await;
+        second.process(|| async { assert!(second.ack(BasicAckOptions::default()).await.unwrap()) }).await;
         assert_eq!(
             rabbit.describe(2),
             format!(
@@ -151,7 +151,7 @@ async fn messages_of_a_stream_that_are_processed_together_have_their_offsets_on_
         }
         let mut consumer = consume(rabbit, stream).await;
         let deliveries = [next(&mut consumer).await, next(&mut consumer).await];
-        process_batch(&deliveries, async {}).await;
+        process_batch(&deliveries, || async {}).await;
         assert_eq!(offsets(rabbit, &format!("process {stream}")), ["0", "1"]);
     })
     .await;
@@ -164,7 +164,7 @@ async fn an_offset_is_told_wherever_a_message_of_a_stream_came_from() {
         with_stream(0, async |rabbit, stream| {
             let mut messages = source.open(rabbit, stream).await.messages;
             rabbit.publish_raw(stream, b"1", BasicProperties::default()).await;
-            take(&mut messages).await.process(async {}).await;
+            take(&mut messages).await.process(|| async {}).await;
             assert_eq!(offsets(rabbit, &format!("process {stream}")), ["0"], "{source:?}");
         })
         .await;

@@ -23,7 +23,7 @@ use opentelemetry_sdk::{
 };
 use otel_lapin::{
     message::{BasicGetMessage, DeliveryResult},
-    otel::{Instrumentation, MessageExt},
+    otel::{Instrumentation, MessageExt, Propagation},
 };
 use otel_messaging::{
     semconv::{attribute, extension},
@@ -31,7 +31,7 @@ use otel_messaging::{
 };
 use support::{Sdk, attribute as value_of, eventually};
 
-use crate::common::{Rabbit, long, next, table};
+use crate::harness::{Rabbit, long, next, table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_tells_of_is_left_alone() {
@@ -43,13 +43,13 @@ async fn what_somebody_else_tells_of_is_left_alone() {
         let mut consumer = rabbit.consume(&queue).await;
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.properties, BasicProperties::default());
-        delivery.process(async {}).await;
+        delivery.process(|| async {}).await;
         assert!(delivery.ack(BasicAckOptions::default()).await.unwrap());
         rabbit.channel.basic_cancel(consumer.tag(), Default::default()).await.unwrap();
         rabbit.publish(&queue, b"2", BasicProperties::default()).await;
         let message = got(&rabbit, &queue).await;
         assert_eq!(message.properties, BasicProperties::default());
-        message.process(async {}).await;
+        message.process(|| async {}).await;
         assert!(message.ack(BasicAckOptions::default()).await.unwrap());
     };
     work.with_context(outer).await;
@@ -102,12 +102,12 @@ async fn what_a_delegate_leaves_to_somebody_else_is_left_alone_inside_its_span()
 async fn a_panic_where_an_error_is_named_leaves_it_the_name_of_its_type() {
     quietly(async {
         let sdk = Sdk::new();
-        let instrumentation = sdk.all_signals_builder().error_type(|_, _| panic!("a hook's own")).build();
+        let instrumentation = sdk.all_signals_builder().with_error_type(|_, _| panic!("a hook's own")).build();
         let rabbit = Rabbit::with(sdk, instrumentation).await;
         let queue = rabbit.queue("orders").await;
         rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
         let delivery = next(&mut rabbit.consume(&queue).await).await;
-        assert_eq!(delivery.process(async { Err::<(), _>("declined") }).await, Err("declined"));
+        assert_eq!(delivery.process(|| async { Err::<(), _>("declined") }).await, Err("declined"));
         let [process] = &rabbit.sdk.spans()[..] else { panic!("one span") };
         assert_eq!(value_of(process, attribute::ERROR_TYPE), Some(&"&str".into()));
         assert_eq!(process.status, Status::error("declined"));
@@ -118,10 +118,10 @@ async fn a_panic_where_an_error_is_named_leaves_it_the_name_of_its_type() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_filter_does_not_want_is_carried_on_and_not_told() {
     let sdk = Sdk::new();
-    let quiet = crate::common::unique("quiet");
+    let quiet = crate::harness::unique("quiet");
     let unwanted = quiet.clone();
     let instrumentation =
-        sdk.all_signals_builder().filter(move |operation| operation.destination() != Some(&*unwanted)).build();
+        sdk.all_signals_builder().with_filter(move |operation| operation.destination() != Some(&*unwanted)).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
     let loud = rabbit.queue("loud").await;
     rabbit.raw.queue_declare(quiet.as_str().into(), Default::default(), Default::default()).await.unwrap();
@@ -154,10 +154,10 @@ async fn headers_are_shown_by_name_redacted_and_cut_and_contexts_never() {
     let sdk = Sdk::new();
     let instrumentation = sdk
         .instrumentation_builder()
-        .capture_headers(["tenant", "x-*", "trace*"])
-        .capture_limit(4)
-        .redact(|name, value| (name != "x-password").then(|| value.to_owned()))
-        .on_operation(|operation, attributes| attributes.set("team", operation.kind().as_str()))
+        .with_captured_headers(["tenant", "x-*", "trace*"])
+        .with_capture_limit(4)
+        .with_redaction(|name, value| (name != "x-password").then(|| value.to_owned()))
+        .with_operation_hook(|operation, attributes| attributes.set("team", operation.kind().as_str()))
         .build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;
     let queue = rabbit.queue("orders").await;
@@ -241,15 +241,21 @@ fn panicking() -> Vec<(&'static str, Instrumentation)> {
     let builder = || Sdk::new().all_signals_builder();
     let processed_by = |at_start| {
         let provider = SdkTracerProvider::builder().with_span_processor(PanickingProcessor { at_start }).build();
-        Instrumentation::builder().tracer_provider(provider).propagator(support::w3c()).build()
+        Instrumentation::builder()
+            .with_tracer_provider(provider)
+            .with_propagation(Propagation::custom(support::w3c()))
+            .build()
     };
     vec![
-        ("a hook", builder().on_operation(|_, _| panic!("a hook's own")).build()),
-        ("a hook that names errors", builder().error_type(|_, _| panic!("a hook's own")).build()),
-        ("a filter", builder().filter(|_| panic!("a filter's own")).build()),
-        ("a redactor", builder().capture_headers(["*"]).redact(|_, _| panic!("a redactor's own")).build()),
-        ("a template", builder().destination_template(|_| panic!("a template's own")).build()),
-        ("a propagator", builder().propagator(Panics).build()),
+        ("a hook", builder().with_operation_hook(|_, _| panic!("a hook's own")).build()),
+        ("a hook that names errors", builder().with_error_type(|_, _| panic!("a hook's own")).build()),
+        ("a filter", builder().with_filter(|_| panic!("a filter's own")).build()),
+        (
+            "a redactor",
+            builder().with_captured_headers(["*"]).with_redaction(|_, _| panic!("a redactor's own")).build(),
+        ),
+        ("a template", builder().with_destination_template(|_| panic!("a template's own")).build()),
+        ("a propagator", builder().with_propagation(Propagation::custom(Panics)).build()),
         ("a processor at the start", processed_by(true)),
         ("a processor at the end", processed_by(false)),
     ]
@@ -316,7 +322,7 @@ async fn whatever_panics_no_message_is_lost_and_lapins_threads_live() {
             for (delivery, number) in rest.iter().zip(1..) {
                 assert_eq!(delivery.data, [number], "{what}");
                 assert_eq!(delivery.properties.headers().as_ref().unwrap().inner().get("colour"), Some(&long("green")));
-                assert_eq!(delivery.process(async { Err::<(), _>("declined") }).await, Err("declined"), "{what}");
+                assert_eq!(delivery.process(|| async { Err::<(), _>("declined") }).await, Err("declined"), "{what}");
             }
             let last = rest[3].delivery_tag;
             rabbit.channel.basic_ack(last, BasicAckOptions { multiple: true }).await.unwrap();

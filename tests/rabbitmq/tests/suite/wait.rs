@@ -18,7 +18,7 @@ use support::{attribute as value_of, eventually};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    common::{Rabbit, named},
+    harness::{Rabbit, named},
     sources::{ASKED, Opened, filled, take},
 };
 
@@ -50,7 +50,7 @@ async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_wai
         drop(give);
         let delivered_at = SystemTime::now();
         while let Some(message) = work.recv().await {
-            message.process(sleep(WORK)).await;
+            message.process(|| sleep(WORK)).await;
             message.ack(BasicAckOptions::default()).await.unwrap();
         }
         let spans = rabbit.sdk.spans();
@@ -92,7 +92,7 @@ async fn a_message_that_is_settled_before_its_handler_begins_with_its_delivery()
             let delivered_at = SystemTime::now();
             message.ack(BasicAckOptions::default()).await.unwrap();
             thread::sleep(WORK);
-            message.process(async {}).await;
+            message.process(|| async {}).await;
             let spans = rabbit.sdk.spans();
             let process = named(&spans, &format!("process {queue}"));
             assert!(process.last().unwrap().start_time <= delivered_at, "{source:?}");

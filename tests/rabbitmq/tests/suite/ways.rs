@@ -19,7 +19,7 @@ use otel_lapin::{
 };
 use tokio::{sync::Barrier, time::timeout};
 
-use crate::common::{Rabbit, named};
+use crate::harness::{Rabbit, named};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn process_each_handles_up_to_its_limit_each_in_its_span() {
@@ -82,7 +82,7 @@ async fn raw_deliveries_get_process_spans_one_by_one_and_as_a_stream() {
     let incoming = Incoming::of_queue(queue.as_str()).with_instrumentation(rabbit.sdk.instrumentation());
     let first = timeout(support::DEADLINE, theirs.next()).await.unwrap().unwrap().unwrap();
     let first = incoming.message(first);
-    first.process(async { assert!(Context::current().has_active_span()) }).await;
+    first.process(|| async { assert!(Context::current().has_active_span()) }).await;
     first.ack(BasicAckOptions::default()).await.unwrap();
     drop(first);
     let mut ours = incoming.stream(theirs);

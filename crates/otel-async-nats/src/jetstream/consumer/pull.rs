@@ -39,7 +39,7 @@ messages! {
 
 impl Consumer<Config> {
     /// The messages, requested in the background. Each has a process span, `process {subject}`; the wait for it is measured,
-    /// and has a span `fetch` where it failed, or where `receive_spans` asks for one.
+    /// and has a span `fetch` where it failed, or where `with_receive_spans` asks for one.
     ///
     /// # Errors
     ///
@@ -297,7 +297,7 @@ builder! {
 
 impl StreamBuilder<'_> {
     /// The messages, requested in the background. Each has a process span, `process {subject}`; the wait for it is measured,
-    /// and has a span `fetch` where it failed, or where `receive_spans` asks for one.
+    /// and has a span `fetch` where it failed, or where `with_receive_spans` asks for one.
     ///
     /// # Errors
     ///

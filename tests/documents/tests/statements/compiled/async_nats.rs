@@ -18,7 +18,7 @@ fn one_line() {
 }
 
 fn one<O: Outcome>(message: &Message, handler: impl Future<Output = O>) {
-    let _ = message.process(handler);
+    let _ = message.process(|| handler);
 }
 
 fn each<F: Future<Output = ()>>(messages: Subscriber, handler: impl FnMut(Message) -> F) {
@@ -30,12 +30,12 @@ fn with_headers(client: &Client, subject: &'static str, headers: HeaderMap, payl
 }
 
 fn what_is_sent_belongs_to_the_message(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
-    let _ = message.process(async { client.publish(subject, payload).await });
+    let _ = message.process(|| async { client.publish(subject, payload).await });
 }
 
 /// It compiles: the publish is called before the message's span is current, and has another parent.
 fn wrong_at_run_time(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
-    let _ = message.process(client.publish(subject, payload));
+    let _ = message.process(|| client.publish(subject, payload));
 }
 
 fn acknowledged_by_hand(context: &Context, reply: Subject) {

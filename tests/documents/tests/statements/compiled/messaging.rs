@@ -10,7 +10,7 @@ use otel_messaging::{MessageExt, MessageStreamExt, Outcome};
 use tracing::{Instrument, info_span};
 
 async fn one<O: Outcome>(message: &impl MessageExt, handler: impl Future<Output = O>) {
-    let _ = message.process(handler).await;
+    let _ = message.process(|| handler).await;
 }
 
 async fn each<M: MessageExt, F: Future<Output = ()>>(stream: impl Stream<Item = M>, handler: impl FnMut(M) -> F) {
@@ -24,5 +24,5 @@ fn scope() {
 
 /// It compiles: the span is made before the message's is current, and has another parent.
 fn wrong_at_run_time(message: &impl MessageExt, handle: fn() -> Ready<io::Result<()>>) {
-    let _ = message.process(handle().instrument(info_span!("handle")));
+    let _ = message.process(|| handle().instrument(info_span!("handle")));
 }

@@ -6,9 +6,9 @@ use otel_messaging::{MessageExt, Outcome};
 use otel_rdkafka::producer::{FutureProducer, FutureRecord};
 
 fn right(message: &impl MessageExt, producer: &FutureProducer, record: FutureRecord<'_, str, str>, timeout: Duration) {
-    let _ = message.process(async { producer.send(record, timeout).await.map_err(|(error, _)| error) });
+    let _ = message.process(|| async { producer.send(record, timeout).await.map_err(|(error, _)| error) });
 }
 
 fn any_handler<O: Outcome>(message: &impl MessageExt, handler: impl Future<Output = O>) {
-    let _ = message.process(handler);
+    let _ = message.process(|| handler);
 }
