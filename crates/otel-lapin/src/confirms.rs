@@ -14,7 +14,7 @@ use std::{
 };
 
 use lapin::{Error, Result};
-use otel_messaging::{Propagation, adapter::ClientSpan};
+use otel_messaging::adapter::ClientSpan;
 
 use crate::{
     confirmation::Confirmation,
@@ -258,7 +258,7 @@ mod tests {
     use lapin::{BasicProperties, message::Delivery};
     use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
     use otel_messaging::{
-        Instrumentation,
+        Instrumentation, Propagation,
         adapter::{Destination, Telemetry, scope},
     };
     use proptest::prelude::*;

@@ -296,8 +296,8 @@ impl Column {
             arrived.push(consumer.next(message).with_context(current.clone()).await);
         }
         let seen = match &arrived[..] {
-            [alone] => alone.process(|| handler()).with_context(current).await,
-            _ => async { process_batch(&arrived, || handler()).await }.with_context(current).await,
+            [alone] => alone.process(handler).with_context(current).await,
+            _ => async { process_batch(&arrived, handler).await }.with_context(current).await,
         };
         let Seen { span, baggage } = seen.expect("it is no error");
         let brought = senders[0].baggage.as_ref().filter(|_| self.keeps.baggage && message != Message::Batch);

@@ -59,7 +59,7 @@ pub trait MessageStreamExt: Stream {
     /// ```no_run
     /// # use otel_messaging::{MessageExt, MessageStreamExt};
     /// # async fn pack<M>(_: &M) -> Result<(), std::io::Error> { Ok(()) }
-    /// # async fn work<M: ReceivedMessage, E: 'static>(
+    /// # async fn work<M: MessageExt, E: 'static>(
     /// #     orders: impl futures::Stream<Item = Result<M, E>>,
     /// # ) -> Result<(), E> {
     /// orders

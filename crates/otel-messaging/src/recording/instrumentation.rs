@@ -31,17 +31,17 @@ use crate::{
 
 /// Where telemetry goes and by which rules. A cheap clone; every wrapper takes one by `with_instrumentation`.
 ///
-/// The default follows OpenTelemetry's globals. They are looked up when a message passes and never frozen as a no-op:
-/// while what was found is a no-op, it is looked up again at most once a second, so that a client may be built, and may
-/// send, before the SDK is installed. A propagator that nobody installed is stood in for: see [`Propagation::Global`].
+/// The default follows OpenTelemetry's globals. A no-op is never kept: while a global is a no-op, it is looked up again at most
+/// once a second, so that a client may be built, and may send, before the SDK is installed. Without a global propagator contexts
+/// travel by W3C: see [`Propagation::Global`].
 ///
 /// ```
-/// use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
-/// use otel_messaging::{Correlation, Instrumentation};
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+/// use otel_messaging::{Correlation, Instrumentation, Propagation};
 ///
 /// let instrumentation = Instrumentation::builder()
 ///     .with_tracer_provider(SdkTracerProvider::builder().build())
-///     .with_propagation(Propagation::custom(TraceContextPropagator::new()))
+///     .with_propagation(Propagation::W3c)
 ///     .with_correlation(Correlation::Parent)
 ///     .build();
 /// # let _ = instrumentation;

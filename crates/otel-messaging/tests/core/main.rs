@@ -30,6 +30,7 @@ mod settle_batch;
 mod vocabulary;
 mod w3c;
 mod wait;
+mod ways_out;
 
 /// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.
 fn block_on<F: Future>(future: F) -> F::Output {

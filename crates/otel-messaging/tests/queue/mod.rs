@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::propagation::{Extractor, Injector};
 use otel_messaging::{
-    Instrumentation, MessageExt, ReceivedMessage,
+    Instrumentation, ReceivedMessage,
     adapter::{
         Arrival, Attributes, Batch, ClientSpan, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles,
         SourceId, Telemetry, poll_started, scope,

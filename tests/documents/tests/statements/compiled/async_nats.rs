@@ -17,8 +17,8 @@ fn one_line() {
     use otel_async_nats::jetstream;
 }
 
-fn one<O: Outcome>(message: &Message, handler: impl Future<Output = O>) {
-    let _ = message.process(|| handler);
+fn one<F: Future<Output: Outcome>>(message: &Message, handler: impl FnOnce() -> F) {
+    let _ = message.process(handler);
 }
 
 fn each<F: Future<Output = ()>>(messages: Subscriber, handler: impl FnMut(Message) -> F) {
@@ -27,15 +27,6 @@ fn each<F: Future<Output = ()>>(messages: Subscriber, handler: impl FnMut(Messag
 
 fn with_headers(client: &Client, subject: &'static str, headers: HeaderMap, payload: Bytes) {
     let _ = client.publish_with_headers(subject, headers, payload);
-}
-
-fn what_is_sent_belongs_to_the_message(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
-    let _ = message.process(|| async { client.publish(subject, payload).await });
-}
-
-/// It compiles: the publish is called before the message's span is current, and has another parent.
-fn wrong_at_run_time(message: &Message, client: &Client, subject: &'static str, payload: Bytes) {
-    let _ = message.process(|| client.publish(subject, payload));
 }
 
 fn acknowledged_by_hand(context: &Context, reply: Subject) {

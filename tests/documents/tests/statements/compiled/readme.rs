@@ -9,6 +9,6 @@ fn right(message: &impl MessageExt, producer: &FutureProducer, record: FutureRec
     let _ = message.process(|| async { producer.send(record, timeout).await.map_err(|(error, _)| error) });
 }
 
-fn any_handler<O: Outcome>(message: &impl MessageExt, handler: impl Future<Output = O>) {
-    let _ = message.process(|| handler);
+fn any_handler<F: Future<Output: Outcome>>(message: &impl MessageExt, handler: impl FnOnce() -> F) {
+    let _ = message.process(handler);
 }
