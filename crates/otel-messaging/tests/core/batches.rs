@@ -2,7 +2,7 @@
 
 use opentelemetry::trace::{TraceContextExt, Tracer};
 use otel_messaging::{
-    MessageExt, ReceivedMessage,
+    ReceivedMessage,
     adapter::{Attributes, DeliverIter, Destination, SettledMessage, Settlement},
     process_batch, sequential_blocking,
 };

@@ -200,7 +200,7 @@ fn a_cancelled_handler_leaves_the_span_to_the_message() {
     let mut queue = Queue::new(sdk.instrumentation());
     queue.push("1").unwrap();
     let message = queue.pop().unwrap();
-    let mut handler = Box::pin(message.process(|| future::pending::<()>()));
+    let mut handler = Box::pin(message.process(future::pending::<()>));
     assert!(block_on(future::poll_immediate(&mut handler)).is_none());
     drop(handler);
     assert_eq!(sdk.spans().len(), 1);
