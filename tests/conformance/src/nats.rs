@@ -639,7 +639,7 @@ pub(crate) static NATS: Broker = Broker {
             "three messages are handled together",
             "
              3 x PRODUCER publish S.paid
-             CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]
+             CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1 settlement.outcome=ack]
              3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
              CLIENT fetch S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]"
         ),
@@ -648,7 +648,7 @@ pub(crate) static NATS: Broker = Broker {
             "three messages are handled together, and two links are allowed",
             "
              3 x PRODUCER publish S.paid
-             CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]
+             CONSUMER process S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1 settlement.outcome=ack]
              3 x CLIENT ack S.paid < process S.paid [settlement.outcome=ack]
              CLIENT fetch S.paid ~ publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence}, publish S.paid {nats.message.stream_sequence nats.message.consumer_sequence} [batch.message_count=3 delivery.attempt=1]"
         ),

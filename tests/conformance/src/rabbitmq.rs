@@ -581,16 +581,16 @@ pub(crate) static RABBITMQ: Broker = Broker {
             "three messages are handled together",
             "
              3 x PRODUCER publish orders
-             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
-             CLIENT ack orders < process orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]"
+             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]
+             CLIENT ack orders < process orders [batch.message_count=3 settlement.outcome=ack]"
         ),
         scenario!(
             batch_beyond_links,
             "three messages are handled together, and two links are allowed",
             "
              3 x PRODUCER publish orders
-             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3]
-             CLIENT ack orders < process orders ~ process orders {rabbitmq.message.delivery_tag}, process orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]"
+             CONSUMER process orders ~ publish orders {rabbitmq.message.delivery_tag}, publish orders {rabbitmq.message.delivery_tag} [batch.message_count=3 settlement.outcome=ack]
+             CLIENT ack orders < process orders [batch.message_count=3 settlement.outcome=ack]"
         ),
         scenario!(
             batch_of_routing_keys,
@@ -598,8 +598,8 @@ pub(crate) static RABBITMQ: Broker = Broker {
             "
              PRODUCER publish shop:order.paid
              PRODUCER publish shop:order.sent
-             CONSUMER process shop:orders ~ publish shop:order.paid {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag}, publish shop:order.sent {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag} [batch.message_count=2]
-             CLIENT ack shop:orders < process shop:orders ~ process shop:orders {rabbitmq.message.delivery_tag destination.name}, process shop:orders {rabbitmq.message.delivery_tag destination.name} [batch.message_count=2 settlement.outcome=ack]"
+             CONSUMER process shop:orders ~ publish shop:order.paid {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag}, publish shop:order.sent {destination.name rabbitmq.destination.routing_key rabbitmq.message.delivery_tag} [batch.message_count=2 settlement.outcome=ack]
+             CLIENT ack shop:orders < process shop:orders [batch.message_count=2 settlement.outcome=ack]"
         ),
         scenario!(
             create,
