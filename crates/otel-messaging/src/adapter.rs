@@ -108,6 +108,7 @@ use opentelemetry::InstrumentationScope;
 use crate::description::semconv::SCHEMA_URL;
 
 pub use crate::{
+    deliver_iter::DeliverIter,
     description::{
         arrival::{Arrival, Clock},
         attributes::Attributes,
@@ -117,8 +118,7 @@ pub use crate::{
         settlement::Settlement,
         source::SourceId,
     },
-    handling::deliver_iter::DeliverIter,
-    handling::{deliver_stream::DeliverStream, stream_item::AtStreamError},
+    handling::{deliver_stream::DeliverStream, received_message::AtStreamError},
     propagation::header_budget::HeaderBudget,
     propagation::headers::Headers,
     recording::prepared_operation::PreparedOperation,

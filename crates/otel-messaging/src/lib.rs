@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod catch_panic;
+mod deliver_iter;
 mod description;
 mod handling;
 mod propagation;

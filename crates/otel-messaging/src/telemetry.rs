@@ -21,7 +21,7 @@ use crate::{
     },
     propagation::{header_budget::HeaderBudget, headers::Headers},
     recording::{
-        discovery::TracerProbe, instrumentation::Instrumentation, operations::Operations, pipeline::Pipeline,
+        discovery::TracerProbe, instrumentation::Instrumentation, operations::Used, pipeline::Pipeline,
         prepared_operation::PreparedOperation,
     },
     spans::{
@@ -43,18 +43,6 @@ pub struct Telemetry {
     system: &'static str,
     given: OnceLock<Used>,
     shared: OnceLock<Used>,
-}
-
-/// An instrumentation in use, and what was put together for it.
-struct Used {
-    pipeline: Arc<Pipeline>,
-    operations: Operations,
-}
-
-impl Used {
-    fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
-        Self { pipeline: Arc::new(Pipeline::new(scope.clone(), instrumentation)), operations: Operations::default() }
-    }
 }
 
 impl Telemetry {

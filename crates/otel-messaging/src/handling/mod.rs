@@ -1,5 +1,4 @@
 pub(crate) mod batch;
-pub(crate) mod deliver_iter;
 pub(crate) mod deliver_stream;
 pub(crate) mod message_ext;
 pub(crate) mod outcome;

@@ -17,8 +17,9 @@ use pin_project_lite::pin_project;
 use crate::{
     handling::{
         outcome::{ErrorBy, FindError, Outcome, ReturnedError},
+        received_message::AtStreamError,
         received_message::ReceivedMessage,
-        stream_item::{AskedFor, AtStreamError, ByClient, OnStreamError, StreamItem},
+        stream_item::{AskedFor, ByClient, OnStreamError, StreamItem},
     },
     spans::process_span::ProcessSpan,
 };

@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use crate::{handling::stream_item::AtStreamError, spans::process_span::ProcessSpan};
+use crate::spans::process_span::ProcessSpan;
 
 /// A received message that carries its process span.
 ///
@@ -52,4 +52,18 @@ impl<M: ReceivedMessage> ReceivedMessage for &M {
     fn at_stream_error(error: &dyn Any) -> AtStreamError {
         M::at_stream_error(error)
     }
+}
+
+/// For adapters: what a loop over a stream of messages does at an error of the stream, unless the application says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtStreamError {
+    /// It ends, and the error is its output.
+    End,
+    /// It goes on. The first error of this `error.type` is warned of.
+    GoOn(&'static str),
+    /// The same, unless the stream ends before it gives another message: then the error is the output.
+    GoOnUnlessLast(&'static str),
+    /// It goes on: nothing has failed.
+    Ignore,
 }

@@ -6,7 +6,10 @@ use opentelemetry::otel_warn;
 
 use crate::{
     catch_panic::catch_panic,
-    handling::{message_ext::MessageExt, received_message::ReceivedMessage},
+    handling::{
+        message_ext::MessageExt,
+        received_message::{AtStreamError, ReceivedMessage},
+    },
 };
 
 /// An item of a stream of messages: a message, or a result with one.
@@ -64,20 +67,6 @@ impl<M: ReceivedMessage, E: 'static> StreamItem for Result<M, E> {
     fn end(error: Option<E>) -> Result<(), E> {
         error.map_or(Ok(()), Err)
     }
-}
-
-/// For adapters: what a loop over a stream of messages does at an error of the stream, unless the application says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AtStreamError {
-    /// It ends, and the error is its output.
-    End,
-    /// It goes on. The first error of this `error.type` is warned of.
-    GoOn(&'static str),
-    /// The same, unless the stream ends before it gives another message: then the error is the output.
-    GoOnUnlessLast(&'static str),
-    /// It goes on: nothing has failed.
-    Ignore,
 }
 
 /// Who decides what happens at an error of a stream.

@@ -6,13 +6,15 @@ use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
+use opentelemetry::InstrumentationScope;
+
 use crate::{
     catch_panic::catch_panic,
     description::{
         destination::{Destination, is_uuid},
         operation_name::OperationName,
     },
-    recording::{pipeline::Pipeline, prepared_operation::PreparedOperation},
+    recording::{instrumentation::Instrumentation, pipeline::Pipeline, prepared_operation::PreparedOperation},
 };
 
 /// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do,
@@ -101,5 +103,17 @@ impl Operations {
             let _ = first.map(|first| first.set(operation.clone()));
         }
         operation
+    }
+}
+
+/// An instrumentation in use, and what was put together for it.
+pub(crate) struct Used {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) operations: Operations,
+}
+
+impl Used {
+    pub(crate) fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
+        Self { pipeline: Arc::new(Pipeline::new(scope.clone(), instrumentation)), operations: Operations::default() }
     }
 }

@@ -33,13 +33,10 @@ use crate::{
         operation_start::OperationStart,
         process_end::ProcessEnd,
         settlement_state::{SettlementState, Unsettled},
-        start_attributes::StartAttributes,
+        start_attributes::{SHORTEST_WAIT, StartAttributes},
         start_guard::StartGuard,
     },
 };
-
-/// Shorter waits are not recorded on the span.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// The process span of a message that was delivered to the application.
 ///

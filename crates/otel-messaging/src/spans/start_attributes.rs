@@ -12,6 +12,9 @@ use crate::{
     recording::{metrics::partition_attribute, prepared_operation::PreparedOperation},
 };
 
+/// Shorter waits are not recorded on the span.
+pub(crate) const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// The attributes of the operation, then those of the message, then captured headers and those of the user's hook.
 #[derive(Default)]
 pub(crate) struct StartAttributes {
