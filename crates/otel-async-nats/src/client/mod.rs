@@ -153,7 +153,7 @@ impl Client {
         async move {
             let span =
                 PublishSpan::start(&self.telemetry, start, &message.subject, &mut message.headers, &message.payload);
-            let result = traits::Publisher::publish_message(&self.inner, message).await;
+            let result = async_nats::client::traits::Publisher::publish_message(&self.inner, message).await;
             PublishSpan::end(span, &result);
             result
         }

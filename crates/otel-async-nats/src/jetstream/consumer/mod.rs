@@ -31,13 +31,13 @@ pub struct Consumer<T: IntoConsumerConfig> {
 }
 
 /// A consumer whose messages the application pulls.
-pub type PullConsumer = Consumer<pull::Config>;
+pub type PullConsumer = Consumer<async_nats::jetstream::consumer::pull::Config>;
 /// A consumer whose messages the server pushes.
-pub type PushConsumer = Consumer<push::Config>;
+pub type PushConsumer = Consumer<async_nats::jetstream::consumer::push::Config>;
 /// A pull consumer that the client makes again when it misses a message.
-pub type OrderedPullConsumer = Consumer<pull::OrderedConfig>;
+pub type OrderedPullConsumer = Consumer<async_nats::jetstream::consumer::pull::OrderedConfig>;
 /// A push consumer that the client makes again when it misses a message.
-pub type OrderedPushConsumer = Consumer<push::OrderedConfig>;
+pub type OrderedPushConsumer = Consumer<async_nats::jetstream::consumer::push::OrderedConfig>;
 
 impl<T: IntoConsumerConfig> Consumer<T> {
     /// A consumer that exists on the server.

@@ -1,17 +1,14 @@
 //! The JetStream context: publishing, and the way to streams and consumers.
 
 mod builder;
+mod streams;
 pub mod traits;
 
 use std::{fmt, future::Future, sync::Arc};
 
 use async_nats::{
     HeaderMap, ToSubject,
-    jetstream::{
-        consumer::{FromConsumer, IntoConsumerConfig},
-        message::{OutboundMessage, PublishMessage},
-        stream::{Config, ConsumerError, Info},
-    },
+    jetstream::message::{OutboundMessage, PublishMessage},
 };
 use bytes::Bytes;
 use otel_messaging::Instrumentation;
@@ -19,16 +16,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Client,
-    jetstream::{consumer::Consumer, stream::Stream},
     send::{PublishSpan, SendStart, trace_request},
     wrap::deref,
 };
 
 pub use crate::{jetstream::context::builder::ContextBuilder, send::PublishAckFuture};
 pub use async_nats::jetstream::context::*;
-
-#[cfg(feature = "server_2_10")]
-use async_nats::jetstream::stream::{ConsumerCreateStrictError, ConsumerUpdateError};
 
 /// A JetStream context: [`async_nats::jetstream::Context`] with spans.
 ///
@@ -178,111 +171,6 @@ impl Context {
         trace_request(self.client.telemetry(), subject.to_subject(), request, |subject, request| {
             async_nats::client::traits::Requester::send_request(&self.inner, subject, request)
         })
-    }
-
-    fn stream<I>(&self, stream: async_nats::jetstream::stream::Stream<I>) -> Stream<I> {
-        Stream::new(stream, self.client.clone())
-    }
-
-    fn consumer<T: IntoConsumerConfig>(&self, consumer: async_nats::jetstream::consumer::Consumer<T>) -> Consumer<T> {
-        Consumer::wrap(consumer, self.client.clone())
-    }
-
-    /// See [`async_nats::jetstream::Context::create_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn create_stream<S>(&self, stream_config: S) -> Result<Stream<Info>, CreateStreamError>
-    where
-        Config: From<S>,
-    {
-        Ok(self.stream(self.inner.create_stream(stream_config).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_stream_no_info`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_stream_no_info<T: AsRef<str>>(&self, stream: T) -> Result<Stream<()>, GetStreamError> {
-        Ok(self.stream(self.inner.get_stream_no_info(stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_stream<T: AsRef<str>>(&self, stream: T) -> Result<Stream, GetStreamError> {
-        Ok(self.stream(self.inner.get_stream(stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_or_create_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_or_create_stream<S>(&self, stream_config: S) -> Result<Stream, CreateStreamError>
-    where
-        S: Into<Config>,
-    {
-        Ok(self.stream(self.inner.get_or_create_stream(stream_config).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_consumer_from_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_consumer_from_stream<T, C, S>(&self, consumer: C, stream: S) -> Result<Consumer<T>, ConsumerError>
-    where
-        T: FromConsumer + IntoConsumerConfig,
-        S: AsRef<str>,
-        C: AsRef<str>,
-    {
-        Ok(self.consumer(self.inner.get_consumer_from_stream(consumer, stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::create_consumer_on_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn create_consumer_on_stream<C: IntoConsumerConfig + FromConsumer, S: AsRef<str>>(
-        &self,
-        config: C,
-        stream: S,
-    ) -> Result<Consumer<C>, ConsumerError> {
-        Ok(self.consumer(self.inner.create_consumer_on_stream(config, stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::update_consumer_on_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    #[cfg(feature = "server_2_10")]
-    pub async fn update_consumer_on_stream<C: IntoConsumerConfig + FromConsumer, S: AsRef<str>>(
-        &self,
-        config: C,
-        stream: S,
-    ) -> Result<Consumer<C>, ConsumerUpdateError> {
-        Ok(self.consumer(self.inner.update_consumer_on_stream(config, stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::create_consumer_strict_on_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    #[cfg(feature = "server_2_10")]
-    pub async fn create_consumer_strict_on_stream<C: IntoConsumerConfig + FromConsumer, S: AsRef<str>>(
-        &self,
-        config: C,
-        stream: S,
-    ) -> Result<Consumer<C>, ConsumerCreateStrictError> {
-        Ok(self.consumer(self.inner.create_consumer_strict_on_stream(config, stream).await?))
     }
 }
 
