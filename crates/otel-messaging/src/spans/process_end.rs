@@ -69,20 +69,21 @@ impl ProcessEnd {
         }
     }
 
-    /// Ends the span, and measures it. `which` is the span's context, also of a span that is not recorded.
+    /// Ends the span, and measures it. `which` gives the span's context, also of a span that is not recorded.
     #[inline]
-    pub(crate) fn finish(
+    pub(crate) fn finish<S: EndingSpan>(
         &self,
         operation: &PreparedOperation,
         began: SystemTime,
-        mut span: Option<impl EndingSpan>,
-        which: Option<&SpanContext>,
+        mut span: Option<S>,
+        which: impl FnOnce(Option<&S>) -> Option<SpanContext>,
         error: Option<Failure<'_>>,
     ) {
         let answer = || self.answer.get().map(|answer| (answer.0.clone(), &answer.1 as &dyn fmt::Display));
         let error = error.or_else(answer);
         if let Some(failure) = &error {
-            record_failure(failure, operation.exceptions(), which, span.as_mut());
+            let which = which(span.as_ref());
+            record_failure(failure, operation.exceptions(), which.as_ref(), span.as_mut());
         }
         // Read once, so that the span and its measurement agree.
         let ended_at = operation.instruments().map(|_| SystemTime::now());

@@ -11,6 +11,7 @@ use std::{
 use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt,
+    global::BoxedSpan,
     trace::{Span, SpanContext},
 };
 
@@ -317,8 +318,7 @@ impl ProcessSpan {
         if !self.end.is_first(&self.operation.pipeline) {
             return;
         }
-        let which = current.which();
-        self.end.finish(&self.operation, current.began, current.recorded(), which.as_ref(), error);
+        self.end.finish(&self.operation, current.began, current.recorded(), |_| current.which(), error);
     }
 
     /// Measures the delivery.
@@ -381,8 +381,8 @@ impl Drop for ProcessSpan {
         }
         self.dropped();
         let span = self.message.start_span(&self.operation, self.delivered_at, attributes);
-        let which = span.as_ref().map(|span| span.span_context().clone());
-        self.end.finish(&self.operation, self.delivered_at, span, which.as_ref(), panicked);
+        let which = |span: Option<&BoxedSpan>| Some(span?.span_context().clone());
+        self.end.finish(&self.operation, self.delivered_at, span, which, panicked);
     }
 }
 
