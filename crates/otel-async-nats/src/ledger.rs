@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_is_told_to_wait_for_is_known_for_as_much_longer() {
+    fn a_delayed_nak_keeps_its_message_for_the_delay() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
         drop(delivered(&ledger, &reply));
         drop(delivered(&ledger, &Subject::from("$JS.ACK.2")));

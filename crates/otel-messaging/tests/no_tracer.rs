@@ -32,7 +32,7 @@ fn first(queue: &mut Queue) -> Message {
 }
 
 /// The span and the baggage of a context.
-fn told(context: &Context) -> (String, usize) {
+fn recorded(context: &Context) -> (String, usize) {
     (context.span().span_context().span_id().to_string(), context.baggage().len())
 }
 
@@ -61,16 +61,16 @@ fn without_a_tracer_nothing_is_written_and_calls_are_the_clients() {
 
 #[test]
 fn without_a_tracer_a_handler_sees_nothing_of_what_was_sent() {
-    let nothing = told(&Context::new());
+    let nothing = recorded(&Context::new());
     let message = first(&mut fresh(|builder| builder));
-    assert_eq!(told(&message.otel_context()), nothing);
-    message.in_scope(|| assert_eq!(told(&Context::current()), nothing));
+    assert_eq!(recorded(&message.otel_context()), nothing);
+    message.in_scope(|| assert_eq!(recorded(&Context::current()), nothing));
 
     let mut queue = fresh(|builder| builder.with_correlation(Correlation::Parent));
     let batch = [first(&mut queue)];
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(process_batch(&batch, || async { assert_eq!(told(&Context::current()), nothing) }));
-    assert_eq!(told(&batch[0].otel_context()), nothing);
+    runtime.block_on(process_batch(&batch, || async { assert_eq!(recorded(&Context::current()), nothing) }));
+    assert_eq!(recorded(&batch[0].otel_context()), nothing);
 }
 
 #[test]
@@ -80,6 +80,6 @@ fn without_a_tracer_what_was_current_stays_so_in_a_handler() {
     let _current = loops.clone().attach();
     for correlation in [Correlation::ParentIfNoAmbient, Correlation::Parent, Correlation::Link] {
         let message = first(&mut fresh(|builder| builder.with_correlation(correlation)));
-        assert_eq!(told(&message.otel_context()), told(&loops), "{correlation:?}");
+        assert_eq!(recorded(&message.otel_context()), recorded(&loops), "{correlation:?}");
     }
 }

@@ -120,12 +120,12 @@ async fn demo() -> Result<bool, Error> {
     {
         let (mut last, others): (Vec<_>, Vec<_>) =
             services.iter_mut().filter(|it| it.name != SHOPPER).partition(|it| it.name == LAST);
-        let told = try_join_all(last.iter_mut().map(|it| timeout(PATIENCE, it.told(orders.len()))));
+        let recorded = try_join_all(last.iter_mut().map(|it| timeout(PATIENCE, it.recorded(orders.len()))));
         let gone = select_all(others.into_iter().map(|it| Box::pin(it.gone())));
         tokio::select! {
-            (arrived, told) = future::join(arrived, told) => {
-                if let Ok(told) = told {
-                    told.into_iter().collect::<Result<(), Error>>()?;
+            (arrived, recorded) = future::join(arrived, recorded) => {
+                if let Ok(recorded) = recorded {
+                    recorded.into_iter().collect::<Result<(), Error>>()?;
                 } else {
                     problems.push(format!("not all customers were told within {PATIENCE:?}"));
                 }

@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_wrong_is_told() {
+    fn every_other_mistake_is_reported() {
         let orphan =
             broken(Card::Paid, |spans| named(spans, "notification", "send mail").parent = Some(SpanId::from(99)));
         assert!(orphan.contains("orphan"), "{orphan}");

@@ -246,10 +246,10 @@ impl Tally {
         match (it.kind, it.outcome) {
             (SpanKind::Producer, _) => {
                 self.add(SENT, it.service, it.name, 1);
-                self.add(OPERATION, it.service, told(it.name, it.failed), 1);
+                self.add(OPERATION, it.service, recorded(it.name, it.failed), 1);
             }
             (SpanKind::Client, Some(outcome)) => {
-                self.add(OPERATION, it.service, told(it.name, it.failed), 1);
+                self.add(OPERATION, it.service, recorded(it.name, it.failed), 1);
                 self.add(DELIVERIES, it.service, format!("{}, {outcome}", it.name), it.messages);
             }
             (SpanKind::Consumer, _) => {
@@ -260,7 +260,7 @@ impl Tally {
                     self.add(QUEUE_TIME, it.service, destination, it.messages);
                 }
                 if it.whole {
-                    self.add(PROCESS, it.service, told(it.name, it.failed), 1);
+                    self.add(PROCESS, it.service, recorded(it.name, it.failed), 1);
                 }
             }
             _ => {}
@@ -301,7 +301,7 @@ impl Tally {
                 DELIVERIES => format!("{}, {}", one.span_name(), one.attribute(OUTCOME)),
                 // There is no span of a poll, as long as it is well.
                 _ if one.attribute("messaging.operation.type") == "receive" && !failed => continue,
-                _ => told(&one.span_name(), failed),
+                _ => recorded(&one.span_name(), failed),
             };
             tally.add(metric, &one.service, what, one.measured.count);
         }
@@ -323,7 +323,7 @@ impl Tally {
 }
 
 /// Failures are counted by themselves.
-fn told(name: &str, failed: bool) -> String {
+fn recorded(name: &str, failed: bool) -> String {
     format!("{name}{}", if failed { ", failed" } else { "" })
 }
 

@@ -140,7 +140,7 @@ pub(crate) enum Said {
         sampled: bool,
     },
     /// A customer was told what became of an order: its end.
-    Told {
+    Notified {
         /// Its number.
         id: u32,
     },
@@ -153,7 +153,7 @@ pub(crate) fn say(said: &Said) {
     match said {
         Said::Ready(address) => println!("ready {}", address.as_deref().unwrap_or("-")),
         Said::Ordered { id, card, trace, sampled } => println!("ordered {id} {card} {trace} {sampled}"),
-        Said::Told { id } => println!("told {id}"),
+        Said::Notified { id } => println!("notified {id}"),
         Said::Spans(Spans { started, ended }) => println!("spans {started} {ended}"),
     }
 }
@@ -172,7 +172,7 @@ impl FromStr for Said {
                 trace: TraceId::from_hex(trace)?,
                 sampled: sampled.parse()?,
             }),
-            ["told", id] => Ok(Self::Told { id: id.parse()? }),
+            ["notified", id] => Ok(Self::Notified { id: id.parse()? }),
             ["spans", started, ended] => Ok(Self::Spans(Spans { started: started.parse()?, ended: ended.parse()? })),
             _ => Err(format!("a line nobody expected: {line}").into()),
         }

@@ -81,11 +81,11 @@ impl Service {
     }
 
     /// Waits until it has told the customers of so many orders.
-    pub(crate) async fn told(&mut self, orders: usize) -> Result<(), Error> {
-        let mut told = HashSet::new();
-        while told.len() < orders {
+    pub(crate) async fn recorded(&mut self, orders: usize) -> Result<(), Error> {
+        let mut recorded = HashSet::new();
+        while recorded.len() < orders {
             match self.said().await? {
-                Some(Said::Told { id }) => told.insert(id),
+                Some(Said::Notified { id }) => recorded.insert(id),
                 Some(said) => return Err(self.failed(&format!("says what nobody asked: {said:?}"))),
                 None => return Err(self.failed("ended before its time")),
             };

@@ -23,7 +23,7 @@ fn empty() -> String {
 }
 
 #[test]
-fn each_kind_of_order_that_is_lacking_is_told_while_it_is_waited_for() {
+fn each_kind_of_missing_order_is_printed_while_it_is_awaited() {
     let mut ask = Command::new(env!("CARGO_BIN_EXE_demo"))
         .args(["ask", &empty()])
         .stdout(Stdio::piped())

@@ -126,9 +126,9 @@ async fn what_is_no_order_is_settled_and_stops_nobody() {
     }
 
     let notification = services.last_mut().unwrap();
-    let mut told = [notification.says().await, notification.says().await].map(Option::unwrap_or_default);
-    told.sort();
-    assert_eq!(told, ["told 7", "told 8"]);
+    let mut recorded = [notification.says().await, notification.says().await].map(Option::unwrap_or_default);
+    recorded.sort();
+    assert_eq!(recorded, ["notified 7", "notified 8"]);
     let all = async {
         while committed(&kafka) != Offset::Offset(4) {
             sleep(Duration::from_millis(50)).await;

@@ -20,8 +20,8 @@ fn most(path: Path, mode: Mode) -> f64 {
     }
 }
 
-/// How often instructions are counted. Where the system puts a program's memory adds up to 2 % on either side; the least of a
-/// few is what the code executes.
+/// How often instructions are counted: where addresses are random, these add up to 2 % on either side, and the least of a few
+/// counts is what the code executes.
 const RUNS: usize = 3;
 
 fn main() -> Result<(), Failed> {

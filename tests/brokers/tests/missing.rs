@@ -48,7 +48,7 @@ fn missing_ones_are_listed_for_scripts() {
 }
 
 #[test]
-fn a_command_runs_without_them_and_is_told() {
+fn a_command_runs_without_them_and_says_so() {
     let script = r#"echo "${BROKERS_KAFKA-unset} ${BROKERS_AMQP-unset} ${BROKERS_NATS-unset}"; exit 7"#;
     let output = brokers("run", &["run", "--", "/bin/sh", "-c", script], &[]);
     assert_eq!(output.status.code(), Some(7));

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_pass_both_ways_and_late_when_told() {
+    async fn bytes_pass_both_ways_and_late_when_asked_to() {
         let (mut client, mut broker, proxy) = connected().await;
         says(&mut client, &mut broker).await;
         let delay = Duration::from_millis(150);

@@ -605,8 +605,8 @@ fn all(broker: &Broker) -> All {
             span.linking(SENT);
         }
         span.id = operation.name.as_bytes().to_owned();
-        let told = Event { span: span.id.clone(), ..event(broker, operation) };
-        whole.events.extend((operation.kind != "create").then_some(told));
+        let recorded = Event { span: span.id.clone(), ..event(broker, operation) };
+        whole.events.extend((operation.kind != "create").then_some(recorded));
         whole.spans.push(span);
     }
     for measure in broker.measures {

@@ -855,10 +855,10 @@ impl ConsumerContext for Reports {}
 async fn statistics(stage: Stage) {
     let topic = topic(&stage, "orders").await;
     let instrumentation = stage.builder().with_receive_spans(true).build();
-    let (told, mut reports) = unbounded_channel();
+    let (recorded, mut reports) = unbounded_channel();
     let mut config = consumer_config(&stage);
     config.set("statistics.interval.ms", "50");
-    let consumer: StreamConsumer<Reports> = config.create_with_context(Reports(told)).expect("a consumer");
+    let consumer: StreamConsumer<Reports> = config.create_with_context(Reports(recorded)).expect("a consumer");
     assign(&consumer, &topic, Offset::Beginning);
     let consumer = consumer.with_instrumentation(instrumentation.clone());
     // Reports are served by who polls the consumer, and it has nothing to receive yet.
@@ -867,10 +867,10 @@ async fn statistics(stage: Stage) {
         Either::Right((report, _)) => report.expect("a report"),
     }
 
-    let (told, mut reports) = unbounded_channel();
+    let (recorded, mut reports) = unbounded_channel();
     let mut config = self::config(&stage);
     config.set("statistics.interval.ms", "50");
-    let producer: FutureProducer<Reports> = config.create_with_context(Reports(told)).expect("a producer");
+    let producer: FutureProducer<Reports> = config.create_with_context(Reports(recorded)).expect("a producer");
     let producer = producer.with_instrumentation(instrumentation);
     // Until somebody asks, it may know no broker by its id.
     let asked = producer.clone();
@@ -1060,7 +1060,7 @@ async fn commit_fails(stage: Stage) {
 /// Tells of commits, of those that went well or of those that failed.
 struct Commits {
     fail: bool,
-    told: UnboundedSender<()>,
+    recorded: UnboundedSender<()>,
 }
 
 impl ClientContext for Commits {}
@@ -1068,17 +1068,17 @@ impl ClientContext for Commits {}
 impl ConsumerContext for Commits {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if result.is_err() == self.fail {
-            let _ = self.told.send(());
+            let _ = self.recorded.send(());
         }
     }
 }
 
 /// Takes a message of this topic, and waits until its offset was to be committed.
 async fn commits_itself(stage: &Stage, topic: &str, instrumentation: Instrumentation, fail: bool) {
-    let (told, mut commits) = unbounded_channel();
+    let (recorded, mut commits) = unbounded_channel();
     let mut config = consumer_config(stage);
     config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "100");
-    let consumer: StreamConsumer<Commits> = config.create_with_context(Commits { fail, told }).expect("a consumer");
+    let consumer: StreamConsumer<Commits> = config.create_with_context(Commits { fail, recorded }).expect("a consumer");
     assign(&consumer, topic, Offset::Beginning);
     let consumer = consumer.with_instrumentation(instrumentation);
     drop(consumer.recv().await.expect("a message"));

@@ -27,7 +27,7 @@ How to read a line:
   is one series: the metric, messaging.operation.name, the partition where there is one, error.type, attributes, and what it
   counts, `xn` being any number.
 
-  How long a message waited for its handler is on no line, since any message may have waited. That it is told where it has
+  How long a message waited for its handler is on no line, since any message may have waited. That it is recorded where it has
   to be, and only there, is a rule of its own.
 
   What makes names unique is left out of them: `--`, digits and `-` after it. SERVER is server.address:server.port.
@@ -132,7 +132,7 @@ fn end(attributes: &Attributes) -> String {
     if let Some(error) = attributes.get("error.type") {
         end += &format!(" ! {error}");
     }
-    let told: Vec<_> = TELLING
+    let recorded: Vec<_> = TELLING
         .into_iter()
         .filter(|key| tells(&attributes.text("messaging.system"), key))
         .filter_map(|key| {
@@ -140,8 +140,8 @@ fn end(attributes: &Attributes) -> String {
             Some(format!("{}={value}", short(key)))
         })
         .collect();
-    if !told.is_empty() {
-        end += &format!(" [{}]", told.join(" "));
+    if !recorded.is_empty() {
+        end += &format!(" [{}]", recorded.join(" "));
     }
     end
 }

@@ -180,7 +180,7 @@ impl<'a> Rules<'a> {
             self.holds(elsewhere == 0, Rule::WaitTime, || format!("{of}: it is in the wrong place"));
             self.holds(!waiting || here > 0 && here == all, Rule::WaitTime, || format!("{of}: {here} of {all}"));
             self.holds(!at_once || here == 0, Rule::WaitTime, || format!("{of} did not wait"));
-            let shortest = told_waits(span).fold(SHORTEST_WAIT, f64::min);
+            let shortest = recorded_waits(span).fold(SHORTEST_WAIT, f64::min);
             self.holds(shortest >= SHORTEST_WAIT, Rule::WaitTime, || format!("{of}: {shortest} s"));
         }
         let measured = points.iter().any(|point| point.metric == WAIT_TIME);
@@ -313,8 +313,8 @@ impl<'a> Rules<'a> {
             let conditional = *level == Level::ConditionallyRequired
                 && !["error.type", "messaging.operation.type", "messaging.destination.name"].contains(&key.as_str());
             let there = conditional && !beside.is_empty() && beside.iter().all(|span| span.attributes.has(key));
-            let told = !there || point.attributes.has(key) || self.is("destination_limit");
-            self.holds(told, Rule::MetricCondition, || format!("{of} of {operation}: {key}"));
+            let recorded = !there || point.attributes.has(key) || self.is("destination_limit");
+            self.holds(recorded, Rule::MetricCondition, || format!("{of} of {operation}: {key}"));
         }
         let delivered = ["messaging.client.consumed.messages", "otel_messaging.queue_time"].contains(&of.as_str());
         let mut beside = spans
@@ -323,8 +323,8 @@ impl<'a> Rules<'a> {
         // Of a name that does not last, or is beyond the bound, the span is not named.
         let called = |span: &&&Span| span.attributes.has(NAME) && span.name != span.operation();
         let lasting = beside.clone().next().is_some() && beside.all(|span| called(&span));
-        let told = !lasting || point.attributes.has(NAME) || point.attributes.has(TEMPLATE);
-        self.holds(told || self.is("destination_limit"), Rule::MetricCondition, || {
+        let recorded = !lasting || point.attributes.has(NAME) || point.attributes.has(TEMPLATE);
+        self.holds(recorded || self.is("destination_limit"), Rule::MetricCondition, || {
             format!("{of} of {operation}: {NAME}")
         });
     }
@@ -377,9 +377,9 @@ impl<'a> Rules<'a> {
 
     fn events_of_failures(&mut self, spans: &[&Span], events: &[Event]) {
         for span in spans.iter().filter(|span| span.status == StatusCode::Error) {
-            let told = events.iter().filter(|event| event.span == span.id).count();
+            let recorded = events.iter().filter(|event| event.span == span.id).count();
             let wanted = usize::from(!self.is("without_logger"));
-            self.holds(told == wanted, Rule::EachFailure, || format!("`{}` has {told}", span.name));
+            self.holds(recorded == wanted, Rule::EachFailure, || format!("`{}` has {recorded}", span.name));
         }
     }
 
@@ -397,8 +397,10 @@ impl<'a> Rules<'a> {
             let operation = event.name.trim_start_matches("messaging.").trim_end_matches(".exception").to_owned();
             failures.entry((operation, event.attributes.text("exception.type"))).or_default().1 += 1;
         }
-        for ((operation, error), (failed, told)) in failures {
-            self.holds(failed == told, Rule::EachFailure, || format!("{failed} {operation} ! {error} have {told}"));
+        for ((operation, error), (failed, recorded)) in failures {
+            self.holds(failed == recorded, Rule::EachFailure, || {
+                format!("{failed} {operation} ! {error} have {recorded}")
+            });
         }
     }
 
@@ -490,15 +492,15 @@ impl<'a> Rules<'a> {
     /// is measured.
     fn measured_waits(&mut self, spans: &[&Span], points: &[Point]) {
         let processed = || spans.iter().filter(|span| span.operation_type() == "process");
-        let told: Vec<f64> = processed().flat_map(|span| told_waits(span)).collect();
+        let recorded: Vec<f64> = processed().flat_map(|span| recorded_waits(span)).collect();
         let messages: u64 = processed().map(|span| span.messages()).sum();
         let points = || points.iter().filter(|point| point.metric == WAIT_TIME);
         let (count, sum) = (points().map(|it| it.count).sum::<u64>(), points().map(|it| it.sum).sum::<f64>());
-        let counts = told.len() as u64 <= count && count <= messages;
+        let counts = recorded.len() as u64 <= count && count <= messages;
         self.holds(counts, Rule::Counts, || {
-            format!("{WAIT_TIME}: {count}, by the spans from {} to {messages}", told.len())
+            format!("{WAIT_TIME}: {count}, by the spans from {} to {messages}", recorded.len())
         });
-        let least: f64 = told.iter().sum();
+        let least: f64 = recorded.iter().sum();
         self.holds(sum >= least - SAME, Rule::Durations, || {
             format!("{WAIT_TIME}: {sum} s, by the spans {least} s or more")
         });
@@ -519,8 +521,8 @@ impl<'a> Rules<'a> {
         let text = |point: &Point, key| point.attributes.text(key);
         for point in points.iter().filter(|it| text(it, "messaging.operation.type") == "receive") {
             let operation = text(point, "messaging.operation.name");
-            let told = |span: &&Span| span.operation() == operation && span.status != StatusCode::Error;
-            if text(point, "error.type").is_empty() && !spans.iter().any(told) {
+            let recorded = |span: &&Span| span.operation() == operation && span.status != StatusCode::Error;
+            if text(point, "error.type").is_empty() && !spans.iter().any(recorded) {
                 *brought.entry(operation).or_default() += point.count;
             }
         }
@@ -532,7 +534,7 @@ impl<'a> Rules<'a> {
 }
 
 /// How long the messages of a process span waited, as far as it and its links tell, in seconds.
-fn told_waits(span: &Span) -> impl Iterator<Item = f64> {
+fn recorded_waits(span: &Span) -> impl Iterator<Item = f64> {
     let of_links = span.links.iter().map(|link| &link.attributes);
     of_links.chain([&span.attributes]).filter_map(|attributes| match attributes.get(WAIT_TIME) {
         Some(Value::Double(wait)) => Some(*wait),

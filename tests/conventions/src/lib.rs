@@ -289,9 +289,11 @@ mod tests {
         let ours: Vec<_> = convention.attributes(Source::Ours).map(|(name, _)| name).filter(of_nats).collect();
         assert!(ours.len() >= 5, "{ours:?}");
         assert_eq!(convention.attributes(Source::Convention).map(|(name, _)| name).find(of_nats), None);
-        let told: Vec<_> = convention.spans.iter().filter(|((system, _), _)| system.starts_with("nats")).collect();
-        assert!(!told.is_empty());
-        for name in told.into_iter().flat_map(|(_, attributes)| attributes.keys()).filter(|it| of_nats(&it.as_str())) {
+        let recorded: Vec<_> = convention.spans.iter().filter(|((system, _), _)| system.starts_with("nats")).collect();
+        assert!(!recorded.is_empty());
+        for name in
+            recorded.into_iter().flat_map(|(_, attributes)| attributes.keys()).filter(|it| of_nats(&it.as_str()))
+        {
             assert!(ours.contains(&name.as_str()), "{name}");
         }
     }

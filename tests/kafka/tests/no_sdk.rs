@@ -75,7 +75,7 @@ fn the_globals_decide() {
     assert_eq!(early.round_trip(), []);
     // But for a look at the globals once a second, which the first message after it may be.
     let deadline = Instant::now() + Duration::from_secs(10);
-    let untold = loop {
+    let unrecorded = loop {
         assert!(Instant::now() < deadline, "every message is told of");
         early.send();
         let message = early.receive().detach();
@@ -83,14 +83,14 @@ fn the_globals_decide() {
             break message;
         }
     };
-    untold.in_scope(|| assert!(!Context::current().span().span_context().is_valid()));
+    unrecorded.in_scope(|| assert!(!Context::current().span().span_context().is_valid()));
 
     // An SDK is installed when the clients have long been at work: within a second each of them tells.
     let sdk = Sdk::new();
     global::set_tracer_provider(sdk.provider());
     global::set_text_map_propagator(support::w3c());
     let deadline = Instant::now() + Duration::from_secs(10);
-    let told = loop {
+    let recorded = loop {
         assert!(Instant::now() < deadline, "never told:\n{}", sdk.described());
         let before = sdk.spans().len();
         let headers = early.round_trip();
@@ -102,7 +102,7 @@ fn the_globals_decide() {
     let names: Vec<_> = spans.iter().rev().take(3).map(|span| span.name.replace(early.topic, "early")).collect();
     assert_eq!(names, ["commit early", "process early", "send early"], "{}", describe(&spans));
     let send = &spans[spans.len() - 3].span_context;
-    assert_eq!(told, [("traceparent".to_owned(), format!("00-{}-{}-01", send.trace_id(), send.span_id()))]);
+    assert_eq!(recorded, [("traceparent".to_owned(), format!("00-{}-{}-01", send.trace_id(), send.span_id()))]);
 
     // Suppressed: the raw client's call again.
     let before = sdk.spans().len();

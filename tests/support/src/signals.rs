@@ -90,9 +90,10 @@ impl Signals {
                     name_of(&context, spans)
                 },
             );
-            let mut told: Vec<_> = record.attributes_iter().map(|(key, value)| format!("{key}={value:?}")).collect();
-            told.sort();
-            text += &format!("{severity} {event} in {span} {}\n", told.join(" "));
+            let mut recorded: Vec<_> =
+                record.attributes_iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+            recorded.sort();
+            text += &format!("{severity} {event} in {span} {}\n", recorded.join(" "));
         }
         text
     }

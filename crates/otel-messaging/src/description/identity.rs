@@ -64,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_span_is_told_from_any_other_by_each_bit_of_its_ids(
+        fn a_spans_identity_differs_with_each_bit_of_its_ids(
             trace in any::<u128>(), span in any::<u64>(), bit in 0..192_u32,
         ) {
             let other = match bit {
@@ -76,7 +76,7 @@ mod tests {
         }
 
         #[test]
-        fn a_reply_address_is_told_from_any_other(one in "[a-b\0]{0,18}", other in "[a-b\0]{0,18}") {
+        fn a_reply_address_differs_from_any_other(one in "[a-b\0]{0,18}", other in "[a-b\0]{0,18}") {
             let [is_one, is_other] = [&one, &other].map(|address| ReplyAddress::of(address));
             prop_assert_eq!(is_one == is_other, one == other);
             prop_assert_eq!(is_one.is_none(), one.is_empty());

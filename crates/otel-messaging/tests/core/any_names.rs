@@ -34,7 +34,7 @@ proptest! {
     /// Whatever a name is made of, and whatever a user's function makes of it: the message passes, and what is told of it is
     /// the name as it is.
     #[test]
-    fn any_name_and_any_template_are_told_as_they_are(
+    fn any_name_and_any_template_are_recorded_unchanged(
         name in prop_oneof![any::<String>(), "[\\x00-\\x1f\\x7f]{0,64}"],
         template in prop::option::of(prop_oneof![any::<String>(), "[\\x00-\\x1f\\x7f]{0,64}", "a{1000,1100}"]),
     ) {

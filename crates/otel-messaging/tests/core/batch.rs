@@ -147,10 +147,10 @@ fn a_batch_over_several_destinations_has_what_they_have_in_common() {
             None => one,
         });
         assert_eq!(batch.name, name);
-        let told = |key| value_of(&batch, key).map(ToString::to_string);
-        assert_eq!(told("messaging.destination.name").as_deref(), destination, "{name}");
-        assert_eq!(told("server.address").as_deref(), Some("b"), "{name}");
-        assert_eq!(told("messaging.client.id").as_deref(), Some("us"), "{name}");
+        let recorded = |key| value_of(&batch, key).map(ToString::to_string);
+        assert_eq!(recorded("messaging.destination.name").as_deref(), destination, "{name}");
+        assert_eq!(recorded("server.address").as_deref(), Some("b"), "{name}");
+        assert_eq!(recorded("messaging.client.id").as_deref(), Some("us"), "{name}");
         match destination {
             Some("orders.") => assert_eq!(measured, in_common),
             Some(own) => assert_eq!(measured, in_common.replace("orders.", own)),
@@ -267,9 +267,9 @@ fn a_receive_span_has_only_attributes_that_all_its_messages_share() {
         ids.iter().for_each(|id| queue.push(id).unwrap());
         let messages = queue.pull();
         assert_eq!(messages.len(), 3);
-        let told = sdk.described();
+        let recorded = sdk.described();
         drop(messages);
-        told.split_once("pull orders\n").unwrap().1.to_owned()
+        recorded.split_once("pull orders\n").unwrap().1.to_owned()
     };
     let pull = |links: &str, id: &str| {
         format!(

@@ -153,7 +153,7 @@ fn a_policy_decides_the_parent_and_the_creation_context_is_linked() {
         for policy in POLICIES {
             for ambient in AMBIENTS {
                 for (context, described, header) in CONTEXTS {
-                    for (past, told) in PASTS {
+                    for (past, recorded) in PASTS {
                         let case = [shape, policy, ambient, context, past];
                         let found: Vec<_> = rows
                             .iter()
@@ -163,9 +163,9 @@ fn a_policy_decides_the_parent_and_the_creation_context_is_linked() {
                         let [(at, [.., parent, links])] = found[..] else { panic!("{case:?}: {found:?}") };
                         used[at] = true;
                         assert_eq!(
-                            relations(shape, policy, ambient == "yes", header, told),
+                            relations(shape, policy, ambient == "yes", header, recorded),
                             ((*parent).to_owned(), (*links).to_owned()),
-                            "{case:?}, {described}, {told}"
+                            "{case:?}, {described}, {recorded}"
                         );
                     }
                 }
@@ -295,16 +295,16 @@ fn a_handler_without_a_span_stays_in_the_active_one() {
         for headers in [HeaderMap::default(), HeaderMap::default().with("traceparent", SAMPLED)] {
             queue.messages.push_back((headers, "1".to_owned()));
         }
-        let (bare, told) = {
+        let (bare, recorded) = {
             let _attached = active.clone().attach();
             (queue.pop().unwrap(), queue.pop().unwrap())
         };
-        for (name, message) in [("of bare", &bare), ("of told", &told)] {
+        for (name, message) in [("of bare", &bare), ("of told", &recorded)] {
             let made = parent_of(name, &|| message.in_scope(|| drop(tracer.start(name))));
             assert_eq!(made.parent_span_id, active.span().span_context().span_id(), "{name}");
         }
         // And where none was active, what the sender left is handed on.
-        queue.messages.push_back((told.headers.clone(), "2".to_owned()));
+        queue.messages.push_back((recorded.headers.clone(), "2".to_owned()));
         let handed_on = queue.pop().unwrap();
         let made = parent_of("handed on", &|| handed_on.in_scope(|| drop(tracer.start("handed on"))));
         assert_eq!(made.parent_span_id.to_string(), "00f067aa0ba902b7");

@@ -97,15 +97,15 @@ fn a_server_named_by_its_address_is_the_peer() {
             }
             let spans = sdk.spans();
             let span = spans.last().unwrap();
-            let told = |host_key: &str, port_key: &str| {
+            let recorded = |host_key: &str, port_key: &str| {
                 let port = value_of(span, port_key).map(ToString::to_string);
                 value_of(span, host_key).map(ToString::to_string).zip(port)
             };
             let server = Some((host.to_owned(), "5672".to_owned()));
-            assert_eq!(told("server.address", "server.port"), server, "{}", span.name);
+            assert_eq!(recorded("server.address", "server.port"), server, "{}", span.name);
             // The convention has no peer for what asks the server for nothing.
             let peer = server.filter(|_| is_peer && name != CREATE && name != PROCESS);
-            assert_eq!(told("network.peer.address", "network.peer.port"), peer, "{} at {host}", span.name);
+            assert_eq!(recorded("network.peer.address", "network.peer.port"), peer, "{} at {host}", span.name);
         }
     }
 }

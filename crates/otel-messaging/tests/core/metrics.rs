@@ -262,7 +262,7 @@ fn a_partition_or_server_known_late_is_measured_on_request() {
 
 #[test]
 fn a_batch_of_one_partition_tells_it() {
-    for (partitions, told) in [(["3", "3"], 1), (["3", "4"], 0)] {
+    for (partitions, recorded) in [(["3", "3"], 1), (["3", "4"], 0)] {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.all_signals_builder().with_metric_partition(true).build());
         let messages = partitions.map(|partition| {
@@ -273,7 +273,7 @@ fn a_batch_of_one_partition_tells_it() {
         let measured = sdk.measured();
         let process: Vec<_> = measured.lines().filter(|line| line.starts_with("messaging.process.duration")).collect();
         assert_eq!(process.len(), 1, "{measured}");
-        assert_eq!(process[0].matches("partition.id = \"3\"").count(), told, "{measured}");
+        assert_eq!(process[0].matches("partition.id = \"3\"").count(), recorded, "{measured}");
     }
 }
 
@@ -384,7 +384,7 @@ fn a_message_is_counted_once_whatever_spans_it_has() {
 }
 
 #[test]
-fn polls_need_not_be_told_where_nobody_wants_to_know() {
+fn polls_are_not_recorded_without_spans_and_metrics() {
     let sdk = Sdk::new();
     assert!(!Queue::new(sdk.instrumentation_builder().with_metrics(false).build()).telemetry.records_polls());
     let builder = sdk.instrumentation_builder().with_metrics(false);

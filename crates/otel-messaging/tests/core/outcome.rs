@@ -117,11 +117,11 @@ fn an_error_of_many_kinds_is_called_by_what_is_in_it() {
 }
 
 #[test]
-fn no_debug_text_of_an_error_is_told() {
+fn no_debug_text_of_an_error_is_recorded() {
     let sdk = Sdk::new();
     let (_queue, message) = popped(&sdk);
     let heard = support::heard(|| _ = message.in_scope_with(send, unsent));
     drop(message);
-    let told = format!("{:?}{}{}{heard}", sdk.spans(), sdk.events(), sdk.measured());
-    assert!(told.contains("queue_full") && !told.contains("card 4711"), "{told}");
+    let recorded = format!("{:?}{}{}{heard}", sdk.spans(), sdk.events(), sdk.measured());
+    assert!(recorded.contains("queue_full") && !recorded.contains("card 4711"), "{recorded}");
 }

@@ -248,12 +248,12 @@ fn what_became_of_a_message_is_what_the_first_settlement_that_counts_says() {
 
 #[test]
 fn a_message_whose_settlement_has_no_known_outcome_is_not_called_dropped() {
-    for told in [ClientSpan::outcome_unknown as fn(ClientSpan), drop] {
+    for recorded in [ClientSpan::outcome_unknown as fn(ClientSpan), drop] {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.all_signals_builder().build());
         queue.push("1").unwrap();
         let message = queue.pop_as("orders", |arrival| arrival.awaits_settlement(true)).unwrap();
-        told(message.begin_settle().unwrap());
+        recorded(message.begin_settle().unwrap());
         drop(message);
         let spans = sdk.spans();
         let [_, process, ack] = &spans[..] else { panic!("{}", sdk.described()) };

@@ -305,7 +305,7 @@ fn a_reply_is_linked_and_is_no_parent() {
 }
 
 #[test]
-fn a_send_while_its_thread_ends_goes_through_untold() {
+fn a_send_while_its_thread_ends_succeeds_unrecorded() {
     /// A buffer that is flushed when its thread ends.
     struct Flushes(Queue, Sender<Result<(), &'static str>>);
 

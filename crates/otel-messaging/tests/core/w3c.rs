@@ -48,7 +48,7 @@ fn read(headers: &HeaderMap) -> Context {
 }
 
 /// What a context says.
-fn told(context: &Context) -> (SpanContext, BTreeSet<(String, String, String)>) {
+fn recorded(context: &Context) -> (SpanContext, BTreeSet<(String, String, String)>) {
     let entries = context.baggage().iter();
     let entries = entries.map(|(key, (value, metadata))| (key.to_string(), value.to_string(), metadata.to_string()));
     (context.span().span_context().clone(), entries.collect())
@@ -97,7 +97,7 @@ fn context_of(entries: &[Entry]) -> Context {
 
 /// As many of them as OpenTelemetry takes.
 fn baggage_entries(entries: &[Entry]) -> BTreeSet<Entry> {
-    told(&context_of(entries)).1
+    recorded(&context_of(entries)).1
 }
 
 /// Without the space that says nothing.
@@ -164,24 +164,24 @@ proptest! {
             }).collect();
             (if span.is_valid() { span } else { SpanContext::NONE }, entries)
         };
-        let expected = trimmed(told(&context));
+        let expected = trimmed(recorded(&context));
         if headers.0.get("baggage").is_none_or(|header| header.len() <= 8_192) {
-            prop_assert_eq!(&trimmed(told(&read(&headers))).1, &expected.1);
-            prop_assert_eq!(&trimmed(told(&w3c().extract_with_context(&Context::new(), &headers))).1, &expected.1);
+            prop_assert_eq!(&trimmed(recorded(&read(&headers))).1, &expected.1);
+            prop_assert_eq!(&trimmed(recorded(&w3c().extract_with_context(&Context::new(), &headers))).1, &expected.1);
         }
         if expected.0.is_valid() {
-            prop_assert_eq!(told(&read(&headers)).0, expected.0);
+            prop_assert_eq!(recorded(&read(&headers)).0, expected.0);
         }
     }
 
     #[test]
     fn a_traceparent_is_read_where_w3c_says_that_it_is_one(header in traceparent(), state in "[a-z]{1,3}=[a-z0-9]{1,3}|\\PC{0,16}") {
         let headers = HeaderMap::default().with("traceparent", &header).with("tracestate", &state);
-        let (ours, _) = told(&read(&headers));
+        let (ours, _) = recorded(&read(&headers));
         prop_assert_eq!(ours.is_valid(), is_valid_by_w3c(&header), "{}", header);
         if ours.is_valid() {
             // The SDK takes everything that W3C does, and says the same of it.
-            prop_assert_eq!(ours, told(&w3c().extract_with_context(&Context::new(), &headers)).0);
+            prop_assert_eq!(ours, recorded(&w3c().extract_with_context(&Context::new(), &headers)).0);
         }
     }
 
@@ -197,7 +197,7 @@ proptest! {
         let as_it_can = header.split(',').map(encoded).collect::<Vec<_>>().join(",");
         let sdk = w3c().extract_with_context(&Context::new(), &HeaderMap::default().with("baggage", &as_it_can));
         let trimmed = |context: &Context| {
-            let entries = told(context).1.into_iter();
+            let entries = recorded(context).1.into_iter();
             entries.map(|(name, value, properties)| (name, value.trim().to_owned(), properties)).collect::<BTreeSet<_>>()
         };
         prop_assert_eq!(trimmed(&read(&HeaderMap::default().with("baggage", &header))), trimmed(&sdk));
@@ -216,9 +216,9 @@ proptest! {
         }
         let headers = HeaderMap(header.into_iter().map(|header| ("baggage".to_owned(), header)).collect());
         let expected: BTreeSet<_> = kept.into_iter().map(|(_, entry)| trimmed(entry)).collect();
-        let sdk = told(&w3c().extract_with_context(&Context::new(), &headers)).1;
+        let sdk = recorded(&w3c().extract_with_context(&Context::new(), &headers)).1;
         prop_assert_eq!(&sdk.into_iter().map(trimmed).collect::<BTreeSet<_>>(), &expected);
-        prop_assert_eq!(&told(&read(&headers)).1.into_iter().map(trimmed).collect::<BTreeSet<_>>(), &expected);
+        prop_assert_eq!(&recorded(&read(&headers)).1.into_iter().map(trimmed).collect::<BTreeSet<_>>(), &expected);
     }
 
     #[test]
@@ -238,14 +238,14 @@ proptest! {
         let written: BTreeSet<_> = kept.iter().map(|entry| entry.split_once('=').unwrap().0.to_owned()).collect();
         let expected = baggage_entries(&baggage).into_iter().filter(|(name, ..)| written.contains(name)).map(trimmed);
         let headers = HeaderMap(header.into_iter().map(|header| ("baggage".to_owned(), header)).collect());
-        let sdk = told(&w3c().extract_with_context(&Context::new(), &headers)).1;
+        let sdk = recorded(&w3c().extract_with_context(&Context::new(), &headers)).1;
         prop_assert_eq!(sdk, expected.collect::<BTreeSet<_>>());
     }
 
     #[test]
     fn baggage_that_the_sdk_wrote_is_read_as_the_sdk_reads_it(baggage in long_baggage("[a-z,\"é;]{0,20}", "([a-z]{1,20})?")) {
         let headers = written_by_the_sdk(&context_of(&baggage));
-        prop_assert_eq!(told(&read(&headers)).1, told(&w3c().extract_with_context(&Context::new(), &headers)).1);
+        prop_assert_eq!(recorded(&read(&headers)).1, recorded(&w3c().extract_with_context(&Context::new(), &headers)).1);
     }
 
     #[test]
@@ -264,8 +264,8 @@ proptest! {
 fn what_the_sdk_takes_and_w3c_does_not() {
     let read_by = |header: &str| {
         let headers = HeaderMap::default().with("traceparent", header);
-        let sdk = told(&w3c().extract_with_context(&Context::new(), &headers)).0.is_valid();
-        (told(&read(&headers)).0.is_valid(), sdk)
+        let sdk = recorded(&w3c().extract_with_context(&Context::new(), &headers)).0.is_valid();
+        (recorded(&read(&headers)).0.is_valid(), sdk)
     };
     let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     assert_eq!(read_by(&format!("00-{trace}-{span}-01")), (true, true));
@@ -316,11 +316,11 @@ fn what_the_sdk_writes_and_w3c_does_not() {
     let entry = KeyValueMetadata::new("rate", "100%41\\", "note=a,b=c");
     let context = Context::new().with_baggage([entry]);
     assert_eq!(written(context.clone()).0["baggage"], "rate=100%2541%5C;note=a%2Cb=c");
-    let read_back = |headers: &HeaderMap| told(&w3c().extract_with_context(&Context::new(), headers)).1;
-    assert_eq!(read_back(&written(context.clone())), told(&context).1);
+    let read_back = |headers: &HeaderMap| recorded(&w3c().extract_with_context(&Context::new(), headers)).1;
+    assert_eq!(read_back(&written(context.clone())), recorded(&context).1);
     assert_ne!(
         read_back(&written_by_the_sdk(&context)),
-        told(&context).1,
+        recorded(&context).1,
         "what the SDK writes arrives as another value"
     );
 }
@@ -329,7 +329,7 @@ fn what_the_sdk_writes_and_w3c_does_not() {
 fn a_value_of_baggage_is_all_that_w3c_says_it_is() {
     // baggage-octet includes `=`, and only the space around a value is optional.
     let headers = HeaderMap::default().with("baggage", "token = YWJj== ;secret,indent=%20x%20");
-    let entries: Vec<_> = told(&read(&headers)).1.into_iter().collect();
+    let entries: Vec<_> = recorded(&read(&headers)).1.into_iter().collect();
     let entry = |name: &str, value: &str, properties: &str| (name.into(), value.into(), properties.into());
     assert_eq!(entries, [entry("indent", " x ", ""), entry("token", "YWJj==", "secret")]);
 }
@@ -339,7 +339,7 @@ fn a_sender_s_state_is_kept_as_it_came() {
     let headers = HeaderMap::default()
         .with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         .with("tracestate", "b=2,a=1");
-    let (span, _) = told(&read(&headers));
+    let (span, _) = recorded(&read(&headers));
     assert_eq!(span.trace_state(), &TraceState::from_str("b=2,a=1").unwrap());
     assert_eq!(written(read(&headers)), headers);
 }

@@ -91,11 +91,11 @@ fn a_wait_of_less_than_a_millisecond_is_measured_and_not_on_the_span() {
     let sdk = Sdk::new();
     let (_queue, messages) = popped(&sdk, 50);
     messages.iter().for_each(|message| message.in_scope(|| ()));
-    let told = process(&sdk).iter().filter_map(|span| waited(&span.attributes)).collect::<Vec<_>>();
-    assert!(told.iter().all(|wait| *wait >= 0.001), "{told:?}");
+    let recorded = process(&sdk).iter().filter_map(|span| waited(&span.attributes)).collect::<Vec<_>>();
+    assert!(recorded.iter().all(|wait| *wait >= 0.001), "{recorded:?}");
     assert_eq!(waits(&sdk).0, 50);
     let longer = waits(&sdk).1;
-    assert!(longer >= told.iter().sum(), "{longer} s in all, of which the spans tell {told:?}");
+    assert!(longer >= recorded.iter().sum(), "{longer} s in all, of which the spans tell {recorded:?}");
 }
 
 #[test]
@@ -163,11 +163,14 @@ fn each_message_of_a_batch_says_on_its_link_how_long_it_waited() {
     block_on(process_batch(&messages, || async {}));
     let [batch] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
     assert_eq!(waited(&batch.attributes), None, "they are the messages' own");
-    let told: Vec<_> = batch.links.iter().map(|link| waited(&link.attributes).unwrap()).collect();
-    assert!(told[0] >= 2.0 * WAIT.as_secs_f64() && told[1] >= WAIT.as_secs_f64() && told[0] > told[1], "{told:?}");
+    let recorded: Vec<_> = batch.links.iter().map(|link| waited(&link.attributes).unwrap()).collect();
+    assert!(
+        recorded[0] >= 2.0 * WAIT.as_secs_f64() && recorded[1] >= WAIT.as_secs_f64() && recorded[0] > recorded[1],
+        "{recorded:?}"
+    );
     let (count, seconds) = waits(&sdk);
     assert_eq!(count, 2);
-    assert!((seconds - told.iter().sum::<f64>()).abs() < 1e-9, "{seconds}");
+    assert!((seconds - recorded.iter().sum::<f64>()).abs() < 1e-9, "{seconds}");
 }
 
 /// Notes how long the messages waited whose spans it is asked about, and takes none.

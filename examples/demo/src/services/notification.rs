@@ -52,14 +52,14 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
     let shipped = async {
         while let Some(message) = service::next(&mut shipped, &stop).await {
             let message = message?;
-            unless_malformed(message.process(|| tell_shipped(&message)).await)?;
+            unless_malformed(message.process(|| notify_shipped(&message)).await)?;
         }
         Ok::<_, Error>(())
     };
     let unpaid = async {
         while let Some(delivery) = service::next(&mut unpaid, &stop).await {
             let delivery = delivery?;
-            unless_malformed(delivery.process(|| tell_unpaid(&delivery)).await)?;
+            unless_malformed(delivery.process(|| notify_unpaid(&delivery)).await)?;
         }
         Ok(())
     };
@@ -70,14 +70,14 @@ pub(crate) async fn run(stop: Stop) -> Result<(), Error> {
 }
 
 /// What is no order is given up, and is no reason to stop.
-fn unless_malformed(told: Result<(), NotificationError>) -> Result<(), NotificationError> {
-    match told {
+fn unless_malformed(recorded: Result<(), NotificationError>) -> Result<(), NotificationError> {
+    match recorded {
         Err(NotificationError::Malformed(_)) => Ok(()),
-        told => told,
+        recorded => recorded,
     }
 }
 
-async fn tell_shipped(message: &jetstream::Message) -> Result<(), NotificationError> {
+async fn notify_shipped(message: &jetstream::Message) -> Result<(), NotificationError> {
     let order = match serde_json::from_slice(&message.payload) {
         Ok(order) => order,
         Err(error) => {
@@ -90,7 +90,7 @@ async fn tell_shipped(message: &jetstream::Message) -> Result<(), NotificationEr
     message.ack().await.map_err(NotificationError::Nats)
 }
 
-async fn tell_unpaid(delivery: &Delivery) -> Result<(), NotificationError> {
+async fn notify_unpaid(delivery: &Delivery) -> Result<(), NotificationError> {
     let order = rabbitmq::order_in::<NotificationError>(delivery).await?;
     send_mail(&order, "could not be paid");
     delivery.ack(BasicAckOptions::default()).await?;
@@ -100,5 +100,5 @@ async fn tell_unpaid(delivery: &Delivery) -> Result<(), NotificationError> {
 #[instrument(name = "send mail", skip_all, fields(order.id = order.id))]
 fn send_mail(order: &Order, what: &str) {
     info!(order.id, "your {} {what}", order.item);
-    say(&Said::Told { id: order.id });
+    say(&Said::Notified { id: order.id });
 }

@@ -48,7 +48,7 @@ async fn a_send_that_is_never_polled_sends_nothing_and_has_no_span() {
 }
 
 #[tokio::test]
-async fn a_send_dropped_after_its_first_poll_is_delivered_and_told() {
+async fn a_send_dropped_after_its_first_poll_is_delivered_and_recorded() {
     let test = Test::new();
     let producer = producer(&test);
     {

@@ -144,9 +144,9 @@ fn a_batch_has_offsets_unless_it_is_refused() {
         spans[spans.len() - 3..].to_vec()
     };
     let taken = spans_of_a_batch();
-    let told = |key| taken.iter().map(|span| attribute(span, key).unwrap().to_string()).collect::<Vec<_>>();
-    assert_eq!(told("messaging.kafka.offset"), ["0", "1", "2"]);
-    let cluster = &told("messaging.kafka.cluster.id")[0];
+    let recorded = |key| taken.iter().map(|span| attribute(span, key).unwrap().to_string()).collect::<Vec<_>>();
+    assert_eq!(recorded("messaging.kafka.offset"), ["0", "1", "2"]);
+    let cluster = &recorded("messaging.kafka.cluster.id")[0];
     mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
     let refused = test.named(&spans_of_a_batch()).replace(cluster, "mock");
     let status = "Message production error: TopicAuthorizationFailed (Broker: Topic authorization failed)";
@@ -353,13 +353,13 @@ fn a_poll_ends_with_a_rebalance() {
     let test = Test::new();
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();
     let mut consumer = consumer.with_instrumentation(test.sdk.instrumentation());
-    let (tell, told) = std::sync::mpsc::channel();
-    consumer.set_nonempty_callback(move || _ = tell.send(()));
+    let (seen, recorded) = std::sync::mpsc::channel();
+    consumer.set_nonempty_callback(move || _ = seen.send(()));
     consumer.subscribe(&[&test.topic]).unwrap();
     let enough = Duration::from_secs(600);
     let called = Instant::now();
     while consumer.assignment().unwrap().count() == 0 {
-        told.recv_timeout(PATIENCE).unwrap();
+        recorded.recv_timeout(PATIENCE).unwrap();
         // What there is to hear of is there before the call.
         assert!(consumer.poll(enough).is_none());
     }

@@ -90,11 +90,11 @@ async fn what_is_sampled_out_is_measured_too_and_a_log_append_time_is_one() {
 }
 
 #[tokio::test]
-async fn metrics_tell_the_partition_where_they_are_asked_to() {
+async fn metrics_have_the_partition_on_request() {
     for sampler in [Sampler::AlwaysOn, Sampler::AlwaysOff] {
         let test = Test::with_sdk(Sdk::with_sampler(sampler));
         round_trip(&test, || test.sdk.all_signals_builder().with_metric_partition(true)).await;
-        let told: Vec<_> = shortened(&test)
+        let recorded: Vec<_> = shortened(&test)
             .lines()
             .filter(|line| line.contains(r#"messaging.destination.partition.id = "0""#))
             .map(|line| line.split_once(' ').unwrap().0.to_owned())
@@ -108,7 +108,7 @@ async fn metrics_tell_the_partition_where_they_are_asked_to() {
             "messaging.process.duration",
             "otel_messaging.wait_time",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(recorded, expected);
     }
 }
 
@@ -284,7 +284,7 @@ fn nothing_to_commit(error: KafkaError) -> Result<(), KafkaError> {
 }
 
 #[tokio::test]
-async fn keys_and_sizes_are_told_where_they_are_asked_for() {
+async fn keys_and_sizes_are_recorded_on_request() {
     for (asked, key, expected) in
         [(true, &b"4711"[..], Some("4711")), (true, &[0xff, 0xfe], None), (false, b"4711", None)]
     {
@@ -293,9 +293,9 @@ async fn keys_and_sizes_are_told_where_they_are_asked_for() {
         sent(&test, builder(), BaseRecord::to(&test.topic).key(key).payload("four apples"));
         drop(consumer(&test, builder()).recv().await.unwrap());
         for span in test.sdk.wait_for(2) {
-            let told = |key| attribute(&span, key).map(ToString::to_string);
-            assert_eq!(told("messaging.kafka.message.key").as_deref(), expected, "{}", span.name);
-            assert_eq!(told("messaging.message.body.size").as_deref(), asked.then_some("11"), "{}", span.name);
+            let recorded = |key| attribute(&span, key).map(ToString::to_string);
+            assert_eq!(recorded("messaging.kafka.message.key").as_deref(), expected, "{}", span.name);
+            assert_eq!(recorded("messaging.message.body.size").as_deref(), asked.then_some("11"), "{}", span.name);
         }
     }
 }
@@ -357,7 +357,7 @@ async fn without_propagation_no_header_is_written_and_the_kind_is_client() {
 }
 
 #[tokio::test]
-async fn attempts_and_the_past_are_told() {
+async fn attempts_and_delivery_history_are_recorded() {
     let test = Test::new();
     let producer: rdkafka::producer::BaseProducer = test.config().create().unwrap();
     let own = OwnedHeaders::new().insert(Header { key: "retry_topic-attempts", value: Some(&[0_u8, 0, 0, 3]) });
@@ -370,9 +370,9 @@ async fn attempts_and_the_past_are_told() {
 }
 
 #[test]
-fn the_broker_that_acknowledged_is_told_where_statistics_say_where_it_is() {
+fn the_acknowledging_broker_is_recorded_if_statistics_name_it() {
     let test = Test::new();
-    for (interval, told) in [("0", false), ("50", true)] {
+    for (interval, recorded) in [("0", false), ("50", true)] {
         let producer: BaseProducer = test.config().set("statistics.interval.ms", interval).create().unwrap();
         let producer = producer.with_instrumentation(test.sdk.all_signals_builder().build());
         let metadata = producer.client().fetch_metadata(Some(&test.topic), Duration::from_secs(10)).unwrap();
@@ -386,7 +386,7 @@ fn the_broker_that_acknowledged_is_told_where_statistics_say_where_it_is() {
             let server = text("server.address").zip(text("server.port"));
             (server, text("network.peer.address").zip(text("network.peer.port")))
         };
-        if told {
+        if recorded {
             let server = Some((leader.host().to_owned(), leader.port().to_string()));
             // Behind a name may be any host.
             let peer = server.clone().filter(|(host, _)| host.parse::<IpAddr>().is_ok());

@@ -67,10 +67,10 @@ async fn a_send_that_fails_is_the_handlers_error_and_tells_nothing_of_the_messag
     let named = |span| attribute(span, "error.type").unwrap().as_str().into_owned();
     let names: Vec<_> = process.iter().map(|span| named(span)).collect();
     assert_eq!(names, [std::any::type_name::<KafkaError>(), "unsent", "unsent", "unsent", "unsent"]);
-    let told = format!("{spans:?}{}{}{}", test.sdk.events(), test.sdk.measured(), heard.text());
-    assert!(told.contains("unsent") && told.contains("messaging.process.exception"));
+    let recorded = format!("{spans:?}{}{}{}", test.sdk.events(), test.sdk.measured(), heard.text());
+    assert!(recorded.contains("unsent") && recorded.contains("messaging.process.exception"));
     for private in PRIVATE {
-        assert!(!told.contains(private), "{private} is told");
+        assert!(!recorded.contains(private), "{private} is told");
     }
 }
 

@@ -63,7 +63,7 @@ impl ProducerContext for Reports {
 }
 
 impl Reports {
-    fn assert_told(&self, code: RDKafkaErrorCode) {
+    fn assert_recorded(&self, code: RDKafkaErrorCode) {
         assert_eq!(*self.errors.lock().unwrap(), [Some(KafkaError::MessageProduction(code))]);
     }
 }
@@ -173,7 +173,7 @@ fn a_purge_is_reported_at_the_producers_poll_with_the_clients_error() {
     assert_eq!(test.sdk.spans().len(), 0);
     producer.flush(PATIENCE).unwrap();
     assert_eq!(described(&test, 1), purged(IN_QUEUE, "_PURGE_REQUESTED"));
-    producer.context().assert_told(RDKafkaErrorCode::PurgeQueue);
+    producer.context().assert_recorded(RDKafkaErrorCode::PurgeQueue);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_dropped_base_producer_is_no_request() {
     producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
     drop(producer);
     assert_eq!(described(&test, 1), purged(IN_QUEUE, "_PURGE_QUEUE"));
-    reports.assert_told(RDKafkaErrorCode::PurgeQueue);
+    reports.assert_recorded(RDKafkaErrorCode::PurgeQueue);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_dropped_threaded_producer_is_no_request() {
     producer.send(BaseRecord::<(), str>::to(&test.topic).payload("x")).unwrap();
     drop(producer);
     assert_eq!(described(&test, 1), purged(IN_QUEUE, "_PURGE_QUEUE"));
-    reports.assert_told(RDKafkaErrorCode::PurgeQueue);
+    reports.assert_recorded(RDKafkaErrorCode::PurgeQueue);
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ fn what_an_application_purges_in_flight_says_so() {
     producer.purge(PurgeConfig::default().inflight());
     producer.flush(PATIENCE).unwrap();
     assert_eq!(described(&test, 1), purged(IN_FLIGHT, "_PURGE_REQUESTED"));
-    producer.context().assert_told(RDKafkaErrorCode::PurgeInflight);
+    producer.context().assert_recorded(RDKafkaErrorCode::PurgeInflight);
 }
 
 #[test]
@@ -252,5 +252,5 @@ fn what_is_in_flight_when_its_producer_is_dropped_is_no_request() {
     let reports = producer.context().clone();
     drop(producer);
     assert_eq!(described(&test, 1), purged(IN_FLIGHT, "_PURGE_INFLIGHT"));
-    reports.assert_told(RDKafkaErrorCode::PurgeInflight);
+    reports.assert_recorded(RDKafkaErrorCode::PurgeInflight);
 }

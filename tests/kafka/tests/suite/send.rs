@@ -94,7 +94,7 @@ async fn a_future_producer_sends() {
 }
 
 #[tokio::test]
-async fn without_an_answer_no_offset_is_told() {
+async fn without_an_answer_no_offset_is_recorded() {
     let test = Test::new();
     let producer: FutureProducer = test.config().set("acks", "0").create().unwrap();
     let producer = producer.with_instrumentation(test.sdk.instrumentation());
@@ -129,7 +129,7 @@ impl ProducerContext for Informed {
 
 /// librdkafka counts up from its number for no offset, which is -1,001.
 #[test]
-fn of_a_large_batch_without_an_answer_neither_offset_nor_broker_is_told() {
+fn a_large_unanswered_batch_has_no_offset_and_no_broker() {
     let test = Test::new();
     let informed = Informed::default();
     let producer: BaseProducer<Informed> = test
@@ -150,7 +150,8 @@ fn of_a_large_batch_without_an_answer_neither_offset_nor_broker_is_told() {
     }
     producer.flush(Duration::from_secs(10)).unwrap();
     let spans = test.sdk.wait_for(1_100);
-    let told: BTreeSet<_> = spans.iter().flat_map(|span| &span.attributes).map(|told| told.key.as_str()).collect();
+    let recorded: BTreeSet<_> =
+        spans.iter().flat_map(|span| &span.attributes).map(|recorded| recorded.key.as_str()).collect();
     let expected = [
         "messaging.client.id",
         "messaging.destination.name",
@@ -160,7 +161,7 @@ fn of_a_large_batch_without_an_answer_neither_offset_nor_broker_is_told() {
         "messaging.operation.type",
         "messaging.system",
     ];
-    assert_eq!(told, BTreeSet::from(expected));
+    assert_eq!(recorded, BTreeSet::from(expected));
 }
 
 #[tokio::test]
@@ -426,7 +427,7 @@ fn a_context_written_for_the_raw_client_works() {
 
 /// With neither a recorded span nor a measurement, the user's opaque travels alone.
 #[test]
-fn a_message_of_which_nobody_is_told_comes_back_as_it_was_given() {
+fn an_unrecorded_message_is_returned_as_it_was_given() {
     let test = Test::with_sdk(Sdk::with_sampler(Sampler::AlwaysOff));
     let silent = || {
         let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();

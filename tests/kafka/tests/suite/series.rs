@@ -75,12 +75,12 @@ async fn everything(test: &Test, group: &str, instrumentation: &Instrumentation)
                 let message = poll(&consumer);
                 handle(&message);
                 let last = test.sdk.spans().into_iter().rfind(|span| span.name.starts_with("process")).unwrap();
-                let told = support::attribute(&last, "server.address").is_some();
+                let recorded = support::attribute(&last, "server.address").is_some();
                 let by = match message.timestamp() {
                     Timestamp::LogAppendTime(_) => "LogAppendTime",
                     _ => "CreateTime",
                 };
-                by == clock && told == (interval != "0")
+                by == clock && recorded == (interval != "0")
             });
         };
         stamped_by(test, "CreateTime").await;

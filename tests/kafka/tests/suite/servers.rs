@@ -76,8 +76,8 @@ impl Cluster {
         for (key, value) in settings {
             config.set(*key, *value);
         }
-        let (told, reports) = unbounded_channel();
-        let consumer: T = config.create_with_context(Reports(told)).unwrap();
+        let (recorded, reports) = unbounded_channel();
+        let consumer: T = config.create_with_context(Reports(recorded)).unwrap();
         consumer.assign(&both_partitions(Offset::Beginning)).unwrap();
         (consumer, reports)
     }
@@ -122,8 +122,8 @@ impl Cluster {
         let mut spans = self.sdk.wait_for(count);
         let partition = |span: &_| attribute(span, "messaging.destination.partition.id").map(ToString::to_string);
         spans.sort_by_key(|span| (partition(span), span.name.clone()));
-        let told = spans.iter().find_map(|span| attribute(span, "messaging.kafka.cluster.id"));
-        self.plain(&describe(&spans)).replace(&told.unwrap().to_string(), "harbour")
+        let recorded = spans.iter().find_map(|span| attribute(span, "messaging.kafka.cluster.id"));
+        self.plain(&describe(&spans)).replace(&recorded.unwrap().to_string(), "harbour")
     }
 
     fn measured(&self) -> BTreeSet<String> {
@@ -139,7 +139,7 @@ impl Cluster {
     }
 
     /// Both messages have come and gone, and what is told of each says where it came from.
-    fn assert_both_are_told(&self) {
+    fn assert_both_are_recorded(&self) {
         let of = |partition, port, text: &str| text.replace("PARTITION", partition).replace("PORT", port);
         let both = |text| of("0", "FIRST", text) + &of("1", "SECOND", text);
         assert_eq!(self.described(4), both(SPANS));
@@ -202,25 +202,25 @@ fn next(consumer: &BaseConsumer<Reports>) -> BorrowedMessage<'_> {
 }
 
 #[test]
-fn poll_tells_the_broker_that_a_message_was_fetched_from() {
+fn poll_records_the_broker_of_a_message() {
     let cluster = Cluster::new();
     let consumer = cluster.base_consumer(REPORTING);
     cluster.send();
     (0..2).for_each(|_| drop(next(&consumer)));
-    cluster.assert_both_are_told();
+    cluster.assert_both_are_recorded();
 }
 
 #[test]
-fn iter_tells_the_broker_that_a_message_was_fetched_from() {
+fn iter_records_the_broker_of_a_message() {
     let cluster = Cluster::new();
     let consumer = cluster.base_consumer(REPORTING);
     cluster.send();
     consumer.iter().take(2).for_each(|message| drop(message.unwrap()));
-    cluster.assert_both_are_told();
+    cluster.assert_both_are_recorded();
 }
 
 #[test]
-fn a_partition_queue_tells_the_broker_that_a_message_was_fetched_from() {
+fn a_partition_queue_records_the_broker_of_a_message() {
     let cluster = Cluster::new();
     let consumer = Arc::new(cluster.base_consumer(REPORTING));
     let queues = [0, 1].map(|partition| consumer.split_partition_queue("orders", partition).unwrap());
@@ -231,42 +231,42 @@ fn a_partition_queue_tells_the_broker_that_a_message_was_fetched_from() {
             queue.poll(Duration::from_millis(100)).is_some_and(|message| message.is_ok())
         });
     }
-    cluster.assert_both_are_told();
+    cluster.assert_both_are_recorded();
 }
 
 #[tokio::test]
-async fn recv_tells_the_broker_that_a_message_was_fetched_from() {
+async fn recv_records_the_broker_of_a_message() {
     let cluster = Cluster::new();
     let consumer = cluster.stream_consumer().await;
     cluster.send();
     for _ in 0..2 {
         drop(consumer.recv().await.unwrap());
     }
-    cluster.assert_both_are_told();
+    cluster.assert_both_are_recorded();
 }
 
 #[tokio::test]
-async fn stream_tells_the_broker_that_a_message_was_fetched_from() {
+async fn stream_records_the_broker_of_a_message() {
     let cluster = Cluster::new();
     let consumer = cluster.stream_consumer().await;
     cluster.send();
     consumer.stream().take(2).for_each(async |message| drop(message.unwrap())).await;
-    cluster.assert_both_are_told();
+    cluster.assert_both_are_recorded();
 }
 
 #[tokio::test]
-async fn a_stream_partition_queue_tells_the_broker_that_a_message_was_fetched_from() {
+async fn a_stream_partition_queue_records_the_broker_of_a_message() {
     let cluster = Cluster::new();
     let consumer = Arc::new(cluster.stream_consumer().await);
     let [one, two] = [0, 1].map(|partition| consumer.split_partition_queue("orders", partition).unwrap());
     cluster.send();
     let (one, two) = join(one.recv(), two.recv()).await;
     drop((one.unwrap(), two.unwrap()));
-    cluster.assert_both_are_told();
+    cluster.assert_both_are_recorded();
 }
 
 #[tokio::test]
-async fn a_batch_of_messages_of_several_brokers_tells_each_on_its_link() {
+async fn a_batch_of_messages_of_several_brokers_has_each_on_its_link() {
     let cluster = Cluster::new();
     let consumer = cluster.base_consumer(REPORTING);
     cluster.send_with(|partition| {
@@ -305,7 +305,7 @@ async fn a_batch_of_messages_of_several_brokers_tells_each_on_its_link() {
 
 /// A coordinator may have moved since the last report; of a poll that failed nobody knows what it asked.
 #[test]
-fn a_commit_and_a_poll_that_fails_tell_no_broker() {
+fn a_commit_and_a_poll_that_fails_record_no_broker() {
     let cluster = Cluster::new();
     let consumer = cluster.base_consumer(&[REPORTING[0], ("auto.offset.reset", "error")]);
     cluster.send();
@@ -318,9 +318,9 @@ fn a_commit_and_a_poll_that_fails_tell_no_broker() {
     consumer.assign(&both_partitions(Offset::Offset(1_000))).unwrap();
     eventually("an error", || consumer.poll(Duration::from_millis(100)).is_some_and(|polled| polled.is_err()));
     let spans = cluster.sdk.wait_for(9);
-    let told: Vec<_> = spans.iter().filter(|span| span.name.starts_with("commit") || span.name == "poll").collect();
-    assert_eq!(told.len(), 5, "{}", describe(&spans));
-    for span in told {
+    let recorded: Vec<_> = spans.iter().filter(|span| span.name.starts_with("commit") || span.name == "poll").collect();
+    assert_eq!(recorded.len(), 5, "{}", describe(&spans));
+    for span in recorded {
         let keys = ["server.address", "server.port", "network.peer.address", "network.peer.port"];
         assert_eq!(keys.map(|key| attribute(span, key)), [None; 4], "{}", span.name);
     }
@@ -331,7 +331,7 @@ fn a_commit_and_a_poll_that_fails_tell_no_broker() {
 }
 
 #[test]
-fn without_statistics_no_broker_is_told() {
+fn without_statistics_no_broker_is_recorded() {
     let cluster = Cluster::new();
     let (consumer, _) = cluster.consumer::<BaseConsumer<Reports>>(&[]);
     let consumer = consumer.with_instrumentation(cluster.builder().build());

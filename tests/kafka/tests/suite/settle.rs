@@ -230,7 +230,7 @@ fn the_state_is_committed(mode: CommitMode) {
 }
 
 #[tokio::test]
-async fn a_commit_that_finds_no_offset_is_told_to_its_caller_alone() {
+async fn a_commit_that_finds_no_offset_fails_for_its_caller_alone() {
     let test = test_with_messages(1);
     let base = consumer_with(&test, test.sdk.all_signals_builder());
     no_offset_is_committed(&test, &base);

@@ -347,7 +347,7 @@ async fn a_request_by_hand_that_is_given_up_leaves_nothing_dropped() {
 }
 
 #[tokio::test]
-async fn what_is_settled_by_hand_while_nothing_is_told_is_not_dropped() {
+async fn a_message_settled_by_hand_unrecorded_is_not_dropped() {
     for keeps_message in [true, false] {
         let mut consumed = consume(1, patient()).await;
         let message = consumed.next().await;

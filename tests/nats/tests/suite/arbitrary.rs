@@ -58,7 +58,7 @@ fn pattern() -> impl Strategy<Value = String> {
 }
 
 /// What a process span has to say of where its message came from.
-fn told_of(process: &SpanData, subject: &str, filter: &str) -> Result<(), TestCaseError> {
+fn recorded_of(process: &SpanData, subject: &str, filter: &str) -> Result<(), TestCaseError> {
     let is_pattern = filter.split('.').any(|token| ["*", ">"].contains(&token));
     let text = |key| attribute(process, key).map(ToString::to_string);
     prop_assert_eq!(text("messaging.destination.name"), Some(subject.to_owned()));
@@ -96,7 +96,7 @@ fn only_a_subject_with_wildcards_becomes_a_template() {
         (context, info)
     });
     let client = context.client();
-    let tells = |(filter, subject, group): (String, String, bool)| {
+    let names = |(filter, subject, group): (String, String, bool)| {
         let incoming = if group {
             Incoming::queue_subscription(&client, filter.clone(), "workers")
         } else {
@@ -104,9 +104,9 @@ fn only_a_subject_with_wildcards_becomes_a_template() {
         };
         drop(incoming.message(arrived(&subject, None)));
         let process = sdk.spans().pop().unwrap();
-        told_of(&process, &subject, &filter)?;
-        let told = attribute(&process, "messaging.consumer.group.name").map(ToString::to_string);
-        prop_assert_eq!(told, group.then(|| "workers".to_owned()));
+        recorded_of(&process, &subject, &filter)?;
+        let recorded = attribute(&process, "messaging.consumer.group.name").map(ToString::to_string);
+        prop_assert_eq!(recorded, group.then(|| "workers".to_owned()));
         sdk.forget();
 
         let mut info = info.clone();
@@ -115,11 +115,11 @@ fn only_a_subject_with_wildcards_becomes_a_template() {
         let message = arrived(&subject, Some(&reply));
         let message = async_nats::jetstream::Message { message, context: context.get_ref().clone() };
         drop(IncomingJetStream::of(&client, &info).message(message));
-        told_of(&sdk.spans().pop().unwrap(), &subject, &filter)?;
+        recorded_of(&sdk.spans().pop().unwrap(), &subject, &filter)?;
         sdk.forget();
         Ok(())
     };
-    TestRunner::default().run(&(pattern(), pattern(), any::<bool>()), tells).unwrap();
+    TestRunner::default().run(&(pattern(), pattern(), any::<bool>()), names).unwrap();
 }
 
 #[test]
@@ -172,20 +172,20 @@ impl Stored {
 fn numbers_that_do_not_fit_are_left_out_and_never_wrong() {
     let runtime = runtime();
     let stored = runtime.block_on(Stored::new());
-    let tell = |numbers: [i128; 4]| {
+    let reads = |numbers: [i128; 4]| {
         let message = stored.deliver(numbers);
         prop_assert_eq!(&message.payload, &"four apples");
         let readable = message.info().is_ok();
         drop(message);
         let span = stored.sdk.spans().pop().unwrap();
         let [count, stream, consumer, _] = numbers;
-        let told = [
+        let recorded = [
             ("messaging.nats.message.delivery_count", count),
             ("otel_messaging.delivery.attempt", count),
             ("messaging.nats.message.stream_sequence", stream),
             ("messaging.nats.message.consumer_sequence", consumer),
         ];
-        for (key, number) in told {
+        for (key, number) in recorded {
             let fits = readable && (!key.contains("deliver") || number > 0);
             let expected = i64::try_from(number).ok().filter(|_| fits).map(Value::I64);
             prop_assert_eq!(attribute(&span, key), expected.as_ref(), "{}", key);
@@ -194,7 +194,7 @@ fn numbers_that_do_not_fit_are_left_out_and_never_wrong() {
         prop_assert_eq!(attribute(&span, "otel_messaging.delivery.redelivered"), again.as_ref());
         Ok(())
     };
-    TestRunner::default().run(&[number(), number(), number(), number()], tell).unwrap();
+    TestRunner::default().run(&[number(), number(), number(), number()], reads).unwrap();
 }
 
 /// Before 1970, in its first second, and far ahead.

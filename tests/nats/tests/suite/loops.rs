@@ -125,14 +125,14 @@ async fn a_handler_s_outcome_is_seen_inside_its_span() {
         })
         .await;
         let (mut seen, process) = (seen.into_inner(), process(&sdk, &subject));
-        let told = process.iter().map(|span| {
+        let recorded = process.iter().map(|span| {
             (value_of(span, "error.type").map(|_| "declined".to_owned()), span.span_context.span_id().to_bytes())
         });
-        let mut told: Vec<_> = told.collect();
+        let mut recorded: Vec<_> = recorded.collect();
         seen.sort();
-        told.sort();
+        recorded.sort();
         assert_eq!((seen.len(), seen.iter().filter(|(error, _)| error.is_some()).count()), (MESSAGES, 1));
-        assert_eq!(seen, told, "{source:?}");
+        assert_eq!(seen, recorded, "{source:?}");
     }
 }
 
@@ -234,10 +234,10 @@ where
 #[track_caller]
 fn failed(sdk: &Sdk, operation: &str, error_type: &str) -> usize {
     let spans = sdk.spans();
-    let told = spans.iter().filter(|span| {
+    let recorded = spans.iter().filter(|span| {
         span.name.starts_with(operation) && value_of(span, "error.type") == Some(&error_type.to_owned().into())
     });
-    let told = told.count();
+    let recorded = recorded.count();
     let measured = sdk.measured();
     let series = measured.lines().filter(|line| {
         line.starts_with(metric::CLIENT_OPERATION_DURATION)
@@ -245,8 +245,8 @@ fn failed(sdk: &Sdk, operation: &str, error_type: &str) -> usize {
             && line.contains(&format!("error.type = \"{error_type}\""))
     });
     let counts: Vec<usize> = series.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect();
-    assert_eq!(counts.iter().sum::<usize>(), told, "{}\n{measured}", describe(&spans));
-    told
+    assert_eq!(counts.iter().sum::<usize>(), recorded, "{}\n{measured}", describe(&spans));
+    recorded
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +325,7 @@ async fn an_ordered_consumer_that_is_deleted_is_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_consumer_s_missing_heartbeats_are_told_each_and_warned_of_once() {
+async fn each_missing_heartbeat_of_a_push_consumer_is_recorded_and_one_warned_of() {
     for decides in DECISIONS {
         let sdk = Sdk::new();
         let client = connect_with(sdk.all_signals_builder().build()).await;
@@ -351,14 +351,14 @@ async fn a_push_consumer_s_missing_heartbeats_are_told_each_and_warned_of_once()
         assert_eq!(kind, (decides == Decides::Ends).then_some(missing), "{decides:?}");
         let warned: &[&str] = if decides == Decides::No { &["missing_heartbeat"] } else { &[] };
         assert_eq!(ended.warned, warned, "{decides:?}");
-        let told = failed(&sdk, "consume", "missing_heartbeat");
-        assert!(told >= count, "{decides:?}: {told}");
-        assert_eq!(met.borrow().len(), if decides == Decides::No { 0 } else { told }, "{decides:?}");
+        let recorded = failed(&sdk, "consume", "missing_heartbeat");
+        assert!(recorded >= count, "{decides:?}: {recorded}");
+        assert_eq!(met.borrow().len(), if decides == Decides::No { 0 } else { recorded }, "{decides:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_consumer_s_missing_heartbeats_are_told_each_and_warned_of_once() {
+async fn each_missing_heartbeat_of_a_pull_consumer_is_recorded_and_one_warned_of() {
     let mut server = Nats::own().unwrap_or_else(|missing| panic!("{missing}"));
     for decides in DECISIONS {
         let sdk = Sdk::new();
@@ -381,9 +381,9 @@ async fn a_pull_consumer_s_missing_heartbeats_are_told_each_and_warned_of_once()
         assert_eq!(kind, (decides == Decides::Ends).then_some(missing), "{decides:?}");
         let warned: &[&str] = if decides == Decides::No { &["missing_heartbeat"] } else { &[] };
         assert_eq!(ended.warned, warned, "{decides:?}");
-        let told = failed(&sdk, "fetch", "missing_heartbeat");
-        assert!(told >= count, "{decides:?}: {told}");
-        assert_eq!(met.borrow().len(), if decides == Decides::No { 0 } else { told }, "{decides:?}");
+        let recorded = failed(&sdk, "fetch", "missing_heartbeat");
+        assert!(recorded >= count, "{decides:?}: {recorded}");
+        assert_eq!(met.borrow().len(), if decides == Decides::No { 0 } else { recorded }, "{decides:?}");
         assert_eq!(process(&sdk, &subject).len(), if decides == Decides::Ends { 1 } else { 2 }, "{decides:?}");
     }
 }
@@ -399,22 +399,23 @@ fn forbidding() -> Nats {
 async fn a_forbidden_consumer_misses_heartbeats_and_a_forbidden_subscription_waits() {
     let server = forbidding();
     let sdk = Sdk::new();
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (seen, mut recorded) = mpsc::unbounded_channel();
     let options = ConnectOptions::with_user_and_password("a".into(), "a".into())
         .with_instrumentation(sdk.all_signals_builder().build())
         .event_callback(move |event| {
             // Nobody may be left to hear it.
-            _ = tell.send(event.to_string());
+            _ = seen.send(event.to_string());
             std::future::ready(())
         });
     let client = options.connect(&server.url).await.unwrap();
-    let denied = async |told: &mut mpsc::UnboundedReceiver<String>| {
-        let denied = async { while !told.recv().await.unwrap().to_lowercase().contains("permissions violation") {} };
+    let denied = async |recorded: &mut mpsc::UnboundedReceiver<String>| {
+        let denied =
+            async { while !recorded.recv().await.unwrap().to_lowercase().contains("permissions violation") {} };
         timeout(DEADLINE, denied).await.expect("the server says so");
     };
 
     let mut each = client.subscribe("forbidden").await.unwrap().process_each(LIMIT, |_| std::future::ready(()));
-    denied(&mut told).await;
+    denied(&mut recorded).await;
     assert!(poll!(&mut each).is_pending());
     assert_eq!(sdk.described(), "", "nobody is told");
 
@@ -427,7 +428,7 @@ async fn a_forbidden_consumer_misses_heartbeats_and_a_forbidden_subscription_wai
     let heard = block_in_place(|| {
         support::heard(|| ended = Some(Handle::current().block_on(timeout(DEADLINE, each)).expect("it is stopped")))
     });
-    denied(&mut told).await;
+    denied(&mut recorded).await;
     assert_eq!(ended.unwrap().unwrap_err().kind(), pull::MessagesErrorKind::MissingHeartbeat, "nothing came after it");
     assert_eq!(heard.matches("messaging.stream.error").count(), 1, "{heard}");
 }

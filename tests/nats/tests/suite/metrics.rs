@@ -311,13 +311,13 @@ async fn failures_have_events_and_their_type_on_the_series() {
 #[tokio::test]
 async fn sizes_and_headers_are_recorded_only_on_request() {
     let sdk = Sdk::new();
-    let told: Instrumentation = sdk
+    let recorded: Instrumentation = sdk
         .instrumentation_builder()
         .with_captured_sizes(true)
         .with_captured_headers(["*"])
         .with_capture_limit(3)
         .build();
-    let options = ConnectOptions::new().with_instrumentation(told);
+    let options = ConnectOptions::new().with_instrumentation(recorded);
     let client = options.connect(&server().url).await.unwrap();
     let subject = unique("orders");
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
@@ -377,8 +377,8 @@ async fn the_size_of_an_answer_is_that_of_its_body() {
         assert_eq!(reply.unwrap().payload.len(), size);
         let spans = sdk.spans();
         let respond = spans.iter().rfind(|span| span.name == "respond").unwrap();
-        let told = attribute(respond, "messaging.message.body.size").map(ToString::to_string);
-        assert_eq!(told, Some(size.to_string()));
+        let recorded = attribute(respond, "messaging.message.body.size").map(ToString::to_string);
+        assert_eq!(recorded, Some(size.to_string()));
     }
 }
 

@@ -93,8 +93,8 @@ async fn check<E: fmt::Display>(
     assert!(sdk.events().contains("messaging.process.exception"), "{source:?}, {run:?}");
     // The client itself logs what it is given.
     let ours: String = heard.lines().filter(|line| !line.contains(" async_nats")).collect();
-    let told = sdk.everything() + &ours;
-    assert!(!told.contains(SECRET), "{source:?}, {run:?}: {told}");
+    let recorded = sdk.everything() + &ours;
+    assert!(!recorded.contains(SECRET), "{source:?}, {run:?}: {recorded}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

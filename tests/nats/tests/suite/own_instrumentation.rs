@@ -33,7 +33,7 @@ impl Elsewhere {
     }
 
     /// What is reported, without destinations; process spans have to be roots.
-    fn told(&self) -> (Vec<String>, Vec<String>) {
+    fn recorded(&self) -> (Vec<String>, Vec<String>) {
         let names = |sdk: &Sdk| {
             let spans = sdk.spans();
             let processes = spans.iter().filter(|span| span.span_kind == SpanKind::Consumer);
@@ -54,7 +54,7 @@ async fn a_subscription_has_an_instrumentation_of_its_own() {
     let mut orders = here.client.subscribe(subject.clone()).await.unwrap().with_instrumentation(here.instrumentation());
     here.client.publish(subject, "1".into()).await.unwrap();
     drop(next(&mut orders).await);
-    assert_eq!(here.told(), (vec!["publish".to_owned()], vec!["process".to_owned()]));
+    assert_eq!(here.recorded(), (vec!["publish".to_owned()], vec!["process".to_owned()]));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn every_jetstream_type_has_one_and_passes_it_on() {
         let mut expected = vec!["ack".to_owned(), "process".to_owned()];
         expected.extend(fetches.then(|| "fetch".to_owned()));
         expected.sort();
-        assert_eq!(here.told(), (vec!["publish".to_owned()], expected), "{wrapper}");
+        assert_eq!(here.recorded(), (vec!["publish".to_owned()], expected), "{wrapper}");
     }
 }
 
@@ -151,6 +151,6 @@ async fn services_groups_and_endpoints_have_one_and_pass_it_on() {
         });
         assert_eq!(reply.unwrap().payload, "four");
         let expected = vec!["process".to_owned(), "respond".to_owned()];
-        assert_eq!(here.told(), (vec!["request".to_owned()], expected), "{wrapper}");
+        assert_eq!(here.recorded(), (vec!["request".to_owned()], expected), "{wrapper}");
     }
 }

@@ -170,10 +170,10 @@ async fn auto_starts_a_new_trace_for_messages_older_than_an_hour() {
     let incoming = IncomingJetStream::of(&context.client(), &info);
     for (age, parent) in [(3_590, publish.span_id()), (3_601, SpanId::INVALID)] {
         let mut aged = raw.clone();
-        let mut told: Vec<_> = raw.reply.as_ref().unwrap().split('.').map(ToOwned::to_owned).collect();
-        let at = told.len() - 2;
-        told[at] = (told[at].parse::<u64>().unwrap() - age * 1_000_000_000).to_string();
-        aged.message.reply = Some(told.join(".").into());
+        let mut recorded: Vec<_> = raw.reply.as_ref().unwrap().split('.').map(ToOwned::to_owned).collect();
+        let at = recorded.len() - 2;
+        recorded[at] = (recorded[at].parse::<u64>().unwrap() - age * 1_000_000_000).to_string();
+        aged.message.reply = Some(recorded.join(".").into());
         drop(incoming.message(aged));
         let process = sdk.spans().pop().unwrap();
         assert_eq!(process.parent_span_id, parent, "{age} s");

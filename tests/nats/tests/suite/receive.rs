@@ -265,11 +265,11 @@ fetch {shown}
 
 /// The only fetch, as text, in which its links have the names of what they point to.
 fn described_fetch(sdk: &Sdk) -> String {
-    let told = sdk.described();
-    let mut fetches = told.split_inclusive('\n').skip_while(|line| !line.starts_with("fetch "));
+    let recorded = sdk.described();
+    let mut fetches = recorded.split_inclusive('\n').skip_while(|line| !line.starts_with("fetch "));
     let name = fetches.next().expect("there is one");
     let lines: String = fetches.take_while(|line| line.starts_with(' ')).collect();
-    assert_eq!(told.matches("\nfetch ").count(), 1, "{told}");
+    assert_eq!(recorded.matches("\nfetch ").count(), 1, "{recorded}");
     name.to_owned() + &lines
 }
 
@@ -288,13 +288,13 @@ async fn a_fetch_ends_with_its_batch_and_links_each_message() {
         let sequence = |of: &str| format!("messaging.nats.message.{of}_sequence = {number}");
         format!("publish {subject} {{{}, {}}}", sequence("consumer"), sequence("stream"))
     };
-    let told = [
+    let recorded = [
         "messaging.batch.message_count = 2".to_owned(),
         named(&subject),
         "messaging.nats.message.delivery_count = 1".to_owned(),
         "otel_messaging.delivery.attempt = 1".to_owned(),
     ];
-    assert_eq!(described_fetch(&sdk), fetch_span(&subject, &name, &[sequences(1), sequences(2)], &told));
+    assert_eq!(described_fetch(&sdk), fetch_span(&subject, &name, &[sequences(1), sequences(2)], &recorded));
     let spans = sdk.spans();
     assert_eq!(describe(&spans[..2]), stored(&name, &subject, 1) + &stored(&name, &subject, 2));
     let linked: Vec<_> =
@@ -325,7 +325,7 @@ async fn a_fetch_of_one_message_says_itself_what_the_message_says() {
     context.publish_with_headers(subject.clone(), headers, "1".into()).await.unwrap().await.unwrap();
     let batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
     assert_eq!(batch.count().await, 1);
-    let told = delivery(
+    let recorded = delivery(
         &name,
         1,
         &subject,
@@ -335,10 +335,10 @@ async fn a_fetch_of_one_message_says_itself_what_the_message_says() {
             "messaging.message.id = \"17\"".to_owned(),
         ],
     );
-    let told: Vec<_> = told.into_iter().filter(|one| !one.starts_with("messaging.nats.stream.name")).collect();
+    let recorded: Vec<_> = recorded.into_iter().filter(|one| !one.starts_with("messaging.nats.stream.name")).collect();
     let shown = sdk.spans().iter().filter(|span| value_of(span, "otel_messaging.header.colour").is_some()).count();
     assert_eq!(shown, 2, "headers are shown on the spans of the send and of the message");
-    assert_eq!(described_fetch(&sdk), fetch_span(&subject, &name, &[format!("publish {subject}")], &told));
+    assert_eq!(described_fetch(&sdk), fetch_span(&subject, &name, &[format!("publish {subject}")], &recorded));
 }
 
 #[tokio::test]
@@ -358,13 +358,13 @@ async fn a_fetch_of_several_subjects_names_none_and_each_link_names_its_own() {
         let sequence = |of: &str| format!("messaging.nats.message.{of}_sequence = {number}");
         format!("publish {subject} {{{}, {}, {}}}", named(&subject), sequence("consumer"), sequence("stream"))
     };
-    let told = [
+    let recorded = [
         "messaging.batch.message_count = 3".to_owned(),
         "messaging.nats.message.delivery_count = 1".to_owned(),
         "otel_messaging.delivery.attempt = 1".to_owned(),
     ];
     let links = [(1, "paid"), (2, "sent"), (3, "paid")].map(link);
-    assert_eq!(described_fetch(&sdk), fetch_span(&server.join(":"), &name, &links, &told));
+    assert_eq!(described_fetch(&sdk), fetch_span(&server.join(":"), &name, &links, &recorded));
 }
 
 #[tokio::test]
@@ -378,11 +378,14 @@ async fn beyond_the_links_that_are_allowed_messages_are_counted_and_still_compar
     }
     let batch = durable(&stream, "shipping").await.fetch().messages().await.unwrap();
     assert_eq!(batch.count().await, 2);
-    let told = described_fetch(&sdk);
-    assert_eq!(told.matches("  link ").count(), 1, "{told}");
-    assert!(told.contains(&format!("link publish {name}.paid {{{}, ", named(&format!("{name}.paid")))), "{told}");
-    assert!(told.contains("messaging.batch.message_count = 2\n"), "{told}");
-    assert!(!told.contains("  messaging.destination.name"), "not all have it: {told}");
+    let recorded = described_fetch(&sdk);
+    assert_eq!(recorded.matches("  link ").count(), 1, "{recorded}");
+    assert!(
+        recorded.contains(&format!("link publish {name}.paid {{{}, ", named(&format!("{name}.paid")))),
+        "{recorded}"
+    );
+    assert!(recorded.contains("messaging.batch.message_count = 2\n"), "{recorded}");
+    assert!(!recorded.contains("  messaging.destination.name"), "not all have it: {recorded}");
 }
 
 #[tokio::test]
@@ -405,14 +408,14 @@ async fn an_empty_fetch_has_no_span_and_every_batch_is_a_fetch() {
     drop(empty);
 
     let fetches: Vec<_> = sdk.spans().into_iter().filter(|span| span.name.starts_with("fetch")).collect();
-    let told: Vec<_> = fetches
+    let recorded: Vec<_> = fetches
         .iter()
         .map(|span| {
             (span.name.as_ref(), support::attribute(span, "messaging.batch.message_count").unwrap().to_string())
         })
         .collect();
     let fetch = format!("fetch {filter}");
-    assert_eq!(told, [(fetch.as_str(), "1".to_owned()), (fetch.as_str(), "2".to_owned())]);
+    assert_eq!(recorded, [(fetch.as_str(), "1".to_owned()), (fetch.as_str(), "2".to_owned())]);
     assert_eq!(
         support::attribute(&fetches[0], "messaging.destination.template").unwrap().to_string(),
         filter,
@@ -462,14 +465,14 @@ async fn a_redelivery_is_counted() {
     drop(first);
     drop(next(&mut messages).await.unwrap());
     let spans = sdk.spans();
-    let told = |key| {
+    let recorded = |key| {
         let processes = spans.iter().filter(|span| span.name.starts_with("process"));
         processes.map(|span| support::attribute(span, key).map(ToString::to_string)).collect::<Vec<_>>()
     };
     let [one, two, yes] = ["1", "2", "true"].map(|text| Some(text.to_owned()));
-    assert_eq!(told("messaging.nats.message.delivery_count"), [one.clone(), two.clone()]);
-    assert_eq!(told("otel_messaging.delivery.attempt"), [one, two]);
-    assert_eq!(told("otel_messaging.delivery.redelivered"), [None, yes]);
+    assert_eq!(recorded("messaging.nats.message.delivery_count"), [one.clone(), two.clone()]);
+    assert_eq!(recorded("otel_messaging.delivery.attempt"), [one, two]);
+    assert_eq!(recorded("otel_messaging.delivery.redelivered"), [None, yes]);
 }
 
 #[tokio::test]

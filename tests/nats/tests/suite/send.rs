@@ -346,13 +346,13 @@ async fn subjects_that_only_begin_as_an_inbox_are_no_inboxes() {
     for subject in lasting.into_iter().map(ToOwned::to_owned).chain(temporary) {
         client.publish(subject, "".into()).await.unwrap();
     }
-    let told: Vec<_> = sdk
+    let recorded: Vec<_> = sdk
         .spans()
         .iter()
         .map(|span| (span.name.to_string(), support::attribute(span, "messaging.destination.temporary").is_some()))
         .collect();
     let expected = lasting.map(|subject| (format!("publish {subject}"), false));
-    assert_eq!(told, [expected.as_slice(), &[("publish".to_owned(), true), ("publish".to_owned(), true)]].concat());
+    assert_eq!(recorded, [expected.as_slice(), &[("publish".to_owned(), true), ("publish".to_owned(), true)]].concat());
 }
 
 #[tokio::test]

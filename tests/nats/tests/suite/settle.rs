@@ -194,7 +194,7 @@ async fn work_after_the_acknowledgement_is_seen_whole() {
 }
 
 #[tokio::test]
-async fn the_domain_of_a_stream_is_told_of_all_that_is_about_its_messages() {
+async fn the_domain_of_a_stream_is_recorded_for_its_messages() {
     let start = || Nats::own_of_domain("hub").unwrap_or_else(|missing| panic!("{missing}"));
     let server = tokio::task::spawn_blocking(start).await.unwrap();
     let sdk = Sdk::new();
@@ -207,7 +207,7 @@ async fn the_domain_of_a_stream_is_told_of_all_that_is_about_its_messages() {
     acker.double_ack().await.unwrap();
     drop((message, acker, batch));
     let spans = sdk.spans();
-    let told: Vec<_> = spans
+    let recorded: Vec<_> = spans
         .iter()
         .map(|span| {
             let domain = attribute(span, "messaging.nats.domain").map(ToString::to_string);
@@ -215,7 +215,7 @@ async fn the_domain_of_a_stream_is_told_of_all_that_is_about_its_messages() {
         })
         .collect();
     let hub = |name: &str| (name.to_owned(), Some("hub".to_owned()));
-    assert_eq!(told, ["publish", "fetch", "process", "ack"].map(hub), "{}", describe(&spans));
+    assert_eq!(recorded, ["publish", "fetch", "process", "ack"].map(hub), "{}", describe(&spans));
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ async fn a_confirm_that_is_dropped_after_its_answer_has_one_span_with_that_answe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confirm_that_is_dropped_while_it_is_waited_for_is_told_of_later() {
+async fn a_confirm_dropped_while_it_is_awaited_is_recorded_later() {
     let rabbit = Rabbit::confirming().await;
     let queue = rabbit.queue("orders").await;
     let publish =

@@ -66,7 +66,7 @@ publish {queue}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_messages_go_is_told_as_by_the_publish() {
+async fn the_destination_is_recorded_as_by_the_publish() {
     let sdk = support::Sdk::new();
     let creator = Creator::new(sdk.instrumentation());
     for (exchange, routing_key) in [("shop", "orders.new"), ("shop", ""), ("", "")] {

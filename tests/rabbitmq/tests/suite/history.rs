@@ -14,7 +14,7 @@ use support::attribute as value_of;
 use crate::harness::{Rabbit, long, next, table};
 
 /// The attempt and whether it was redelivered, as the process span of the last message tells it.
-fn told(rabbit: &Rabbit) -> (Option<i64>, bool) {
+fn recorded(rabbit: &Rabbit) -> (Option<i64>, bool) {
     let spans = rabbit.sdk.spans();
     let process = spans.iter().rfind(|span| span.name.starts_with("process")).unwrap();
     let attempt = value_of(process, extension::DELIVERY_ATTEMPT).map(|value| match value {
@@ -37,7 +37,7 @@ async fn a_quorum_queue_counts_the_attempts() {
         let delivery = next(&mut consumer).await;
         assert!(delivery.nack(AGAIN).await.unwrap());
         drop(delivery);
-        attempts.push(told(&rabbit));
+        attempts.push(recorded(&rabbit));
     }
     assert_eq!(attempts, [(None, false), (Some(2), true), (Some(3), true)]);
 }
@@ -64,7 +64,7 @@ async fn a_retry_through_dead_letters_counts_rejections_and_not_the_waiting() {
         let delivery = next(&mut consumer).await;
         assert!(delivery.reject(BasicRejectOptions::default()).await.unwrap());
         drop(delivery);
-        attempts.push(told(&rabbit));
+        attempts.push(recorded(&rabbit));
     }
     // Once more, and back to the same queue.
     for again in [true, false] {
@@ -72,7 +72,7 @@ async fn a_retry_through_dead_letters_counts_rejections_and_not_the_waiting() {
         let settled = if again { delivery.nack(AGAIN).await } else { delivery.ack(BasicAckOptions::default()).await };
         assert!(settled.unwrap());
         drop(delivery);
-        attempts.push(told(&rabbit));
+        attempts.push(recorded(&rabbit));
     }
     assert_eq!(attempts, [(None, false), (Some(2), false), (Some(3), false), (Some(4), false), (Some(5), true)]);
 }
@@ -117,13 +117,13 @@ async fn headers_of_other_shapes_say_nothing_and_arrive() {
         let properties = BasicProperties::default().with_headers(headers);
         rabbit.publish_raw(&queue, b"1", properties.clone()).await;
         assert_eq!(get(&rabbit, &queue).await.properties, properties);
-        assert_eq!(told(&rabbit), (None, false), "{properties:?}");
+        assert_eq!(recorded(&rabbit), (None, false), "{properties:?}");
     }
     for three in [AMQPValue::ShortShortInt(3), AMQPValue::ShortInt(3), AMQPValue::LongInt(3), AMQPValue::LongLongInt(3)]
     {
         let properties = BasicProperties::default().with_headers(table([("x-delivery-count", three)]));
         rabbit.publish_raw(&queue, b"1", properties).await;
         drop(get(&rabbit, &queue).await);
-        assert_eq!(told(&rabbit), (Some(4), false));
+        assert_eq!(recorded(&rabbit), (Some(4), false));
     }
 }

@@ -95,7 +95,7 @@ fn whatever_is_written_the_broker_takes_what_it_takes_without() {
         let properties = BasicProperties::default().with_headers(headers.clone());
 
         rabbit.sdk.forget();
-        let (raw, told) = runtime
+        let (raw, recorded) = runtime
             .block_on(timeout(DEADLINE, async {
                 let (_connection, channel) = connect(&rabbit, frame_max).await;
                 let raw = published(channel.get_ref(), &queue, properties.clone()).await;
@@ -117,8 +117,8 @@ fn whatever_is_written_the_broker_takes_what_it_takes_without() {
             }))
             .expect("in time");
         prop_assert!(raw);
-        prop_assert!(told.is_some());
-        let Some(arrived) = told else { return Ok(()) };
+        prop_assert!(recorded.is_some());
+        let Some(arrived) = recorded else { return Ok(()) };
         // What the application wrote is there, and only a context is not as it was.
         let kept = |headers: &FieldTable| {
             let mut kept = headers.inner().clone();

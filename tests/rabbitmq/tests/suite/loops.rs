@@ -142,16 +142,16 @@ async fn a_handler_s_outcome_is_seen_inside_its_span() {
         })
         .await;
         let (mut seen, spans) = (seen.into_inner(), rabbit.sdk.spans());
-        let mut told: Vec<_> = named(&spans, &format!("process {queue}"))
+        let mut recorded: Vec<_> = named(&spans, &format!("process {queue}"))
             .iter()
             .map(|span| {
                 (value_of(span, "error.type").map(|_| "declined".to_owned()), span.span_context.span_id().to_bytes())
             })
             .collect();
         seen.sort();
-        told.sort();
+        recorded.sort();
         assert_eq!((seen.len(), seen.iter().filter(|(error, _)| error.is_some()).count()), (MESSAGES, 1));
-        assert_eq!(seen, told, "{source:?}");
+        assert_eq!(seen, recorded, "{source:?}");
     }
 }
 
@@ -235,15 +235,15 @@ async fn a_delegate_s_channel_that_the_broker_closes_has_the_same_span() {
     let rabbit = Rabbit::with_all_signals().await;
     let queue = filled(&rabbit, 0).await;
     let consumer = rabbit.consume(&queue).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (seen, mut recorded) = tokio::sync::mpsc::unbounded_channel();
     consumer.set_delegate(move |message: DeliveryResult| {
         if let Err(error) = message {
-            tell.send(error).unwrap();
+            seen.send(error).unwrap();
         }
         ready(())
     });
     break_channel(&rabbit).await;
-    let error = timeout(support::DEADLINE, told.recv()).await.unwrap().unwrap();
+    let error = timeout(support::DEADLINE, recorded.recv()).await.unwrap().unwrap();
     assert!(is_precondition_failed(&error), "{error:?}");
     assert_consume_failed(&rabbit, &queue);
 }

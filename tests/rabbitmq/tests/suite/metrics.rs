@@ -263,7 +263,7 @@ async fn what_goes_while_it_is_settled_by_its_tag_is_settled_and_not_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sizes_are_told_when_asked_for() {
+async fn sizes_are_recorded_on_request() {
     let sdk = support::Sdk::new();
     let instrumentation = sdk.instrumentation_builder().with_captured_sizes(true).build();
     let rabbit = Rabbit::with(sdk, instrumentation).await;

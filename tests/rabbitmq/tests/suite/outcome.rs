@@ -37,7 +37,7 @@ async fn forward(rabbit: &Rabbit, message: &Delivery) -> Result<Confirmation, la
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_s_error_of_lapin_s_is_told_and_nothing_of_the_message() {
+async fn a_handlers_lapin_error_is_recorded_without_the_message() {
     for source in ASKED {
         for run in [Run::Process, Run::InScope, Run::Batch, Run::Each] {
             let mut rabbit = Rabbit::with_all_signals().await;
@@ -82,8 +82,8 @@ async fn a_handler_s_error_of_lapin_s_is_told_and_nothing_of_the_message() {
             assert!(rabbit.sdk.events().contains("messaging.process.exception"), "{source:?}, {run:?}");
             // lapin itself logs what it is given.
             let ours: String = heard.lines().filter(|line| !line.contains(" lapin")).collect();
-            let told = rabbit.sdk.everything() + &ours;
-            assert!(!told.contains(SECRET), "{source:?}, {run:?}: {told}");
+            let recorded = rabbit.sdk.everything() + &ours;
+            assert!(!recorded.contains(SECRET), "{source:?}, {run:?}: {recorded}");
         }
     }
 }

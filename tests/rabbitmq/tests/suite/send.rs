@@ -311,7 +311,7 @@ async fn a_dropped_confirms_span_has_the_time_of_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_still_out_when_the_channel_goes_is_told_once() {
+async fn an_open_publish_is_recorded_once_when_the_channel_closes() {
     let rabbit = Rabbit::confirming().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..50 {
@@ -379,7 +379,7 @@ async fn whichever_confirm_lapin_hands_a_message_to_the_span_of_its_own_publish_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledged_mandatory_publish_is_told_of_though_others_are_always_in_flight() {
+async fn an_acknowledged_mandatory_publish_ends_while_others_are_in_flight() {
     const PUBLISHES: usize = 30;
 
     let rabbit = Rabbit::confirming().await;
@@ -421,8 +421,8 @@ async fn the_span_of_its_own_publish_fails_though_others_are_always_in_flight() 
             returned += usize::from(confirm.await.unwrap().take_message().is_some());
         }
     }
-    let told = rabbit.sdk.spans().len();
-    assert!(told + 4 * IN_FLIGHT > PUBLISHES, "{told} are told of while some are in flight");
+    let recorded = rabbit.sdk.spans().len();
+    assert!(recorded + 4 * IN_FLIGHT > PUBLISHES, "{recorded} are told of while some are in flight");
     for confirm in in_flight {
         returned += usize::from(confirm.await.unwrap().take_message().is_some());
     }
@@ -445,7 +445,7 @@ async fn temporary_and_anonymous_destinations_stay_out_of_span_names() {
     for key in [&*replies, &*generated, uuid, reply_to] {
         rabbit.publish(key, b"1", BasicProperties::default()).await;
     }
-    let told = |key: &str| {
+    let recorded = |key: &str| {
         let spans = rabbit.sdk.spans();
         let span = spans
             .iter()
@@ -457,10 +457,10 @@ async fn temporary_and_anonymous_destinations_stay_out_of_span_names() {
             value_of(span, attribute::MESSAGING_DESTINATION_ANONYMOUS).is_some(),
         )
     };
-    assert_eq!(told(&replies), (true, false));
-    assert_eq!(told(&generated), (true, true));
-    assert_eq!(told(uuid), (false, true));
-    assert_eq!(told(reply_to), (true, true));
+    assert_eq!(recorded(&replies), (true, false));
+    assert_eq!(recorded(&generated), (true, true));
+    assert_eq!(recorded(uuid), (false, true));
+    assert_eq!(recorded(reply_to), (true, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,7 +83,7 @@ async fn each_settlement_is_a_child_of_its_messages_span_and_noted_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_handler_says_and_what_the_broker_is_told_stand_beside_each_other() {
+async fn a_handlers_error_and_the_settlement_are_both_recorded() {
     let (rabbit, queue, deliveries) = deliveries(2).await;
     let (first, second) = (&deliveries[0], &deliveries[1]);
     let nack = async {
@@ -394,7 +394,7 @@ async fn flooded(count: usize) -> (Rabbit, String, Consumer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_those() {
+async fn only_remembered_messages_are_counted_when_more_are_settled() {
     let (rabbit, _, mut consumer) = flooded(REMEMBERED + 2).await;
     // The first two are forgotten, one of them at hand.
     let first = next(&mut consumer).await;
@@ -408,7 +408,7 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
     }
     rabbit.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: false }).await.unwrap();
     let spans = rabbit.sdk.spans();
-    let told: Vec<_> = spans[REMEMBERED + 1..]
+    let recorded: Vec<_> = spans[REMEMBERED + 1..]
         .iter()
         .map(|span| {
             let count = value_of(span, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(|count| count.to_string());
@@ -418,7 +418,7 @@ async fn where_more_are_settled_than_are_remembered_no_number_is_told_but_of_tho
     let counted = |links: usize, count: usize| (links, Some(count.to_string()), "ack".to_owned());
     let uncounted = |links: usize| (links, None, "ack".to_owned());
     let rest = (128, Some((REMEMBERED - 4).to_string()), "nack".to_owned());
-    assert_eq!(told, [uncounted(0), uncounted(1), counted(1, 1), counted(2, 2), rest]);
+    assert_eq!(recorded, [uncounted(0), uncounted(1), counted(1, 1), counted(2, 2), rest]);
     drop(first);
     let settled: Vec<_> = rabbit
         .measured("otel_messaging.deliveries")
@@ -450,7 +450,7 @@ async fn a_kept_message_is_known_when_it_settles_all_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_number_is_told_where_messages_were_delivered_while_nothing_was_told() {
+async fn no_count_is_recorded_after_unrecorded_deliveries() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..9 {
@@ -478,42 +478,42 @@ async fn no_number_is_told_where_messages_were_delivered_while_nothing_was_told(
     for _ in 6..=9 {
         got.push(next(&mut consumer).await);
     }
-    let told = async |tag| {
+    let recorded = async |tag| {
         rabbit.channel.basic_ack(tag, MULTIPLE).await.unwrap();
         let ack = rabbit.sdk.spans().pop().unwrap();
         (ack.links.len(), value_of(&ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(ToString::to_string))
     };
     let counted = |count: usize| (count, Some(count.to_string()));
     // Before them, with each, and beyond.
-    assert_eq!(told(2).await, counted(2));
+    assert_eq!(recorded(2).await, counted(2));
     for tag in [3, 4, 5] {
-        assert_eq!(told(tag).await, (0, None));
+        assert_eq!(recorded(tag).await, (0, None));
     }
-    assert_eq!(told(6).await, counted(1));
-    assert_eq!(told(9).await, counted(3));
+    assert_eq!(recorded(6).await, counted(1));
+    assert_eq!(recorded(9).await, counted(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_number_is_told_where_a_message_was_given_away_that_nobody_settled() {
+async fn no_count_is_recorded_after_an_unsettled_message_was_given_away() {
     let (rabbit, _, mut deliveries) = deliveries(5).await;
     let last = deliveries.split_off(3);
     let [first, second, third] = deliveries.try_into().unwrap();
     // One that was settled before is not in doubt.
     assert!(first.ack(BasicAckOptions::default()).await.unwrap());
     let given = [first.into_inner(), third.into_inner()];
-    let told = async |tag| {
+    let recorded = async |tag| {
         rabbit.channel.basic_ack(tag, MULTIPLE).await.unwrap();
         let ack = rabbit.sdk.spans().pop().unwrap();
         (ack.links.len(), value_of(&ack, attribute::MESSAGING_BATCH_MESSAGE_COUNT).map(ToString::to_string))
     };
-    assert_eq!(told(second.delivery_tag).await, (1, Some("1".to_owned())));
-    assert_eq!(told(last[0].delivery_tag).await, (1, None));
-    assert_eq!(told(last[1].delivery_tag).await, (1, Some("1".to_owned())));
+    assert_eq!(recorded(second.delivery_tag).await, (1, Some("1".to_owned())));
+    assert_eq!(recorded(last[0].delivery_tag).await, (1, None));
+    assert_eq!(recorded(last[1].delivery_tag).await, (1, Some("1".to_owned())));
     drop(given);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_delivered_while_nothing_was_told_is_forgotten_when_the_channel_is_recovered() {
+async fn unrecorded_deliveries_are_forgotten_when_the_channel_recovers() {
     let rabbit = Rabbit::new().await;
     let queue = rabbit.queue("orders").await;
     for _ in 0..2 {
@@ -571,8 +571,8 @@ async fn an_acker_that_was_used_settles_nobody_elses_message() {
     assert!(!deliveries[1].ack(MULTIPLE).await.unwrap());
     assert!(deliveries[0].ack(BasicAckOptions::default()).await.unwrap());
     let spans = rabbit.sdk.wait_for(3);
-    let told: Vec<_> = named(&spans, &format!("ack {queue}")).into_iter().map(outcome).collect();
-    assert_eq!(told, ["ack", "already_settled", "ack"]);
+    let recorded: Vec<_> = named(&spans, &format!("ack {queue}")).into_iter().map(outcome).collect();
+    assert_eq!(recorded, ["ack", "already_settled", "ack"]);
     assert!(spans.iter().all(|span| value_of(span, attribute::MESSAGING_BATCH_MESSAGE_COUNT).is_none()));
 }
 
@@ -627,7 +627,7 @@ async fn on_a_closed_channel_nothing_is_settled_and_the_message_counts_as_droppe
     assert_eq!(error, rabbit.channel.get_ref().basic_ack(2, BasicAckOptions::default()).await.unwrap_err());
     drop((first, second));
     let spans = rabbit.sdk.wait_for(6);
-    let told = |span: &SpanData| {
+    let recorded = |span: &SpanData| {
         let error_type = value_of(span, attribute::ERROR_TYPE).map(|value| value.as_str().into_owned());
         (outcome(span), error_type, span.status.clone())
     };
@@ -636,13 +636,13 @@ async fn on_a_closed_channel_nothing_is_settled_and_the_message_counts_as_droppe
         ("none".to_owned(), error_type, Status::error(description.to_owned()))
     };
     let by_acker: Vec<_> = ["ack", "nack"].map(|name| named(&spans, &format!("{name} {queue}"))).concat();
-    let by_acker: Vec<_> = by_acker.into_iter().map(told).collect();
+    let by_acker: Vec<_> = by_acker.into_iter().map(recorded).collect();
     let settled = ("ack".to_owned(), None, Status::Unset);
     assert_eq!(by_acker, [settled.clone(), gone("the channel is gone"), gone("the channel is gone")]);
     // The channel's tags mean nothing any more.
     let by_tag = spans.iter().find(|span| span.name.starts_with("ack ") && !span.name.contains(&queue)).unwrap();
-    assert_eq!(told(by_tag), gone(&error.to_string()));
-    let mut process: Vec<_> = named(&spans, &format!("process {queue}")).into_iter().map(told).collect();
+    assert_eq!(recorded(by_tag), gone(&error.to_string()));
+    let mut process: Vec<_> = named(&spans, &format!("process {queue}")).into_iter().map(recorded).collect();
     process.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(process, [settled, ("dropped".to_owned(), None, Status::Unset)]);
     let counted = rabbit.measured("otel_messaging.deliveries");

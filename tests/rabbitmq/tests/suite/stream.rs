@@ -106,7 +106,7 @@ ack {stream}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_offset_is_told_in_whatever_way_a_message_of_a_stream_is_settled() {
+async fn an_offset_is_recorded_however_a_stream_message_is_settled() {
     with_stream(5, async |rabbit, stream| {
         let mut consumer = consume(rabbit, stream).await;
         let mut deliveries = Vec::new();
@@ -158,7 +158,7 @@ async fn messages_of_a_stream_that_are_processed_together_have_their_offsets_on_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_offset_is_told_wherever_a_message_of_a_stream_came_from() {
+async fn an_offset_is_recorded_for_every_source_of_a_stream_message() {
     // A stream has nothing for those that ask for one message.
     for source in [Source::Consumer, Source::IncomingStream, Source::IncomingMessage, Source::Delegate] {
         with_stream(0, async |rabbit, stream| {

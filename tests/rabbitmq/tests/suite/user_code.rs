@@ -116,7 +116,7 @@ async fn a_panic_where_an_error_is_named_leaves_it_the_name_of_its_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_filter_does_not_want_is_carried_on_and_not_told() {
+async fn a_filtered_message_is_delivered_and_not_recorded() {
     let sdk = Sdk::new();
     let quiet = crate::harness::unique("quiet");
     let unwanted = quiet.clone();
@@ -173,7 +173,7 @@ async fn headers_are_shown_by_name_redacted_and_cut_and_contexts_never() {
     drop(delivery);
     for span in rabbit.sdk.wait_for(3) {
         let ours = |key: &str| !["messaging.", "network.", "server."].iter().any(|prefix| key.starts_with(prefix));
-        let told: BTreeSet<_> = span
+        let recorded: BTreeSet<_> = span
             .attributes
             .iter()
             .filter(|one| ours(one.key.as_str()))
@@ -187,7 +187,7 @@ async fn headers_are_shown_by_name_redacted_and_cut_and_contexts_never() {
         if kind != "send" {
             expected.insert("otel_messaging.settlement.outcome=ack".to_owned());
         }
-        assert_eq!(told, expected, "{}", span.name);
+        assert_eq!(recorded, expected, "{}", span.name);
     }
 }
 
