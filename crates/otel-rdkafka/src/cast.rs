@@ -14,8 +14,8 @@ use crate::{
     client::Client,
     consumer::{BaseConsumer, ConsumerContext, StreamConsumer},
     context::Traced,
-    producer::{DeliverySender, OwnedDeliveryResult},
-    send::TracedOpaque,
+    producer::OwnedDeliveryResult,
+    send::{DeliverySender, TracedOpaque},
 };
 
 /// The client of a raw producer or consumer, as this crate's type.

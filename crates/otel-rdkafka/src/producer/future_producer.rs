@@ -27,7 +27,7 @@ use super::{ProducerContext, producer};
 use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
-    send::{QUEUE_FULL, RetryGuard, fail_send, start_send},
+    send::{DeliverySender, QUEUE_FULL, RetryGuard, fail_send, start_send},
     telemetry::ClientTelemetry,
 };
 
@@ -50,10 +50,6 @@ impl<C: ClientContext + 'static> fmt::Debug for FutureProducerContext<C> {
 }
 
 client_context! { [+ 'static] FutureProducerContext<C>, wrapped_context }
-
-/// The delivery opaque of a [`FutureProducerContext`]: where the result of one message goes.
-#[derive(Debug)]
-pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 
 impl<C, Part> ProducerContext<Part> for FutureProducerContext<C>
 where

@@ -11,7 +11,7 @@ pub mod future_producer;
 
 pub use rdkafka::producer::{DefaultProducerContext, NoCustomPartitioner, PARTITION_UA, Partitioner, PurgeConfig};
 
-pub(crate) use self::future_producer::{DeliverySender, OwnedDeliveryResult};
+pub(crate) use self::future_producer::OwnedDeliveryResult;
 #[doc(inline)]
 pub use self::{
     base_producer::{BaseProducer, BaseRecord, DeliveryResult, ThreadedProducer},
