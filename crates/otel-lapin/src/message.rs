@@ -20,7 +20,7 @@ pub type DeliveryResult = Result<Option<Delivery>>;
 /// [`lapin::message::Delivery`]: a message that was received.
 ///
 /// Its [`acker`](Self::acker) carries the process span, which ends at the latest when the last part of the message is
-/// dropped. [`MessageExt`] has the methods of the process span.
+/// dropped. [`MessageExt`](crate::otel::MessageExt) has the methods of the process span.
 #[derive(Debug, PartialEq)]
 pub struct Delivery {
     /// The broker's number for this delivery on its channel.

@@ -143,7 +143,7 @@ impl Telemetry {
     /// Starts the span of a send and writes its context into the message's headers.
     ///
     /// `headers` is `None` where the message cannot or must not carry a context. A context that it carries already is
-    /// linked, and kept or replaced by the rule of [`CarriedContext`]. `attributes` adds what this message alone has.
+    /// linked, and kept or replaced by the rule of [`CarriedContext`](crate::CarriedContext). `attributes` adds what this message alone has.
     pub fn send(
         &self,
         start: OperationStart,

@@ -433,7 +433,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn p11_any_headers_can_be_read(all in any_headers(), key in ".*") {
+        fn any_headers_can_be_read(all in any_headers(), key in ".*") {
             let headers = list(&all);
             prop_assert_eq!(bytes(&headers), all);
             let extractor = HeaderExtractor(headers.as_borrowed());
@@ -449,7 +449,7 @@ mod tests {
         }
 
         #[test]
-        fn p07_p11_any_headers_stay_what_they_are_beside_ours_and_come_back(
+        fn any_headers_stay_beside_ours_and_are_returned(
             all in any_headers(),
             written in vec(("[Tt]race(parent|state)|baggage", ".{0,30}"), 0..5),
         ) {

@@ -16,7 +16,7 @@ pub use rdkafka::message::{
 
 /// A zero-copy Kafka message; see `rdkafka::message::BorrowedMessage`.
 ///
-/// A received message carries its process span: see [`MessageExt`]. The span ends when the message and all its
+/// A received message carries its process span: see [`MessageExt`](crate::otel::MessageExt). The span ends when the message and all its
 /// [detached](Self::detach) copies are dropped, unless it was ended before.
 pub struct BorrowedMessage<'a> {
     inner: Inner<'a>,

@@ -8,7 +8,7 @@ use crate::description::{
 };
 
 /// One operation on one destination, as [`with_filter`](crate::InstrumentationBuilder::with_filter) and
-/// [`hook`](crate::InstrumentationBuilder::hook) see it.
+/// [`with_operation_hook`](crate::InstrumentationBuilder::with_operation_hook) see it.
 pub struct Operation {
     pub(crate) system: &'static str,
     pub(crate) name: OperationName,

@@ -21,7 +21,7 @@ use crate::{
 /// [`with_filter`](crate::InstrumentationBuilder::with_filter) turned off. The span is a child of the span that is
 /// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
 /// of theirs are children of the batch's. The handler sees no message's baggage: whose would it be; inside
-/// [`in_scope`](MessageExt::in_scope) of one it sees that one's.
+/// [`in_scope`](crate::MessageExt::in_scope) of one it sees that one's.
 ///
 /// Source: "Batch processing" in the trace structure of the messaging spans convention.
 ///
@@ -47,7 +47,7 @@ where
 }
 
 /// [`process_batch`] for a handler whose output is no [`Outcome`]: `error` finds the error in it, if there is one, as in
-/// [`process_with`](MessageExt::process_with).
+/// [`process_with`](crate::MessageExt::process_with).
 ///
 /// # Cancel safety
 ///

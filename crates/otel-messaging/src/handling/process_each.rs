@@ -95,7 +95,7 @@ pub trait MessageStreamExt: Stream {
     }
 
     /// [`process_each`](Self::process_each) for a handler whose output is no [`Outcome`]: `error` finds the error in it, if
-    /// there is one, as in [`process_with`](MessageExt::process_with).
+    /// there is one, as in [`process_with`](crate::MessageExt::process_with).
     ///
     /// # Cancel safety
     ///
