@@ -370,7 +370,8 @@ mod tests {
     /// The name of an operation's spans.
     fn span_name(operation: &PreparedOperation) -> String {
         let shown = format!("{operation:?}");
-        let (name, _) = shown.strip_prefix("PreparedOperation { span_name: ").unwrap().split_once(", texts: ").unwrap();
+        let (_, from) = shown.split_once("span_name: ").unwrap();
+        let (name, _) = from.split_once(", destination: ").unwrap();
         name.to_owned()
     }
 

@@ -91,22 +91,21 @@ impl Telemetry {
         Some(OperationStart { at, parent, probe, processed, has_state })
     }
 
-    /// Whether anybody wants to know of polls that brought a message: their [`OperationStart`] is taken before the poll, and need
-    /// not be, otherwise.
+    /// Whether successful polls are recorded. If not, an adapter can skip taking an [`OperationStart`] before polling.
     #[inline]
     pub fn records_polls(&self) -> bool {
         let pipeline = self.pipeline();
         pipeline.settings().receive_spans || pipeline.instruments().is_some()
     }
 
-    /// Whether anybody wants to know when messages were sent: [`Arrival::sent`] need not be told, otherwise.
+    /// Whether the age of messages is used. If not, an adapter can skip [`Arrival::sent`].
     #[inline]
     pub fn records_age(&self) -> bool {
         let pipeline = self.pipeline();
         pipeline.instruments().is_some() || matches!(pipeline.settings().correlation, Correlation::Auto(_))
     }
 
-    /// A message's key as it may be told: where [`with_kafka_captured_key`](crate::InstrumentationBuilder::with_kafka_captured_key) asks for it, if
+    /// A message's key as it may be recorded: where [`with_kafka_captured_key`](crate::InstrumentationBuilder::with_kafka_captured_key) asks for it, if
     /// it is text, redacted and cut as the values of headers are.
     pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
         let settings = self.pipeline().settings();
@@ -114,7 +113,7 @@ impl Telemetry {
         settings.capture.key(key)
     }
 
-    /// Whether the sizes of messages are to be told:
+    /// Whether the sizes of messages are recorded:
     /// [`with_captured_sizes`](crate::InstrumentationBuilder::with_captured_sizes).
     #[inline]
     pub fn captures_sizes(&self) -> bool {
@@ -372,7 +371,7 @@ impl Telemetry {
         start_batch_settlement(&start, operation, messages, attributes)
     }
 
-    /// Counts messages that the client settled by itself, of which there is nothing more to tell.
+    /// Counts messages that the client settled by itself, without a span.
     pub fn settled(&self, operation: &PreparedOperation, outcome: Settlement, messages: u64) {
         operation.settled(outcome, messages);
     }

@@ -14,7 +14,7 @@ use crate::description::{
 
 /// A message that arrives, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).
 ///
-/// What the broker does not tell is left out.
+/// An adapter leaves out what its broker does not say.
 #[derive(Clone, Copy)]
 #[must_use]
 pub struct Arrival<'a> {
@@ -91,7 +91,7 @@ impl<'a> Arrival<'a> {
     }
 
     /// Its payload, for the function of
-    /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader); nobody else sees it.
+    /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader); nothing else reads it.
     pub fn payload(mut self, payload: &'a [u8]) -> Self {
         self.payload = payload;
         self
@@ -103,7 +103,7 @@ impl<'a> Arrival<'a> {
         self
     }
 
-    /// The how-manieth delivery this is, counted from 1.
+    /// The number of this delivery, counted from 1.
     pub fn attempt(mut self, attempt: u64) -> Self {
         self.attempt = Some(attempt);
         self
@@ -134,7 +134,7 @@ impl<'a> Arrival<'a> {
         self
     }
 
-    /// Whether the application has to settle the message: one that is let go of without counts as dropped.
+    /// Whether the application has to settle the message: dropped without a settlement, it counts as dropped.
     pub fn awaits_settlement(mut self, awaits: bool) -> Self {
         self.awaits_settlement = awaits;
         self

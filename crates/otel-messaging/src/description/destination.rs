@@ -122,8 +122,8 @@ impl Destination {
     }
 }
 
-/// Whether a program made up this name for one use. Destinations named so are anonymous without being told; adapters ask
-/// where such a name is only a part of the destination's.
+/// Whether a name is a UUID, which a program generated for one use. The core makes destinations with such a name anonymous;
+/// adapters call this where the UUID is only a part of the destination's name.
 pub fn is_uuid(name: &str) -> bool {
     name.len() == 36
         && name.bytes().enumerate().all(|(at, byte)| match at {

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use opentelemetry::trace::SpanContext;
 
-/// Which span a span context is of: its trace's id and its own, mixed into one word, as it is noted anew for every message
-/// and every call. Two spans share it by a chance of one in 2⁶⁴.
+/// Which span a span context is of: its trace's id and its own, mixed into one word: it is noted for every message and
+/// every operation. Two spans share it by a chance of one in 2⁶⁴.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity(NonZeroU64);
 
@@ -31,7 +31,7 @@ impl ReplyAddress {
             word[..bytes.len()].copy_from_slice(bytes);
             u64::from_le_bytes(word)
         });
-        // The last word may be filled up: the length tells what is the address's own.
+        // The last word may be padded with zeros: the length distinguishes these from the address's own.
         (!address.is_empty()).then(|| Self(mixed(0, words.chain([address.len() as u64]))))
     }
 }

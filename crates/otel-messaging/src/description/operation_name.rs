@@ -85,7 +85,7 @@ impl OperationType {
         }
     }
 
-    /// Whether its spans tell the peer in the convention: those that ask a server for something.
+    /// Whether its spans have the peer's attributes in the convention: those of operations that ask a server.
     pub(crate) const fn has_peer(self) -> bool {
         match self {
             Self::Send | Self::Receive | Self::Settle => true,

@@ -82,13 +82,13 @@ pub mod metric {
 pub mod extension {
     /// How a message was settled; see [`Settlement`](crate::adapter::Settlement).
     pub const SETTLEMENT_OUTCOME: &str = "otel_messaging.settlement.outcome";
-    /// The how-manieth delivery of the message this is, counted from 1.
+    /// The number of this delivery of the message, counted from 1.
     pub const DELIVERY_ATTEMPT: &str = "otel_messaging.delivery.attempt";
     /// Whether the broker says that it delivered the message before.
     pub const DELIVERY_REDELIVERED: &str = "otel_messaging.delivery.redelivered";
     /// Where the message is in the RabbitMQ stream that it comes from, counted from 0.
     pub const STREAM_OFFSET: &str = "otel_messaging.stream.offset";
-    /// True on a send whose answer nobody could wait for.
+    /// True on a send that ended before its answer arrived.
     pub const DELIVERY_OUTCOME_UNKNOWN: &str = "otel_messaging.delivery.outcome_unknown";
     /// The prefix of captured headers.
     pub const HEADER: &str = "otel_messaging.header";

@@ -18,7 +18,7 @@ pub enum Settlement {
     Commit,
     /// It was settled before; nothing happened.
     AlreadySettled,
-    /// The application let go of the message without settling it.
+    /// The application dropped the message without settling it.
     Dropped,
 }
 

@@ -59,7 +59,7 @@ pub trait FindError<T> {
     fn end(&mut self, span: &ProcessSpan, output: &T);
 }
 
-/// The error that the output itself tells of: see [`Outcome`].
+/// The error that the output itself is: see [`Outcome`].
 #[derive(Debug, Clone, Copy)]
 pub struct ReturnedError;
 

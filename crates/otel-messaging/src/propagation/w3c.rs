@@ -83,7 +83,7 @@ const EACH: u64 = 0x0101_0101_0101_0101;
 #[inline(always)]
 fn number(digits: [u8; 8]) -> Option<u32> {
     let digits = u64::from_be_bytes(digits);
-    // '0' to '9' are 0x30 and more, 'a' to 'f' 0x61 and more: this bit tells which.
+    // '0' to '9' are 0x30 and more, 'a' to 'f' 0x61 and more: this bit says which.
     let letters = digits >> 6 & EACH;
     let values = (digits & (0x0f * EACH)) + 9 * letters;
     let kinds = digits & (0xf0 * EACH) == 0x30 * (EACH + letters);

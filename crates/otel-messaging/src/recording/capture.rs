@@ -121,7 +121,7 @@ mod tests {
     use super::{COUNT_LIMIT, Capture, LOOK_LIMIT, matches};
     use crate::{description::attributes::Attributes, propagation::propagator::Propagation};
 
-    /// One header, as often as told.
+    /// One header, so many times.
     struct Repeated(usize);
 
     impl Extractor for Repeated {

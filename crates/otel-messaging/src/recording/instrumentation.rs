@@ -113,7 +113,7 @@ impl fmt::Debug for Instrumentation {
     }
 }
 
-/// Makes an [`Instrumentation`]. What it is told goes before the globals.
+/// Makes an [`Instrumentation`]. Its providers take precedence over the globals.
 #[must_use]
 pub struct InstrumentationBuilder {
     settings: Settings,
@@ -184,7 +184,7 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Whether messages come from somebody who is not to be trusted with one's traces: their contexts are only linked,
+    /// Whether messages come from senders that are not trusted with this service's traces: their contexts are only linked,
     /// without `tracestate`, and their baggage is dropped. Default: no.
     pub fn with_untrusted_source(mut self, untrusted: bool) -> Self {
         self.settings.untrusted = untrusted;
@@ -192,7 +192,7 @@ impl InstrumentationBuilder {
     }
 
     /// Finds the context of a message that is received where the propagator finds none: given the message's headers and its
-    /// payload, for senders that have a form of their own. `None` says that there is none. Default: nobody is asked.
+    /// payload, for senders that have a form of their own. `None` says that there is none. Default: none.
     ///
     /// It is the context of the sender then, as one that the propagator has found:
     /// [`with_correlation`](Self::with_correlation) and [`with_untrusted_source`](Self::with_untrusted_source) hold for it. It brings no baggage. A
@@ -200,7 +200,7 @@ impl InstrumentationBuilder {
     /// the one that the propagator wrote. The reply to a NATS request is read too, and linked.
     ///
     /// Headers are found by name, the last of several, in any letter case where the broker's names have no fixed one; the
-    /// payload is empty where there is none. Both are lent to the function, and nothing of them is told. It runs where the
+    /// payload is empty where there is none. The function borrows both, and nothing of them is recorded. It runs where the
     /// client delivers the message, for each message without a context: it must not block. What it panics at has no context.
     ///
     /// A `traceparent` that Kafka Connect has quoted, and one of a CloudEvent:
@@ -239,7 +239,7 @@ impl InstrumentationBuilder {
     }
 }
 
-/// What destinations are called, and which are told of.
+/// How destinations are named, and which operations are recorded.
 impl InstrumentationBuilder {
     /// Maps a destination's name to the pattern that it was made from, for names with a variable part
     /// (`orders.4711` → `orders.{id}`). `None` leaves the name as it is. Asked once for each name that is kept.
@@ -278,7 +278,7 @@ impl InstrumentationBuilder {
     }
 }
 
-/// What is told beyond the usual. All of it is off by default.
+/// What is recorded on request. All of it is off by default.
 impl InstrumentationBuilder {
     /// Sees each operation when its span starts, for a message when it is delivered, and may add attributes; one that is
     /// there already is replaced, on the span, not on metrics. It must not block: it runs where the client does.
@@ -328,7 +328,7 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Whether `messaging.message.body.size` is told. Default: no.
+    /// Whether `messaging.message.body.size` is recorded. Default: no.
     pub fn with_captured_sizes(mut self, capture: bool) -> Self {
         self.settings.capture_sizes = capture;
         self
@@ -342,7 +342,7 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Whether metrics tell the partition. Default: no, although the convention recommends it, because each partition
+    /// Whether metrics have the partition. Default: no, although the convention recommends it, because each partition
     /// is a series.
     pub fn with_metric_partition(mut self, partition: bool) -> Self {
         self.settings.metric_partition = partition;

@@ -19,7 +19,7 @@ const FOLLOWED: usize = 8;
 #[derive(Default)]
 pub(crate) struct Loops {
     /// In which spans process spans of which names were started, the latest first: a name is that of one consumer, as far as
-    /// consumers can be told apart.
+    /// consumers can be distinguished.
     latest: Mutex<Vec<(SpanId, Cow<'static, str>)>>,
     warned: AtomicBool,
 }

@@ -261,7 +261,7 @@ impl MeasurementAttributes<'_> {
     }
 }
 
-/// The partition among these attributes, where metrics are to tell it.
+/// The partition among these attributes, if metrics should have it.
 #[inline]
 pub(crate) fn partition_attribute(is_wanted: bool, attributes: &[KeyValue]) -> Option<KeyValue> {
     if !is_wanted {

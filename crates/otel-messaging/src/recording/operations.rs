@@ -17,8 +17,7 @@ use crate::{
     recording::{instrumentation::Instrumentation, pipeline::Pipeline, prepared_operation::PreparedOperation},
 };
 
-/// How many operations one client keeps: names are bounded, but what else tells operations apart, as consumer groups do,
-/// is not.
+/// How many operations one client caches: the number of names is limited, the number of consumer groups and the like is not.
 const KEPT: usize = 10_000;
 
 /// The operations of one client, by what its adapter looks them up with.
@@ -47,7 +46,7 @@ impl Hasher for Hashed {
     }
 }
 
-/// FNV-1a of the key: names are short, and the number of those kept is bounded, so nobody can flood a bucket.
+/// FNV-1a of the key: names are short, and the number of those kept is bounded, so a bucket cannot be flooded.
 fn hash(name: OperationName, key: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ name.name.len() as u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -124,7 +124,7 @@ impl Pipeline {
         matches!(self.settings.propagator, Propagation::Global)
     }
 
-    /// A message passes: notes once where W3C's headers stand in for a propagator that nobody installed.
+    /// Logs once that contexts travel by W3C because no propagator is installed.
     #[inline]
     pub(crate) fn note_stand_in(&self) {
         if !self.propagates.load(Ordering::Relaxed) && self.has_tracer() && self.follows_global() {

@@ -30,7 +30,7 @@ use crate::{
 /// (`otel_messaging.delivery.outcome_unknown`); while the thread is panicking, the error is `panic`.
 #[must_use = "a span says what became of its operation"]
 pub struct ClientSpan {
-    /// Kept as long as somebody sees what is set on it.
+    /// `None` once it is known that nothing set on it is recorded.
     span: Option<BoxedSpan>,
     /// Most are of spans alone, and thousands may await their answers.
     measurement: Option<Box<Measurement>>,
@@ -50,9 +50,9 @@ enum SettledMessages {
 /// What metrics and events need of an operation.
 struct Measurement {
     operation: Arc<PreparedOperation>,
-    /// A span that nobody records and that was let go of, where an event is to say which one it was.
+    /// The context of a non-recording span that was ended early: an event of the failure refers to it.
     unrecorded: Option<SpanContext>,
-    /// `None` where nobody knows.
+    /// `None` if it is not known.
     start: Option<SystemTime>,
     /// How many messages it is about.
     messages: u64,
@@ -131,7 +131,7 @@ impl ClientSpan {
         Self { span, measurement, ended_at: None, settles: SettledMessages::None }
     }
 
-    /// Lets go of a span that nobody records, once its context is in the message: thousands may await their answers.
+    /// Ends a non-recording span once its context is in the message: thousands of sends may await their answers.
     #[inline]
     pub(crate) fn release_unrecorded(&mut self) {
         let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return };
@@ -178,13 +178,13 @@ impl ClientSpan {
         self
     }
 
-    /// Whether nobody is told of the operation: it has no span that is recorded, and nothing is measured. Then there is no
-    /// need to keep this until its answer comes.
+    /// Whether nothing of the operation is recorded: it has no recording span, and is not measured. It need not be kept until the
+    /// answer arrives.
     pub fn is_noop(&self) -> bool {
         self.span.is_none() && self.measurement.is_none()
     }
 
-    /// Whether anybody will see what is set: what is costly to find out need not be, otherwise.
+    /// Whether attributes that are set are recorded. If not, an adapter can skip finding out costly ones.
     #[inline]
     pub fn is_recording(&self) -> bool {
         self.span.as_ref().is_some_and(Span::is_recording)
@@ -196,7 +196,7 @@ impl ClientSpan {
         self.span.as_ref().map(Span::span_context)
     }
 
-    /// Adds what only the answer tells. Keys are expected to be new: nothing looks for an earlier value.
+    /// Adds an attribute that only the answer has. The key has to be new: an earlier value is not replaced.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         let recording = self.is_recording();
         if !recording && self.measurement.is_none() {
@@ -267,14 +267,14 @@ impl ClientSpan {
         self.end(None);
     }
 
-    /// The operation ended and nobody could wait for its answer.
+    /// The operation ended before its answer arrived.
     pub fn outcome_unknown(mut self) {
         self.leave_to_the_broker();
         self.set(extension::DELIVERY_OUTCOME_UNKNOWN, true);
         self.end(None);
     }
 
-    /// Perhaps the broker knows what became of the message: nobody here does.
+    /// The broker may have settled the messages: drops are not recorded as `dropped`.
     fn leave_to_the_broker(&mut self) {
         match mem::take(&mut self.settles) {
             SettledMessages::None => {}

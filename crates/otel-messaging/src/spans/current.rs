@@ -42,8 +42,8 @@ pub(crate) enum SpanOwner {
 }
 
 impl Current {
-    /// With a span that has just begun, on top of a context. One that nobody records ends at once: all that is left of it to
-    /// anybody is which one it is.
+    /// With a span that has just started, on top of a context. A non-recording span is ended at once: only its span context is
+    /// ever used.
     #[inline]
     pub(crate) fn of(mut span: BoxedSpan, base: &Context, began: SystemTime) -> Self {
         if span.is_recording() {
@@ -58,7 +58,7 @@ impl Current {
         Self { context, span: SpanOwner::None, began, batch: None }
     }
 
-    /// The span, where it is this one's to change and somebody sees it.
+    /// The span, if it belongs to the message and is recording.
     #[inline]
     pub(crate) fn recorded(&self) -> Option<SpanRef<'_>> {
         (self.span == SpanOwner::Message).then(|| self.context.span())
