@@ -20,7 +20,7 @@ use crate::{
     history::DeliveryHistory,
     ledger::{DeliveredMessage, MessageDescription},
     origin::{Origin, SourceDescription},
-    telemetry::{ClientTelemetry, PROCESS, PROCESS_FETCHED, set_text},
+    telemetry::{ClientTelemetry, PROCESS, PROCESS_FETCHED},
 };
 
 /// A subscription or a consumer, as the source of messages.
@@ -106,7 +106,7 @@ impl Source {
         let process = self.telemetry.core.deliver(start, operation, arrival, |attributes| {
             own.set(attributes);
             history.set_attributes(attributes);
-            set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
+            attributes.set_opt(extension::NATS_DOMAIN, domain.clone());
         });
         Some(NewDelivery { process, id: own.id, domain })
     }

@@ -128,8 +128,7 @@ impl PublishSpan {
         match (this, result) {
             (None, _) => (),
             (Some(Self::Settlement(settlement)), _) => settlement.end(result),
-            (Some(Self::Send(span)), Ok(_)) => span.succeed(),
-            (Some(Self::Send(span)), Err(error)) => span.fail(error.error_type(), error),
+            (Some(Self::Send(span)), _) => span.report(result, E::error_type),
         }
     }
 }
@@ -257,24 +256,19 @@ mod acknowledged {
             let Some(mut span) = span else { return acknowledged };
             Box::pin(async move {
                 let result = acknowledged.await;
-                match &result {
-                    Ok(ack) => {
-                        if span.is_recording() {
-                            span.set(extension::NATS_STREAM_NAME, ack.stream.clone());
-                            if let Ok(sequence) = i64::try_from(ack.sequence) {
-                                span.set(extension::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
-                            }
-                            if ack.duplicate {
-                                span.set(extension::NATS_PUBLISH_DUPLICATE, true);
-                            }
-                            if !ack.domain.is_empty() {
-                                span.set(extension::NATS_DOMAIN, ack.domain.clone());
-                            }
-                        }
-                        span.succeed();
+                if let (Ok(ack), true) = (&result, span.is_recording()) {
+                    span.set(extension::NATS_STREAM_NAME, ack.stream.clone());
+                    if let Ok(sequence) = i64::try_from(ack.sequence) {
+                        span.set(extension::NATS_MESSAGE_STREAM_SEQUENCE, sequence);
                     }
-                    Err(error) => span.fail(error.error_type(), error),
+                    if ack.duplicate {
+                        span.set(extension::NATS_PUBLISH_DUPLICATE, true);
+                    }
+                    if !ack.domain.is_empty() {
+                        span.set(extension::NATS_DOMAIN, ack.domain.clone());
+                    }
                 }
+                span.report(&result, PublishError::error_type);
                 result
             })
         }

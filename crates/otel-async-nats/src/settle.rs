@@ -17,7 +17,7 @@ use crate::receive::MessageTelemetry;
 use crate::{
     error::ErrorType,
     ledger::{Ledger, MessageDescription, SettlementTarget},
-    telemetry::{ClientTelemetry, set_text},
+    telemetry::ClientTelemetry,
 };
 
 pub(crate) const ACK: OperationName = OperationName::settle("ack");
@@ -129,8 +129,8 @@ fn settle_span(
     };
     telemetry.core.settle(start, &operation, settles, |attributes| {
         if let Some(MessageDescription { id, domain, .. }) = description {
-            set_text(attributes, attribute::MESSAGING_MESSAGE_ID, id.as_ref());
-            set_text(attributes, extension::NATS_DOMAIN, domain.as_ref());
+            attributes.set_opt(attribute::MESSAGING_MESSAGE_ID, id.clone());
+            attributes.set_opt(extension::NATS_DOMAIN, domain.clone());
         }
     })
 }

@@ -203,10 +203,8 @@ pub(crate) struct MessageAttributes {
 impl MessageAttributes {
     #[inline]
     pub(crate) fn set(&self, message: &mut Attributes) {
-        set_text(message, attribute::MESSAGING_MESSAGE_ID, self.id.as_ref());
-        if let Some(size) = self.size {
-            message.set(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
-        }
+        message.set_opt(attribute::MESSAGING_MESSAGE_ID, self.id.clone());
+        message.set_opt(attribute::MESSAGING_MESSAGE_BODY_SIZE, self.size);
     }
 }
 
@@ -219,13 +217,6 @@ fn server_key(server: Option<Address<'_>>) -> &'static str {
 #[inline]
 pub(crate) fn message_id(headers: Option<&HeaderMap>) -> Option<&HeaderValue> {
     headers?.get_last(NATS_MESSAGE_ID)
-}
-
-#[inline]
-pub(crate) fn set_text(message: &mut Attributes, key: &'static str, text: Option<&Arc<str>>) {
-    if let Some(text) = text {
-        message.set(key, text.clone());
-    }
 }
 
 pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {

@@ -54,13 +54,9 @@ impl SendInFlight {
     pub(crate) fn finish_send(self, published: Result<lapin::PublisherConfirm>) -> Result<PublisherConfirm> {
         match (self, published) {
             (Self::Untraced, published) => published.map(PublisherConfirm::from),
-            (Self::Sent(span), Ok(confirm)) => {
-                span.succeed();
-                Ok(confirm.into())
-            }
-            (Self::Sent(span), Err(error)) => {
-                span.fail(error_type(&error), &error);
-                Err(error)
+            (Self::Sent(span), published) => {
+                span.report(&published, error_type);
+                published.map(PublisherConfirm::from)
             }
             (Self::AwaitsConfirm(publish), Ok(confirm)) => Ok(PublisherConfirm::new(confirm, publish)),
             (Self::AwaitsConfirm(publish), Err(error)) => {

@@ -268,17 +268,13 @@ pub(crate) fn message_attributes(
 
 #[inline]
 fn set_text(attributes: &mut Attributes, key: &'static str, text: Option<&ShortString>) {
-    if let Some(text) = text {
-        attributes.set(key, text.as_str().to_owned());
-    }
+    attributes.set_opt(key, text.map(|text| text.as_str().to_owned()));
 }
 
 /// The offset of a message from a stream queue.
 #[inline]
 pub(crate) fn stream_offset(attributes: &mut Attributes, offset: Option<u64>) {
-    if let Some(offset) = offset {
-        attributes.set_number(extension::STREAM_OFFSET, offset);
-    }
+    attributes.set_opt(extension::STREAM_OFFSET, offset.and_then(|offset| i64::try_from(offset).ok()));
 }
 
 /// Attributes of a message that its settlement has too.

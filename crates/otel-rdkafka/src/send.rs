@@ -169,9 +169,7 @@ impl SendInFlight {
         let cluster = telemetry.known_cluster_id();
         let mut headers = RecordHeaders::new(headers, budget);
         let span = telemetry.core.send(start, &operation, Some(&mut headers), |attributes| {
-            if let Some(partition) = partition {
-                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
-            }
+            attributes.set_opt(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.map(partition_id));
             set_cluster_id(attributes, cluster);
             telemetry.set_content(attributes, key, payload);
         });

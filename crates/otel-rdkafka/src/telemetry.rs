@@ -186,9 +186,7 @@ impl ClientTelemetry {
             }
             Some(_) => (),
         }
-        if let Some(key) = key.and_then(|key| self.core.captured_key(key)) {
-            attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key);
-        }
+        attributes.set_opt(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key.and_then(|key| self.core.captured_key(key)));
     }
 }
 
@@ -198,16 +196,12 @@ pub(crate) fn set_partition_and_offset(attributes: &mut Attributes, partition: i
         attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition_id(partition));
     }
     // librdkafka uses negative numbers where there is no offset.
-    if let Some(offset) = offset.filter(|&offset| offset >= 0) {
-        attributes.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
-    }
+    attributes.set_opt(attribute::MESSAGING_KAFKA_OFFSET, offset.filter(|&offset| offset >= 0));
 }
 
 #[inline]
 pub(crate) fn set_cluster_id(attributes: &mut Attributes, cluster: Option<&Arc<str>>) {
-    if let Some(cluster) = cluster {
-        attributes.set(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.clone());
-    }
+    attributes.set_opt(attribute::MESSAGING_KAFKA_CLUSTER_ID, cluster.cloned());
 }
 
 /// The partition as a string, as the convention defines it. The partitions that most topics have need no allocation.

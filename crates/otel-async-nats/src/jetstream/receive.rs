@@ -175,11 +175,7 @@ impl Fetch {
         if result.is_ok() && messages.is_empty() {
             return;
         }
-        let span = self.source.inner.received(start, messages);
-        match result {
-            Ok(()) => span.succeed(),
-            Err(error) => span.fail(error.error_type(), error),
-        }
+        self.source.inner.received(start, messages).report(&result, |error| error.error_type());
     }
 }
 
