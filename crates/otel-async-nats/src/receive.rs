@@ -95,7 +95,7 @@ impl Source {
         let history = history();
         let domain: Option<Arc<str>> = history.domain.map(Arc::from);
         let size = if history.headers_only { scanned.size } else { Some(message.payload.len()) };
-        let own = self.telemetry.message_attributes(scanned.id, size);
+        let id: Option<Arc<str>> = scanned.id.map(|id| id.as_str().into());
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
         let arrival =
             Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&scanned.contexts);
@@ -104,11 +104,11 @@ impl Source {
             arrival = arrival.reply_to(reply);
         }
         let process = self.telemetry.core.deliver(start, operation, arrival, |attributes| {
-            own.set(attributes);
+            self.telemetry.set_message(attributes, id.clone(), size);
             history.set_attributes(attributes);
             attributes.set_opt(extension::NATS_DOMAIN, domain.clone());
         });
-        Some(NewDelivery { process, id: own.id, domain })
+        Some(NewDelivery { process, id, domain })
     }
 
     /// Starts the span of a receive operation with these messages.

@@ -67,11 +67,13 @@ impl SendStart {
             return self.span_without_context(telemetry, name, subject, headers.as_ref(), length.body);
         }
         let operation = telemetry.send_operation(name, subject, self.answers);
-        let own = telemetry.message_attributes(message_id(headers.as_ref()), length.body);
+        let id = message_id(headers.as_ref());
         let budget = header_budget(telemetry, length, headers.as_ref().map_or(0, wire_length));
         let mut carrier = headers.take().unwrap_or_default();
         let mut injector = HeaderInjector::new(&mut carrier).case(telemetry.header_case).budget(budget);
-        let span = telemetry.core.send(self.start, &operation, Some(&mut injector), |message| own.set(message));
+        let span = telemetry.core.send(self.start, &operation, Some(&mut injector), |message| {
+            telemetry.set_message(message, id, Some(length.body));
+        });
         // The client treats an empty map as no headers.
         *headers = Some(carrier).filter(|carrier| !carrier.is_empty());
         span
@@ -87,8 +89,9 @@ impl SendStart {
         body: usize,
     ) -> ClientSpan {
         let operation = telemetry.send_operation(name, subject, self.answers);
-        let own = telemetry.message_attributes(message_id(headers), body);
-        telemetry.core.send(self.start, &operation, None, |message| own.set(message))
+        telemetry.core.send(self.start, &operation, None, |message| {
+            telemetry.set_message(message, message_id(headers), Some(body));
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use async_nats::{HeaderMap, HeaderValue, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
 use otel_messaging::{
     Instrumentation,
     adapter::{Attributes, Destination, OperationName, OperationStart, PreparedOperation, SourceId, Telemetry, scope},
@@ -101,15 +101,13 @@ impl ClientTelemetry {
         Some(start)
     }
 
-    /// The id and, where it is captured, the body size of a message.
+    /// Sets the id and, where it is captured, the body size of a message.
     #[inline]
-    pub(crate) fn message_attributes(
-        &self,
-        id: Option<&HeaderValue>,
-        body: impl Into<Option<usize>>,
-    ) -> MessageAttributes {
-        let size = body.into().filter(|_| self.core.captures_sizes()).and_then(|body| i64::try_from(body).ok());
-        MessageAttributes { id: id.map(|id| id.as_str().into()), size }
+    pub(crate) fn set_message(&self, message: &mut Attributes, id: Option<Arc<str>>, body: Option<usize>) {
+        message.set_opt(attribute::MESSAGING_MESSAGE_ID, id);
+        if let Some(size) = body {
+            self.core.set_body_size(message, size);
+        }
     }
 
     /// Whether successful polls are recorded.
@@ -194,20 +192,6 @@ impl fmt::Debug for ClientTelemetry {
     }
 }
 
-/// The id and the body size of a message, as far as they are recorded.
-pub(crate) struct MessageAttributes {
-    pub(crate) id: Option<Arc<str>>,
-    size: Option<i64>,
-}
-
-impl MessageAttributes {
-    #[inline]
-    pub(crate) fn set(&self, message: &mut Attributes) {
-        message.set_opt(attribute::MESSAGING_MESSAGE_ID, self.id.clone());
-        message.set_opt(attribute::MESSAGING_MESSAGE_BODY_SIZE, self.size);
-    }
-}
-
 /// A part of the key of an operation, since the server of a client may become uncertain.
 #[inline]
 fn server_key(server: Option<Address<'_>>) -> &'static str {
@@ -215,8 +199,8 @@ fn server_key(server: Option<Address<'_>>) -> &'static str {
 }
 
 #[inline]
-pub(crate) fn message_id(headers: Option<&HeaderMap>) -> Option<&HeaderValue> {
-    headers?.get_last(NATS_MESSAGE_ID)
+pub(crate) fn message_id(headers: Option<&HeaderMap>) -> Option<Arc<str>> {
+    headers?.get_last(NATS_MESSAGE_ID).map(|id| id.as_str().into())
 }
 
 pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {

@@ -261,9 +261,7 @@ pub(crate) fn message_attributes(
 ) {
     set_text(attributes, attribute::MESSAGING_MESSAGE_ID, properties.message_id().as_ref());
     set_text(attributes, attribute::MESSAGING_MESSAGE_CONVERSATION_ID, properties.correlation_id().as_ref());
-    if telemetry.core.captures_sizes() {
-        attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
-    }
+    telemetry.core.set_body_size(attributes, payload.len());
 }
 
 #[inline]

@@ -51,11 +51,11 @@ impl Telemetry {
         Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
     }
 
-    /// Uses this instrumentation from now on instead of the default one. The first one given stays.
+    /// Uses this instrumentation from now on instead of the default one.
     ///
     /// # Errors
     ///
-    /// Gives the instrumentation back when there was one already.
+    /// The given instrumentation, if there is one already: that one stays.
     pub fn instrument(&self, instrumentation: Instrumentation) -> Result<(), Instrumentation> {
         self.given.set(Used::new(&self.scope, instrumentation.clone())).map_err(|_| instrumentation)
     }
@@ -72,10 +72,10 @@ impl Telemetry {
         &self.used().pipeline
     }
 
-    /// The first thing every operation asks, in the synchronous part of its call.
+    /// The first call of every operation, in the synchronous part of the client's method.
     ///
-    /// `None` means that the client's own call is all there is to do: telemetry is suppressed, or neither a real tracer
-    /// nor a real meter nor a propagator is installed. It costs a clock reading then, and no allocation.
+    /// `None` if telemetry is suppressed, or if no tracer, meter or propagator is installed. It then costs a clock reading and no
+    /// allocation.
     #[inline]
     pub fn start_operation(&self) -> Option<OperationStart> {
         // There is no current context any more on a thread that ends, and OpenTelemetry panics when it is asked for one.
@@ -120,8 +120,15 @@ impl Telemetry {
         self.pipeline().settings().capture_sizes
     }
 
-    /// Whether automatic commits have spans:
-    /// [`with_kafka_auto_commit_spans`](crate::InstrumentationBuilder::with_kafka_auto_commit_spans).
+    /// Sets `messaging.message.body.size`, in bytes, if [`captures_sizes`](Self::captures_sizes).
+    #[inline]
+    pub fn set_body_size(&self, attributes: &mut Attributes, size: usize) {
+        if self.captures_sizes() {
+            attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, size);
+        }
+    }
+
+    /// Whether [`with_kafka_auto_commit_spans`](crate::InstrumentationBuilder::with_kafka_auto_commit_spans) is set.
     pub fn records_auto_commits(&self) -> bool {
         self.pipeline().settings().auto_commit_spans
     }
@@ -238,8 +245,7 @@ impl Telemetry {
         span.messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
-    /// Starts the span of a receive operation that has had its answer: it began when it was called, and links the
-    /// messages that came.
+    /// Starts the span of a receive operation that is answered: it began at its call, and links the received messages.
     pub fn receive<'a>(
         &self,
         start: OperationStart,
@@ -252,10 +258,10 @@ impl Telemetry {
         ClientSpan::start(&start, &start.parent, operation, SpanKind::Client, links, attributes)
     }
 
-    /// The same for an operation that could bring any number of messages, which may be gone before it is over.
+    /// The same for an operation that receives any number of messages, which may be dropped before the operation ends.
     ///
-    /// What is the same for all messages goes on the span, the rest on each link; `messaging.batch.message_count` counts
-    /// them all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
+    /// Attributes that are the same for all messages are set on the span, the others on each link.
+    /// `messaging.batch.message_count` counts all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn receive_batch(
@@ -273,8 +279,8 @@ impl Telemetry {
         )
     }
 
-    /// Tells of a poll that brought this one message: measured, and with a span where
-    /// [`with_receive_spans`](crate::InstrumentationBuilder::with_receive_spans) asks for it.
+    /// Measures a poll that received this message, with a span if
+    /// [`with_receive_spans`](crate::InstrumentationBuilder::with_receive_spans) is set.
     pub fn polled(
         &self,
         start: OperationStart,
@@ -289,8 +295,7 @@ impl Telemetry {
         }
     }
 
-    /// Links a span to the context that the answer to its message carries, if it carries one: a reply never moves the
-    /// caller to another trace. `headers` are `None` for an answer without any.
+    /// Links a span to the context that the reply to its message carries, if any: a reply does not change the caller's trace.
     pub fn link_reply(&self, span: &mut ClientSpan, headers: Option<&dyn Extractor>, payload: &[u8]) {
         if !span.is_recording() {
             return;
@@ -306,9 +311,7 @@ impl Telemetry {
         }
     }
 
-    /// Notes that a message is handed to the application. Its process span is made when it is first needed.
-    ///
-    /// `attributes` adds what this message alone has.
+    /// Delivers a message. Its process span starts when it is first needed. `attributes` adds what this message alone has.
     pub fn deliver(
         &self,
         start: OperationStart,
@@ -323,8 +326,7 @@ impl Telemetry {
         span
     }
 
-    /// Starts the span of a settle operation on one message, or on what is not known; on several:
-    /// [`settle_batch`](Self::settle_batch).
+    /// Starts the span of a settle operation on one message or an unknown one. On several: [`settle_batch`](Self::settle_batch).
     pub fn settle(
         &self,
         start: OperationStart,
@@ -337,8 +339,7 @@ impl Telemetry {
 
     /// Starts the span of a settle operation on several messages, a child of the current span.
     ///
-    /// `messages` has, for each, its process span or what else is known of it, and the attributes that it adds to the operation's:
-    /// those that are the same for all are set on the span, the others on each link.
+    /// Each of `messages` has its own attributes: those that are the same for all are set on the span, the others on each link.
     /// `messaging.batch.message_count` counts all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     /// [`ClientSpan::settled`] records the outcome on each process span, and counts each message.
     ///
@@ -359,8 +360,7 @@ impl Telemetry {
         })
     }
 
-    /// [`settle_batch`](Self::settle_batch) where the operation may settle more messages than those that are known: the span has
-    /// no number of messages.
+    /// [`settle_batch`](Self::settle_batch) that may settle more than the known messages: the span has no number of messages.
     pub fn settle_known(
         &self,
         start: OperationStart,

@@ -181,10 +181,7 @@ impl ClientTelemetry {
     pub(crate) fn set_content(&self, attributes: &mut Attributes, key: Option<&[u8]>, payload: Option<&[u8]>) {
         match payload {
             None => attributes.set(attribute::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, true),
-            Some(payload) if self.core.captures_sizes() => {
-                attributes.set_number(attribute::MESSAGING_MESSAGE_BODY_SIZE, payload.len());
-            }
-            Some(_) => (),
+            Some(payload) => self.core.set_body_size(attributes, payload.len()),
         }
         attributes.set_opt(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key.and_then(|key| self.core.captured_key(key)));
     }
