@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
@@ -61,11 +60,6 @@ impl BrokerAddress {
         let port = port.parse().ok().filter(|&port| port > 0)?;
         (!host.is_empty()).then(|| Self { node: node.into(), host: host.into(), port })
     }
-
-    /// An IP address is the network peer's; a name may stand for any host.
-    pub(crate) fn is_ip_address(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok()
-    }
 }
 
 #[cfg(test)]
@@ -93,13 +87,6 @@ mod tests {
             [-1, 7, 8, 9].map(|id| brokers.find(id)),
             [None, BrokerAddress::parse("a:2"), None, BrokerAddress::parse("::1:3")]
         );
-    }
-
-    #[test]
-    fn an_ip_address_is_the_peers() {
-        let is_peer = |host: &str| BrokerAddress::parse(&format!("{host}:9092")).map(|address| address.is_ip_address());
-        let expected = [true, true, false, false].map(Some);
-        assert_eq!(["10.0.0.7", "::1", "localhost", "10.0.0.7.example"].map(is_peer), expected);
     }
 
     proptest! {

@@ -232,13 +232,7 @@ fn set_offset_and_broker(
     if offset >= 0 {
         span.set(attribute::MESSAGING_KAFKA_OFFSET, offset);
     }
-    let Some(address) = telemetry.broker(message) else { return };
-    let is_ip_address = address.is_ip_address();
-    let BrokerAddress { host, port, .. } = address;
-    if is_ip_address {
-        span.set(attribute::NETWORK_PEER_ADDRESS, host.clone());
-        span.set(attribute::NETWORK_PEER_PORT, i64::from(port));
+    if let Some(BrokerAddress { host, port, .. }) = telemetry.broker(message) {
+        span.set_server(host, port);
     }
-    span.set(attribute::SERVER_ADDRESS, host);
-    span.set(attribute::SERVER_PORT, i64::from(port));
 }

@@ -41,9 +41,9 @@ impl Destination {
         }
     }
 
-    /// The server that it is on: `server.address` and `server.port`. Where the host is an address of the network, it is
-    /// the peer's too (`network.peer.address` and `network.peer.port`), on spans that have such attributes in the
-    /// convention: not on create and process spans. Behind a host's name there may be several.
+    /// The destination's server: `server.address` and `server.port`. If the host is an IP address, it is the network peer's too
+    /// (`network.peer.address` and `network.peer.port`), except on create and process spans, which have no such attributes in the
+    /// convention. A host name may stand for several hosts.
     pub fn at(mut self, host: impl Into<Arc<str>>, port: u16) -> Self {
         self.server = Some((host.into(), port));
         self
@@ -110,16 +110,24 @@ impl Destination {
         }
         all.extend(self.attributes);
         if let Some((host, port)) = self.server {
-            let port = i64::from(port);
-            all.push((attribute::SERVER_ADDRESS, host.clone().into()));
-            all.push((attribute::SERVER_PORT, port.into()));
-            if name.kind.has_peer() && host.parse::<IpAddr>().is_ok() {
-                all.push((attribute::NETWORK_PEER_ADDRESS, host.into()));
-                all.push((attribute::NETWORK_PEER_PORT, port.into()));
-            }
+            all.extend(server_attributes(host, port, name.kind.has_peer()));
         }
         all
     }
+}
+
+/// The attributes of a server. A host that is an IP address is the network peer too, on spans that have one (`has_peer`). A host
+/// name may stand for several hosts.
+pub(crate) fn server_attributes(
+    host: Arc<str>,
+    port: u16,
+    has_peer: bool,
+) -> impl Iterator<Item = (&'static str, Value)> {
+    let (host, port) = (Value::from(host), Value::from(i64::from(port)));
+    let is_peer = has_peer && host.as_str().parse::<IpAddr>().is_ok();
+    let peer = is_peer
+        .then(|| [(attribute::NETWORK_PEER_ADDRESS, host.clone()), (attribute::NETWORK_PEER_PORT, port.clone())]);
+    [(attribute::SERVER_ADDRESS, host), (attribute::SERVER_PORT, port)].into_iter().chain(peer.into_iter().flatten())
 }
 
 /// Whether a name is a UUID, which a program generated for one use. The core makes destinations with such a name anonymous;
@@ -130,4 +138,16 @@ pub fn is_uuid(name: &str) -> bool {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ip_address_is_the_peers() {
+        let is_peer = |host: &str| server_attributes(host.into(), 9092, true).count() == 4;
+        assert_eq!(["10.0.0.7", "::1", "localhost", "10.0.0.7.example"].map(is_peer), [true, true, false, false]);
+        assert_eq!(server_attributes("10.0.0.7".into(), 9092, false).count(), 2);
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     catch_panic::unwind_safe,
     description::{
         attributes::Attributes,
+        destination::server_attributes,
         semconv::{ERROR_TYPE_PANIC, attribute, extension},
         settlement::Settlement,
     },
@@ -209,6 +210,12 @@ impl ClientSpan {
         if let (true, Some(span)) = (recording, &mut self.span) {
             span.set_attribute(attribute);
         }
+    }
+
+    /// Sets `server.address` and `server.port`, and `network.peer.address` and `network.peer.port` if the host is an IP address:
+    /// for a server that only the answer names.
+    pub fn set_server(&mut self, host: Arc<str>, port: u16) {
+        server_attributes(host, port, true).for_each(|(key, value)| self.set(key, value));
     }
 
     pub(crate) fn link(&mut self, context: SpanContext) {
