@@ -285,3 +285,17 @@ impl fmt::Debug for ConnectOptions {
         self.inner.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::core;
+
+    #[test]
+    fn the_last_instrumentation_is_used() {
+        let sizes = Instrumentation::builder().with_captured_sizes(true).build();
+        let options = ConnectOptions::new().with_instrumentation(Instrumentation::default());
+        let later = options.clone().with_instrumentation(sizes);
+        assert!(core(later.instrumentation).captures_sizes() && !core(options.instrumentation).captures_sizes());
+    }
+}

@@ -206,8 +206,7 @@ pub(crate) fn message_id(headers: Option<&HeaderMap>) -> Option<Arc<str>> {
 pub(crate) fn core(instrumentation: Option<Instrumentation>) -> Arc<Telemetry> {
     let telemetry = Telemetry::new(scope(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")), SYSTEM);
     if let Some(instrumentation) = instrumentation {
-        // Fails only where there is one already.
-        let _ = telemetry.instrument(instrumentation);
+        telemetry.instrument(instrumentation);
     }
     Arc::new(telemetry)
 }

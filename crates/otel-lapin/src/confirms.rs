@@ -311,7 +311,7 @@ mod tests {
             let telemetry = Telemetry::new(scope("otel-lapin", "0"), "rabbitmq");
             let provider = SdkTracerProvider::builder().build();
             let instrumentation = Instrumentation::builder().with_tracer_provider(provider);
-            telemetry.instrument(instrumentation.with_propagation(Propagation::custom(TraceContextPropagator::new())).build()).unwrap();
+            telemetry.instrument(instrumentation.with_propagation(Propagation::custom(TraceContextPropagator::new())).build());
             let operation = telemetry.operation(PUBLISH, &["orders"], || Destination::named("orders"));
             let confirms = Arc::new(PendingConfirms::default());
             let begin = || {

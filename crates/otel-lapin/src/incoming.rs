@@ -74,3 +74,16 @@ impl Incoming {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_instrumentation_is_used() {
+        let sizes = Instrumentation::builder().with_captured_sizes(true).build();
+        let incoming = Incoming::of_queue("orders").with_instrumentation(Instrumentation::default());
+        let later = incoming.clone().with_instrumentation(sizes);
+        assert!(later.0.telemetry.core.captures_sizes() && !incoming.0.telemetry.core.captures_sizes());
+    }
+}

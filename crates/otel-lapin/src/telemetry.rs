@@ -118,8 +118,7 @@ impl ClientTelemetry {
     /// The same server under another instrumentation.
     pub(crate) fn instrumented(&self, instrumentation: Instrumentation) -> Self {
         let telemetry = Self::new(self.server.clone());
-        // This cannot fail: the telemetry is new and has no instrumentation.
-        let _ = telemetry.core.instrument(instrumentation);
+        telemetry.core.instrument(instrumentation);
         telemetry
     }
 

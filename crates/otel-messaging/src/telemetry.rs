@@ -41,7 +41,7 @@ use crate::{
 pub struct Telemetry {
     scope: InstrumentationScope,
     system: &'static str,
-    given: OnceLock<Used>,
+    given: OnceLock<Box<Used>>,
     shared: OnceLock<Used>,
 }
 
@@ -51,20 +51,25 @@ impl Telemetry {
         Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
     }
 
-    /// Uses this instrumentation from now on instead of the default one.
-    ///
-    /// # Errors
-    ///
-    /// The given instrumentation, if there is one already: that one stays.
-    pub fn instrument(&self, instrumentation: Instrumentation) -> Result<(), Instrumentation> {
-        self.given.set(Used::new(&self.scope, instrumentation.clone())).map_err(|_| instrumentation)
+    /// Uses this instrumentation from now on. Operations in progress keep theirs. Earlier ones are dropped with this value.
+    pub fn instrument(&self, instrumentation: Instrumentation) {
+        let mut new = Box::new(Used::new(&self.scope, instrumentation));
+        let mut last = &self.given;
+        while let Err(refused) = last.set(new) {
+            new = refused;
+            last = last.get().map_or(last, |used| &used.newer);
+        }
     }
 
     #[inline]
     fn used(&self) -> &Used {
-        self.given
-            .get()
-            .unwrap_or_else(|| self.shared.get_or_init(|| Used::new(&self.scope, Instrumentation::default())))
+        let Some(mut used) = self.given.get() else {
+            return self.shared.get_or_init(|| Used::new(&self.scope, Instrumentation::default()));
+        };
+        while let Some(newer) = used.newer.get() {
+            used = newer;
+        }
+        used
     }
 
     #[inline]
@@ -142,7 +147,7 @@ impl Telemetry {
         key: &[&str],
         describe: impl FnOnce() -> Destination,
     ) -> Arc<PreparedOperation> {
-        let Used { pipeline, operations } = self.used();
+        let Used { pipeline, operations, newer: _ } = self.used();
         operations.get(pipeline, self.system, name, key, describe)
     }
 

@@ -203,6 +203,7 @@ mod tests_without_c {
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
         let instrumentation = Instrumentation::builder().with_tracer_provider(provider);
         telemetry
+            .core
             .instrument(instrumentation.with_propagation(Propagation::custom(NoopTextMapPropagator::new())).build());
         let record = || BaseRecord::<(), (), ()>::to("orders");
         let traced = || start_send(&telemetry, telemetry.start_operation(), record()).delivery_opaque.in_flight;

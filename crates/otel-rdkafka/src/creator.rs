@@ -50,7 +50,7 @@ impl Creator {
     #[must_use]
     pub fn new(instrumentation: Instrumentation) -> Self {
         let creator = Self::default();
-        creator.0.instrument(instrumentation);
+        creator.0.core.instrument(instrumentation);
         creator
     }
 

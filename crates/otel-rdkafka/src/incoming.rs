@@ -47,7 +47,7 @@ use crate::{
 ///
 /// Keep one `Incoming` for each consumer: it caches names and attributes. Errors of a stream have no `poll` spans.
 #[derive(Debug, Clone)]
-pub struct Incoming(Arc<ClientTelemetry>);
+pub struct Incoming(pub(crate) Arc<ClientTelemetry>);
 
 impl Incoming {
     /// For messages of this consumer. Its `client.id` and `group.id` are set on the spans.
@@ -63,11 +63,10 @@ impl Incoming {
         Self(Arc::new(ClientTelemetry::new()))
     }
 
-    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
+    /// Uses this instrumentation instead of the default one.
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.0.instrument(instrumentation);
-        self
+        Self(Arc::new(self.0.with_instrumentation(instrumentation)))
     }
 
     /// Delivers a message.

@@ -44,7 +44,7 @@ pub(crate) struct ClientTelemetry {
 }
 
 /// librdkafka's view of the client's configuration, with its defaults, as the broker sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Configuration {
     client_id: Option<Arc<str>>,
     group: Option<Arc<str>>,
@@ -63,6 +63,13 @@ impl ClientTelemetry {
             brokers: Brokers::default(),
             purges: Purges::default(),
         }
+    }
+
+    /// The same client and source, reported to another instrumentation: for telemetry that no client has in its context.
+    pub(crate) fn with_instrumentation(&self, instrumentation: Instrumentation) -> Self {
+        let new = Self { source: self.source, configuration: self.configuration.clone(), ..Self::new() };
+        new.core.instrument(instrumentation);
+        new
     }
 
     /// Called for the client that has this telemetry in its context. No other client has it.
@@ -108,11 +115,6 @@ impl ClientTelemetry {
                     .unwrap_or(usize::MAX),
             }
         });
-    }
-
-    pub(crate) fn instrument(&self, instrumentation: Instrumentation) {
-        // Only the first instrumentation counts.
-        let _ = self.core.instrument(instrumentation);
     }
 
     /// The largest message that librdkafka accepts, in bytes.
@@ -226,10 +228,16 @@ static SMALL_PARTITIONS: [&str; 100] = [
 
 #[cfg(test)]
 mod tests {
-    use otel_messaging::{adapter::Attributes, semconv::attribute};
+    use otel_messaging::{Instrumentation, adapter::Attributes, semconv::attribute};
     use proptest::prelude::*;
+    use rdkafka::ClientConfig;
 
     use super::{partition_id, set_partition_and_offset};
+    use crate::{
+        consumer::BaseConsumer,
+        otel::Incoming,
+        producer::{BaseProducer, DefaultProducerContext, FutureProducer, ThreadedProducer},
+    };
 
     /// The expected attributes.
     fn expected(partition: i32, offset: Option<i64>) -> String {
@@ -256,6 +264,22 @@ mod tests {
             let owned = |text: String| text.replace("Static(", "Owned(");
             prop_assert_eq!(owned(format!("{attributes:?}")), owned(expected(partition, offset)));
         }
+    }
+
+    #[test]
+    fn the_last_instrumentation_is_used() {
+        let (none, sizes) = (Instrumentation::default(), Instrumentation::builder().with_captured_sizes(true).build());
+        macro_rules! assert_captures_sizes {
+            ($($client:ty),*) => {$({
+                let client: $client = ClientConfig::new().create().unwrap();
+                let client = client.with_instrumentation(none.clone()).with_instrumentation(sizes.clone());
+                assert!(client.telemetry().core.captures_sizes());
+            })*};
+        }
+        assert_captures_sizes!(BaseProducer, ThreadedProducer<DefaultProducerContext>, FutureProducer, BaseConsumer);
+        let incoming = Incoming::of_unknown().with_instrumentation(none.clone());
+        let later = incoming.clone().with_instrumentation(sizes.clone());
+        assert!(later.0.core.captures_sizes() && !incoming.0.core.captures_sizes());
     }
 
     #[test]

@@ -105,14 +105,17 @@ impl Operations {
     }
 }
 
-/// An instrumentation in use, and what was put together for it.
+/// An instrumentation in use, with its operations.
 pub(crate) struct Used {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) operations: Operations,
+    /// The instrumentation that replaces this one, which calls on other threads may still use.
+    pub(crate) newer: OnceLock<Box<Self>>,
 }
 
 impl Used {
     pub(crate) fn new(scope: &InstrumentationScope, instrumentation: Instrumentation) -> Self {
-        Self { pipeline: Arc::new(Pipeline::new(scope.clone(), instrumentation)), operations: Operations::default() }
+        let pipeline = Arc::new(Pipeline::new(scope.clone(), instrumentation));
+        Self { pipeline, operations: Operations::default(), newer: OnceLock::new() }
     }
 }

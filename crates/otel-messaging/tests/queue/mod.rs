@@ -86,7 +86,7 @@ impl Queue {
 
     pub(crate) fn new(instrumentation: Instrumentation) -> Self {
         let queue = Self::bare();
-        queue.telemetry.instrument(instrumentation).expect("the first one");
+        queue.telemetry.instrument(instrumentation);
         queue
     }
 

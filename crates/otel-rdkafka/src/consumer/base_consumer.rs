@@ -25,9 +25,10 @@ where
     C: ConsumerContext;
 
 impl<C: ConsumerContext> BaseConsumer<C> {
-    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
+    /// Uses this instrumentation from now on instead of the default one.
+    #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().instrument(instrumentation);
+        self.telemetry().core.instrument(instrumentation);
         self
     }
 
@@ -41,7 +42,7 @@ impl<C: ConsumerContext> BaseConsumer<C> {
         self.0
     }
 
-    fn telemetry(&self) -> &ClientTelemetry {
+    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
         self.0.context().telemetry()
     }
 

@@ -94,9 +94,9 @@ where
     C: ConsumerContext;
 
 impl<C: ConsumerContext, R> StreamConsumer<C, R> {
-    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
+    /// Uses this instrumentation from now on instead of the default one.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().instrument(instrumentation);
+        self.telemetry().core.instrument(instrumentation);
         self
     }
 
@@ -110,7 +110,7 @@ impl<C: ConsumerContext, R> StreamConsumer<C, R> {
         self.0
     }
 
-    fn telemetry(&self) -> &ClientTelemetry {
+    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
         self.0.client().context().telemetry()
     }
 }

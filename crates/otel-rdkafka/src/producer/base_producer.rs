@@ -41,9 +41,10 @@ where
     Part: Partitioner,
     C: ProducerContext<Part>,
 {
-    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
+    /// Uses this instrumentation from now on instead of the default one.
+    #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().instrument(instrumentation);
+        self.telemetry().core.instrument(instrumentation);
         self
     }
 
@@ -57,7 +58,7 @@ where
         self.raw
     }
 
-    fn telemetry(&self) -> &ClientTelemetry {
+    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
         self.raw.context().telemetry()
     }
 
@@ -143,9 +144,9 @@ where
     Part: Partitioner,
     C: ProducerContext<Part> + 'static,
 {
-    /// Uses this instrumentation instead of the default one. Only the first call has an effect.
+    /// Uses this instrumentation from now on instead of the default one, for all clones: they share one client of librdkafka.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().instrument(instrumentation);
+        self.telemetry().core.instrument(instrumentation);
         self
     }
 

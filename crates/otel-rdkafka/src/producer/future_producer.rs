@@ -238,9 +238,9 @@ where
     C: ClientContext + 'static,
     Part: Partitioner,
 {
-    /// Uses this instrumentation instead of the default one, for all clones. Only the first call has an effect.
+    /// Uses this instrumentation from now on instead of the default one, for all clones: they share one client of librdkafka.
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().instrument(instrumentation);
+        self.telemetry().core.instrument(instrumentation);
         self
     }
 
@@ -249,7 +249,7 @@ where
         &self.raw
     }
 
-    fn telemetry(&self) -> &ClientTelemetry {
+    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
         self.raw.context().telemetry()
     }
 }
