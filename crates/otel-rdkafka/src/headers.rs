@@ -11,12 +11,6 @@ use crate::{
     native::{self, DeliveryReport},
 };
 
-/// No context is longer: W3C baggage, the longest one, has at most 8,192 bytes.
-const MAX_VALUE: usize = 8_192;
-
-/// The index of baggage in [`CONTEXT_HEADERS`].
-const BAGGAGE: usize = 2;
-
 /// Writes a context into a record's headers, for applications that make their own spans.
 ///
 /// It replaces all headers of the name, in any letter case. An empty value only removes them.
@@ -60,8 +54,8 @@ impl Injector for HeaderInjector<'_> {
 
 /// Reads a context from a message's headers, for applications that make their own spans.
 ///
-/// Names match in any letter case. If a name occurs several times, the last header counts. A value that is null, not UTF-8 or
-/// longer than 8,192 bytes is not read. The other headers may have any content.
+/// Names match in any letter case. If a name occurs several times, the last header counts. A value that is null or not UTF-8 is
+/// not read. The other headers may have any content.
 ///
 /// ```
 /// use opentelemetry::{
@@ -127,8 +121,7 @@ impl<'a> ReceivedHeaders<'a> {
             if let Some(at) = context_header(name)
                 && !mem::replace(&mut seen[at], true)
             {
-                // The core reports baggage that is too long.
-                self.contexts[at] = value.filter(|value| value.len() <= MAX_VALUE || at == BAGGAGE);
+                self.contexts[at] = value;
             }
         }
     }
@@ -136,19 +129,15 @@ impl<'a> ReceivedHeaders<'a> {
 
 fn get<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<&'a str> {
     let (_, value) = native::headers_reversed(headers).find(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()))?;
-    readable(value)
+    str::from_utf8(value?).ok()
 }
 
 /// All readable values, in the order of the message.
 fn get_all<'a>(headers: &'a BorrowedHeaders, key: &str) -> Option<Vec<&'a str>> {
     let same = native::headers_reversed(headers).filter(|(name, _)| name.eq_ignore_ascii_case(key.as_bytes()));
-    let mut values: Vec<_> = same.filter_map(|(_, value)| readable(value)).collect();
+    let mut values: Vec<_> = same.filter_map(|(_, value)| str::from_utf8(value?).ok()).collect();
     values.reverse();
     (!values.is_empty()).then_some(values)
-}
-
-fn readable(value: Option<&[u8]>) -> Option<&str> {
-    str::from_utf8(value.filter(|value| value.len() <= MAX_VALUE)?).ok()
 }
 
 fn keys(headers: &BorrowedHeaders) -> Vec<&str> {
@@ -334,17 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_too_long_for_a_context_is_none_and_baggage_is_there_to_be_noted() {
-        assert_eq!(CONTEXT_HEADERS[BAGGAGE], "baggage");
+    fn a_header_of_any_length_is_read() {
         for (at, key) in CONTEXT_HEADERS.into_iter().enumerate() {
-            for (length, found) in [(MAX_VALUE, true), (MAX_VALUE + 1, false)] {
-                let value = "x".repeat(length);
-                let headers = OwnedHeaders::new().insert(Header { key, value: Some(&value) });
-                assert_eq!(HeaderExtractor(headers.as_borrowed()).get(key).is_some(), found);
-                let mut received = ReceivedHeaders::default();
-                received.read(headers.as_borrowed());
-                assert_eq!(received.contexts[at].is_some(), found || at == BAGGAGE);
-            }
+            let value = "x".repeat(100_000);
+            let headers = OwnedHeaders::new().insert(Header { key, value: Some(&value) });
+            assert_eq!(HeaderExtractor(headers.as_borrowed()).get(key), Some(&*value));
+            let mut received = ReceivedHeaders::default();
+            received.read(headers.as_borrowed());
+            assert_eq!(received.contexts[at], Some(value.as_bytes()));
         }
     }
 

@@ -4,12 +4,11 @@ use std::cmp::Reverse;
 
 use opentelemetry::{baggage::Baggage, propagation::Injector};
 
-use crate::description::context_headers::BAGGAGE;
+use crate::description::context_headers::{BAGGAGE, MAX_BAGGAGE};
 
-/// What every reader has to read, and many read no more: bytes in a header, and entries.
+/// The number of entries that every reader has to read; many read no more.
 ///
 /// Source: "Limits" of W3C Baggage.
-pub(crate) const MAX_BYTES: usize = 8_192;
 const MAX_ENTRIES: usize = 64;
 
 /// Whether entries were left out of what was written.
@@ -58,7 +57,7 @@ impl Injector for Bounded<'_> {
 
 #[inline]
 fn is_within_limits(header: &str) -> bool {
-    header.len() <= MAX_BYTES
+    header.len() <= MAX_BAGGAGE
         // An entry takes a byte at least, and a comma.
         && (header.len() < 2 * MAX_ENTRIES || header.bytes().filter(|&byte| byte == b',').count() < MAX_ENTRIES)
 }
@@ -72,7 +71,7 @@ fn cut_to_limits(header: &str) -> String {
     let (mut count, mut bytes) = (entries.len(), entries.iter().map(|entry| entry.len() + 1).sum::<usize>());
     let mut kept = vec![true; entries.len()];
     for at in longest {
-        if count <= MAX_ENTRIES && bytes <= MAX_BYTES + 1 {
+        if count <= MAX_ENTRIES && bytes <= MAX_BAGGAGE + 1 {
             break;
         }
         (count, bytes) = (count - 1, bytes - entries[at].len() - 1);
@@ -93,7 +92,7 @@ pub(crate) fn is_readable(header: &[u8]) -> bool {
 
 /// What the header says, and whether that is all it says. `None` for what is no text, or too long.
 pub(crate) fn read(header: &[u8]) -> Option<(Baggage, bool)> {
-    let text = str::from_utf8(header).ok().filter(|text| text.len() <= MAX_BYTES)?;
+    let text = str::from_utf8(header).ok().filter(|text| text.len() <= MAX_BAGGAGE)?;
     let (mut baggage, mut whole) = (Baggage::new(), true);
     for (number, text) in text.split(',').enumerate() {
         let read = (number < MAX_ENTRIES).then(|| entry(text)).flatten();
@@ -252,10 +251,10 @@ mod tests {
             let entries: Vec<String> = entries.into_iter().map(text).collect();
             let header = entries.join(",");
             let cut = cut(&header);
-            prop_assert!(cut.len() <= MAX_BYTES && cut.split(',').count() <= MAX_ENTRIES);
+            prop_assert!(cut.len() <= MAX_BAGGAGE && cut.split(',').count() <= MAX_ENTRIES);
             // Taken out one by one, by the rule as it is said.
             let mut rest = entries.clone();
-            while rest.join(",").len() > MAX_BYTES || rest.len() > MAX_ENTRIES {
+            while rest.join(",").len() > MAX_BAGGAGE || rest.len() > MAX_ENTRIES {
                 let longest = rest.iter().map(String::len).max().unwrap();
                 let next = rest.iter().filter(|entry| entry.len() == longest).min_by_key(|entry| (name(entry), *entry));
                 let at = rest.iter().position(|entry| Some(entry) == next).unwrap();

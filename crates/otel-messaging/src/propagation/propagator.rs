@@ -12,7 +12,7 @@ use opentelemetry::{
 
 use crate::{
     catch_panic::catch_panic,
-    description::context_headers::{BAGGAGE, CONTEXT_HEADERS, ContextHeaders, TRACEPARENT},
+    description::context_headers::{BAGGAGE, CONTEXT_HEADERS, ContextHeaders, TRACEPARENT, has_readable_size},
     propagation::{
         baggage::{self, Bounded, LeftOut},
         forward::Forward,
@@ -209,11 +209,8 @@ struct Found<'a> {
 impl Extractor for Found<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         match CONTEXT_HEADERS.iter().position(|field| *field == key) {
-            // A carrier may refuse a longer value.
-            Some(at) if self.w3c[at].is_none_or(|value| value.len() <= baggage::MAX_BYTES) => {
-                str::from_utf8(self.w3c[at]?).ok()
-            }
-            _ => self.headers.get(key),
+            Some(at) => str::from_utf8(self.w3c[at].filter(|value| has_readable_size(key, value))?).ok(),
+            None => self.headers.get(key),
         }
     }
 
@@ -222,7 +219,9 @@ impl Extractor for Found<'_> {
     }
 
     fn get_all(&self, key: &str) -> Option<Vec<&str>> {
-        self.headers.get_all(key)
+        let mut all = self.headers.get_all(key)?;
+        all.retain(|value| has_readable_size(key, value.as_bytes()));
+        (!all.is_empty()).then_some(all)
     }
 }
 

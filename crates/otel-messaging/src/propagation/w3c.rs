@@ -8,7 +8,7 @@ use opentelemetry::{
     trace::{SpanContext, TraceState},
 };
 
-use crate::description::context_headers::{ContextHeaders, TRACEPARENT, TRACESTATE};
+use crate::description::context_headers::{ContextHeaders, TRACEPARENT, TRACESTATE, has_readable_size};
 
 /// The context that a `traceparent` names, without a `tracestate`: for
 /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader). `None` for what is none by W3C: capital letters,
@@ -64,7 +64,8 @@ pub(crate) fn span_context([traceparent, tracestate, _]: &ContextHeaders<'_>) ->
         return None;
     }
     let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
-    let state = tracestate.and_then(|state| TraceState::from_str(str::from_utf8(state).ok()?).ok()).unwrap_or_default();
+    let state = tracestate.filter(|state| has_readable_size(TRACESTATE, state));
+    let state = state.and_then(|state| TraceState::from_str(str::from_utf8(state).ok()?).ok()).unwrap_or_default();
     let span = SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state);
     span.is_valid().then_some(span)
 }
