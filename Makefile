@@ -15,17 +15,17 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 brokers: ## install Kafka, RabbitMQ and nats-server, as far as this machine allows it; exits 1 when one is missing
-	@sh tests/brokers/install.sh
+	@sh tests/libraries/brokers/install.sh
 
 # The same for those who go on with what there is.
 possible-brokers:
-	@sh tests/brokers/install.sh || true
+	@sh tests/libraries/brokers/install.sh || true
 
 test: possible-brokers lint docs ## everything that has to pass; exits 1 also when a broker is missing
-	@CARGO="$(CARGO)" sh tests/brokers/test.sh
+	@CARGO="$(CARGO)" sh tests/libraries/brokers/test.sh
 
 test-often: possible-brokers ## the tests N times (20), from the middle on beside BUSY processes (0); goes on where it stopped
-	@CARGO="$(CARGO)" N="$(N)" BUSY="$(BUSY)" sh tests/brokers/test_often.sh
+	@CARGO="$(CARGO)" N="$(N)" BUSY="$(BUSY)" sh tests/libraries/brokers/test_often.sh
 
 upstream: possible-brokers ## the clients' own tests and examples, unchanged, on the clients and on our crates; ARGS="--client lapin"
 	@$(CARGO) run -q -p upstream -- $(ARGS)
@@ -53,7 +53,8 @@ bounds: valgrind ## whether it costs more than it may, in instructions and alloc
 	$(CARGO) bench -q -p bench --bench bounds
 
 memcheck: possible-brokers valgrind ## otel-rdkafka's unit tests and one whole send and receive under valgrind, which it installs as root
-	$(CARGO) test --config tests/kafka/memcheck/cargo.toml -p otel-rdkafka -p kafka-tests --lib --test memory
+	VALGRIND_OPTS="--suppressions=$(CURDIR)/tests/suites/kafka/memcheck/suppressions" \
+		$(CARGO) test --config tests/suites/kafka/memcheck/cargo.toml -p otel-rdkafka -p kafka-tests --lib --test memory
 
 # Miri runs no C. A filter that finds no test would pass.
 without_c := miri test -p otel-rdkafka --lib tests_without_c

@@ -358,7 +358,7 @@ fn the_context_of_the_image_has_what_the_build_reads() {
         ("!registry\n", "registry/spans.yaml"),
         ("!Cargo.lock\n", "Cargo.lock"),
         ("!crates\n", "crates/otel-lapin/README.md"),
-        ("!tests\n", "tests/bench/Cargo.toml"),
+        ("!tests\n", "tests/programs/bench/Cargo.toml"),
     ] {
         assert!(dockerignore.contains(line), "{line}");
         let lacking = lacking(&dockerignore.replace(line, ""));
