@@ -28,15 +28,12 @@ impl Attributes {
         }
     }
 
-    /// Makes those from `at` on replace earlier ones of the same key.
-    pub(crate) fn replace_from(&mut self, mut at: usize) {
-        while let Some(added) = self.0.get(at) {
-            match self.0[..at].iter().position(|earlier| earlier.key == added.key) {
-                Some(earlier) => {
-                    self.0.swap(earlier, at);
-                    self.0.remove(at);
-                }
-                None => at += 1,
+    /// Adds others. One of a key that is there already replaces the earlier value.
+    pub(crate) fn merge(&mut self, others: Self) {
+        for other in others.0 {
+            match self.0.iter_mut().find(|earlier| earlier.key == other.key) {
+                Some(earlier) => *earlier = other,
+                None => self.0.push(other),
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use opentelemetry::{
-    KeyValue, Value,
+    Key, KeyValue, Value,
     trace::{Link, SpanBuilder, SpanKind},
 };
 
@@ -124,28 +124,38 @@ impl PreparedOperation {
     pub(crate) fn attributes(&self, of_message: impl FnOnce(&mut Attributes)) -> Attributes {
         let mut all = self.fixed_attributes();
         of_message(&mut all);
-        if let Some(hook) = &self.pipeline.settings().hook {
-            let before = all.0.len();
-            catch_panic(|| hook(&self.description, &mut all));
-            all.replace_from(before);
+        if self.pipeline.settings().hook.is_some() {
+            let mut added = Attributes::default();
+            self.call_hook(&mut added);
+            all.merge(added);
         }
         all
+    }
+
+    /// Lets the user's hook add attributes.
+    pub(crate) fn call_hook(&self, added: &mut Attributes) {
+        if let Some(hook) = &self.pipeline.settings().hook {
+            catch_panic(|| hook(&self.description, added));
+        }
+    }
+
+    /// Whether an attribute is the same for each message.
+    pub(crate) fn has_fixed(&self, key: &Key) -> bool {
+        let key = key.as_str();
+        self.texts.iter().any(|(fixed, _)| *fixed == key)
+            || self.numbers.iter().any(|(fixed, _)| *fixed == key)
+            || self.rest.iter().any(|fixed| fixed.key.as_str() == key)
     }
 
     /// The attributes that no message changes.
     #[inline(always)]
     pub(crate) fn fixed_attributes(&self) -> Attributes {
-        let mut fixed = Attributes(Vec::with_capacity(self.fixed() + SPARE));
+        let count = self.texts.len() + self.numbers.len() + self.rest.len();
+        let mut fixed = Attributes(Vec::with_capacity(count + SPARE));
         fixed.0.extend(self.texts.iter().map(|&(key, text)| KeyValue::new(key, text)));
         fixed.0.extend(self.numbers.iter().map(|&(key, number)| KeyValue::new(key, number)));
         fixed.0.extend_from_slice(&self.rest);
         fixed
-    }
-
-    /// How many attributes no message changes; they come first.
-    #[inline]
-    pub(crate) fn fixed(&self) -> usize {
-        self.texts.len() + self.numbers.len() + self.rest.len()
     }
 
     /// The destination's name as an attribute, if it has one.

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use opentelemetry::KeyValue;
+use opentelemetry::{Key, KeyValue};
 
 use crate::{
     description::{arrival::Arrival, attributes::Attributes},
@@ -15,12 +15,12 @@ use crate::{
 /// Shorter waits are not recorded on the span.
 pub(crate) const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
 
-/// The attributes of the operation, then those of the message, then captured headers and those of the user's hook.
+/// The attributes of the operation and of the message, captured headers, and what the user's hook made of them.
 #[derive(Default)]
 pub(crate) struct StartAttributes {
     all: Mutex<Attributes>,
-    /// Where those of the message end.
-    message_end: usize,
+    /// The names of captured headers and of attributes that the hook added: no link of a batch has them.
+    on_span_only: Vec<Key>,
 }
 
 impl StartAttributes {
@@ -33,17 +33,19 @@ impl StartAttributes {
         if operation.filtered_out {
             return Self::default();
         }
+        let mut all = operation.fixed_attributes();
+        of_message(&mut all);
+        arrival.attributes(&mut all);
         let settings = operation.pipeline.settings();
-        let mut message_end = 0;
-        let all = operation.attributes(|all| {
-            of_message(all);
-            arrival.attributes(all);
-            message_end = all.0.len();
-            if let Some(headers) = arrival.headers {
-                settings.capture.capture(headers, &settings.propagator, all);
-            }
-        });
-        Self { all: Mutex::new(all), message_end }
+        let mut added = Attributes::default();
+        if let Some(headers) = arrival.headers {
+            settings.capture.capture(headers, &settings.propagator, &mut added);
+        }
+        operation.call_hook(&mut added);
+        let is_new = |key: &Key| all.0.iter().all(|earlier| earlier.key != *key);
+        let on_span_only = added.0.iter().map(|added| added.key.clone()).filter(is_new).collect();
+        all.merge(added);
+        Self { all: Mutex::new(all), on_span_only }
     }
 
     #[inline]
@@ -74,6 +76,7 @@ impl StartAttributes {
     /// Adds those of the message, unless all were taken.
     pub(crate) fn add_message_attributes(&self, operation: &PreparedOperation, to: &mut Attributes) {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        to.0.extend_from_slice(all.0.get(operation.fixed()..self.message_end).unwrap_or_default());
+        let is_of_message = |key: &Key| !operation.has_fixed(key) && !self.on_span_only.contains(key);
+        to.0.extend(all.0.iter().filter(|attribute| is_of_message(&attribute.key)).cloned());
     }
 }
