@@ -30,10 +30,11 @@ struct Receive {
     delivered: Batch,
 }
 
-impl<I, F> DeliverIter<I, F> {
+impl<I: Iterator, F> DeliverIter<I, F> {
     /// Delivers `items` by `deliver`, which names the same source. Call it when the broker has answered.
     ///
-    /// `receive` is the start of the receive operation, and the operation; `None` where it is not recorded.
+    /// `receive` is the start of the receive operation, and the operation; `None` where it is not recorded. A read without a
+    /// message (`items` has a `size_hint` of at most 0) is not recorded.
     pub fn new(
         telemetry: &Arc<Telemetry>,
         receive: Option<(OperationStart, Arc<PreparedOperation>)>,
@@ -41,7 +42,7 @@ impl<I, F> DeliverIter<I, F> {
         items: I,
         deliver: F,
     ) -> Self {
-        let receive = receive.map(|(start, operation)| Receive {
+        let receive = receive.filter(|_| items.size_hint().1 != Some(0)).map(|(start, operation)| Receive {
             telemetry: telemetry.clone(),
             start: start.release_parent(),
             operation,
@@ -50,7 +51,9 @@ impl<I, F> DeliverIter<I, F> {
         });
         Self { items, source, deliver, receive }
     }
+}
 
+impl<I, F> DeliverIter<I, F> {
     fn finish(&mut self) {
         let Some(Receive { telemetry, start, operation, answered_at, delivered }) = self.receive.take() else { return };
         telemetry.receive_batch(start, &operation, delivered).ended_at(answered_at).succeed();

@@ -85,6 +85,8 @@ impl Destination {
     }
 
     /// One more attribute that is the same for every message of this destination.
+    ///
+    /// Spans have it. Metrics have only `messaging.consumer.group.name` and `messaging.destination.subscription.name` of these.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.attributes.push((key, value.into()));
         self
