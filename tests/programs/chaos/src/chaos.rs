@@ -37,8 +37,8 @@ pub(crate) struct Row {
     pub(crate) side: Side,
     pub(crate) counts: ledger::Counts,
     pub(crate) received: u64,
-    /// Whether sends are acknowledged and messages received after the trouble.
-    pub(crate) recovers: bool,
+    /// The state of a service whose sends are not acknowledged, or whose messages are not received, after the trouble.
+    pub(crate) stuck: Option<String>,
     pub(crate) spans_started: u64,
     pub(crate) spans_ended: u64,
     pub(crate) usage: Usage,
@@ -91,10 +91,10 @@ async fn run_phase(
     };
     let troubled = async {
         trouble(broker, &phase.steps, &acknowledged).await?;
-        Ok::<_, String>(recovers(&received, &acknowledged).await)
+        Ok::<_, String>(stuck(&received, &acknowledged).await)
     };
     let (troubled, sent) = load::run(client, sdk.clone(), seed, &received, on_call, troubled).await?;
-    let recovers = troubled?;
+    let stuck = troubled?;
     sdk.drained(SPANS_END).await;
     let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
     let at_broker: Vec<_> = at_broker::read(&place).await?.iter().map(|payload| plan::number(seed, payload)).collect();
@@ -116,7 +116,7 @@ async fn run_phase(
         side,
         counts,
         received: received.count(),
-        recovers,
+        stuck,
         spans_started: sdk.spans.started(),
         spans_ended: sdk.spans.ended(),
         usage: Usage::now()?,
@@ -158,24 +158,30 @@ async fn trouble(broker: &mut Broker, steps: &[Step], acknowledged: &impl Fn() -
     Ok(())
 }
 
-/// Whether a send is acknowledged and a message received after the trouble.
-async fn recovers(received: &Received, acknowledged: &impl Fn() -> usize) -> bool {
+/// Waits until a send is acknowledged and a message received after the trouble. Otherwise returns the state of the service.
+async fn stuck(received: &Received, acknowledged: &impl Fn() -> usize) -> Option<String> {
     let (start, before) = (Instant::now(), (received.count(), acknowledged()));
     let recovers = || received.count() > before.0 && acknowledged() > before.1;
     while !recovers() && start.elapsed() < RECOVERS {
         sleep(Duration::from_millis(20)).await;
     }
-    recovers()
+    (!recovers()).then(|| {
+        let (received_now, acknowledged) = (received.count() - before.0, acknowledged() - before.1);
+        format!(
+            "in {RECOVERS:?} after the trouble, {acknowledged} sends were acknowledged and {received_now} messages received ({})",
+            received.state()
+        )
+    })
 }
 
 impl Row {
     fn judged(&self, idle: Option<&str>) -> Vec<String> {
-        let Self { counts, recovers, spans_started, spans_ended, .. } = self;
+        let Self { counts, stuck, spans_started, spans_ended, .. } = self;
         let ledger::Counts { acknowledged, at_broker, never_returned, damaged, disagree, .. } = counts;
         let bound = load::BOUND;
         let wrong = [
             (*acknowledged == 0, "no send was acknowledged".to_owned()),
-            (!recovers, format!("no send was acknowledged, or no message received, in {RECOVERS:?} after the trouble")),
+            (stuck.is_some(), stuck.clone().unwrap_or_default()),
             (
                 at_broker < acknowledged,
                 format!("{} acknowledged messages are not at the broker", acknowledged - at_broker),

@@ -3,10 +3,10 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use opentelemetry::{context::FutureExt as _, trace::TraceContextExt};
@@ -30,13 +30,39 @@ const PACE: Duration = Duration::from_millis(4);
 /// How many sends may await their answers.
 const IN_FLIGHT: u32 = 256;
 
-/// How many messages were received and settled.
+/// How many messages were received and settled, and the state of the receiving loop.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Received(Arc<AtomicU64>);
+pub(crate) struct Received(Arc<(AtomicU64, Mutex<Option<Receiving>>)>);
+
+/// The call of the receiving loop, and the error of the call before it.
+#[derive(Debug)]
+struct Receiving {
+    began: Instant,
+    last_error: Option<String>,
+}
 
 impl Received {
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.0.load(Relaxed)
+    }
+
+    /// The state of the receiving loop, as a clause.
+    pub(crate) fn state(&self) -> String {
+        match &*self.receiving() {
+            None => "no receive has begun".to_owned(),
+            Some(Receiving { began, last_error }) => {
+                let error = last_error.as_deref().unwrap_or("no error");
+                format!("a receive has taken {:.0?}, the one before returned: {error}", began.elapsed())
+            }
+        }
+    }
+
+    fn begins(&self, last_error: Option<String>) {
+        *self.receiving() = Some(Receiving { began: Instant::now(), last_error });
+    }
+
+    fn receiving(&self) -> MutexGuard<'_, Option<Receiving>> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,14 +142,19 @@ async fn send(
 }
 
 async fn receive(client: Arc<dyn Client>, received: Received, mut stopped: watch::Receiver<()>) {
+    let mut last_error = None;
     loop {
+        received.begins(last_error.take());
         let settled = tokio::select! {
             settled = client.receive() => settled,
             _ = stopped.changed() => break,
         };
         match settled {
-            Ok(()) => _ = received.0.fetch_add(1, Relaxed),
-            Err(_) => sleep(Duration::from_millis(50)).await,
+            Ok(()) => _ = received.0.0.fetch_add(1, Relaxed),
+            Err(error) => {
+                last_error = Some(error);
+                sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }
