@@ -41,7 +41,7 @@ use crate::{
 pub struct Telemetry {
     scope: InstrumentationScope,
     system: &'static str,
-    given: OnceLock<Box<Used>>,
+    given: OnceLock<Used>,
     shared: OnceLock<Used>,
 }
 
@@ -53,23 +53,19 @@ impl Telemetry {
 
     /// Uses this instrumentation from now on. Operations in progress keep theirs. Earlier ones are dropped with this value.
     pub fn instrument(&self, instrumentation: Instrumentation) {
-        let mut new = Box::new(Used::new(&self.scope, instrumentation));
-        let mut last = &self.given;
-        while let Err(refused) = last.set(new) {
+        let Err(new) = self.given.set(Used::new(&self.scope, instrumentation)) else { return };
+        let mut new = Box::new(new);
+        while let Err(refused) = self.used().newer.set(new) {
             new = refused;
-            last = last.get().map_or(last, |used| &used.newer);
         }
     }
 
     #[inline]
     fn used(&self) -> &Used {
-        let Some(mut used) = self.given.get() else {
-            return self.shared.get_or_init(|| Used::new(&self.scope, Instrumentation::default()));
-        };
-        while let Some(newer) = used.newer.get() {
-            used = newer;
-        }
-        used
+        let given = self.given.get();
+        let used =
+            given.unwrap_or_else(|| self.shared.get_or_init(|| Used::new(&self.scope, Instrumentation::default())));
+        used.newest()
     }
 
     #[inline]

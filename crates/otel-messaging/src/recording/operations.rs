@@ -118,4 +118,13 @@ impl Used {
         let pipeline = Arc::new(Pipeline::new(scope.clone(), instrumentation));
         Self { pipeline, operations: Operations::default(), newer: OnceLock::new() }
     }
+
+    /// This one, or the last of those that replace it.
+    #[inline]
+    pub(crate) fn newest(&self) -> &Self {
+        match self.newer.get() {
+            None => self,
+            Some(newer) => newer.newest(),
+        }
+    }
 }

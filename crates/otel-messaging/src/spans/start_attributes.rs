@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use opentelemetry::{Key, KeyValue};
+use opentelemetry::{Key, KeyValue, propagation::Extractor};
 
 use crate::{
     description::{arrival::Arrival, attributes::Attributes},
@@ -37,14 +37,8 @@ impl StartAttributes {
         of_message(&mut all);
         arrival.attributes(&mut all);
         let settings = operation.pipeline.settings();
-        let mut added = Attributes::default();
-        if let Some(headers) = arrival.headers {
-            settings.capture.capture(headers, &settings.propagator, &mut added);
-        }
-        operation.call_hook(&mut added);
-        let is_new = |key: &Key| all.0.iter().all(|earlier| earlier.key != *key);
-        let on_span_only = added.0.iter().map(|added| added.key.clone()).filter(is_new).collect();
-        all.merge(added);
+        let adds = settings.hook.is_some() || !settings.capture.headers.is_empty();
+        let on_span_only = if adds { add_captured(operation, arrival.headers, &mut all) } else { Vec::new() };
         Self { all: Mutex::new(all), on_span_only }
     }
 
@@ -79,4 +73,18 @@ impl StartAttributes {
         let is_of_message = |key: &Key| !operation.has_fixed(key) && !self.on_span_only.contains(key);
         to.0.extend(all.0.iter().filter(|attribute| is_of_message(&attribute.key)).cloned());
     }
+}
+
+/// Adds captured headers and what the user's hook adds. Returns the names of those that are new.
+fn add_captured(operation: &PreparedOperation, headers: Option<&dyn Extractor>, all: &mut Attributes) -> Vec<Key> {
+    let settings = operation.pipeline.settings();
+    let mut added = Attributes::default();
+    if let Some(headers) = headers {
+        settings.capture.capture(headers, &settings.propagator, &mut added);
+    }
+    operation.call_hook(&mut added);
+    let is_new = |key: &Key| all.0.iter().all(|earlier| earlier.key != *key);
+    let new = added.0.iter().map(|added| added.key.clone()).filter(is_new).collect();
+    all.merge(added);
+    new
 }
