@@ -103,7 +103,7 @@ impl<C: ClientContext> AdminClient<C> {
 
     /// The client underlying this admin client.
     pub fn inner(&self) -> &Client<C> {
-        cast::client(self.0.inner())
+        cast::wrapper(self.0.inner())
     }
 
     /// The raw admin client.

@@ -12,13 +12,14 @@ use rdkafka::{
     util::Timeout,
 };
 
-use crate::{context::Traced, mocking::MockCluster};
+use crate::{cast::transparent, context::Traced, mocking::MockCluster};
 
 pub use rdkafka::client::{ClientContext, DefaultClientContext, NativeClient, OAuthToken};
 
-/// A low-level rdkafka client; see `rdkafka::client::Client`. It sends and receives no messages, so it makes no spans.
-#[repr(transparent)]
-pub struct Client<C: ClientContext = DefaultClientContext>(raw::Client<Traced<C>>);
+transparent! {
+    /// A low-level rdkafka client; see `rdkafka::client::Client`. It sends and receives no messages, so it makes no spans.
+    pub struct Client<C: ClientContext = DefaultClientContext>(raw::Client<Traced<C>>);
+}
 
 impl<C: ClientContext> Client<C> {
     /// Creates a new client given a configuration, a client type and a context.

@@ -8,6 +8,7 @@ mod headers;
 mod history;
 mod incoming;
 mod native;
+mod opaque;
 mod purges;
 mod receive;
 mod send;
@@ -33,7 +34,8 @@ pub mod otel {
     pub use rdkafka as raw;
 
     pub use crate::{
-        context::{RawConsumerContext, Traced},
+        consumer::context::RawConsumerContext,
+        context::Traced,
         creator::Creator,
         headers::{HeaderExtractor, HeaderInjector},
         incoming::Incoming,

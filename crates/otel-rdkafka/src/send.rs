@@ -1,6 +1,5 @@
 //! A send, from the call to the delivery report.
 
-use futures_channel::oneshot;
 use otel_messaging::{
     adapter::{ClientSpan, OperationStart},
     semconv::attribute,
@@ -19,7 +18,7 @@ use crate::{
     headers::{InjectedHeaders, RecordHeaders},
     message::BorrowedMessage,
     native::{self, DeliveryReport},
-    producer::{OwnedDeliveryResult, ProducerContext},
+    producer::ProducerContext,
     telemetry::{ClientTelemetry, SEND, partition_id, set_cluster_id},
 };
 
@@ -29,10 +28,6 @@ pub(crate) const QUEUE_FULL: KafkaError = KafkaError::MessageProduction(RDKafkaE
 /// The bytes that count besides key, value and headers: 36 when librdkafka compares a message with `message.max.bytes`, and 61
 /// of the batch when the broker compares a batch of one message with its own limit, which may be the same number.
 const OVERHEAD: usize = 36 + 61;
-
-/// The delivery opaque of a `FutureProducerContext`: where the result of one message goes.
-#[derive(Debug)]
-pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 
 /// The delivery opaque of a raw producer inside a wrapper: the user's opaque and the send's span.
 #[derive(Debug)]

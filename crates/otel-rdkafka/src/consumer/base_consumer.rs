@@ -16,13 +16,19 @@ use rdkafka::{
 use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
-use crate::{cast, context::Traced, message::BorrowedMessage, native, receive::poll_once, telemetry::ClientTelemetry};
+use crate::{
+    cast::{self, transparent},
+    context::Traced,
+    message::BorrowedMessage,
+    native,
+    receive::poll_once,
+    telemetry::ClientTelemetry,
+};
 
-/// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
-#[repr(transparent)]
-pub struct BaseConsumer<C = DefaultConsumerContext>(raw::BaseConsumer<Traced<C>>)
-where
-    C: ConsumerContext;
+transparent! {
+    /// A low-level consumer that requires manual polling; see `rdkafka::consumer::BaseConsumer`.
+    pub struct BaseConsumer<C: ConsumerContext = DefaultConsumerContext>(raw::BaseConsumer<Traced<C>>);
+}
 
 impl<C: ConsumerContext> BaseConsumer<C> {
     /// Uses this instrumentation from now on instead of the default one.
@@ -66,7 +72,7 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     /// `rdkafka::consumer::BaseConsumer::split_partition_queue`.
     pub fn split_partition_queue(self: &Arc<Self>, topic: &str, partition: i32) -> Option<PartitionQueue<C>> {
         let context = self.0.context().clone();
-        let consumer = cast::raw_base_consumer(self.clone());
+        let consumer = cast::shared_raw(self.clone());
         let source = SourceId::new();
         consumer.split_partition_queue(topic, partition).map(|raw| PartitionQueue { raw, context, source })
     }

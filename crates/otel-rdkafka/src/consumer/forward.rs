@@ -5,7 +5,7 @@ macro_rules! consumer {
     ([$($generics:tt)*] $context:ty, $consumer:ty, [$($bounds:tt)*]) => {
         impl<$($generics)*> $crate::consumer::Consumer<$context> for $consumer where $($bounds)* {
             fn client(&self) -> &$crate::client::Client<$context> {
-                $crate::cast::client(::rdkafka::consumer::Consumer::client(&self.0))
+                $crate::cast::wrapper(::rdkafka::consumer::Consumer::client(&self.0))
             }
 
             fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {

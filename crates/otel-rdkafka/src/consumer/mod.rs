@@ -14,6 +14,7 @@ use rdkafka::{
 use crate::{client::Client, message::BorrowedMessage};
 
 pub mod base_consumer;
+pub(crate) mod context;
 mod forward;
 pub mod stream_consumer;
 

@@ -28,7 +28,12 @@ use super::{
     CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
 };
 use crate::{
-    cast, context::Traced, message::BorrowedMessage, native, receive::deliver_result, telemetry::ClientTelemetry,
+    cast::{self, transparent},
+    context::Traced,
+    message::BorrowedMessage,
+    native,
+    receive::deliver_result,
+    telemetry::ClientTelemetry,
 };
 
 /// A stream of messages; see [`StreamConsumer::stream`].
@@ -86,12 +91,11 @@ impl<C: ConsumerContext> fmt::Debug for MessageStream<'_, C> {
     }
 }
 
-/// A high-level consumer with a stream interface; see `rdkafka::consumer::StreamConsumer`.
-#[must_use = "Consumer polling thread will stop immediately if unused"]
-#[repr(transparent)]
-pub struct StreamConsumer<C = DefaultConsumerContext, R = DefaultRuntime>(raw::StreamConsumer<Traced<C>, R>)
-where
-    C: ConsumerContext;
+transparent! {
+    /// A high-level consumer with a stream interface; see `rdkafka::consumer::StreamConsumer`.
+    #[must_use = "Consumer polling thread will stop immediately if unused"]
+    pub struct StreamConsumer<C: ConsumerContext = DefaultConsumerContext, R = DefaultRuntime>(raw::StreamConsumer<Traced<C>, R>);
+}
 
 impl<C: ConsumerContext, R> StreamConsumer<C, R> {
     /// Uses this instrumentation from now on instead of the default one.
@@ -142,7 +146,7 @@ where
     /// `rdkafka::consumer::StreamConsumer::split_partition_queue`.
     pub fn split_partition_queue(self: &Arc<Self>, topic: &str, partition: i32) -> Option<StreamPartitionQueue<C, R>> {
         let context = self.0.client().context().clone();
-        let consumer = cast::raw_stream_consumer(self.clone());
+        let consumer = cast::shared_raw(self.clone());
         let source = SourceId::new();
         consumer.split_partition_queue(topic, partition).map(|raw| StreamPartitionQueue { raw, context, source })
     }

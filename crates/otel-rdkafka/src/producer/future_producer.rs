@@ -27,7 +27,7 @@ use super::{ProducerContext, producer};
 use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
-    send::{DeliverySender, QUEUE_FULL, RetryGuard, fail_send, start_send},
+    send::{QUEUE_FULL, RetryGuard, fail_send, start_send},
     telemetry::ClientTelemetry,
 };
 
@@ -36,6 +36,10 @@ pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
 /// The result of a send of the [`FutureProducer`]: partition, offset and timestamp, or the error and a copy of the message as it
 /// was given.
 pub type OwnedDeliveryResult = Result<Delivery, (KafkaError, OwnedMessage)>;
+
+/// The delivery opaque of a `FutureProducerContext`: where the result of one message goes.
+#[derive(Debug)]
+pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 
 /// The context of the [`FutureProducer`], which completes the future of a message.
 #[derive(Clone)]

@@ -11,7 +11,6 @@ pub mod future_producer;
 
 pub use rdkafka::producer::{DefaultProducerContext, NoCustomPartitioner, PARTITION_UA, Partitioner, PurgeConfig};
 
-pub(crate) use self::future_producer::OwnedDeliveryResult;
 #[doc(inline)]
 pub use self::{
     base_producer::{BaseProducer, BaseRecord, DeliveryResult, ThreadedProducer},
@@ -128,7 +127,7 @@ macro_rules! producer {
     ([$($generics:tt)*] $context:ty, $part:ty, $producer:ty, [$($bounds:tt)*]) => {
         impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer where $($bounds)* {
             fn client(&self) -> &$crate::client::Client<$context> {
-                $crate::cast::client(self.raw.client())
+                $crate::cast::wrapper(self.raw.client())
             }
 
             $crate::producer::forward!();
