@@ -195,6 +195,8 @@ use crate::description::semconv::SCHEMA_URL;
 /// The API that the core is built with: an adapter that uses this has no version of its own.
 pub use opentelemetry;
 
+#[doc(hidden)]
+pub use crate::{__opaque_debug as opaque_debug, __wrapper as wrapper};
 pub use crate::{
     deliver_iter::DeliverIter,
     description::{

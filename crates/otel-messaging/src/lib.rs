@@ -8,6 +8,7 @@ mod propagation;
 mod recording;
 mod spans;
 mod telemetry;
+mod wrapper;
 
 pub mod adapter;
 
