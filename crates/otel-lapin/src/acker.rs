@@ -1,6 +1,6 @@
 //! Settling a delivery by its own handle.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use lapin::{
     Result,
@@ -8,7 +8,7 @@ use lapin::{
 };
 use otel_messaging::{
     ReceivedMessage,
-    adapter::{ProcessSpan, Settlement},
+    adapter::{ProcessSpan, Settlement, wrapper},
 };
 
 use crate::{
@@ -110,13 +110,6 @@ impl Acker {
         self.inner.usable()
     }
 
-    /// lapin's acker, whose calls are not traced: a message settled by it counts as dropped. To settle with lapin's acker use
-    /// [`into_inner`](Self::into_inner), on a clone where this acker is needed too.
-    #[must_use]
-    pub fn get_ref(&self) -> &lapin::Acker {
-        &self.inner
-    }
-
     /// lapin's acker. The process span is dropped with the wrapper, and a settlement by lapin's acker is not recorded.
     #[must_use]
     pub fn into_inner(self) -> lapin::Acker {
@@ -131,6 +124,14 @@ impl Acker {
     }
 }
 
+wrapper! {
+    [] Acker => lapin::Acker, inner:
+    /// lapin's acker, whose calls are not traced: a message settled by it counts as dropped. To settle with lapin's acker use
+    /// [`into_inner`](Self::into_inner), on a clone where this acker is needed too.
+    get_ref
+    into debug
+}
+
 impl ReceivedMessage for Acker {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
         self.delivered().map(|delivered| &delivered.span)
@@ -143,21 +144,9 @@ impl PartialEq for Acker {
     }
 }
 
-impl fmt::Debug for Acker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
 impl From<lapin::Acker> for Acker {
     /// Without a process span: its calls are not traced.
     fn from(inner: lapin::Acker) -> Self {
         Self::new(inner, None)
-    }
-}
-
-impl From<Acker> for lapin::Acker {
-    fn from(acker: Acker) -> Self {
-        acker.into_inner()
     }
 }

@@ -1,6 +1,6 @@
 //! Channels.
 
-use std::{fmt, future::Future, ops::Deref, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use lapin::{
     BasicProperties, Queue, Result,
@@ -12,7 +12,7 @@ use lapin::{
 };
 use otel_messaging::{
     Instrumentation,
-    adapter::{OperationStart, Settlement, SourceId, poll_started},
+    adapter::{OperationStart, Settlement, SourceId, poll_started, wrapper},
 };
 
 use crate::{
@@ -275,19 +275,16 @@ impl Channel {
         self.state.ledger.clear();
         self.inner.basic_recover_async(options).await
     }
+}
 
+wrapper! {
+    [] Channel => lapin::Channel, inner:
     /// lapin's channel, whose messages are not traced.
-    #[must_use]
-    pub fn get_ref(&self) -> &lapin::Channel {
-        &self.inner
-    }
-
+    get_ref
     /// lapin's channel, whose messages are not traced. Its `wait_for_confirms` does not give messages that were returned with
     /// confirms dropped here; that of a clone of this channel does.
-    #[must_use]
-    pub fn into_inner(self) -> lapin::Channel {
-        self.inner
-    }
+    into_inner
+    into deref debug
 }
 
 impl From<lapin::Channel> for Channel {
@@ -300,28 +297,8 @@ impl From<lapin::Channel> for Channel {
     }
 }
 
-impl From<Channel> for lapin::Channel {
-    fn from(channel: Channel) -> Self {
-        channel.into_inner()
-    }
-}
-
-impl Deref for Channel {
-    type Target = lapin::Channel;
-
-    fn deref(&self) -> &lapin::Channel {
-        &self.inner
-    }
-}
-
 impl PartialEq for Channel {
     fn eq(&self, other: &Self) -> bool {
         self.inner == other.inner
-    }
-}
-
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }

@@ -1,6 +1,6 @@
 //! Connections.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use async_rs::{
     Runtime,
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use lapin::{
     AsyncTcpStream, ConnectionProperties, Result, runtime::default_runtime, tcp::OwnedTLSConfig, uri::AMQPUri,
 };
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 
 use crate::{
     channel::Channel,
@@ -145,44 +145,21 @@ impl Connection {
     pub fn run(self) -> Result<()> {
         self.inner.run()
     }
+}
 
+wrapper! {
+    [] Connection => lapin::Connection, inner:
     /// lapin's connection, whose channels are not traced.
-    #[must_use]
-    pub fn get_ref(&self) -> &lapin::Connection {
-        &self.inner
-    }
-
+    get_ref
     /// lapin's connection, whose channels are not traced.
-    #[must_use]
-    pub fn into_inner(self) -> lapin::Connection {
-        self.inner
-    }
+    into_inner
+    into deref debug
 }
 
 impl From<lapin::Connection> for Connection {
     /// For connections that other code opened. The server's address is unknown.
     fn from(inner: lapin::Connection) -> Self {
         Self::new(inner, None)
-    }
-}
-
-impl From<Connection> for lapin::Connection {
-    fn from(connection: Connection) -> Self {
-        connection.into_inner()
-    }
-}
-
-impl Deref for Connection {
-    type Target = lapin::Connection;
-
-    fn deref(&self) -> &lapin::Connection {
-        &self.inner
-    }
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use async_rs::{Runtime, traits::RuntimeKit};
 use lapin::{ConnectionProperties, Result, runtime::default_runtime, tcp::OwnedTLSConfig, uri::AMQPUri};
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 
 use crate::{connection::Connection, telemetry::server_address};
 
@@ -96,29 +96,20 @@ impl<RK: RuntimeKit + Send + Sync + Clone + 'static> ConnectionBuilder<RK> {
             None => connection,
         })
     }
+}
 
+wrapper! {
+    [RK: RuntimeKit + Send + Sync + Clone + 'static] ConnectionBuilder<RK> => lapin::ConnectionBuilder<RK>, inner:
     /// lapin's builder, whose connections are not traced.
-    #[must_use]
-    pub fn get_ref(&self) -> &lapin::ConnectionBuilder<RK> {
-        &self.inner
-    }
-
+    get_ref
     /// lapin's builder, whose connections are not traced.
-    #[must_use]
-    pub fn into_inner(self) -> lapin::ConnectionBuilder<RK> {
-        self.inner
-    }
+    into_inner
+    into
 }
 
 impl<RK: RuntimeKit + Send + Sync + Clone + 'static> From<lapin::ConnectionBuilder<RK>> for ConnectionBuilder<RK> {
     /// The server's address is unknown until the URI is set on this builder.
     fn from(inner: lapin::ConnectionBuilder<RK>) -> Self {
         Self { inner, address: None, instrumentation: None }
-    }
-}
-
-impl<RK: RuntimeKit + Send + Sync + Clone + 'static> From<ConnectionBuilder<RK>> for lapin::ConnectionBuilder<RK> {
-    fn from(builder: ConnectionBuilder<RK>) -> Self {
-        builder.into_inner()
     }
 }

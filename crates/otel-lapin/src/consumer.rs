@@ -1,7 +1,6 @@
 //! Messages that the broker pushes.
 
 use std::{
-    fmt,
     future::{self, Future},
     pin::Pin,
     sync::Arc,
@@ -12,7 +11,7 @@ use futures_core::stream::Stream;
 use lapin::{Result, types::ShortString};
 use otel_messaging::{
     Instrumentation,
-    adapter::{ProcessSpan, poll_started},
+    adapter::{ProcessSpan, poll_started, wrapper},
 };
 
 use crate::{
@@ -61,18 +60,15 @@ impl Consumer {
     pub fn set_delegate<D: ConsumerDelegate + 'static>(&self, delegate: D) {
         self.inner.set_delegate(TracedDelegate { delegate, source: self.source.clone() });
     }
+}
 
+wrapper! {
+    [] Consumer => lapin::Consumer, inner:
     /// lapin's consumer, whose messages are not traced.
-    #[must_use]
-    pub fn get_ref(&self) -> &lapin::Consumer {
-        &self.inner
-    }
-
+    get_ref
     /// lapin's consumer, whose messages are not traced.
-    #[must_use]
-    pub fn into_inner(self) -> lapin::Consumer {
-        self.inner
-    }
+    into_inner
+    into debug
 }
 
 impl From<lapin::Consumer> for Consumer {
@@ -80,12 +76,6 @@ impl From<lapin::Consumer> for Consumer {
     fn from(inner: lapin::Consumer) -> Self {
         let source = Source::new(ClientTelemetry::for_raw_handles(), inner.queue(), None);
         Self::new(inner, source)
-    }
-}
-
-impl From<Consumer> for lapin::Consumer {
-    fn from(consumer: Consumer) -> Self {
-        consumer.into_inner()
     }
 }
 
@@ -102,12 +92,6 @@ impl Stream for Consumer {
             }
             None => None,
         })
-    }
-}
-
-impl fmt::Debug for Consumer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
 
