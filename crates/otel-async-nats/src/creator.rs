@@ -1,11 +1,11 @@
 //! Creates messages that are sent later.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use opentelemetry::propagation::Injector;
 use otel_messaging::{
     Instrumentation,
-    adapter::{Destination, OperationName, Telemetry},
+    adapter::{Destination, OperationName, Telemetry, opaque_debug},
 };
 
 use crate::{subjects::is_temporary, telemetry::core};
@@ -75,8 +75,4 @@ impl Default for Creator {
     }
 }
 
-impl fmt::Debug for Creator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Creator").finish_non_exhaustive()
-    }
-}
+opaque_debug! { [] Creator, "Creator" }

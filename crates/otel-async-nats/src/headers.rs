@@ -1,10 +1,8 @@
 //! Contexts in and out of NATS headers.
 
-use std::fmt;
-
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, HeaderBudget, Headers, context_header};
+use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, HeaderBudget, Headers, context_header, opaque_debug};
 use serde::{
     Deserialize,
     de::value::{self, StringDeserializer},
@@ -147,11 +145,7 @@ impl Headers for HeaderInjector<'_> {
     }
 }
 
-impl fmt::Debug for HeaderInjector<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeaderInjector").field("case", &self.case).finish_non_exhaustive()
-    }
-}
+opaque_debug! { [] HeaderInjector<'_>, "HeaderInjector", |injector| case: injector.case }
 
 /// Reads a context from a [`HeaderMap`].
 ///
@@ -208,11 +202,7 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-impl fmt::Debug for HeaderExtractor<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeaderExtractor").finish_non_exhaustive()
-    }
-}
+opaque_debug! { [] HeaderExtractor<'_>, "HeaderExtractor" }
 
 /// The headers of a received message that are read, found in one scan.
 #[derive(Default)]

@@ -1,18 +1,13 @@
 //! Options of a connection.
 
-use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 #[cfg(feature = "nkeys")]
 use std::{io, path::Path};
 
 use async_nats::{Auth, AuthError, ConnectError, Event, ReconnectToServer, Server, ServerInfo, ToServerAddrs, rustls};
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 
-use crate::{
-    Client,
-    headers::HeaderCase,
-    telemetry::ConnectInfo,
-    wrap::{deref, setters},
-};
+use crate::{Client, headers::HeaderCase, telemetry::ConnectInfo, wrap::setters};
 
 /// Options of a connection: see [`async_nats::ConnectOptions`] for each.
 ///
@@ -90,16 +85,6 @@ impl ConnectOptions {
     pub fn with_message_limit(mut self, bytes: usize) -> Self {
         self.connect_info.message_limit = Some(bytes);
         self
-    }
-
-    /// The options inside.
-    pub fn get_ref(&self) -> &async_nats::ConnectOptions {
-        &self.inner
-    }
-
-    /// The options inside.
-    pub fn into_inner(self) -> async_nats::ConnectOptions {
-        self.inner
     }
 
     fn map(self, map: impl FnOnce(async_nats::ConnectOptions) -> async_nats::ConnectOptions) -> Self {
@@ -265,24 +250,19 @@ impl ConnectOptions {
     }
 }
 
+wrapper! {
+    [] ConnectOptions => async_nats::ConnectOptions, inner:
+    /// The options inside.
+    get_ref
+    /// The options inside.
+    into_inner
+    into deref deref_mut debug
+}
+
 impl From<async_nats::ConnectOptions> for ConnectOptions {
     /// The client's options. A name that was given there is not known.
     fn from(inner: async_nats::ConnectOptions) -> Self {
         Self { inner, ..Self::default() }
-    }
-}
-
-impl From<ConnectOptions> for async_nats::ConnectOptions {
-    fn from(options: ConnectOptions) -> Self {
-        options.into_inner()
-    }
-}
-
-deref!(ConnectOptions => async_nats::ConnectOptions);
-
-impl fmt::Debug for ConnectOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
 

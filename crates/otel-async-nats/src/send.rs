@@ -184,7 +184,6 @@ pub use acknowledged::PublishAckFuture;
 #[cfg(feature = "jetstream")]
 mod acknowledged {
     use std::{
-        fmt,
         future::{Future, IntoFuture},
         pin::Pin,
     };
@@ -193,7 +192,10 @@ mod acknowledged {
         context::{self, PublishError},
         publish::PublishAck,
     };
-    use otel_messaging::{adapter::ClientSpan, semconv::extension};
+    use otel_messaging::{
+        adapter::{ClientSpan, opaque_debug},
+        semconv::extension,
+    };
 
     use super::PublishSpan;
     use crate::error::ErrorType;
@@ -277,9 +279,5 @@ mod acknowledged {
         }
     }
 
-    impl fmt::Debug for PublishAckFuture {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("PublishAckFuture").field("span", &self.span).finish_non_exhaustive()
-        }
-    }
+    opaque_debug! { [] PublishAckFuture, "PublishAckFuture", |future| span: future.span }
 }

@@ -1,16 +1,18 @@
 //! Subscriptions of Core NATS.
 
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
 use futures_core::Stream;
-use otel_messaging::{Instrumentation, adapter::poll_started};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{poll_started, wrapper},
+};
 
-use crate::{Message, history::DeliveryHistory, receive::Source, wrap::deref};
+use crate::{Message, history::DeliveryHistory, receive::Source};
 
 /// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
 ///
@@ -30,16 +32,15 @@ impl Subscriber {
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         Self { source: Arc::new(self.source.with_instrumentation(instrumentation)), ..self }
     }
+}
 
+wrapper! {
+    [] Subscriber => async_nats::Subscriber, inner:
     /// The subscription inside.
-    pub fn get_ref(&self) -> &async_nats::Subscriber {
-        &self.inner
-    }
-
+    get_ref
     /// The subscription inside, whose messages have no process spans.
-    pub fn into_inner(self) -> async_nats::Subscriber {
-        self.inner
-    }
+    into_inner
+    deref deref_mut debug
 }
 
 impl Stream for Subscriber {
@@ -58,13 +59,5 @@ impl Stream for Subscriber {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.inner.size_hint()
-    }
-}
-
-deref!(Subscriber => async_nats::Subscriber);
-
-impl fmt::Debug for Subscriber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }

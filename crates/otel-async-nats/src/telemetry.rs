@@ -1,11 +1,14 @@
 //! The telemetry of one client: its operations, and the names of destinations.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
 use otel_messaging::{
     Instrumentation,
-    adapter::{Attributes, Destination, OperationName, OperationStart, PreparedOperation, SourceId, Telemetry, scope},
+    adapter::{
+        Attributes, Destination, OperationName, OperationStart, PreparedOperation, SourceId, Telemetry, opaque_debug,
+        scope,
+    },
     semconv::{attribute, extension},
 };
 
@@ -186,11 +189,7 @@ impl ClientTelemetry {
     }
 }
 
-impl fmt::Debug for ClientTelemetry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTelemetry").field("core", &self.core).finish_non_exhaustive()
-    }
-}
+opaque_debug! { [] ClientTelemetry, "ClientTelemetry", |telemetry| core: telemetry.core }
 
 /// A part of the key of an operation, since the server of a client may become uncertain.
 #[inline]

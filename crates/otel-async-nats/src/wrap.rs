@@ -1,23 +1,4 @@
-//! Macros for wrappers.
-
-/// Dereferences a wrapper to the client's type.
-macro_rules! deref {
-    ($ours:ident $(<$parameter:ident>)? => $theirs:ty) => {
-        impl$(<$parameter>)? std::ops::Deref for $ours$(<$parameter>)? {
-            type Target = $theirs;
-
-            fn deref(&self) -> &Self::Target {
-                &self.inner
-            }
-        }
-
-        impl$(<$parameter>)? std::ops::DerefMut for $ours$(<$parameter>)? {
-            fn deref_mut(&mut self) -> &mut Self::Target {
-                &mut self.inner
-            }
-        }
-    };
-}
+//! A macro for the setters of builders.
 
 /// Setters that call those of the client's builder, which has this path.
 macro_rules! setters {
@@ -32,4 +13,4 @@ macro_rules! setters {
     };
 }
 
-pub(crate) use {deref, setters};
+pub(crate) use setters;

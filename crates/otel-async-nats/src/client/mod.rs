@@ -3,7 +3,6 @@
 pub mod traits;
 
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -13,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Sink;
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 
 use crate::{
     Message, Subscriber,
@@ -23,7 +22,6 @@ use crate::{
     send::{PublishSpan, SendStart, trace_request},
     subject::{Subject, ToSubject},
     telemetry::{ClientTelemetry, ConnectInfo},
-    wrap::deref,
 };
 
 pub use async_nats::client::*;
@@ -68,16 +66,6 @@ impl Client {
     #[must_use]
     pub fn with_message_limit(self, bytes: usize) -> Self {
         Self { telemetry: Arc::new(self.telemetry.with_message_limit(bytes)), ..self }
-    }
-
-    /// The client inside.
-    pub fn get_ref(&self) -> &async_nats::Client {
-        &self.inner
-    }
-
-    /// The client inside, without spans.
-    pub fn into_inner(self) -> async_nats::Client {
-        self.inner
     }
 
     /// Publishes a message. The span `publish {subject}` ends when the client has taken the message over: the server sends
@@ -287,30 +275,19 @@ impl Client {
     }
 }
 
+wrapper! {
+    [] Client => async_nats::Client, inner:
+    /// The client inside.
+    get_ref
+    /// The client inside, without spans.
+    into_inner
+    into deref deref_mut as_ref debug
+}
+
 impl From<async_nats::Client> for Client {
     /// A client that was connected elsewhere. Its name and the address of its server are not known.
     fn from(inner: async_nats::Client) -> Self {
         Self::new(inner, ConnectInfo::default())
-    }
-}
-
-impl From<Client> for async_nats::Client {
-    fn from(client: Client) -> Self {
-        client.into_inner()
-    }
-}
-
-deref!(Client => async_nats::Client);
-
-impl AsRef<async_nats::Client> for Client {
-    fn as_ref(&self) -> &async_nats::Client {
-        &self.inner
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
 

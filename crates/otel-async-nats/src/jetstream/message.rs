@@ -1,12 +1,12 @@
 //! JetStream messages and their acknowledgement.
 
-use std::{any::Any, fmt, future::Future, io, mem, ops::Deref, sync::Arc};
+use std::{any::Any, future::Future, io, mem, ops::Deref, sync::Arc};
 
 use async_nats::{Error, Subject};
 use bytes::Bytes;
 use otel_messaging::{
     ReceivedMessage,
-    adapter::{AtStreamError, ProcessSpan},
+    adapter::{AtStreamError, ProcessSpan, opaque_debug, wrapper},
 };
 
 use crate::{
@@ -190,11 +190,6 @@ impl Acker {
         Self { inner, client, reply, subject: None, telemetry: None }
     }
 
-    /// The acker inside.
-    pub fn get_ref(&self) -> &async_nats::jetstream::message::Acker {
-        &self.inner
-    }
-
     /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. Its
     /// settlement is not recorded.
     pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
@@ -249,8 +244,10 @@ impl Acker {
     }
 }
 
-impl fmt::Debug for Acker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acker").field("subject", &self.subject).finish_non_exhaustive()
-    }
+wrapper! {
+    [] Acker => async_nats::jetstream::message::Acker, inner:
+    /// The acker inside.
+    get_ref
 }
+
+opaque_debug! { [] Acker, "Acker", |acker| subject: acker.subject }

@@ -6,12 +6,11 @@ use async_nats::{
     Error,
     jetstream::consumer::{FromConsumer, IntoConsumerConfig},
 };
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 
 use crate::{
     Client,
     jetstream::{Context, consumer::Consumer},
-    wrap::deref,
 };
 
 pub use async_nats::jetstream::stream::*;
@@ -34,16 +33,6 @@ impl<T> Stream<T> {
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         Self { client: Arc::new(Client::clone(&self.client).with_instrumentation(instrumentation)), ..self }
-    }
-
-    /// The stream inside.
-    pub fn get_ref(&self) -> &async_nats::jetstream::stream::Stream<T> {
-        &self.inner
-    }
-
-    /// The stream inside, whose messages have no process spans.
-    pub fn into_inner(self) -> async_nats::jetstream::stream::Stream<T> {
-        self.inner
     }
 
     fn consumer<C: IntoConsumerConfig>(&self, consumer: async_nats::jetstream::consumer::Consumer<C>) -> Consumer<C> {
@@ -111,23 +100,20 @@ impl<T> Stream<T> {
     }
 }
 
+wrapper! {
+    [T] Stream<T> => async_nats::jetstream::stream::Stream<T>, inner:
+    /// The stream inside.
+    get_ref
+    /// The stream inside, whose messages have no process spans.
+    into_inner
+    into deref deref_mut
+}
+
+wrapper! { [T: fmt::Debug] Stream<T> => async_nats::jetstream::stream::Stream<T>, inner: debug }
+
 impl<T> From<(async_nats::jetstream::stream::Stream<T>, &Context)> for Stream<T> {
     /// A stream that was looked up elsewhere. It does not name its context, so the context is given too.
     fn from((inner, context): (async_nats::jetstream::stream::Stream<T>, &Context)) -> Self {
         Self::new(inner, context.traced_client().clone())
-    }
-}
-
-impl<T> From<Stream<T>> for async_nats::jetstream::stream::Stream<T> {
-    fn from(stream: Stream<T>) -> Self {
-        stream.into_inner()
-    }
-}
-
-deref!(Stream<T> => async_nats::jetstream::stream::Stream<T>);
-
-impl<T: fmt::Debug> fmt::Debug for Stream<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }

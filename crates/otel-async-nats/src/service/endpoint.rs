@@ -1,7 +1,7 @@
 //! Endpoints of services.
 
 use std::{
-    fmt, io,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -9,9 +9,12 @@ use std::{
 
 use async_nats::service::endpoint;
 use futures_core::Stream;
-use otel_messaging::{Instrumentation, adapter::poll_started};
+use otel_messaging::{
+    Instrumentation,
+    adapter::{opaque_debug, poll_started, wrapper},
+};
 
-use crate::{Client, Message, history::DeliveryHistory, receive::Source, service::request::Request, wrap::deref};
+use crate::{Client, Message, history::DeliveryHistory, receive::Source, service::request::Request};
 
 pub use async_nats::service::endpoint::*;
 
@@ -35,16 +38,6 @@ impl Endpoint {
         Self { client: Arc::new(client), source, ..self }
     }
 
-    /// The endpoint inside.
-    pub fn get_ref(&self) -> &endpoint::Endpoint {
-        &self.inner
-    }
-
-    /// The endpoint inside, whose requests have no process spans.
-    pub fn into_inner(self) -> endpoint::Endpoint {
-        self.inner
-    }
-
     /// See [`async_nats::service::endpoint::Endpoint::stop`].
     ///
     /// # Errors
@@ -54,6 +47,17 @@ impl Endpoint {
         self.inner.stop().await
     }
 }
+
+wrapper! {
+    [] Endpoint => endpoint::Endpoint, inner:
+    /// The endpoint inside.
+    get_ref
+    /// The endpoint inside, whose requests have no process spans.
+    into_inner
+    deref deref_mut
+}
+
+opaque_debug! { [] Endpoint, "Endpoint", |endpoint| source: endpoint.source }
 
 impl Stream for Endpoint {
     type Item = Request;
@@ -73,13 +77,5 @@ impl Stream for Endpoint {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.inner.size_hint()
-    }
-}
-
-deref!(Endpoint => endpoint::Endpoint);
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("source", &self.source).finish_non_exhaustive()
     }
 }

@@ -3,12 +3,15 @@
 pub mod endpoint;
 mod request;
 
-use std::{collections::HashMap, fmt, future::Future, pin::Pin};
+use std::{collections::HashMap, future::Future, pin::Pin};
 
 use async_nats::Error;
-use otel_messaging::Instrumentation;
+use otel_messaging::{
+    Instrumentation,
+    adapter::{opaque_debug, wrapper},
+};
 
-use crate::{Client, receive::Source, service::endpoint::Endpoint, wrap::deref};
+use crate::{Client, receive::Source, service::endpoint::Endpoint};
 
 pub use crate::service::request::Request;
 pub use async_nats::service::*;
@@ -54,16 +57,6 @@ pub struct ServiceBuilder {
 }
 
 impl ServiceBuilder {
-    /// The builder inside.
-    pub fn get_ref(&self) -> &async_nats::service::ServiceBuilder {
-        &self.inner
-    }
-
-    /// The builder inside, whose service's requests have no process spans.
-    pub fn into_inner(self) -> async_nats::service::ServiceBuilder {
-        self.inner
-    }
-
     /// See [`async_nats::service::ServiceBuilder::description`].
     pub fn description<S: ToString>(self, description: S) -> Self {
         Self { inner: self.inner.description(description), ..self }
@@ -99,11 +92,15 @@ impl ServiceBuilder {
     }
 }
 
-impl fmt::Debug for ServiceBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceBuilder").field("queue_group", &self.queue_group).finish_non_exhaustive()
-    }
+wrapper! {
+    [] ServiceBuilder => async_nats::service::ServiceBuilder, inner:
+    /// The builder inside.
+    get_ref
+    /// The builder inside, whose service's requests have no process spans.
+    into_inner
 }
+
+opaque_debug! { [] ServiceBuilder, "ServiceBuilder", |builder| queue_group: builder.queue_group }
 
 /// A service: [`async_nats::service::Service`] whose requests have process spans.
 ///
@@ -123,16 +120,6 @@ impl Service {
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         Self { client: self.client.with_instrumentation(instrumentation), ..self }
-    }
-
-    /// The service inside.
-    pub fn get_ref(&self) -> &async_nats::service::Service {
-        &self.inner
-    }
-
-    /// The service inside, whose requests have no process spans.
-    pub fn into_inner(self) -> async_nats::service::Service {
-        self.inner
     }
 
     /// See [`async_nats::service::Service::stop`].
@@ -176,12 +163,13 @@ impl Service {
     }
 }
 
-deref!(Service => async_nats::service::Service);
-
-impl fmt::Debug for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
+wrapper! {
+    [] Service => async_nats::service::Service, inner:
+    /// The service inside.
+    get_ref
+    /// The service inside, whose requests have no process spans.
+    into_inner
+    deref deref_mut debug
 }
 
 /// Endpoints with a common subject prefix: [`async_nats::service::Group`].
@@ -197,16 +185,6 @@ impl Group {
     #[must_use]
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         Self { client: self.client.with_instrumentation(instrumentation), ..self }
-    }
-
-    /// The group inside.
-    pub fn get_ref(&self) -> &async_nats::service::Group {
-        &self.inner
-    }
-
-    /// The group inside, whose endpoints' requests have no process spans.
-    pub fn into_inner(self) -> async_nats::service::Group {
-        self.inner
     }
 
     /// See [`async_nats::service::Group::group`].
@@ -241,13 +219,16 @@ impl Group {
     }
 }
 
-deref!(Group => async_nats::service::Group);
-
-impl fmt::Debug for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
+wrapper! {
+    [] Group => async_nats::service::Group, inner:
+    /// The group inside.
+    get_ref
+    /// The group inside, whose endpoints' requests have no process spans.
+    into_inner
+    deref deref_mut
 }
+
+opaque_debug! { [] Group, "Group", |group| prefix: group.prefix }
 
 /// Makes an endpoint: [`async_nats::service::EndpointBuilder`].
 pub struct EndpointBuilder {
@@ -258,16 +239,6 @@ pub struct EndpointBuilder {
 }
 
 impl EndpointBuilder {
-    /// The builder inside.
-    pub fn get_ref(&self) -> &async_nats::service::EndpointBuilder {
-        &self.inner
-    }
-
-    /// The builder inside, whose endpoint's requests have no process spans.
-    pub fn into_inner(self) -> async_nats::service::EndpointBuilder {
-        self.inner
-    }
-
     /// See [`async_nats::service::EndpointBuilder::name`].
     pub fn name<S: ToString>(self, name: S) -> Self {
         Self { inner: self.inner.name(name), ..self }
@@ -298,8 +269,12 @@ impl EndpointBuilder {
     }
 }
 
-impl fmt::Debug for EndpointBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointBuilder").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
+wrapper! {
+    [] EndpointBuilder => async_nats::service::EndpointBuilder, inner:
+    /// The builder inside.
+    get_ref
+    /// The builder inside, whose endpoint's requests have no process spans.
+    into_inner
 }
+
+opaque_debug! { [] EndpointBuilder, "EndpointBuilder", |builder| prefix: builder.prefix }

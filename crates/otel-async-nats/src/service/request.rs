@@ -1,6 +1,6 @@
 //! Requests of services, and their answers.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use async_nats::{
     HeaderMap, PublishError, Subject,
@@ -8,7 +8,10 @@ use async_nats::{
 };
 use bytes::Bytes;
 use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{MessageExt, ReceivedMessage, adapter::ProcessSpan};
+use otel_messaging::{
+    MessageExt, ReceivedMessage,
+    adapter::{ProcessSpan, opaque_debug},
+};
 
 use crate::{
     Client, Message,
@@ -128,8 +131,4 @@ impl ReceivedMessage for Request {
     }
 }
 
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("message", &self.message).finish_non_exhaustive()
-    }
-}
+opaque_debug! { [] Request, "Request", |request| message: request.message }

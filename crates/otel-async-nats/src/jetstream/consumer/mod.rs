@@ -5,11 +5,11 @@ pub mod push;
 
 use std::{
     fmt,
-    ops::{Deref, DerefMut},
+    ops::DerefMut,
     sync::{Arc, OnceLock},
 };
 
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 
 use crate::{
     Client,
@@ -58,21 +58,22 @@ impl<T: IntoConsumerConfig> Consumer<T> {
         Self::wrap(self.inner, Arc::new(client))
     }
 
-    /// The consumer inside.
-    pub fn get_ref(&self) -> &async_nats::jetstream::consumer::Consumer<T> {
-        &self.inner
-    }
-
-    /// The consumer inside, whose messages have no process spans.
-    pub fn into_inner(self) -> async_nats::jetstream::consumer::Consumer<T> {
-        self.inner
-    }
-
     /// The source that delivers its messages.
     fn source(&self) -> &Arc<ConsumerSource> {
         self.source.get_or_init(|| Arc::new(ConsumerSource::new(self.client.clone(), self.inner.cached_info())))
     }
 }
+
+wrapper! {
+    [T: IntoConsumerConfig] Consumer<T> => async_nats::jetstream::consumer::Consumer<T>, inner:
+    /// The consumer inside.
+    get_ref
+    /// The consumer inside, whose messages have no process spans.
+    into_inner
+    into deref
+}
+
+wrapper! { [T: IntoConsumerConfig + fmt::Debug] Consumer<T> => async_nats::jetstream::consumer::Consumer<T>, inner: debug }
 
 impl<T: IntoConsumerConfig> From<(async_nats::jetstream::consumer::Consumer<T>, &Context)> for Consumer<T> {
     /// A consumer that was made elsewhere. It does not name its context, so the context is given too.
@@ -81,31 +82,11 @@ impl<T: IntoConsumerConfig> From<(async_nats::jetstream::consumer::Consumer<T>, 
     }
 }
 
-impl<T: IntoConsumerConfig> From<Consumer<T>> for async_nats::jetstream::consumer::Consumer<T> {
-    fn from(consumer: Consumer<T>) -> Self {
-        consumer.into_inner()
-    }
-}
-
-impl<T: IntoConsumerConfig> Deref for Consumer<T> {
-    type Target = async_nats::jetstream::consumer::Consumer<T>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
-
 impl<T: IntoConsumerConfig> DerefMut for Consumer<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         // The caller may replace the cached information, on which the source depends.
         self.source.take();
         &mut self.inner
-    }
-}
-
-impl<T: IntoConsumerConfig + fmt::Debug> fmt::Debug for Consumer<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
 
@@ -124,26 +105,25 @@ macro_rules! messages {
             fn new(inner: $inner, source: &Arc<ConsumerSource>) -> Self {
                 Self { inner, source: source.clone(), poll_start: None }
             }
-        }
 
-        impl $name {
             /// Reports messages that are delivered from now on to this instrumentation.
             #[must_use]
             pub fn with_instrumentation(mut self, instrumentation: otel_messaging::Instrumentation) -> Self {
                 Arc::make_mut(&mut self.source).instrument(instrumentation);
                 self
             }
-
-            /// The stream inside.
-            pub fn get_ref(&self) -> &$inner {
-                &self.inner
-            }
-
-            /// The stream inside, whose messages have no process spans.
-            pub fn into_inner(self) -> $inner {
-                self.inner
-            }
         }
+
+        otel_messaging::adapter::wrapper! {
+            [] $name => $inner, inner:
+            /// The stream inside.
+            get_ref
+            /// The stream inside, whose messages have no process spans.
+            into_inner
+            deref deref_mut
+        }
+
+        otel_messaging::adapter::opaque_debug! { [] $name, stringify!($name), |stream| source: stream.source.inner }
 
         impl futures_core::Stream for $name {
             type Item = Result<Message, $error>;
@@ -161,13 +141,6 @@ macro_rules! messages {
             }
         }
 
-        deref!($name => $inner);
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).field("source", &self.source.inner).finish_non_exhaustive()
-            }
-        }
     };
 }
 

@@ -12,7 +12,7 @@ use std::{
 use async_nats::jetstream::consumer::{self, StreamError};
 use otel_messaging::{
     Instrumentation,
-    adapter::{OperationStart, poll_started},
+    adapter::{OperationStart, opaque_debug, poll_started, wrapper},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         consumer::{Consumer, messages},
         receive::{ConsumerSource, Fetch},
     },
-    wrap::{deref, setters},
+    wrap::setters,
 };
 
 pub use async_nats::jetstream::consumer::pull::*;
@@ -117,17 +117,18 @@ impl Batch {
         Arc::make_mut(&mut self.fetch.source).instrument(instrumentation);
         self
     }
-
-    /// The batch inside.
-    pub fn get_ref(&self) -> &consumer::pull::Batch {
-        &self.inner
-    }
-
-    /// The batch inside, whose messages have no process spans. The span `fetch` ends now.
-    pub fn into_inner(self) -> consumer::pull::Batch {
-        self.inner
-    }
 }
+
+wrapper! {
+    [] Batch => consumer::pull::Batch, inner:
+    /// The batch inside.
+    get_ref
+    /// The batch inside, whose messages have no process spans. The span `fetch` ends now.
+    into_inner
+    deref deref_mut
+}
+
+opaque_debug! { [] Batch, "Batch", |batch| source: batch.fetch.source.inner }
 
 impl futures_core::Stream for Batch {
     type Item = Result<Message, async_nats::Error>;
@@ -150,14 +151,6 @@ impl futures_core::Stream for Batch {
     }
 }
 
-deref!(Batch => consumer::pull::Batch);
-
-impl fmt::Debug for Batch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("source", &self.fetch.source.inner).finish_non_exhaustive()
-    }
-}
-
 /// A sequence of batches: [`async_nats::jetstream::consumer::pull::Sequence`].
 pub struct Sequence {
     inner: consumer::pull::Sequence,
@@ -173,17 +166,18 @@ impl Sequence {
         Arc::make_mut(&mut self.source).instrument(instrumentation);
         self
     }
-
-    /// The sequence inside.
-    pub fn get_ref(&self) -> &consumer::pull::Sequence {
-        &self.inner
-    }
-
-    /// The sequence inside, whose messages have no process spans.
-    pub fn into_inner(self) -> consumer::pull::Sequence {
-        self.inner
-    }
 }
+
+wrapper! {
+    [] Sequence => consumer::pull::Sequence, inner:
+    /// The sequence inside.
+    get_ref
+    /// The sequence inside, whose messages have no process spans.
+    into_inner
+    deref deref_mut
+}
+
+opaque_debug! { [] Sequence, "Sequence" }
 
 impl futures_core::Stream for Sequence {
     type Item = Result<Batch, MessagesError>;
@@ -203,14 +197,6 @@ impl futures_core::Stream for Sequence {
     }
 }
 
-deref!(Sequence => consumer::pull::Sequence);
-
-impl fmt::Debug for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sequence").finish_non_exhaustive()
-    }
-}
-
 /// A wrapper of the client's builder, with its setters.
 macro_rules! builder {
     ($(#[$docs:meta])* $name:ident { $($(#[$attribute:meta])* $setter:ident($argument:ident: $type:ty);)* }) => {
@@ -226,18 +212,12 @@ macro_rules! builder {
                 Self { inner: consumer::pull::$name::new(&consumer.inner), consumer }
             }
 
-            /// The builder inside.
-            pub fn get_ref(&self) -> &consumer::pull::$name<'a> {
-                &self.inner
-            }
-
-            /// The builder inside, whose messages have no process spans.
-            pub fn into_inner(self) -> consumer::pull::$name<'a> {
-                self.inner
-            }
-
             setters! {
                 concat!("jetstream::consumer::pull::", stringify!($name));
+                heartbeat(heartbeat: Duration);
+                expires(expires: Duration);
+                min_pending(min_pending: usize);
+                min_ack_pending(min_ack_pending: usize);
                 $($(#[$attribute])* $setter($argument: $type);)*
             }
 
@@ -247,11 +227,15 @@ macro_rules! builder {
             }
         }
 
-        impl fmt::Debug for $name<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).finish_non_exhaustive()
-            }
+        wrapper! {
+            ['a] $name<'a> => consumer::pull::$name<'a>, inner:
+            /// The builder inside.
+            get_ref
+            /// The builder inside, whose messages have no process spans.
+            into_inner
         }
+
+        opaque_debug! { [] $name<'_>, stringify!($name) }
     };
 }
 
@@ -260,12 +244,8 @@ builder! {
     StreamBuilder {
         max_bytes_per_batch(max_bytes: usize);
         max_messages_per_batch(batch: usize);
-        heartbeat(heartbeat: Duration);
-        expires(expires: Duration);
-        min_pending(min_pending: usize);
         #[cfg(feature = "server_2_12")]
         priority(priority: usize);
-        min_ack_pending(min_ack_pending: usize);
     }
 }
 
@@ -274,12 +254,8 @@ builder! {
     FetchBuilder {
         max_bytes(max_bytes: usize);
         max_messages(batch: usize);
-        heartbeat(heartbeat: Duration);
-        expires(expires: Duration);
-        min_pending(min_pending: usize);
         #[cfg(feature = "server_2_12")]
         priority(priority: usize);
-        min_ack_pending(min_ack_pending: usize);
     }
 }
 
@@ -288,10 +264,6 @@ builder! {
     BatchBuilder {
         max_bytes(max_bytes: usize);
         max_messages(batch: usize);
-        heartbeat(heartbeat: Duration);
-        expires(expires: Duration);
-        min_pending(min_pending: usize);
-        min_ack_pending(min_ack_pending: usize);
     }
 }
 

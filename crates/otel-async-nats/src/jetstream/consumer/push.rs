@@ -1,7 +1,6 @@
 //! Push consumers.
 
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -9,13 +8,10 @@ use std::{
 
 use async_nats::jetstream::consumer::{self, StreamError};
 
-use crate::{
-    jetstream::{
-        Message,
-        consumer::{Consumer, messages},
-        receive::ConsumerSource,
-    },
-    wrap::deref,
+use crate::jetstream::{
+    Message,
+    consumer::{Consumer, messages},
+    receive::ConsumerSource,
 };
 
 pub use async_nats::jetstream::consumer::push::*;

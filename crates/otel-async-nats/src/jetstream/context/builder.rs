@@ -1,8 +1,10 @@
 //! The builder of contexts.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_nats::jetstream::context::{No, ToAssign, Yes};
+
+use otel_messaging::adapter::{opaque_debug, wrapper};
 
 use crate::{Client, jetstream::Context};
 
@@ -58,30 +60,24 @@ impl<PREFIX: ToAssign> ContextBuilder<PREFIX> {
         ContextBuilder(self.0.concurrency_limit(limit))
     }
 
-    /// The builder inside.
-    pub fn get_ref(&self) -> &async_nats::jetstream::ContextBuilder<PREFIX> {
-        &self.0
-    }
-
-    /// The builder inside.
-    pub fn into_inner(self) -> async_nats::jetstream::ContextBuilder<PREFIX> {
-        self.0
-    }
-
     /// Makes the context.
     pub fn build(self, client: Client) -> Context {
         Context::new(self.0.build(client.get_ref().clone()), client)
     }
 }
 
+wrapper! {
+    [PREFIX: ToAssign] ContextBuilder<PREFIX> => async_nats::jetstream::ContextBuilder<PREFIX>, 0:
+    /// The builder inside.
+    get_ref
+    /// The builder inside.
+    into_inner
+}
+
+opaque_debug! { [PREFIX: ToAssign] ContextBuilder<PREFIX>, "ContextBuilder" }
+
 impl<PREFIX: ToAssign> From<async_nats::jetstream::ContextBuilder<PREFIX>> for ContextBuilder<PREFIX> {
     fn from(inner: async_nats::jetstream::ContextBuilder<PREFIX>) -> Self {
         Self(inner)
-    }
-}
-
-impl<PREFIX: ToAssign> fmt::Debug for ContextBuilder<PREFIX> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContextBuilder").finish_non_exhaustive()
     }
 }

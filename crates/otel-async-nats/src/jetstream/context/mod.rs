@@ -4,20 +4,19 @@ mod builder;
 mod streams;
 pub mod traits;
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use async_nats::{
     HeaderMap, ToSubject,
     jetstream::message::{OutboundMessage, PublishMessage},
 };
 use bytes::Bytes;
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::wrapper};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Client,
     send::{PublishSpan, SendStart, trace_request},
-    wrap::deref,
 };
 
 pub use crate::{jetstream::context::builder::ContextBuilder, send::PublishAckFuture};
@@ -54,16 +53,6 @@ impl Context {
     pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
         let client = Client::clone(&self.client).with_instrumentation(instrumentation);
         Self { client: Arc::new(client), ..self }
-    }
-
-    /// The context inside.
-    pub fn get_ref(&self) -> &async_nats::jetstream::Context {
-        &self.inner
-    }
-
-    /// The context inside, without spans.
-    pub fn into_inner(self) -> async_nats::jetstream::Context {
-        self.inner
     }
 
     /// The client.
@@ -174,24 +163,19 @@ impl Context {
     }
 }
 
-deref!(Context => async_nats::jetstream::Context);
+wrapper! {
+    [] Context => async_nats::jetstream::Context, inner:
+    /// The context inside.
+    get_ref
+    /// The context inside, without spans.
+    into_inner
+    into deref deref_mut debug
+}
 
 impl From<async_nats::jetstream::Context> for Context {
     /// A context that was made elsewhere. The client's name and the address of its server are not known.
     fn from(inner: async_nats::jetstream::Context) -> Self {
         let client = inner.client().into();
         Self::new(inner, client)
-    }
-}
-
-impl From<Context> for async_nats::jetstream::Context {
-    fn from(context: Context) -> Self {
-        context.into_inner()
-    }
-}
-
-impl fmt::Debug for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
