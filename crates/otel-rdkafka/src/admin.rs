@@ -1,15 +1,15 @@
 //! Admin client: `rdkafka::admin`, with an [`AdminClient`] whose [`inner`](AdminClient::inner) client is of this crate.
 
-use std::{fmt, future::Future};
+use std::future::Future;
 
-use rdkafka::{
-    ClientConfig, ClientContext, TopicPartitionList, admin as raw,
-    client::DefaultClientContext,
-    config::{FromClientConfig, FromClientConfigAndContext},
-    error::KafkaResult,
+use otel_messaging::adapter::wrapper;
+use rdkafka::{ClientContext, TopicPartitionList, admin as raw, client::DefaultClientContext, error::KafkaResult};
+
+use crate::{
+    cast,
+    client::Client,
+    context::{Traced, from_config},
 };
-
-use crate::{cast, client::Client, context::Traced};
 
 pub use rdkafka::admin::{
     AdminOptions, AlterConfig, AlterConfigsResult, ConfigEntry, ConfigResource, ConfigResourceResult, ConfigSource,
@@ -105,39 +105,25 @@ impl<C: ClientContext> AdminClient<C> {
     pub fn inner(&self) -> &Client<C> {
         cast::wrapper(self.0.inner())
     }
-
-    /// The raw admin client.
-    pub fn get_ref(&self) -> &raw::AdminClient<Traced<C>> {
-        &self.0
-    }
-
-    /// The raw admin client.
-    pub fn into_inner(self) -> raw::AdminClient<Traced<C>> {
-        self.0
-    }
 }
 
-impl FromClientConfig for AdminClient<DefaultClientContext> {
-    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
-        Self::from_config_and_context(config, DefaultClientContext)
-    }
+wrapper! {
+    [C: ClientContext] AdminClient<C> => raw::AdminClient<Traced<C>>, 0:
+    /// The raw admin client.
+    get_ref
+    /// The raw admin client.
+    into_inner
+    debug
 }
 
-impl<C: ClientContext> FromClientConfigAndContext<C> for AdminClient<C> {
-    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
-        raw::AdminClient::from_config_and_context(config, Traced::new(context)).map(Self)
-    }
+from_config! {
+    [] AdminClient<DefaultClientContext>, DefaultClientContext;
+    [C: ClientContext] AdminClient<C> => raw::AdminClient<Traced<C>>
 }
 
 /// A raw client over a [`Traced`] context.
 impl<C: ClientContext> From<raw::AdminClient<Traced<C>>> for AdminClient<C> {
     fn from(raw: raw::AdminClient<Traced<C>>) -> Self {
         Self(raw)
-    }
-}
-
-impl<C: ClientContext> fmt::Debug for AdminClient<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }

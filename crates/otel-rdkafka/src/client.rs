@@ -1,7 +1,8 @@
 //! Common client functionality: `rdkafka::client`, with a [`Client`] whose context is the user's.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
+use otel_messaging::adapter::{opaque_debug, wrapper};
 use rdkafka::{
     ClientConfig, client as raw,
     config::NativeClientConfig,
@@ -34,16 +35,6 @@ impl<C: ClientContext> Client<C> {
         context: C,
     ) -> KafkaResult<Self> {
         raw::Client::new(config, native_config, rd_kafka_type, Traced::new(context)).map(Self)
-    }
-
-    /// The raw client.
-    pub fn get_ref(&self) -> &raw::Client<Traced<C>> {
-        &self.0
-    }
-
-    /// The raw client.
-    pub fn into_inner(self) -> raw::Client<Traced<C>> {
-        self.0
     }
 
     /// The native client.
@@ -109,15 +100,19 @@ impl<C: ClientContext> Client<C> {
     }
 }
 
+wrapper! {
+    [C: ClientContext] Client<C> => raw::Client<Traced<C>>, 0:
+    /// The raw client.
+    get_ref
+    /// The raw client.
+    into_inner
+}
+
+opaque_debug! { [C: ClientContext] Client<C>, "Client", |client| context: client.0.context() }
+
 /// A raw client over a [`Traced`] context.
 impl<C: ClientContext> From<raw::Client<Traced<C>>> for Client<C> {
     fn from(raw: raw::Client<Traced<C>>) -> Self {
         Self(raw)
-    }
-}
-
-impl<C: ClientContext> fmt::Debug for Client<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("context", self.0.context()).finish_non_exhaustive()
     }
 }

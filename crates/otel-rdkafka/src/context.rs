@@ -1,6 +1,8 @@
 //! The contexts that rdkafka calls back. [`Traced`] holds a client's telemetry.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc};
+
+use otel_messaging::adapter::opaque_debug;
 
 use crate::telemetry::ClientTelemetry;
 
@@ -36,11 +38,26 @@ impl<C> Deref for Traced<C> {
     }
 }
 
-impl<C> fmt::Debug for Traced<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traced").field("telemetry", &self.telemetry).finish_non_exhaustive()
-    }
+opaque_debug! { [C] Traced<C>, "Traced", |traced| telemetry: traced.telemetry }
+
+/// Implements the traits by which `ClientConfig` makes a client: with the default context, and with any.
+macro_rules! from_config {
+    ([$($default:tt)*] $by_default:ty, $context:expr; [$($generics:tt)*] $ours:ty => $raw:ty) => {
+        impl<$($default)*> ::rdkafka::config::FromClientConfig for $by_default {
+            fn from_config(config: &::rdkafka::ClientConfig) -> ::rdkafka::error::KafkaResult<Self> {
+                ::rdkafka::config::FromClientConfigAndContext::from_config_and_context(config, $context)
+            }
+        }
+
+        impl<$($generics)*> ::rdkafka::config::FromClientConfigAndContext<C> for $ours {
+            fn from_config_and_context(config: &::rdkafka::ClientConfig, context: C) -> ::rdkafka::error::KafkaResult<Self> {
+                let context = $crate::context::Traced::new(context);
+                <$raw as ::rdkafka::config::FromClientConfigAndContext<_>>::from_config_and_context(config, context).map(Self::from)
+            }
+        }
+    };
 }
+pub(crate) use from_config;
 
 /// Implements [`ClientContext`] by calls to a field.
 macro_rules! client_context {

@@ -1,9 +1,9 @@
 //! Creation contexts: messages that are stored now and sent later.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use opentelemetry::propagation::Injector;
-use otel_messaging::Instrumentation;
+use otel_messaging::{Instrumentation, adapter::opaque_debug};
 
 use crate::telemetry::{CREATE, ClientTelemetry};
 
@@ -73,8 +73,4 @@ impl Default for Creator {
     }
 }
 
-impl fmt::Debug for Creator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Creator").finish_non_exhaustive()
-    }
-}
+opaque_debug! { [] Creator, "Creator" }

@@ -4,7 +4,7 @@ use std::{any::Any, fmt, ops::Deref, sync::Arc};
 
 use otel_messaging::{
     ReceivedMessage,
-    adapter::{AtStreamError, ProcessSpan},
+    adapter::{AtStreamError, ProcessSpan, wrapper},
 };
 use rdkafka::{error::KafkaError, message as raw};
 
@@ -115,17 +115,24 @@ fn at_stream_error(error: &dyn Any) -> AtStreamError {
     }
 }
 
+/// The safe methods of [`Message`], by the raw message.
+macro_rules! content {
+    () => {
+        content! {
+            key: Option<&[u8]>, payload: Option<&[u8]>, topic: &str, partition: i32, offset: i64, timestamp: Timestamp,
+            headers: Option<&Self::Headers>
+        }
+    };
+    ($($name:ident: $type:ty),*) => {$(
+        fn $name(&self) -> $type {
+            self.get_ref().$name()
+        }
+    )*};
+}
+
 /// The payload of a delivery report's message cannot be changed: rdkafka only lends it.
 impl Message for BorrowedMessage<'_> {
     type Headers = BorrowedHeaders;
-
-    fn key(&self) -> Option<&[u8]> {
-        self.get_ref().key()
-    }
-
-    fn payload(&self) -> Option<&[u8]> {
-        self.get_ref().payload()
-    }
 
     #[allow(unsafe_code, reason = "the trait's method is unsafe")]
     unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
@@ -136,25 +143,7 @@ impl Message for BorrowedMessage<'_> {
         }
     }
 
-    fn topic(&self) -> &str {
-        self.get_ref().topic()
-    }
-
-    fn partition(&self) -> i32 {
-        self.get_ref().partition()
-    }
-
-    fn offset(&self) -> i64 {
-        self.get_ref().offset()
-    }
-
-    fn timestamp(&self) -> Timestamp {
-        self.get_ref().timestamp()
-    }
-
-    fn headers(&self) -> Option<&BorrowedHeaders> {
-        self.get_ref().headers()
-    }
+    content!();
 }
 
 /// A Kafka message that owns its data; see `rdkafka::message::OwnedMessage`.
@@ -183,16 +172,6 @@ impl OwnedMessage {
 
     pub(crate) fn received(inner: raw::OwnedMessage, process: Option<Arc<ProcessSpan>>) -> Self {
         Self { inner, process }
-    }
-
-    /// The raw message.
-    pub fn get_ref(&self) -> &raw::OwnedMessage {
-        &self.inner
-    }
-
-    /// The raw message. Its process span ends, unless the received message or a clone carries it.
-    pub fn into_inner(self) -> raw::OwnedMessage {
-        self.inner
     }
 
     fn map(self, change: impl FnOnce(raw::OwnedMessage) -> raw::OwnedMessage) -> Self {
@@ -240,30 +219,19 @@ impl OwnedMessage {
     }
 }
 
+wrapper! {
+    [] OwnedMessage => raw::OwnedMessage, inner:
+    /// The raw message.
+    get_ref
+    /// The raw message. Its process span ends, unless the received message or a clone carries it.
+    into_inner
+    into deref debug
+}
+
 impl From<raw::OwnedMessage> for OwnedMessage {
     /// The message has no process span. [`Incoming`](crate::otel::Incoming) delivers raw messages with one.
     fn from(inner: raw::OwnedMessage) -> Self {
         Self { inner, process: None }
-    }
-}
-
-impl From<OwnedMessage> for raw::OwnedMessage {
-    fn from(message: OwnedMessage) -> Self {
-        message.into_inner()
-    }
-}
-
-impl Deref for OwnedMessage {
-    type Target = raw::OwnedMessage;
-
-    fn deref(&self) -> &raw::OwnedMessage {
-        &self.inner
-    }
-}
-
-impl fmt::Debug for OwnedMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
     }
 }
 
@@ -280,39 +248,13 @@ impl ReceivedMessage for OwnedMessage {
 impl Message for OwnedMessage {
     type Headers = OwnedHeaders;
 
-    fn key(&self) -> Option<&[u8]> {
-        self.inner.key()
-    }
-
-    fn payload(&self) -> Option<&[u8]> {
-        self.inner.payload()
-    }
-
     #[allow(unsafe_code, reason = "the trait's method is unsafe")]
     unsafe fn payload_mut(&mut self) -> Option<&mut [u8]> {
         // SAFETY: the caller's promise.
         unsafe { self.inner.payload_mut() }
     }
 
-    fn topic(&self) -> &str {
-        self.inner.topic()
-    }
-
-    fn partition(&self) -> i32 {
-        self.inner.partition()
-    }
-
-    fn offset(&self) -> i64 {
-        self.inner.offset()
-    }
-
-    fn timestamp(&self) -> Timestamp {
-        self.inner.timestamp()
-    }
-
-    fn headers(&self) -> Option<&OwnedHeaders> {
-        self.inner.headers()
-    }
+    content!();
 }
 
 /// The result of a send, as a delivery callback gets it; see `rdkafka::message::DeliveryResult`.

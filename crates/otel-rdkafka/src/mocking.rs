@@ -1,7 +1,8 @@
 //! A mock cluster: `rdkafka::mocking`, with a [`MockCluster`] whose client has the user's context.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
+use otel_messaging::adapter::opaque_debug;
 use rdkafka::{
     client::ClientContext,
     error::KafkaResult,
@@ -149,8 +150,4 @@ forward! {
     fn apiversion(api_key: RDKafkaApiKey, min_version: Option<i16>, max_version: Option<i16>) -> KafkaResult<()>;
 }
 
-impl<C: ClientContext> fmt::Debug for MockCluster<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MockCluster").field("bootstrap_servers", &self.bootstrap_servers()).finish_non_exhaustive()
-    }
-}
+opaque_debug! { [C: ClientContext] MockCluster<'_, C>, "MockCluster", |cluster| bootstrap_servers: cluster.bootstrap_servers() }

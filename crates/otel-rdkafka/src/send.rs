@@ -58,16 +58,11 @@ pub(crate) struct SendInFlight {
 }
 
 /// Starts the span of a send and writes its context into the record. Without a `start` the send has no span.
-pub(crate) fn start_send<'a, K, P, D>(
+pub(crate) fn start_send<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized, D: IntoOpaque>(
     telemetry: &ClientTelemetry,
     start: Option<OperationStart>,
     record: BaseRecord<'a, K, P, D>,
-) -> BaseRecord<'a, K, P, TracedOpaque<D>>
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-    D: IntoOpaque,
-{
+) -> BaseRecord<'a, K, P, TracedOpaque<D>> {
     let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
     let in_flight = start.and_then(|start| {
         let content = (key.map(ToBytes::to_bytes), payload.map(ToBytes::to_bytes));
@@ -79,14 +74,9 @@ where
 }
 
 /// Fails the span of a record that librdkafka did not accept, and restores the record that the user gave.
-pub(crate) fn fail_send<'a, K, P, D>(
+pub(crate) fn fail_send<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized, D: IntoOpaque>(
     (error, record): (KafkaError, BaseRecord<'a, K, P, TracedOpaque<D>>),
-) -> (KafkaError, BaseRecord<'a, K, P, D>)
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-    D: IntoOpaque,
-{
+) -> (KafkaError, BaseRecord<'a, K, P, D>) {
     let BaseRecord { topic, partition, payload, key, timestamp, mut headers, delivery_opaque } = record;
     let TracedOpaque { user: delivery_opaque, in_flight } = delivery_opaque;
     if let Some(SendInFlight { span, injected, .. }) = in_flight {
@@ -99,18 +89,11 @@ where
 }
 
 /// A record that waits for space in a full queue. If it is dropped, the send fails with [`QUEUE_FULL`].
-pub(crate) struct RetryGuard<'a, K, P, D>(pub(crate) Option<BaseRecord<'a, K, P, TracedOpaque<D>>>)
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-    D: IntoOpaque;
+pub(crate) struct RetryGuard<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized, D: IntoOpaque>(
+    pub(crate) Option<BaseRecord<'a, K, P, TracedOpaque<D>>>,
+);
 
-impl<K, P, D> Drop for RetryGuard<'_, K, P, D>
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-    D: IntoOpaque,
-{
+impl<K: ToBytes + ?Sized, P: ToBytes + ?Sized, D: IntoOpaque> Drop for RetryGuard<'_, K, P, D> {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
             fail_send((QUEUE_FULL, record));
@@ -118,11 +101,7 @@ where
     }
 }
 
-impl<C, Part> raw_producer::ProducerContext<Part> for Traced<C>
-where
-    C: ProducerContext<Part>,
-    Part: Partitioner,
-{
+impl<C: ProducerContext<Part>, Part: Partitioner> raw_producer::ProducerContext<Part> for Traced<C> {
     type DeliveryOpaque = TracedOpaque<C::DeliveryOpaque>;
 
     fn delivery(&self, delivery_result: &raw_message::DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {

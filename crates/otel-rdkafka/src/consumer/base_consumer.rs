@@ -1,28 +1,21 @@
 //! Low-level consumers: `rdkafka::consumer::base_consumer`.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use otel_messaging::{Instrumentation, adapter::SourceId};
+use otel_messaging::adapter::{SourceId, opaque_debug, wrapper};
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    config::{FromClientConfig, FromClientConfigAndContext},
     consumer::{Consumer as _, base_consumer as raw},
     error::KafkaResult,
-    groups::GroupList,
-    metadata::Metadata,
     util::Timeout,
 };
 
-use super::{
-    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
-};
+use super::{ConsumerContext, DefaultConsumerContext, forward::consumer};
 use crate::{
     cast::{self, transparent},
-    context::Traced,
+    context::{Traced, from_config},
     message::BorrowedMessage,
     native,
     receive::poll_once,
-    telemetry::ClientTelemetry,
 };
 
 transparent! {
@@ -31,27 +24,6 @@ transparent! {
 }
 
 impl<C: ConsumerContext> BaseConsumer<C> {
-    /// Uses this instrumentation from now on instead of the default one.
-    #[must_use]
-    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().core.instrument(instrumentation);
-        self
-    }
-
-    /// The raw consumer. Messages received through it have no process spans.
-    pub fn get_ref(&self) -> &raw::BaseConsumer<Traced<C>> {
-        &self.0
-    }
-
-    /// The raw consumer.
-    pub fn into_inner(self) -> raw::BaseConsumer<Traced<C>> {
-        self.0
-    }
-
-    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
-        self.0.context().telemetry()
-    }
-
     /// Polls the consumer for a message; see `rdkafka::consumer::BaseConsumer::poll`.
     ///
     /// The message is delivered when the poll returns it. A failed poll has a `poll` span. A poll that returns a message has one
@@ -100,33 +72,8 @@ impl<C: ConsumerContext> BaseConsumer<C> {
     }
 }
 
-consumer! { [C] C, BaseConsumer<C>, [C: ConsumerContext] }
-
-impl FromClientConfig for BaseConsumer {
-    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
-        Self::from_config_and_context(config, DefaultConsumerContext)
-    }
-}
-
-impl<C: ConsumerContext> FromClientConfigAndContext<C> for BaseConsumer<C> {
-    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
-        raw::BaseConsumer::from_config_and_context(config, Traced::new(context)).map(Self::from)
-    }
-}
-
-/// A raw consumer over a [`Traced`] context.
-impl<C: ConsumerContext> From<raw::BaseConsumer<Traced<C>>> for BaseConsumer<C> {
-    fn from(raw: raw::BaseConsumer<Traced<C>>) -> Self {
-        raw.context().telemetry().attach_client(raw.client());
-        Self(raw)
-    }
-}
-
-impl<C: ConsumerContext> fmt::Debug for BaseConsumer<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BaseConsumer").field("context", self.0.context()).finish_non_exhaustive()
-    }
-}
+consumer! { #[must_use] [C: ConsumerContext] C, BaseConsumer: BaseConsumer<C> => raw::BaseConsumer<Traced<C>> }
+from_config! { [] BaseConsumer, DefaultConsumerContext; [C: ConsumerContext] BaseConsumer<C> => raw::BaseConsumer<Traced<C>> }
 
 /// An iterator over the messages of a [`BaseConsumer`]. Each step polls until there is a message or an error.
 #[derive(Debug)]
@@ -163,16 +110,6 @@ pub struct PartitionQueue<C: ConsumerContext> {
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
-    /// The raw queue, whose messages have no spans.
-    pub fn get_ref(&self) -> &raw::PartitionQueue<Traced<C>> {
-        &self.raw
-    }
-
-    /// The raw queue.
-    pub fn into_inner(self) -> raw::PartitionQueue<Traced<C>> {
-        self.raw
-    }
-
     /// Polls the partition for a message; see [`BaseConsumer::poll`].
     pub fn poll<T: Into<Timeout>>(&self, timeout: T) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         let telemetry = self.context.telemetry();
@@ -191,8 +128,12 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     }
 }
 
-impl<C: ConsumerContext> fmt::Debug for PartitionQueue<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PartitionQueue").field("context", &self.context).finish_non_exhaustive()
-    }
+wrapper! {
+    [C: ConsumerContext] PartitionQueue<C> => raw::PartitionQueue<Traced<C>>, raw:
+    /// The raw queue, whose messages have no spans.
+    get_ref
+    /// The raw queue.
+    into_inner
 }
+
+opaque_debug! { [C: ConsumerContext] PartitionQueue<C>, "PartitionQueue", |queue| context: queue.context }

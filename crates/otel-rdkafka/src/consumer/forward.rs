@@ -1,49 +1,89 @@
-//! The implementations of both consumer traits for all consumers.
+//! The code that all consumers have in common.
 
-/// Both consumer traits for a wrapper whose field `0` is the raw consumer.
+/// What consumers have in common, for a wrapper whose field `0` is the raw consumer: the traits, and the way in and out.
 macro_rules! consumer {
-    ([$($generics:tt)*] $context:ty, $consumer:ty, [$($bounds:tt)*]) => {
-        impl<$($generics)*> $crate::consumer::Consumer<$context> for $consumer where $($bounds)* {
-            fn client(&self) -> &$crate::client::Client<$context> {
-                $crate::cast::wrapper(::rdkafka::consumer::Consumer::client(&self.0))
+    ($(#[$attribute:meta])* [$($generics:tt)*] $context:ty, $name:ident: $consumer:ty => $raw:ty) => {
+        impl<$($generics)*> $consumer {
+            /// Uses this instrumentation from now on instead of the default one.
+            $(#[$attribute])*
+            pub fn with_instrumentation(self, instrumentation: ::otel_messaging::Instrumentation) -> Self {
+                self.telemetry().core.instrument(instrumentation);
+                self
             }
 
-            fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
-                let process = ::otel_messaging::ReceivedMessage::process_span(message);
-                $crate::settle::commit_message(self.telemetry(), message, process, || {
-                    ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
-                })
+            pub(crate) fn telemetry(&self) -> &$crate::telemetry::ClientTelemetry {
+                ::rdkafka::consumer::Consumer::context(&self.0).telemetry()
             }
-
-            fn store_offset_from_message(&self, message: &$crate::message::BorrowedMessage<'_>) -> KafkaResult<()> {
-                ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
-            }
-
-            $crate::consumer::forward::forward!();
         }
 
-        impl<$($generics)*> ::rdkafka::consumer::Consumer<$crate::context::Traced<$context>> for $consumer
-        where $($bounds)* {
-            fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
-                ::rdkafka::consumer::Consumer::client(&self.0)
-            }
-
-            fn commit_message(
-                &self,
-                message: &::rdkafka::message::BorrowedMessage<'_>,
-                mode: CommitMode,
-            ) -> KafkaResult<()> {
-                $crate::settle::commit_message(self.telemetry(), message, None, || {
-                    ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
-                })
-            }
-
-            fn store_offset_from_message(&self, message: &::rdkafka::message::BorrowedMessage<'_>) -> KafkaResult<()> {
-                ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
-            }
-
-            $crate::consumer::forward::forward!();
+        ::otel_messaging::adapter::wrapper! {
+            [$($generics)*] $consumer => $raw, 0:
+            /// The raw consumer. Messages received through it have no process spans.
+            get_ref
+            /// The raw consumer.
+            into_inner
         }
+
+        /// A raw consumer over a [`Traced`](crate::otel::Traced) context.
+        impl<$($generics)*> From<$raw> for $consumer {
+            fn from(raw: $raw) -> Self {
+                let client = ::rdkafka::consumer::Consumer::client(&raw);
+                client.context().telemetry().attach_client(client);
+                Self(raw)
+            }
+        }
+
+        ::otel_messaging::adapter::opaque_debug! {
+            [$($generics)*] $consumer, stringify!($name), |consumer| context: ::rdkafka::consumer::Consumer::context(&consumer.0)
+        }
+
+        const _: () = {
+            use ::rdkafka::{
+                Offset, TopicPartitionList,
+                consumer::{CommitMode, ConsumerGroupMetadata, RebalanceProtocol},
+                error::KafkaResult,
+                groups::GroupList,
+                metadata::Metadata,
+                util::Timeout,
+            };
+
+            impl<$($generics)*> $crate::consumer::Consumer<$context> for $consumer {
+                fn client(&self) -> &$crate::client::Client<$context> {
+                    $crate::cast::wrapper(::rdkafka::consumer::Consumer::client(&self.0))
+                }
+
+                fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
+                    let process = ::otel_messaging::ReceivedMessage::process_span(message);
+                    $crate::settle::commit_message(self.telemetry(), message, process, || {
+                        ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
+                    })
+                }
+
+                fn store_offset_from_message(&self, message: &$crate::message::BorrowedMessage<'_>) -> KafkaResult<()> {
+                    ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
+                }
+
+                $crate::consumer::forward::forward!();
+            }
+
+            impl<$($generics)*> ::rdkafka::consumer::Consumer<$crate::context::Traced<$context>> for $consumer {
+                fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
+                    ::rdkafka::consumer::Consumer::client(&self.0)
+                }
+
+                fn commit_message(&self, message: &::rdkafka::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
+                    $crate::settle::commit_message(self.telemetry(), message, None, || {
+                        ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
+                    })
+                }
+
+                fn store_offset_from_message(&self, message: &::rdkafka::message::BorrowedMessage<'_>) -> KafkaResult<()> {
+                    ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
+                }
+
+                $crate::consumer::forward::forward!();
+            }
+        };
     };
 }
 

@@ -1,7 +1,6 @@
 //! High-level consumers with a stream interface: `rdkafka::consumer::stream_consumer`.
 
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,30 +9,20 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::StreamExt;
-use otel_messaging::{
-    Instrumentation,
-    adapter::{OperationStart, SourceId, poll_started},
-};
+use otel_messaging::adapter::{OperationStart, SourceId, opaque_debug, poll_started, wrapper};
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    config::{FromClientConfig, FromClientConfigAndContext},
     consumer::{Consumer as _, stream_consumer as raw},
     error::{KafkaError, KafkaResult},
-    groups::GroupList,
-    metadata::Metadata,
-    util::{AsyncRuntime, DefaultRuntime, Timeout},
+    util::{AsyncRuntime, DefaultRuntime},
 };
 
-use super::{
-    CommitMode, ConsumerContext, ConsumerGroupMetadata, DefaultConsumerContext, RebalanceProtocol, forward::consumer,
-};
+use super::{ConsumerContext, DefaultConsumerContext, forward::consumer};
 use crate::{
     cast::{self, transparent},
-    context::Traced,
+    context::{Traced, from_config},
     message::BorrowedMessage,
     native,
     receive::deliver_result,
-    telemetry::ClientTelemetry,
 };
 
 /// A stream of messages; see [`StreamConsumer::stream`].
@@ -52,17 +41,17 @@ impl<'a, C: ConsumerContext> MessageStream<'a, C> {
     fn new(raw: raw::MessageStream<'a, Traced<C>>, context: &'a Traced<C>, source: SourceId) -> Self {
         Self { raw, context, source, since: None }
     }
-
-    /// The raw stream, whose messages have no spans.
-    pub fn get_ref(&self) -> &raw::MessageStream<'a, Traced<C>> {
-        &self.raw
-    }
-
-    /// The raw stream.
-    pub fn into_inner(self) -> raw::MessageStream<'a, Traced<C>> {
-        self.raw
-    }
 }
+
+wrapper! {
+    ['a, C: ConsumerContext] MessageStream<'a, C> => raw::MessageStream<'a, Traced<C>>, raw:
+    /// The raw stream, whose messages have no spans.
+    get_ref
+    /// The raw stream.
+    into_inner
+}
+
+opaque_debug! { [C: ConsumerContext] MessageStream<'_, C>, "MessageStream", |stream| context: stream.context }
 
 impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
     type Item = KafkaResult<BorrowedMessage<'a>>;
@@ -85,44 +74,13 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
     }
 }
 
-impl<C: ConsumerContext> fmt::Debug for MessageStream<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageStream").field("context", &self.context).finish_non_exhaustive()
-    }
-}
-
 transparent! {
     /// A high-level consumer with a stream interface; see `rdkafka::consumer::StreamConsumer`.
     #[must_use = "Consumer polling thread will stop immediately if unused"]
     pub struct StreamConsumer<C: ConsumerContext = DefaultConsumerContext, R = DefaultRuntime>(raw::StreamConsumer<Traced<C>, R>);
 }
 
-impl<C: ConsumerContext, R> StreamConsumer<C, R> {
-    /// Uses this instrumentation from now on instead of the default one.
-    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().core.instrument(instrumentation);
-        self
-    }
-
-    /// The raw consumer. Messages received through it have no process spans.
-    pub fn get_ref(&self) -> &raw::StreamConsumer<Traced<C>, R> {
-        &self.0
-    }
-
-    /// The raw consumer.
-    pub fn into_inner(self) -> raw::StreamConsumer<Traced<C>, R> {
-        self.0
-    }
-
-    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
-        self.0.client().context().telemetry()
-    }
-}
-
-impl<C, R> StreamConsumer<C, R>
-where
-    C: ConsumerContext + 'static,
-{
+impl<C: ConsumerContext + 'static, R> StreamConsumer<C, R> {
     /// A stream of the messages; see `rdkafka::consumer::StreamConsumer::stream`.
     pub fn stream(&self) -> MessageStream<'_, C> {
         MessageStream::new(self.0.stream(), self.0.client().context(), self.telemetry().source)
@@ -152,36 +110,10 @@ where
     }
 }
 
-consumer! { [C, R] C, StreamConsumer<C, R>, [C: ConsumerContext] }
-
-impl<R: AsyncRuntime> FromClientConfig for StreamConsumer<DefaultConsumerContext, R> {
-    fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
-        Self::from_config_and_context(config, DefaultConsumerContext)
-    }
-}
-
-impl<C, R> FromClientConfigAndContext<C> for StreamConsumer<C, R>
-where
-    C: ConsumerContext + 'static,
-    R: AsyncRuntime,
-{
-    fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
-        raw::StreamConsumer::from_config_and_context(config, Traced::new(context)).map(Self::from)
-    }
-}
-
-/// A raw consumer over a [`Traced`] context.
-impl<C: ConsumerContext, R> From<raw::StreamConsumer<Traced<C>, R>> for StreamConsumer<C, R> {
-    fn from(raw: raw::StreamConsumer<Traced<C>, R>) -> Self {
-        raw.client().context().telemetry().attach_client(raw.client());
-        Self(raw)
-    }
-}
-
-impl<C: ConsumerContext, R> fmt::Debug for StreamConsumer<C, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamConsumer").field("context", self.0.client().context()).finish_non_exhaustive()
-    }
+consumer! { [C: ConsumerContext, R] C, StreamConsumer: StreamConsumer<C, R> => raw::StreamConsumer<Traced<C>, R> }
+from_config! {
+    [R: AsyncRuntime] StreamConsumer<DefaultConsumerContext, R>, DefaultConsumerContext;
+    [C: ConsumerContext + 'static, R: AsyncRuntime] StreamConsumer<C, R> => raw::StreamConsumer<Traced<C>, R>
 }
 
 /// A message queue for a single partition; see `rdkafka::consumer::stream_consumer::StreamPartitionQueue`.
@@ -192,16 +124,6 @@ pub struct StreamPartitionQueue<C: ConsumerContext, R = DefaultRuntime> {
 }
 
 impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
-    /// The raw queue, whose messages have no spans.
-    pub fn get_ref(&self) -> &raw::StreamPartitionQueue<Traced<C>, R> {
-        &self.raw
-    }
-
-    /// The raw queue.
-    pub fn into_inner(self) -> raw::StreamPartitionQueue<Traced<C>, R> {
-        self.raw
-    }
-
     /// A stream of the partition's messages.
     pub fn stream(&self) -> MessageStream<'_, C> {
         MessageStream::new(self.raw.stream(), &self.context, self.source)
@@ -222,8 +144,12 @@ impl<C: ConsumerContext, R> StreamPartitionQueue<C, R> {
     }
 }
 
-impl<C: ConsumerContext, R> fmt::Debug for StreamPartitionQueue<C, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamPartitionQueue").field("context", &self.context).finish_non_exhaustive()
-    }
+wrapper! {
+    [C: ConsumerContext, R] StreamPartitionQueue<C, R> => raw::StreamPartitionQueue<Traced<C>, R>, raw:
+    /// The raw queue, whose messages have no spans.
+    get_ref
+    /// The raw queue.
+    into_inner
 }
+
+opaque_debug! { [C: ConsumerContext, R] StreamPartitionQueue<C, R>, "StreamPartitionQueue", |queue| context: queue.context }

@@ -1,7 +1,6 @@
 //! High-level, futures-enabled Kafka producer: `rdkafka::producer::future_producer`.
 
 use std::{
-    fmt,
     future::Future,
     marker::PhantomData,
     pin::Pin,
@@ -11,15 +10,14 @@ use std::{
 };
 
 use futures_channel::oneshot;
-use otel_messaging::Instrumentation;
+use otel_messaging::adapter::opaque_debug;
 use rdkafka::{
-    ClientConfig, Timestamp, TopicPartitionList,
+    ClientConfig, Timestamp,
     client::{ClientContext, DefaultClientContext},
     config::{FromClientConfig, FromClientConfigAndContext},
-    consumer::ConsumerGroupMetadata,
     error::{KafkaError, KafkaResult},
     message::{Message as _, ToBytes},
-    producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, PurgeConfig, ThreadedProducer},
+    producer::{BaseRecord, NoCustomPartitioner, Partitioner, Producer as _, ThreadedProducer},
     util::{AsyncRuntime, DefaultRuntime, Timeout},
 };
 
@@ -28,7 +26,6 @@ use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
     send::{QUEUE_FULL, RetryGuard, fail_send, start_send},
-    telemetry::ClientTelemetry,
 };
 
 pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
@@ -47,19 +44,11 @@ pub struct FutureProducerContext<C: ClientContext + 'static> {
     wrapped_context: C,
 }
 
-impl<C: ClientContext + 'static> fmt::Debug for FutureProducerContext<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FutureProducerContext").finish_non_exhaustive()
-    }
-}
+opaque_debug! { [C: ClientContext + 'static] FutureProducerContext<C>, "FutureProducerContext" }
 
 client_context! { [+ 'static] FutureProducerContext<C>, wrapped_context }
 
-impl<C, Part> ProducerContext<Part> for FutureProducerContext<C>
-where
-    C: ClientContext + 'static,
-    Part: Partitioner,
-{
+impl<C: ClientContext + 'static, Part: Partitioner> ProducerContext<Part> for FutureProducerContext<C> {
     type DeliveryOpaque = DeliverySender;
 
     fn delivery(&self, delivery_result: &DeliveryResult<'_>, DeliverySender(sender): DeliverySender) {
@@ -80,31 +69,18 @@ where
 ///
 /// The span of a message ends at its delivery report, also if the future was dropped.
 #[must_use = "Producer polling thread will stop immediately if unused"]
-pub struct FutureProducer<C = DefaultClientContext, R = DefaultRuntime, Part = NoCustomPartitioner>
-where
-    Part: Partitioner,
-    C: ClientContext + 'static,
-{
+pub struct FutureProducer<
+    C: ClientContext + 'static = DefaultClientContext,
+    R = DefaultRuntime,
+    Part: Partitioner = NoCustomPartitioner,
+> {
     raw: Arc<ThreadedProducer<Traced<FutureProducerContext<C>>, Part>>,
     runtime: PhantomData<R>,
 }
 
-impl<C, R> Clone for FutureProducer<C, R>
-where
-    C: ClientContext + 'static,
-{
+impl<C: ClientContext + 'static, R> Clone for FutureProducer<C, R> {
     fn clone(&self) -> Self {
         Self { raw: self.raw.clone(), runtime: PhantomData }
-    }
-}
-
-impl<C, R, Part> fmt::Debug for FutureProducer<C, R, Part>
-where
-    Part: Partitioner,
-    C: ClientContext + 'static,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FutureProducer").field("context", self.raw.context()).finish_non_exhaustive()
     }
 }
 
@@ -114,11 +90,7 @@ impl<R: AsyncRuntime> FromClientConfig for FutureProducer<DefaultClientContext, 
     }
 }
 
-impl<C, R> FromClientConfigAndContext<C> for FutureProducer<C, R>
-where
-    C: ClientContext + 'static,
-    R: AsyncRuntime,
-{
+impl<C: ClientContext + 'static, R: AsyncRuntime> FromClientConfigAndContext<C> for FutureProducer<C, R> {
     fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
         let context = Traced::new(FutureProducerContext { wrapped_context: context });
         let raw = ThreadedProducer::from_config_and_context(config, context)?;
@@ -146,11 +118,7 @@ impl Future for DeliveryFuture {
 /// The time after which [`FutureProducer::send`] tries a full queue again; the same as in rdkafka.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-impl<C, R> FutureProducer<C, R>
-where
-    C: ClientContext + 'static,
-    R: AsyncRuntime,
-{
+impl<C: ClientContext + 'static, R: AsyncRuntime> FutureProducer<C, R> {
     /// Sends a message to Kafka and waits for the result; see `rdkafka::producer::FutureProducer::send`.
     ///
     /// The call sets the span's parent and start. The first poll of the future makes the span and sends the message. One span
@@ -165,16 +133,11 @@ where
     /// If the future is dropped before its first poll, the message is not sent and there is no span. If it is dropped while it
     /// waits for space in the queue, the message is not sent and the span fails with `_QUEUE_FULL`. If it is dropped later, the
     /// message is delivered and the span ends at its delivery report.
-    pub fn send<K, P, T>(
+    pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized, T: Into<Timeout>>(
         &self,
         record: FutureRecord<'_, K, P>,
         queue_timeout: T,
-    ) -> impl Future<Output = OwnedDeliveryResult>
-    where
-        K: ToBytes + ?Sized,
-        P: ToBytes + ?Sized,
-        T: Into<Timeout>,
-    {
+    ) -> impl Future<Output = OwnedDeliveryResult> {
         let start = self.telemetry().start_operation();
         async move {
             let started = Instant::now();
@@ -214,14 +177,10 @@ where
     ///
     /// rdkafka's, with the record that was given.
     #[allow(clippy::result_large_err, reason = "the client's signature")]
-    pub fn send_result<'a, K, P>(
+    pub fn send_result<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
         &self,
         record: FutureRecord<'a, K, P>,
-    ) -> Result<DeliveryFuture, (KafkaError, FutureRecord<'a, K, P>)>
-    where
-        K: ToBytes + ?Sized,
-        P: ToBytes + ?Sized,
-    {
+    ) -> Result<DeliveryFuture, (KafkaError, FutureRecord<'a, K, P>)> {
         let (sender, answer) = oneshot::channel();
         let telemetry = self.telemetry();
         let record = start_send(telemetry, telemetry.start_operation(), into_base_record(record, sender));
@@ -230,66 +189,39 @@ where
             Err((error, record)) => Err((error, into_future_record(record))),
         }
     }
-
-    /// Serves delivery reports and other events; the producer's thread does it too.
-    pub fn poll<T: Into<Timeout>>(&self, timeout: T) {
-        self.raw.poll(timeout);
-    }
 }
 
-impl<C, R, Part> FutureProducer<C, R, Part>
-where
-    C: ClientContext + 'static,
-    Part: Partitioner,
-{
-    /// Uses this instrumentation from now on instead of the default one, for all clones: they share one client of librdkafka.
-    pub fn with_instrumentation(self, instrumentation: Instrumentation) -> Self {
-        self.telemetry().core.instrument(instrumentation);
-        self
-    }
-
+impl<C: ClientContext + 'static, R, Part: Partitioner> FutureProducer<C, R, Part> {
     /// The raw producer. Messages sent through it have no spans.
     pub fn get_ref(&self) -> &ThreadedProducer<Traced<FutureProducerContext<C>>, Part> {
         &self.raw
     }
-
-    pub(crate) fn telemetry(&self) -> &ClientTelemetry {
-        self.raw.context().telemetry()
-    }
 }
 
 producer! {
-    [C, R, Part] FutureProducerContext<C>, Part, FutureProducer<C, R, Part>,
     [C: ClientContext + 'static, R: AsyncRuntime, Part: Partitioner]
+    FutureProducerContext<C>, Part, FutureProducer: FutureProducer<C, R, Part>
 }
 
-fn into_base_record<'a, K, P>(
+fn into_base_record<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
     record: FutureRecord<'a, K, P>,
     sender: oneshot::Sender<OwnedDeliveryResult>,
-) -> BaseRecord<'a, K, P, DeliverySender>
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-{
+) -> BaseRecord<'a, K, P, DeliverySender> {
     let FutureRecord { topic, partition, payload, key, timestamp, headers } = record;
     BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: DeliverySender(sender) }
 }
 
-fn into_future_record<'a, K, P>(record: BaseRecord<'a, K, P, DeliverySender>) -> FutureRecord<'a, K, P>
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-{
+fn into_future_record<'a, K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
+    record: BaseRecord<'a, K, P, DeliverySender>,
+) -> FutureRecord<'a, K, P> {
     let BaseRecord { topic, partition, payload, key, timestamp, headers, .. } = record;
     FutureRecord { topic, partition, payload, key, timestamp, headers }
 }
 
 /// The message of a record that librdkafka did not accept, with the same content as rdkafka's.
-fn into_owned_message<K, P>(record: BaseRecord<'_, K, P, DeliverySender>) -> OwnedMessage
-where
-    K: ToBytes + ?Sized,
-    P: ToBytes + ?Sized,
-{
+fn into_owned_message<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
+    record: BaseRecord<'_, K, P, DeliverySender>,
+) -> OwnedMessage {
     OwnedMessage::new(
         record.payload.map(|payload| payload.to_bytes().to_vec()),
         record.key.map(|key| key.to_bytes().to_vec()),

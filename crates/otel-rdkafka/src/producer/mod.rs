@@ -122,25 +122,53 @@ where
     fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 }
 
-/// Implements both producer traits for a wrapper whose field `raw` is the raw producer.
+/// What all producers have in common, for a wrapper whose field `raw` is the raw producer.
 macro_rules! producer {
-    ([$($generics:tt)*] $context:ty, $part:ty, $producer:ty, [$($bounds:tt)*]) => {
-        impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer where $($bounds)* {
-            fn client(&self) -> &$crate::client::Client<$context> {
-                $crate::cast::wrapper(self.raw.client())
+    ($(#[$attribute:meta])* [$($generics:tt)*] $context:ty, $part:ty, $name:ident: $producer:ty) => {
+        impl<$($generics)*> $producer {
+            /// Uses this instrumentation from now on instead of the default one. Clones share one client of librdkafka, and so its
+            /// instrumentation.
+            $(#[$attribute])*
+            pub fn with_instrumentation(self, instrumentation: ::otel_messaging::Instrumentation) -> Self {
+                self.telemetry().core.instrument(instrumentation);
+                self
             }
 
-            $crate::producer::forward!();
-        }
-
-        impl<$($generics)*> ::rdkafka::producer::Producer<$crate::context::Traced<$context>, $part> for $producer
-        where $($bounds)* {
-            fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
-                self.raw.client()
+            /// Serves delivery reports and other events. The thread of a producer that has one serves them too.
+            pub fn poll<T: Into<::rdkafka::util::Timeout>>(&self, timeout: T) {
+                self.raw.poll(timeout);
             }
 
-            $crate::producer::forward!();
+            pub(crate) fn telemetry(&self) -> &$crate::telemetry::ClientTelemetry {
+                self.raw.context().telemetry()
+            }
         }
+
+        ::otel_messaging::adapter::opaque_debug! {
+            [$($generics)*] $producer, stringify!($name), |producer| context: producer.raw.context()
+        }
+
+        const _: () = {
+            use ::rdkafka::{
+                TopicPartitionList, consumer::ConsumerGroupMetadata, error::KafkaResult, producer::PurgeConfig, util::Timeout,
+            };
+
+            impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer {
+                fn client(&self) -> &$crate::client::Client<$context> {
+                    $crate::cast::wrapper(self.raw.client())
+                }
+
+                $crate::producer::forward!();
+            }
+
+            impl<$($generics)*> ::rdkafka::producer::Producer<$crate::context::Traced<$context>, $part> for $producer {
+                fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
+                    self.raw.client()
+                }
+
+                $crate::producer::forward!();
+            }
+        };
     };
 }
 pub(crate) use producer;
