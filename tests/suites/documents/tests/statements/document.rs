@@ -23,7 +23,7 @@ impl Document {
     /// The documents for users and contributors, and the documentation of the published crates.
     pub(crate) fn all() -> Vec<Self> {
         let mut paths = in_folder(Path::new("."), "md");
-        paths.extend(in_folder(Path::new("docs"), "md"));
+        paths.extend(["docs", "docs/decisions"].iter().flat_map(|folder| in_folder(Path::new(folder), "md")));
         for package in ["crates", "examples"].iter().flat_map(|group| folders(Path::new(group))) {
             paths.extend(in_folder(&package, "md"));
             if package.starts_with("crates") {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use otel_async_nats::jetstream::Context;
-use otel_messaging::adapter::{self, ClientSpan, Destination, OperationName, Settlement, SourceId, Telemetry};
+use otel_messaging::adapter::{ClientSpan, Destination, OperationName, Settlement, Telemetry};
 use otel_rdkafka::producer::{FutureProducer, FutureRecord};
 
 const NAME: OperationName = OperationName::send("publish");
@@ -11,10 +10,6 @@ const NAME: OperationName = OperationName::send("publish");
 fn the_rule(telemetry: &Telemetry, key: &[&str], describe: fn() -> Destination) {
     let _ = telemetry.start_operation();
     let _ = telemetry.operation(NAME, key, describe);
-}
-
-fn sources(source: SourceId) {
-    let _ = adapter::poll_started(source);
 }
 
 fn failed(span: ClientSpan, error_type: &'static str, error: &str) {
@@ -27,8 +22,4 @@ fn settled(span: ClientSpan, outcome: Settlement) {
 
 fn kafka(producer: &FutureProducer, record: FutureRecord<'_, str, str>, timeout: Duration) {
     let _ = producer.send(record, timeout);
-}
-
-fn where_the_api_is_not_the_client_s(context: Context) {
-    let _ = context.into_inner();
 }
