@@ -3,7 +3,7 @@
 #
 #   target/brokers/kafka             Apache Kafka, by Maven                (needs Maven and Java 17 or newer)
 #   target/brokers/bin/nats-server   nats-server, by `go install`         (needs Go 1.26 or newer)
-#   rabbitmq-server                  by apt-get, only as root on a Debian-like system
+#   rabbitmq-server, redis-server    by apt-get, only as root on a Debian-like system
 #
 # BROKERS_HOME moves the folder. What is already there is left alone, so a second run costs nothing. What cannot be had
 # is one sentence on stderr; the rest goes on, and the exit code is 1.
@@ -36,6 +36,7 @@ has_kafka_jars() { [ -f "$home/kafka/lib/kafka_2.13-$kafka_version.jar" ]; }
 has_kafka() { has_kafka_jars && [ -f "$home/kafka/formatted/bootstrap.checkpoint" ]; }
 has_nats() { nats_is_recent "$home/bin/nats-server" || nats_is_recent nats-server; }
 has_rabbitmq() { have rabbitmq-server; }
+has_redis() { have redis-server; }
 
 # What a Debian package brings, and the package.
 packages=
@@ -46,6 +47,7 @@ have make || wanted make
 have cmake || wanted cmake
 echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1 || wanted zlib1g-dev
 has_rabbitmq || wanted rabbitmq-server
+has_redis || wanted redis-server
 [ "$(java_version)" -ge 17 ] || wanted default-jre-headless
 has_kafka_jars || have mvn || wanted maven
 
@@ -68,6 +70,9 @@ if [ -n "$packages" ] && have apt-get && [ "$(id -u)" = 0 ]; then
         { lacking "apt-get could not install$packages:"; tail -n 5 "$home/apt.log" >&2; }
     case $packages in *rabbitmq-server*)
         have systemctl && systemctl disable rabbitmq-server.service epmd.service epmd.socket >/dev/null 2>&1
+    esac
+    case $packages in *redis-server*)
+        have systemctl && systemctl disable redis-server.service >/dev/null 2>&1
     esac
 fi
 
@@ -131,5 +136,8 @@ has_nats || lacking "nats-server 2.11 or newer is not installed: install Go 1.26
 
 # RabbitMQ.
 has_rabbitmq || lacking "rabbitmq-server is not installed: install it ($debian)"
+
+# Redis.
+has_redis || lacking "redis-server is not installed: install it ($debian)"
 
 exit $status

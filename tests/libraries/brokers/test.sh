@@ -9,12 +9,17 @@ brokers() { $cargo run -q -p brokers -- "$@"; }
 
 missing=$(brokers check --missing) || exit
 left_out=
+shared=
 for broker in $missing; do
-    left_out="$left_out $broker-tests"
+    case $broker in
+        redis) left_out="$left_out example-redis-streams" ;;
+        *) left_out="$left_out $broker-tests"; shared=missing ;;
+    esac
     [ "$broker" != rabbitmq ] || left_out="$left_out example-outbox"
 done
-# These need all of them.
-[ -z "$missing" ] || left_out="$left_out pipeline-tests pattern-tests switch-tests brokers"
+# These need all of them: but for Redis, which the example alone needs.
+[ -z "$shared" ] || left_out="$left_out pipeline-tests pattern-tests switch-tests"
+[ -z "$missing" ] || left_out="$left_out brokers"
 
 excludes=
 for package in $left_out; do excludes="$excludes --exclude $package"; done

@@ -9,7 +9,7 @@
 //! 4. for Kafka alone, librdkafka's mock cluster inside this process, which says on stderr what it cannot do.
 //!
 //! `own()` is always a private child process: for tests that stop, kill or restart a broker. When there is none to be had, the
-//! error is [`Missing`]: one sentence with the command that mends it.
+//! error is [`Missing`]: one sentence with the command that mends it. [`Redis`], which an example needs, has `own()` alone.
 //!
 //! Ports and folders are free ones, so that two runs side by side do not meet. A broker that was started here ends with its
 //! value, and with this process however that ends: at Ctrl-C, at `process::exit`, by `kill -9`.
@@ -29,9 +29,11 @@ mod net;
 mod ports;
 mod process;
 mod rabbitmq;
+mod redis;
 
 pub use crate::backing::Source;
 pub use crate::kafka::Kafka;
 pub use crate::missing::Missing;
 pub use crate::nats::Nats;
 pub use crate::rabbitmq::RabbitMq;
+pub use crate::redis::Redis;

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use brokers::{Kafka, Missing, Nats, RabbitMq, Source};
+use brokers::{Kafka, Missing, Nats, RabbitMq, Redis, Source};
 
 const USAGE: &str = "\
 usage: brokers check              where each broker would come from; exits 1 when a real one is missing
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
 }
 
 /// Where each real broker would come from.
-fn found() -> [(&'static str, Result<Source, Missing>); 3] {
-    [("kafka", Kafka::find()), ("rabbitmq", RabbitMq::find()), ("nats", Nats::find())]
+fn found() -> [(&'static str, Result<Source, Missing>); 4] {
+    [("kafka", Kafka::find()), ("rabbitmq", RabbitMq::find()), ("nats", Nats::find()), ("redis", Redis::find())]
 }
 
 fn check() -> ExitCode {

@@ -31,12 +31,14 @@ const RABBITMQ: &str = "RabbitMQ cannot be started, rabbitmq-server is not insta
                         run `make brokers` (as root on Debian; elsewhere install rabbitmq-server first)";
 const NATS: &str = "NATS cannot be started, nats-server 2.11 or newer is not installed: \
                     run `make brokers` (needs Go 1.26 or newer)";
+const REDIS: &str = "Redis cannot be started, redis-server is not installed: \
+                     run `make brokers` (as root on Debian; elsewhere install redis-server first)";
 
 #[test]
 fn check_says_what_mends_each_and_fails() {
     let output = brokers("check", &["check"], &[]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = format!("kafka      {KAFKA}\nrabbitmq   {RABBITMQ}\nnats       {NATS}\n");
+    let expected = format!("kafka      {KAFKA}\nrabbitmq   {RABBITMQ}\nnats       {NATS}\nredis      {REDIS}\n");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
 
@@ -44,7 +46,7 @@ fn check_says_what_mends_each_and_fails() {
 fn missing_ones_are_listed_for_scripts() {
     let output = brokers("list", &["check", "--missing"], &[("BROKERS_NATS", "nats://127.0.0.1:1")]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "kafka\nrabbitmq\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "kafka\nrabbitmq\nredis\n");
 }
 
 #[test]
