@@ -6,8 +6,7 @@ mod entry;
 use std::{future::Future, sync::Arc};
 
 use otel_messaging::{Instrumentation, adapter::*, semconv::attribute::*};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, AsyncConnectionConfig, Client, ConnectionAddr, RedisError, RedisResult};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, ConnectionAddr, RedisError, RedisResult, aio};
 
 pub use crate::consumer::Message;
 pub use crate::entry::{Entry, HEADER_PREFIX};
@@ -19,7 +18,7 @@ const XADD: OperationName = OperationName::send("xadd");
 #[derive(Debug, Clone)]
 pub struct Streams {
     client: Client,
-    commands: MultiplexedConnection,
+    commands: aio::MultiplexedConnection,
     telemetry: Arc<Telemetry>,
 }
 
@@ -27,7 +26,7 @@ pub struct Streams {
 #[derive(Debug)]
 pub struct Consumer {
     streams: Streams,
-    reads: MultiplexedConnection,
+    reads: aio::MultiplexedConnection,
     source: SourceId,
     stream: String,
     group: String,
@@ -101,8 +100,9 @@ impl Streams {
     }
 }
 
-/// `error.type`: the code of Redis, or the client's category.
+/// `error.type`: the code of the first error that Redis returned, or the client's category.
 fn error_type(error: &RedisError) -> String {
     let category = if error.is_timeout() { "timeout" } else { error.category() };
-    error.code().unwrap_or(category).to_owned()
+    let errors = error.clone().into_server_errors().unwrap_or_default();
+    errors.first().map_or(category, |(_, first)| first.code()).to_owned()
 }
