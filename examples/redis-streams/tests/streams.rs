@@ -1,16 +1,16 @@
 //! What the adapter emits, and what it leaves alone, on a real server.
 
-use std::{fs, future::Future, future::poll_fn, pin::pin, task::Poll};
+use std::{fs, pin::pin};
 
 use brokers::Redis;
 use example_redis_streams::{Consumer, Entry, HEADER_PREFIX, Message, Streams};
-use futures::StreamExt;
-use opentelemetry::{SpanId, Value, propagation::Injector, trace::TraceContextExt};
+use futures::{StreamExt, poll};
+use opentelemetry::{SpanId, propagation::Injector, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::{
     Correlation, Instrumentation, InstrumentationBuilder, MessageExt, ReceivedMessage, process_batch, sequential,
 };
-use redis::{AsyncCommands, AsyncConnectionConfig, Client, aio::MultiplexedConnection, cmd};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection, cmd};
 use support::{Sdk, attribute, describe};
 
 const OUTCOME: &str = "otel_messaging.settlement.outcome";
@@ -60,10 +60,9 @@ impl Fixture {
     }
 
     /// How many entries are delivered and not settled.
-    async fn pending(&self) -> u64 {
-        let (count, ..): (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>) =
-            self.raw.clone().xpending("orders", "shipping").await.unwrap();
-        count
+    async fn pending(&self) -> usize {
+        let pending: Vec<Value> = self.raw.clone().xpending_count("orders", "shipping", "-", "+", 100).await.unwrap();
+        pending.len()
     }
 
     fn named(&self, name: &str) -> Vec<SpanData> {
@@ -93,7 +92,7 @@ fn ids(spans: &[SpanData]) -> Vec<SpanId> {
 }
 
 fn text(span: &SpanData, key: &str) -> Option<String> {
-    attribute(span, key).map(Value::to_string)
+    attribute(span, key).map(ToString::to_string)
 }
 
 /// The value of `traceparent` in stored fields, as the ids of a trace and a span.
@@ -506,7 +505,7 @@ async fn a_dropped_read_loses_nothing() {
         let mut read = pin!(consumer.read(1, 0));
         // Until it waits at the server.
         loop {
-            poll_fn(|task| Poll::Ready(assert!(read.as_mut().poll(task).is_pending()))).await;
+            assert!(poll!(read.as_mut()).is_pending());
             let info: String = cmd("INFO").arg("clients").query_async(&mut fixture.raw.clone()).await.unwrap();
             if info.contains("blocked_clients:1") {
                 break;
