@@ -251,6 +251,19 @@ async fn auto_continues_the_trace_once_and_links_a_redelivery() {
     assert_eq!(links(&fixture.one("xclaim orders")), [id(&sent[1])]);
 }
 
+#[tokio::test]
+async fn a_claim_without_a_deleted_entry_counts_the_attempts_of_the_others() {
+    let fixture = Fixture::new().await;
+    fixture.add(3).await;
+    let consumer = fixture.consumer("worker").await;
+    let ids: Vec<_> = consumer.read(10, 0).await.unwrap().map(|message| message.id).collect();
+    let mut raw = fixture.raw.clone();
+    let _: Value = raw.xclaim("orders", "shipping", "other", 0, &ids[1..2]).await.unwrap();
+    let _: Value = raw.xdel("orders", &ids[..1]).await.unwrap();
+    let claimed = consumer.reclaim(10, 0).await.unwrap().map(|message| (message.id, message.attempt));
+    assert_eq!(claimed.collect::<Vec<_>>(), [(ids[1].clone(), 3), (ids[2].clone(), 2)]);
+}
+
 /// Each order is worked on in a span of its own, which is a child of the message's process span and no other's.
 fn assert_sequential(fixture: &Fixture, count: usize) {
     let (process, work) = (fixture.named("process orders"), fixture.named("work"));
@@ -290,8 +303,10 @@ async fn a_stream_inside_sequential_delivers_one_message_after_the_other() {
     let consumer = fixture.consumer("worker").await;
     sequential(async {
         let mut messages = pin!(consumer.messages(2).take(5));
+        let mut held = None;
         while let Some(message) = messages.next().await {
-            work(&fixture, &message.unwrap());
+            // Alive while the next message is asked for, also where that needs a read.
+            work(&fixture, held.insert(message.unwrap()));
         }
     })
     .await;
@@ -299,7 +314,25 @@ async fn a_stream_inside_sequential_delivers_one_message_after_the_other() {
     // Reads of two, two and one entries link what they received.
     let reads = fixture.named("xreadgroup orders");
     assert_eq!(reads.iter().flat_map(links).collect::<Vec<_>>(), ids(&fixture.named("xadd orders")));
-    assert_eq!(reads.len(), 3);
+    assert_eq!(reads.iter().map(|read| read.parent_span_id).collect::<Vec<_>>(), [SpanId::INVALID; 3]);
+}
+
+#[tokio::test]
+async fn a_read_inside_sequential_is_no_child_of_a_message_that_is_held() {
+    let fixture = Fixture::with(|builder| builder.with_correlation(Correlation::Link)).await;
+    fixture.add(2).await;
+    let consumer = fixture.consumer("worker").await;
+    sequential(async {
+        let mut held = None;
+        for _ in 0..2 {
+            let message = consumer.read(1, 0).await.unwrap().next();
+            work(&fixture, held.insert(message.unwrap()));
+        }
+    })
+    .await;
+    assert_sequential(&fixture, 2);
+    let reads = fixture.named("xreadgroup orders");
+    assert_eq!(reads.iter().map(|read| read.parent_span_id).collect::<Vec<_>>(), [SpanId::INVALID; 2]);
 }
 
 #[tokio::test]
@@ -442,15 +475,17 @@ async fn without_an_sdk_entries_are_those_of_the_client() {
     let streams = Streams::connect(client, Instrumentation::default()).await.unwrap();
     let entry =
         Entry(vec![(b"\xff\0".into(), b"\0\xfe".into()), (b"a".into(), b"".into()), (b"a".into(), b"2".into())]);
+    // The first operation may look for an SDK, the second one does not.
+    streams.add("orders", entry.clone()).await.unwrap();
     streams.add("orders", entry.clone()).await.unwrap();
     streams.add_all("orders", vec![entry.clone(), entry.clone()]).await.unwrap();
     let _: String = fixture.raw.clone().xadd("orders", "*", &entry.0).await.unwrap();
-    assert_eq!(fixture.stored().await, vec![entry.0.clone(); 4]);
+    assert_eq!(fixture.stored().await, vec![entry.0.clone(); 5]);
 
     let consumer = streams.consumer("orders", "shipping", "worker").await.unwrap();
     let messages: Vec<_> = consumer.read(10, 0).await.unwrap().collect();
     assert!(messages.iter().all(|message| message.entry == entry && message.process_span().is_none()));
-    assert_eq!((consumer.ack(&messages).await.unwrap(), fixture.pending().await), (4, 0));
+    assert_eq!((consumer.ack(&messages).await.unwrap(), fixture.pending().await), (5, 0));
     assert!(fixture.sdk.spans().is_empty());
 }
 
