@@ -114,6 +114,26 @@ async fn read_queue(place: &Place) -> Result<Vec<Vec<u8>>, Failed> {
     Ok(payloads)
 }
 
+/// The state of the queue that the service receives from, as RabbitMQ reports it. Empty for other brokers.
+pub(crate) async fn queue_state(place: &Place) -> String {
+    if place.kind != Kind::RabbitMq {
+        return String::new();
+    }
+    match timeout(PATIENCE, count_queue(place)).await.map_err(Failed::from).flatten() {
+        Ok((messages, consumers)) => format!("; its queue has {messages} messages and {consumers} consumers"),
+        Err(error) => format!("; the state of its queue is unknown: {error}"),
+    }
+}
+
+/// The messages that no consumer has, and the consumers.
+async fn count_queue(place: &Place) -> Result<(u32, u32), Failed> {
+    let connection = Connection::connect(&place.address, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let queue = channel.queue_declare(worked_on(&place.destination).into(), passive, FieldTable::default()).await?;
+    Ok((queue.message_count(), queue.consumer_count()))
+}
+
 async fn declare_stream(place: &Place) -> Result<(), Failed> {
     let context = jetstream::new(async_nats::connect(&place.address).await?);
     let (name, subjects) = (place.destination.clone(), vec![place.destination.clone()]);

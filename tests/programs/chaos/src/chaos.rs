@@ -91,7 +91,11 @@ async fn run_phase(
     };
     let troubled = async {
         trouble(broker, &phase.steps, &acknowledged).await?;
-        Ok::<_, String>(stuck(&received, &acknowledged).await)
+        let stuck = match stuck(&received, &acknowledged).await {
+            Some(stuck) => Some(stuck + &at_broker::queue_state(&place).await),
+            None => None,
+        };
+        Ok::<_, String>(stuck)
     };
     let (troubled, sent) = load::run(client, sdk.clone(), seed, &received, on_call, troubled).await?;
     let stuck = troubled?;
