@@ -1,4 +1,4 @@
-//! The messages of one read, delivered one after the other.
+//! An iterator that delivers the messages of one receive operation.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -12,9 +12,9 @@ use crate::{
 
 /// For adapters: an iterator over the messages that one receive operation returned.
 ///
-/// A message is delivered by `next` and not before, so that a [`sequential`](crate::sequential) loop over this iterator has one
-/// message in hand at a time. The receive span ends with the iterator: it links the messages that were delivered, and its end
-/// time is that of the broker's answer.
+/// `next` delivers a message. So a [`sequential`](crate::sequential) loop over this iterator has one message in hand at a time.
+/// The receive span ends with the iterator. The span links the delivered messages, and its end time is that of the broker's
+/// answer.
 pub struct DeliverIter<I, F> {
     items: I,
     source: SourceId,
@@ -31,10 +31,11 @@ struct Receive {
 }
 
 impl<I: Iterator, F> DeliverIter<I, F> {
-    /// Delivers `items` by `deliver`, which names the same source. Call it when the broker has answered.
+    /// Creates the iterator. An adapter calls this when the broker has answered. `deliver` delivers each item of `items`, from
+    /// the same `source`.
     ///
-    /// `receive` is the start of the receive operation, and the operation; `None` where it is not recorded. A read without a
-    /// message (`items` has a `size_hint` of at most 0) is not recorded.
+    /// `receive` is the start of the receive operation and the operation; `None` if the operation is not recorded. A receive
+    /// operation without a message (the upper bound of the `size_hint` of `items` is 0) is not recorded.
     pub fn new(
         telemetry: &Arc<Telemetry>,
         receive: Option<(OperationStart, Arc<PreparedOperation>)>,

@@ -37,13 +37,14 @@ pub use crate::{
     },
 };
 
-/// The traits, for a glob import: `use otel_messaging::prelude::*`, or `use otel_rdkafka::otel::prelude::*` and its siblings.
+/// The traits for a glob import: `use otel_messaging::prelude::*`, or the adapter's re-export, such as `use
+/// otel_rdkafka::otel::prelude::*`.
 pub mod prelude {
     pub use crate::{MessageExt, MessageStreamExt, ReceivedMessage};
 }
 
-/// What the futures of [`process`](MessageExt::process) and [`process_each`](MessageStreamExt::process_each) are made of: to
-/// name their types, nothing else.
+/// The type parameters of the futures that [`process`](MessageExt::process) and [`process_each`](MessageStreamExt::process_each)
+/// return. An application needs them only to name the type of such a future.
 pub mod handler {
     pub use crate::handling::{
         outcome::{ErrorBy, FindError, ReturnedError},

@@ -1,4 +1,4 @@
-//! What an adapter holds for each client, and the operations it describes with it.
+//! The telemetry of one client, and the operations that its adapter describes.
 
 use std::{
     fmt, iter,
@@ -35,9 +35,9 @@ use crate::{
     },
 };
 
-/// All the telemetry of one client: an adapter makes one when the client is built and describes every operation to it.
+/// The telemetry of one client. An adapter creates a `Telemetry` when the client is built, and describes every operation to it.
 ///
-/// See the [module documentation](crate::adapter) for the walk of one message.
+/// The [module documentation](crate::adapter) contains a complete adapter.
 pub struct Telemetry {
     scope: InstrumentationScope,
     system: &'static str,
@@ -46,12 +46,14 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// For a client of this messaging system. `scope` names the adapter: see [`adapter::scope`](crate::adapter::scope).
+    /// Creates the telemetry of a client of this messaging system. `scope` names the adapter: see
+    /// [`adapter::scope`](crate::adapter::scope).
     pub fn new(scope: InstrumentationScope, system: &'static str) -> Self {
         Self { scope, system, given: OnceLock::new(), shared: OnceLock::new() }
     }
 
-    /// Uses this instrumentation from now on. Operations in progress keep theirs. Earlier ones are dropped with this value.
+    /// Uses this instrumentation for all later operations. Operations in progress keep their instrumentation. Earlier
+    /// instrumentations are dropped together with this `Telemetry`.
     pub fn instrument(&self, instrumentation: Instrumentation) {
         let Err(new) = self.given.set(Used::new(&self.scope, instrumentation)) else { return };
         let mut new = Box::new(new);
@@ -73,13 +75,13 @@ impl Telemetry {
         &self.used().pipeline
     }
 
-    /// The first call of every operation, in the synchronous part of the client's method.
+    /// Starts an operation. An adapter calls this first, in the synchronous part of the client's method.
     ///
-    /// `None` if telemetry is suppressed, or if no tracer, meter or propagator is installed. It then costs a clock reading and no
-    /// allocation.
+    /// Returns `None` if telemetry is suppressed, or if there is no tracer, meter, logger or propagator. A call that returns
+    /// `None` costs at most a clock reading, and no allocation.
     #[inline]
     pub fn start_operation(&self) -> Option<OperationStart> {
-        // There is no current context any more on a thread that ends, and OpenTelemetry panics when it is asked for one.
+        // On a thread that is ending, OpenTelemetry has no current context and panics.
         let current = || Context::map_current(|current| (!current.is_telemetry_suppressed()).then(|| current.clone()));
         let parent = catch_panic(current).flatten()?;
         let at = SystemTime::now();
@@ -106,8 +108,9 @@ impl Telemetry {
         pipeline.instruments().is_some() || matches!(pipeline.settings().correlation, Correlation::Auto(_))
     }
 
-    /// A message's key as it may be recorded: where [`with_kafka_captured_key`](crate::InstrumentationBuilder::with_kafka_captured_key) asks for it, if
-    /// it is text, redacted and cut as the values of headers are.
+    /// Returns a message's key in the form that may be recorded: redacted and truncated like the values of captured headers.
+    /// Returns `None` if [`with_kafka_captured_key`](crate::InstrumentationBuilder::with_kafka_captured_key) is not set, if the
+    /// key is not UTF-8, or if the redaction hides the key.
     pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
         let settings = self.pipeline().settings();
         let key = settings.capture_key.then(|| str::from_utf8(key).ok()).flatten()?;
@@ -134,8 +137,9 @@ impl Telemetry {
         self.pipeline().settings().auto_commit_spans
     }
 
-    /// The operation of this name on the destination that `key` stands for. `describe` is asked once, as long as the
-    /// destination's name is within the bound and lasting.
+    /// Returns the operation of this name on the destination that `key` identifies. The core calls `describe` once for each
+    /// cached destination. A destination is cached if its name is within the
+    /// [limit](crate::InstrumentationBuilder::with_destination_limit), and if it is neither temporary nor anonymous.
     #[inline]
     pub fn operation(
         &self,
@@ -147,10 +151,11 @@ impl Telemetry {
         operations.get(pipeline, self.system, name, key, describe)
     }
 
-    /// Starts the span of a send and writes its context into the message's headers.
+    /// Starts the span of a send and writes the span's context into the message's headers.
     ///
-    /// `headers` is `None` where the message cannot or must not carry a context. A context that it carries already is
-    /// linked, and kept or replaced by the rule of [`CarriedContext`](crate::CarriedContext). `attributes` adds what this message alone has.
+    /// `headers` is `None` if the message cannot or must not carry a context. If the message already carries a context, the span
+    /// links that context, and [`CarriedContext`](crate::CarriedContext) decides whether the send keeps or replaces it.
+    /// `attributes` adds the attributes of this message.
     pub fn send(
         &self,
         start: OperationStart,
@@ -170,7 +175,7 @@ impl Telemetry {
         if existing.as_ref().is_some_and(|existing| existing.is_kept) {
             headers = None;
         }
-        // The kind is set at the span's start, and says whether the message carries the span's context.
+        // The span kind must be set at the span's start. It is PRODUCER only if the message carries the span's context.
         let budget = headers.as_deref().map_or(HeaderBudget::UNLIMITED, Headers::header_budget);
         let writes = headers.is_some()
             && start.wants_context()
@@ -196,9 +201,10 @@ impl Telemetry {
         span
     }
 
-    /// Records the create span of a message that is sent later, and writes its context into the headers, which the application
-    /// stores until then. The send keeps the context and links it. Returns the context, for
-    /// [`send_batch`](Self::send_batch); `None` without a tracer.
+    /// Records the create span of a message that is sent later, and writes the span's context into the headers. The application
+    /// stores the headers until it sends the message. The send keeps the context and links it.
+    ///
+    /// Returns the context, for [`send_batch`](Self::send_batch); `None` without a tracer.
     pub fn create(
         &self,
         start: OperationStart,
@@ -219,11 +225,12 @@ impl Telemetry {
         context
     }
 
-    /// Starts the span of a send of several messages, each of which [`create`](Self::create) gave a context of its own.
+    /// Starts the span of a send of several messages. [`create`](Self::create) gave each message its own context.
     ///
-    /// `messages` has, for each, that context and the attributes that it adds to the operation's: those that are the same for all
-    /// are set on the span, the others on each link. `messaging.batch.message_count` and `messaging.client.sent.messages` count
-    /// all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
+    /// Each item of `messages` is the context of a message and the attributes that the message adds to the operation's.
+    /// Attributes that are the same for all messages are set on the span, the others on each link.
+    /// `messaging.batch.message_count` and `messaging.client.sent.messages` count all messages, also beyond
+    /// [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     ///
     /// Source: "Batch sending" in the trace structure of the messaging spans convention.
     pub fn send_batch(
@@ -246,7 +253,8 @@ impl Telemetry {
         span.messages(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
-    /// Starts the span of a receive operation that is answered: it began at its call, and links the received messages.
+    /// Starts the span of a receive operation that the broker has answered. The start time is that of `start`. The span links the
+    /// received messages.
     pub fn receive<'a>(
         &self,
         start: OperationStart,
@@ -259,10 +267,12 @@ impl Telemetry {
         ClientSpan::start(&start, &start.parent, operation, SpanKind::Client, links, attributes)
     }
 
-    /// The same for an operation that receives any number of messages, which may be dropped before the operation ends.
+    /// Starts the span of a receive operation that returned any number of messages. The messages may be dropped before the
+    /// operation ends.
     ///
     /// Attributes that are the same for all messages are set on the span, the others on each link.
-    /// `messaging.batch.message_count` counts all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
+    /// `messaging.batch.message_count` counts all messages, also beyond
+    /// [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn receive_batch(
@@ -280,7 +290,7 @@ impl Telemetry {
         )
     }
 
-    /// Measures a poll that received this message, with a span if
+    /// Measures a poll that returned this message. Records a receive span too if
     /// [`with_receive_spans`](crate::InstrumentationBuilder::with_receive_spans) is set.
     pub fn polled(
         &self,
@@ -296,7 +306,8 @@ impl Telemetry {
         }
     }
 
-    /// Links a span to the context that the reply to its message carries, if any: a reply does not change the caller's trace.
+    /// Links a span to the context that the reply to its message carries, if there is one. The reply does not change the caller's
+    /// trace.
     pub fn link_reply(&self, span: &mut ClientSpan, headers: Option<&dyn Extractor>, payload: &[u8]) {
         if !span.is_recording() {
             return;
@@ -312,7 +323,8 @@ impl Telemetry {
         }
     }
 
-    /// Delivers a message. Its process span starts when it is first needed. `attributes` adds what this message alone has.
+    /// Delivers a message to the application. The message's process span starts when it is first needed. `attributes` adds the
+    /// attributes of this message.
     pub fn deliver(
         &self,
         start: OperationStart,
@@ -327,7 +339,8 @@ impl Telemetry {
         span
     }
 
-    /// Starts the span of a settle operation on one message or an unknown one. On several: [`settle_batch`](Self::settle_batch).
+    /// Starts the span of a settle operation on one message, known or unknown. For several messages, use
+    /// [`settle_batch`](Self::settle_batch).
     pub fn settle(
         &self,
         start: OperationStart,
@@ -338,11 +351,12 @@ impl Telemetry {
         start_settlement(&start, operation, settles, attributes)
     }
 
-    /// Starts the span of a settle operation on several messages, a child of the current span.
+    /// Starts the span of a settle operation on several messages. The span is a child of the current span.
     ///
-    /// Each of `messages` has its own attributes: those that are the same for all are set on the span, the others on each link.
-    /// `messaging.batch.message_count` counts all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
-    /// [`ClientSpan::settled`] records the outcome on each process span, and counts each message.
+    /// Each item of `messages` is a message and its attributes. Attributes that are the same for all messages are set on the
+    /// span, the others on each link. `messaging.batch.message_count` counts all messages, also beyond
+    /// [`with_max_links`](crate::InstrumentationBuilder::with_max_links). [`ClientSpan::settled`] records the outcome on each
+    /// process span, and counts each message.
     ///
     /// Source: "Batch processing" in the trace structure of the messaging spans convention.
     pub fn settle_batch(
@@ -361,7 +375,8 @@ impl Telemetry {
         })
     }
 
-    /// [`settle_batch`](Self::settle_batch) that may settle more than the known messages: the span has no number of messages.
+    /// [`settle_batch`](Self::settle_batch) for an operation that may settle more than the known messages. The span has no
+    /// `messaging.batch.message_count`.
     pub fn settle_known(
         &self,
         start: OperationStart,
@@ -372,7 +387,7 @@ impl Telemetry {
         start_batch_settlement(&start, operation, messages, attributes)
     }
 
-    /// Counts messages that the client settled by itself, without a span.
+    /// Counts messages that the client settled by itself. Records no span.
     pub fn settled(&self, operation: &PreparedOperation, outcome: Settlement, messages: u64) {
         operation.settled(outcome, messages);
     }
