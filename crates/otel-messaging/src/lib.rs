@@ -37,8 +37,8 @@ pub use crate::{
     },
 };
 
-/// The traits for a glob import: `use otel_messaging::prelude::*`, or the adapter's re-export, such as `use
-/// otel_rdkafka::otel::prelude::*`.
+/// The traits for a glob import: `use otel_messaging::prelude::*`, or the adapter's re-export, such as
+/// `use otel_rdkafka::otel::prelude::*`.
 pub mod prelude {
     pub use crate::{MessageExt, MessageStreamExt, ReceivedMessage};
 }

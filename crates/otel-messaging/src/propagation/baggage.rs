@@ -1,4 +1,4 @@
-//! W3C baggage, as text, and within the limits that every reader has to know.
+//! W3C baggage as text, within the limits of the W3C specification.
 
 use std::cmp::Reverse;
 
@@ -6,12 +6,12 @@ use opentelemetry::{baggage::Baggage, propagation::Injector};
 
 use crate::description::context_headers::{BAGGAGE, MAX_BAGGAGE};
 
-/// The number of entries that every reader has to read; many read no more.
+/// The number of entries that W3C requires every reader to accept. Many readers accept no more.
 ///
 /// Source: "Limits" of W3C Baggage.
 const MAX_ENTRIES: usize = 64;
 
-/// Whether entries were left out of what was written.
+/// Whether the written header omits entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) struct LeftOut(pub(crate) bool);
@@ -27,7 +27,7 @@ pub(crate) fn inject(baggage: &Baggage, headers: &mut dyn Injector) -> LeftOut {
     bounded.left_out
 }
 
-/// Headers in which baggage stays within the limits, whatever propagator writes it.
+/// Headers that keep baggage within the limits, whichever propagator writes it.
 pub(crate) struct Bounded<'a> {
     headers: &'a mut dyn Injector,
     pub(crate) left_out: LeftOut,
@@ -58,16 +58,16 @@ impl Injector for Bounded<'_> {
 #[inline]
 fn is_within_limits(header: &str) -> bool {
     header.len() <= MAX_BAGGAGE
-        // An entry takes a byte at least, and a comma.
+        // Each entry takes at least one byte and a comma.
         && (header.len() < 2 * MAX_ENTRIES || header.bytes().filter(|&byte| byte == b',').count() < MAX_ENTRIES)
 }
 
-/// Without as many entries as are too many, each left out whole: the longest first, by name among equals.
+/// Removes whole entries until the header is within the limits: the longest entry first, then by name.
 fn cut_to_limits(header: &str) -> String {
     let entries: Vec<_> = header.split(',').filter(|entry| !entry.trim().is_empty()).collect();
     let mut longest: Vec<_> = (0..entries.len()).collect();
     longest.sort_by_key(|&at| (Reverse(entries[at].len()), name(entries[at]), entries[at]));
-    // Each with a comma, but the last one has none.
+    // Each entry counts with a comma, although the last entry has none.
     let (mut count, mut bytes) = (entries.len(), entries.iter().map(|entry| entry.len() + 1).sum::<usize>());
     let mut kept = vec![true; entries.len()];
     for at in longest {
@@ -85,12 +85,12 @@ fn name(entry: &str) -> &str {
     entry.split_once(['=', ';']).map_or(entry, |(name, _)| name).trim()
 }
 
-/// Whether the header is what every reader has to read: text, and within the limits.
+/// Whether the header is UTF-8 and within the limits.
 pub(crate) fn is_readable(header: &[u8]) -> bool {
     str::from_utf8(header).is_ok_and(is_within_limits)
 }
 
-/// What the header says, and whether that is all it says. `None` for what is no text, or too long.
+/// Returns the baggage of the header, and whether all of the header was read. `None` if the header is not UTF-8 or is too long.
 pub(crate) fn read(header: &[u8]) -> Option<(Baggage, bool)> {
     let text = str::from_utf8(header).ok().filter(|text| text.len() <= MAX_BAGGAGE)?;
     let (mut baggage, mut whole) = (Baggage::new(), true);
@@ -101,7 +101,7 @@ pub(crate) fn read(header: &[u8]) -> Option<(Baggage, bool)> {
     Some((baggage, whole))
 }
 
-/// Name, value and properties, and whether these are all there were.
+/// Returns name, value and properties of an entry, and whether all of the entry was read.
 fn entry(entry: &str) -> Option<([String; 3], bool)> {
     let (pair, metadata) = entry.split_once(';').unwrap_or((entry, ""));
     let (name, value) = pair.split_once('=')?;
@@ -116,7 +116,7 @@ fn entry(entry: &str) -> Option<([String; 3], bool)> {
     Some(([name.trim().to_owned(), value, properties], whole))
 }
 
-/// Whether it was taken: a name may have letters that none has.
+/// Whether the API accepted the entry. It rejects some characters in names.
 fn insert(baggage: &mut Baggage, [name, value, properties]: [String; 3]) -> bool {
     let before = baggage.len();
     baggage.insert_with_metadata(name, value, properties).is_some() || baggage.len() > before
@@ -134,15 +134,15 @@ fn header(baggage: &Baggage) -> String {
         let metadata = metadata.as_str().trim();
         if !metadata.is_empty() {
             text.push(';');
-            // Several properties, with space around them.
+            // The metadata consists of properties, separated by `;`, which may have spaces around them.
             encode(metadata, b" ;=", &mut text);
         }
     }
     text
 }
 
-/// Percent-encoded, but for `plain`. The SDK leaves `%` and `\` as they are, and all of the metadata: another value would
-/// arrive than was sent, and a comma in the metadata would begin an entry.
+/// Percent-encodes all special bytes except those of `plain`. The SDK encodes neither `%`, nor `\`, nor any metadata: the
+/// receiver would read another value, and a comma in the metadata would start a new entry.
 fn encode(text: &str, plain: &[u8], to: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
@@ -155,7 +155,7 @@ fn encode(text: &str, plain: &[u8], to: &mut String) {
     }
 }
 
-/// Percent-decoded; `None` for what is not UTF-8 then. A `%` that begins no such code stays.
+/// Percent-decodes a text. Returns `None` if the result is not UTF-8. A `%` that starts no valid code stays unchanged.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// What is written of such a header, and whether entries were left out.
+    /// Returns the written header, and whether it omits entries.
     fn written(name: &str, header: &str) -> (Vec<(String, String)>, bool) {
         #[derive(Default)]
         struct Pairs(Vec<(String, String)>);
@@ -204,7 +204,7 @@ mod tests {
         value
     }
 
-    /// An entry of so many bytes.
+    /// An entry of this number of bytes.
     fn long(name: &str, bytes: usize) -> String {
         format!("{name}={}", "x".repeat(bytes - name.len() - 1))
     }
@@ -252,7 +252,7 @@ mod tests {
             let header = entries.join(",");
             let cut = cut(&header);
             prop_assert!(cut.len() <= MAX_BAGGAGE && cut.split(',').count() <= MAX_ENTRIES);
-            // Taken out one by one, by the rule as it is said.
+            // A reference implementation, which removes one entry at a time.
             let mut rest = entries.clone();
             while rest.join(",").len() > MAX_BAGGAGE || rest.len() > MAX_ENTRIES {
                 let longest = rest.iter().map(String::len).max().unwrap();

@@ -1,5 +1,5 @@
-//! What a message that is forwarded must not keep: headers that its propagator reads and does not write, by which the next
-//! reader would take the original sender for the one that forwards.
+//! Headers that a forwarded message must lose: headers that its propagator reads but does not write. With such a header, the next
+//! reader would continue the original sender's span and not the forwarder's.
 
 use std::cell::RefCell;
 
@@ -9,20 +9,21 @@ use opentelemetry::{
     trace::{SpanContext, TraceContextExt},
 };
 
-/// How many headers are noted of one reading: the sender says how many there are.
+/// The maximum number of header names that are recorded in one extraction. The sender decides how many headers a message has.
 const LIMIT: usize = 64;
 
-/// A message that carries a context and may be forwarded, as its propagator goes about it. Nothing is remembered longer.
+/// The headers that a propagator reads and writes in a message that carries a context and may be forwarded. The lists are kept
+/// for one send only.
 #[derive(Debug, Default)]
 pub(crate) struct Forward {
-    /// What was found in it and is none of the headers that the propagator names.
+    /// The headers that the propagator found and does not list in `fields`.
     found: Vec<String>,
-    /// What was written over it, noted where anything was found.
+    /// The headers that the propagator wrote; recorded only if `found` has any.
     written: Vec<String>,
 }
 
 impl Forward {
-    /// Reads the context that the message carries.
+    /// Extracts the context that the message carries.
     pub(crate) fn extract(
         &mut self,
         propagator: &dyn TextMapPropagator,
@@ -36,7 +37,7 @@ impl Forward {
         extracted
     }
 
-    /// Writes another context into it, in place of all that the propagator names.
+    /// Injects another context, and removes all headers that the propagator lists in `fields`.
     pub(crate) fn inject(&mut self, propagator: &dyn TextMapPropagator, context: &Context, headers: &mut dyn Injector) {
         propagator.fields().for_each(|field| headers.set(field, String::new()));
         if self.found.is_empty() {
@@ -46,14 +47,14 @@ impl Forward {
         }
     }
 
-    /// Whether it keeps a header that was found. Only then has it to be read back.
+    /// Whether a found header was not overwritten. Only then must the message be read back.
     #[inline]
     pub(crate) fn keeps_any(&self) -> bool {
         self.found.iter().any(|name| !has(&self.written, name))
     }
 
-    /// Which headers have to go for the propagator to read the context that was written: no more than have to, and none
-    /// where it does not help.
+    /// Returns the headers to remove, so that the propagator reads the written context: no more headers than necessary, and none
+    /// if removal does not help.
     pub(crate) fn stale(
         &self,
         propagator: &dyn TextMapPropagator,
@@ -71,13 +72,13 @@ impl Forward {
         if which == written {
             return Vec::new();
         }
-        // What is hidden may have kept others from being asked for.
+        // A hidden header may have kept the propagator from reading other headers.
         let mut suspects = Vec::new();
         while which != written && !more.is_empty() && suspects.len() < LIMIT {
             suspects.append(&mut more);
             (which, more) = read(&suspects);
         }
-        // A propagator may have no way to write the sampler's decision: then it reads it as it can.
+        // A propagator may be unable to write the sampling decision, so the decision that it reads is accepted.
         let right = which;
         if !right.is_same_span(&written) {
             return Vec::new();
@@ -86,13 +87,13 @@ impl Forward {
     }
 }
 
-/// The suspects that have to be hidden, if all of them help: the earlier ones rather than the later. They are not tried one
-/// by one, because others say how many headers a message has.
+/// Returns the suspects that must be hidden, if hiding all of them helps; earlier suspects are preferred. A binary search finds
+/// them, because the sender decides how many headers a message has.
 fn fewest(mut suspects: Vec<String>, helps: impl Fn(&[String]) -> bool) -> Vec<String> {
     let all = suspects.clone();
     let mut needed = Vec::new();
     while !helps(&needed) {
-        // The last one of the shortest part that helps is needed.
+        // The last suspect of the shortest prefix that helps is needed.
         let (mut too_few, mut enough) = (0, suspects.len());
         while enough - too_few > 1 {
             let middle = too_few.midpoint(enough);
@@ -102,14 +103,14 @@ fn fewest(mut suspects: Vec<String>, helps: impl Fn(&[String]) -> bool) -> Vec<S
         suspects.truncate(enough);
         match suspects.pop() {
             Some(suspect) => needed.push(suspect),
-            // Where more helps less, no part can be trusted.
+            // If hiding more headers helps less, no subset is reliable.
             None => return all,
         }
     }
     needed
 }
 
-/// What is to be read back of a span.
+/// The parts of a span context that must be equal after reading it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Which {
     trace: TraceId,
@@ -131,11 +132,11 @@ fn has(names: &[String], name: &str) -> bool {
     names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// Headers of which is known which were asked for and found. Some of them are hidden.
+/// Headers that record which names were read and found. Hidden headers are not found.
 struct Overheard<'a> {
     headers: &'a dyn Extractor,
     hidden: &'a [String],
-    /// Those that are not noted.
+    /// Names that are not recorded.
     passed_over: &'a dyn Fn(&str) -> bool,
     found: RefCell<Vec<String>>,
 }
@@ -169,7 +170,7 @@ impl Extractor for Overheard<'_> {
     }
 }
 
-/// Headers of which is known which were written.
+/// Headers that record which names were written.
 struct Noted<'a> {
     headers: &'a mut dyn Injector,
     written: &'a mut Vec<String>,

@@ -1,10 +1,10 @@
-//! How much may be written into a message before its broker, or its client, refuses it.
+//! The limit on the size of a message's headers.
 
 use opentelemetry::propagation::Injector;
 
-/// How many bytes of headers can be added to a message.
+/// The number of bytes of headers that can be added to a message.
 ///
-/// Headers that would not fit are left out, and not the message.
+/// Headers that do not fit are left out. The message is still sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct HeaderBudget {
@@ -13,31 +13,31 @@ pub struct HeaderBudget {
 }
 
 impl HeaderBudget {
-    /// For a message without a limit.
+    /// The budget of a message without a limit.
     pub const UNLIMITED: Self = Self { bytes: usize::MAX, per_header: 0 };
 
-    /// So many bytes, of which each header takes `per_header` beside its name and its value.
+    /// Creates a budget of `bytes` bytes. Each header takes its name, its value and `per_header` bytes.
     pub fn new(bytes: usize, per_header: usize) -> Self {
         Self { bytes, per_header }
     }
 
-    /// Whether there is no need to measure.
+    /// Whether every context fits, so that measuring is not needed.
     #[inline]
     pub(crate) fn is_large(self) -> bool {
         self.bytes >= LONGEST_CONTEXT
     }
 
-    /// Whether the headers that are written here fit.
+    /// Whether the headers in this buffer fit.
     pub(crate) fn fits(self, headers: &HeaderBuffer) -> bool {
         headers.size(self.per_header) <= self.bytes
     }
 }
 
-/// No context takes more bytes: 16,447 of `tracestate`, as many as the API keeps, 8,192 of baggage, as many as are written
-/// whatever propagator does it, their names, `traceparent`, and 3 KiB for the headers of other propagators beside them.
+/// An upper bound for the size of a context: 16,447 bytes of `tracestate` (the API's limit), 8,192 bytes of baggage (the limit
+/// for every propagator), their names, `traceparent`, and 3 KiB for the headers of other propagators.
 const LONGEST_CONTEXT: usize = 28 * 1024;
 
-/// Headers that are written elsewhere first, to see how long they are.
+/// A buffer that collects headers in order to measure them.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderBuffer(Vec<(String, String)>);
 

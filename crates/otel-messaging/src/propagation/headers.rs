@@ -1,21 +1,21 @@
-//! The headers of a message about to be sent, as an adapter lends them to the core.
+//! The interface to the headers of an outgoing message.
 
 use opentelemetry::propagation::{Extractor, Injector};
 
 use crate::propagation::header_budget::HeaderBudget;
 
-/// The headers of a message about to be sent: written to and, for a context that it carries already, read from.
+/// The headers of an outgoing message. The core writes a context into them, and reads a context that the message already carries.
 ///
-/// `set` with an empty value removes the entry: the W3C propagator writes an empty `tracestate` for "none".
+/// `set` with an empty value removes the header: the W3C propagator writes an empty `tracestate` if there is none.
 ///
-/// [`keys`](Extractor::keys) returns headers alone. A broker whose messages are one list of fields keeps headers apart by a prefix
-/// of their names, for instance: otherwise
+/// [`keys`](Extractor::keys) returns headers alone. If a broker's message is one list of fields, the adapter must separate
+/// headers from other fields, for example by a prefix. Otherwise
 /// [`with_captured_headers(["*"])`](crate::InstrumentationBuilder::with_captured_headers) records fields of the body.
 pub trait Headers: Injector + Extractor {
-    /// Whether the message has no headers yet; nothing is looked for then.
+    /// Whether the message has no headers yet. If so, the core reads none.
     fn is_empty(&self) -> bool;
 
-    /// How much more the message can take.
+    /// The number of bytes of headers that the message can still take. Default: unlimited.
     fn header_budget(&self) -> HeaderBudget {
         HeaderBudget::UNLIMITED
     }

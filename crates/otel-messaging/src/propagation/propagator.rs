@@ -1,4 +1,4 @@
-//! How contexts are written into headers and read from them.
+//! Injection and extraction of contexts by the configured propagator.
 
 use std::{fmt, sync::Arc};
 
@@ -20,34 +20,34 @@ use crate::{
     },
 };
 
-/// What NATS servers of 2.11, and of 2.12 up to 2.12.8, make of `traceparent`; it carries the same.
+/// The name that NATS servers 2.11, and 2.12 up to 2.12.8, give to the header `traceparent`. Its value is the same.
 const RENAMED_TRACEPARENT: &str = "xraceparent";
 
-/// How contexts travel in message headers:
-/// [`with_propagation`](crate::InstrumentationBuilder::with_propagation).
+/// How contexts travel in message headers: [`with_propagation`](crate::InstrumentationBuilder::with_propagation).
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Propagation {
-    /// By the propagator that is installed globally.
+    /// Contexts travel by the global propagator.
     ///
-    /// While no propagator is installed, or one that names no header, and there is a real tracer, contexts travel as with
-    /// [`W3c`](Self::W3c), and OpenTelemetry's internal logs say so once for each client. A propagator that is installed later is
-    /// used from the next message on. Without a tracer and without a propagator contexts do not travel.
+    /// If there is a real tracer, and if no propagator is installed or the installed one lists no header, contexts travel as with
+    /// [`W3c`](Self::W3c). OpenTelemetry's internal logs report this once for each client. A propagator that is installed later
+    /// is used from the next message on. Without a tracer and without a propagator, contexts do not travel.
     #[default]
     Global,
-    /// By W3C trace context and baggage, written here: the same headers as those of the SDK's propagators, for a fraction
-    /// of the cost, and independent of the global propagator. Where the SDK is laxer than W3C, this follows W3C: it ignores a
-    /// `traceparent` with capital letters, signs or a superfluous dash, and encodes `%` in baggage.
+    /// Contexts travel by W3C trace context and baggage, in an implementation of this crate. It writes the same headers as the
+    /// SDK's propagators at a fraction of their cost, and does not depend on the global propagator. Where the SDK is laxer than
+    /// W3C, this implementation follows W3C: it ignores a `traceparent` with capital letters, signs or a superfluous dash, and
+    /// encodes `%` in baggage.
     W3c,
-    /// By this propagator: see [`custom`](Self::custom).
+    /// Contexts travel by this propagator: see [`custom`](Self::custom).
     Custom(Arc<dyn TextMapPropagator + Send + Sync>),
-    /// Contexts do not travel: no header is written, none is read, and sends are CLIENT spans. For services whose traces or
-    /// baggage must not leave them.
+    /// Contexts do not travel: the client writes no header and reads none, and sends are CLIENT spans. For services whose trace
+    /// ids or baggage must not leave the service.
     Off,
 }
 
 impl Propagation {
-    /// Contexts travel by this propagator.
+    /// Uses this propagator.
     ///
     /// ```
     /// use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -74,7 +74,7 @@ impl fmt::Debug for Propagation {
 }
 
 impl Propagation {
-    /// Whether there is one that knows any header.
+    /// Whether there is a propagator that lists any header.
     pub(crate) fn is_real(&self) -> bool {
         match self {
             Self::W3c => true,
@@ -83,21 +83,21 @@ impl Propagation {
         }
     }
 
-    /// Whether this header carries contexts: those of W3C, what a NATS server makes of one, those of this propagator, and of
-    /// the one that is installed globally.
+    /// Whether this header carries contexts: a W3C header, `xraceparent`, or a header of this propagator or of the global one.
     pub(crate) fn owns(&self, header: &str) -> bool {
         let same = |field: &str| field.eq_ignore_ascii_case(header);
         let field_of = |propagator: &Self| propagator.with(|propagator| propagator.fields().any(same));
         CONTEXT_HEADERS.into_iter().chain([RENAMED_TRACEPARENT]).any(same)
             || field_of(&Self::Global).unwrap_or_default()
-            // One that panics instead of naming its headers may own any.
+            // If a propagator panics when it lists its headers, any header may be its own.
             || matches!(self, Self::Custom(_)) && field_of(self).unwrap_or(true)
     }
 
-    /// Writes the context of a span, and what else its parent's carries. `replaces`: one that is there goes whole, so that a
-    /// tracestate does not outlive its traceparent. `or_w3c`: W3C's headers stand in for a global propagator that names none.
+    /// Injects the context of a span, with the other values of `parent`. If `replaces` is set, all headers of the existing
+    /// context are removed, so that no old `tracestate` stays beside a new `traceparent`. If `or_w3c` is set, W3C headers are
+    /// written when the global propagator lists no header.
     ///
-    /// Baggage is written as far as W3C's limits let everybody read it.
+    /// Baggage is written only up to the W3C limits.
     #[inline]
     pub(crate) fn inject(
         &self,
@@ -127,9 +127,9 @@ impl Propagation {
         }
     }
 
-    /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them
-    /// that W3C has; `or_w3c`: they stand in for a global propagator that names none. `note` is called for what cannot be
-    /// read. `forward`: those of a message that may be forwarded.
+    /// Extracts the context of the headers on top of `context`. The span that the headers name becomes the span of the result.
+    /// `w3c` has the W3C headers among `headers`. If `or_w3c` is set, they are read when the global propagator lists no header.
+    /// The function calls `note` for each header that cannot be read. `forward` is set for a message that may be forwarded.
     #[inline]
     pub(crate) fn extract(
         &self,
@@ -161,7 +161,7 @@ impl Propagation {
                     Err(Silent::NamesNoHeader) if or_w3c => return extract_w3c(context, w3c, note),
                     Err(_) => (context, false, false),
                 };
-                // Not under the lock that the global propagator is asked under.
+                // `note` is called after the lock of the global propagator is released.
                 if no_context {
                     note(Ignored::Traceparent);
                 }
@@ -173,22 +173,22 @@ impl Propagation {
         }
     }
 
-    /// Which headers of a message that was forwarded have to go: see [`Forward::stale`].
+    /// Returns the headers that a forwarded message must lose: see [`Forward::stale`].
     pub(crate) fn stale(&self, forward: &Forward, written: &SpanContext, headers: &dyn Extractor) -> Vec<String> {
         self.with(|propagator| forward.stale(propagator, written, headers)).unwrap_or_default()
     }
 
-    /// Runs `with` on a propagator of others.
+    /// Runs `with` on the global or custom propagator.
     fn with<T>(&self, with: impl FnOnce(&dyn TextMapPropagator) -> T) -> Result<T, Silent> {
         match self {
             Self::Custom(propagator) => catch_panic(|| with(&**propagator)).ok_or(Silent::Panicked),
             Self::Global => {
-                // The global takes an FnMut, and calls it once.
+                // `get_text_map_propagator` takes an `FnMut` and calls it once.
                 let mut with = Some(with);
                 global::get_text_map_propagator(|propagator| {
-                    // Caught under the global's lock, so that a panic does not poison it for everybody else.
+                    // The panic is caught while the lock of the global propagator is held, because a panic would poison the lock.
                     let asked = catch_panic(|| {
-                        // The no-op propagator extracts the *current* context: it must not be asked.
+                        // The no-op propagator extracts the *current* context, so it must not be used.
                         propagator.fields().next().ok_or(Silent::NamesNoHeader)?;
                         with.take().map(|with| with(propagator)).ok_or(Silent::Panicked)
                     });
@@ -200,7 +200,7 @@ impl Propagation {
     }
 }
 
-/// The headers of a message, of which those of W3C are not looked for again.
+/// The headers of a message, with the W3C headers already looked up.
 struct Found<'a> {
     headers: &'a dyn Extractor,
     w3c: &'a ContextHeaders<'a>,
@@ -225,15 +225,15 @@ impl Extractor for Found<'_> {
     }
 }
 
-/// Why a propagator of others says nothing.
+/// Why a propagator gave no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Silent {
-    /// None is installed, or one that names no header.
+    /// No propagator is installed, or the installed one lists no header.
     NamesNoHeader,
     Panicked,
 }
 
-/// A header that arrived and cannot be read, or not all of it.
+/// A received header that cannot be read, or can be read only in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ignored {
     Traceparent,
@@ -272,13 +272,13 @@ fn extract_w3c(mut context: Context, w3c: &ContextHeaders<'_>, note: impl Fn(Ign
     }
 }
 
-/// The span that the headers named which a context was extracted from.
+/// The span that the headers named, in a context that was extracted from them.
 #[inline]
 pub(crate) fn named(context: &Context) -> Option<SpanContext> {
     of_named(context, SpanContext::clone)
 }
 
-/// What is wanted of it, without a copy of all.
+/// Reads the span that the headers named, without copying its context.
 #[inline]
 pub(crate) fn of_named<T>(context: &Context, read: impl FnOnce(&SpanContext) -> T) -> Option<T> {
     let span = context.span();

@@ -1,4 +1,4 @@
-//! W3C trace context, as text; baggage: `baggage.rs`.
+//! W3C trace context as text. `baggage.rs` has W3C baggage.
 
 use std::str::FromStr;
 
@@ -10,9 +10,9 @@ use opentelemetry::{
 
 use crate::description::context_headers::{ContextHeaders, TRACEPARENT, TRACESTATE, has_readable_size};
 
-/// The context that a `traceparent` names, without a `tracestate`: for
-/// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader). `None` for what is none by W3C: capital letters,
-/// zeros for an id, quotes. Space around it is passed over.
+/// Parses a `traceparent` into a span context without `tracestate`, for
+/// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader). Returns `None` if the text is not valid by W3C,
+/// for example with capital letters, an id of zeros, or quotes. Space around the text is ignored.
 ///
 /// Source: "traceparent Header" of W3C Trace Context.
 #[must_use]
@@ -24,13 +24,14 @@ pub fn parse_traceparent(text: &str) -> Option<SpanContext> {
 #[inline]
 pub(crate) fn inject_span(span: &SpanContext, headers: &mut dyn Injector) {
     if span.is_valid() {
-        // First, because it is mostly empty, and least is looked for in a message that has no headers yet.
+        // `tracestate` is set first: it is mostly empty, and the search for an old value is cheapest while the message has few
+        // headers.
         headers.set(TRACESTATE, span.trace_state().header());
         headers.set(TRACEPARENT, traceparent(span));
     }
 }
 
-/// `00-{trace id}-{span id}-{flags}`: only the flag that this version defines.
+/// Formats `00-{trace id}-{span id}-{flags}`, with the only flag that version 00 defines.
 #[inline]
 fn traceparent(span: &SpanContext) -> String {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
@@ -42,11 +43,11 @@ fn traceparent(span: &SpanContext) -> String {
     if span.is_sampled() {
         text[54] = b'1';
     }
-    // It is ASCII.
+    // The text is ASCII.
     String::from_utf8(text.to_vec()).unwrap_or_default()
 }
 
-/// The context in `traceparent` and `tracestate`, if it is valid.
+/// Returns the context in `traceparent` and `tracestate`, if it is valid.
 #[inline]
 pub(crate) fn span_context([traceparent, tracestate, _]: &ContextHeaders<'_>) -> Option<SpanContext> {
     let text = traceparent.as_ref()?.trim_ascii();
@@ -58,7 +59,7 @@ pub(crate) fn span_context([traceparent, tracestate, _]: &ContextHeaders<'_>) ->
         number([b'0', b'0', b'0', b'0', parts[0], parts[1], parts[53], parts[54]])?.to_be_bytes();
     let trace = u128::from(numbers(&parts[3..19])?) << 64 | u128::from(numbers(&parts[19..35])?);
     let span = numbers(&parts[36..52])?;
-    // Later versions may have more parts, which are text; version 0 has these, and 255 is none.
+    // A later version may have further parts. Version 00 has none, and version 255 is invalid.
     let may_follow = |more: &[u8]| version != 0 && more[0] == b'-' && str::from_utf8(more).is_ok();
     if version == 0xff || !more.is_empty() && !may_follow(more) {
         return None;
@@ -70,25 +71,25 @@ pub(crate) fn span_context([traceparent, tracestate, _]: &ContextHeaders<'_>) ->
     span.is_valid().then_some(span)
 }
 
-/// The number that sixteen digits are.
+/// Parses sixteen hexadecimal digits.
 #[inline(always)]
 fn numbers(digits: &[u8]) -> Option<u64> {
     Some(u64::from(number(*digits.first_chunk()?)?) << 32 | u64::from(number(*digits.last_chunk()?)?))
 }
 
-// Eight digits are looked at together: each is a byte of one word.
+// Eight digits are processed at once: each is one byte of a 64-bit word.
 
 const EACH: u64 = 0x0101_0101_0101_0101;
 
-/// The number that eight digits are. Capital letters are no digits.
+/// Parses eight hexadecimal digits. Capital letters are not accepted.
 #[inline(always)]
 fn number(digits: [u8; 8]) -> Option<u32> {
     let digits = u64::from_be_bytes(digits);
-    // '0' to '9' are 0x30 and more, 'a' to 'f' 0x61 and more: this bit says which.
+    // '0' to '9' are 0x30 to 0x39, 'a' to 'f' are 0x61 to 0x66: this bit is set for letters only.
     let letters = digits >> 6 & EACH;
     let values = (digits & (0x0f * EACH)) + 9 * letters;
     let kinds = digits & (0xf0 * EACH) == 0x30 * (EACH + letters);
-    // Letters are worth more than nine, others are not, and none more than fifteen. No sum here leaves its byte.
+    // The value of a letter must be above 9, that of a digit at most 9, and none above 15. No sum here overflows its byte.
     let ranges = (values + 6 * EACH) >> 4 & EACH == letters && values & (0xf0 * EACH) == 0;
     if !kinds || !ranges {
         return None;
@@ -98,7 +99,7 @@ fn number(digits: [u8; 8]) -> Option<u32> {
     u32::try_from((fours | fours >> 16) & 0xffff_ffff).ok()
 }
 
-/// The digits of a number.
+/// Formats eight hexadecimal digits.
 #[inline(always)]
 fn digits(number: u32) -> [u8; 8] {
     let fours = u64::from(number);
@@ -119,7 +120,7 @@ mod tests {
         matches!(byte, b'0'..=b'9' | b'a'..=b'f')
     }
 
-    /// Mostly digits, or what is next to them.
+    /// Mostly digits and the characters next to them.
     fn nearly() -> impl Strategy<Value = u8> {
         prop_oneof![8 => prop::sample::select(b"0123456789abcdef".to_vec()), 1 => any::<u8>(), 1 => prop::sample::select(b"/:`gAF".to_vec())]
     }
