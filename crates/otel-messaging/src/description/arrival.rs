@@ -1,4 +1,4 @@
-//! What is known of a message that arrives: its headers, and its past.
+//! The delivery history and the headers of a received message.
 
 use std::{
     fmt,
@@ -12,9 +12,9 @@ use crate::description::{
     source::SourceId,
 };
 
-/// A message that arrives, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).
+/// A received message, as its adapter describes it to [`deliver`](crate::adapter::Telemetry::deliver).
 ///
-/// An adapter leaves out what its broker does not say.
+/// An adapter leaves out the facts that its broker does not report.
 #[derive(Clone, Copy)]
 #[must_use]
 pub struct Arrival<'a> {
@@ -32,17 +32,17 @@ pub struct Arrival<'a> {
     pub(crate) awaits_settlement: bool,
 }
 
-/// Which clock says when a message was sent: `otel_messaging.clock`.
+/// The clock that a message's sending time was read from: `otel_messaging.clock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The producer's, in a Kafka message.
+    /// The producer's clock, in the timestamp of a Kafka message.
     CreateTime,
-    /// The Kafka broker's, when it appended the message.
+    /// The Kafka broker's clock, at the time when the broker appended the message.
     LogAppendTime,
-    /// The broker's, when it stored the message.
+    /// The broker's clock, at the time when the broker stored the message.
     Broker,
-    /// The sender's, in a property or header of the message.
+    /// The sender's clock: a property or header of the message.
     Header,
 }
 
@@ -58,7 +58,7 @@ impl Clock {
 }
 
 impl<'a> Arrival<'a> {
-    /// A message of this source with these headers; `None` for one without any.
+    /// Creates the arrival of a message from this source with these headers; `None` for a message without headers.
     pub fn new(source: SourceId, headers: Option<&'a dyn Extractor>) -> Self {
         Self {
             source,
@@ -76,65 +76,68 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// The values of [`CONTEXT_HEADERS`](crate::adapter::CONTEXT_HEADERS) among them, where the adapter came by these in a
-    /// walk over all: W3C contexts are read from here then, and `headers` serve other propagators.
+    /// Sets the values of [`CONTEXT_HEADERS`](crate::adapter::CONTEXT_HEADERS), if the adapter found them in one pass over all
+    /// headers. The core then reads W3C contexts from `found`, and uses `headers` for other propagators.
     pub fn context_headers(mut self, found: &'a ContextHeaders<'a>) -> Self {
         self.w3c = Some(found);
         self
     }
 
-    /// Where the sender wants answers to it, in the words of a destination: [`OperationStart::answers`](crate::adapter::OperationStart::answers)
-    /// knows it while the message is processed. Nothing of it is kept but a hash. An empty one is none.
+    /// Sets the address that the sender expects answers at, in the form of a destination name.
+    /// [`OperationStart::answers`](crate::adapter::OperationStart::answers) recognises this address while the message is
+    /// processed. The core keeps only a hash of the address. An empty address is ignored.
     pub fn reply_to(mut self, address: &str) -> Self {
         self.reply_to = ReplyAddress::of(address);
         self
     }
 
-    /// Its payload, for the function of
-    /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader); nothing else reads it.
+    /// Sets the message's payload, for the function of
+    /// [`with_context_reader`](crate::InstrumentationBuilder::with_context_reader). Nothing else reads the payload.
     pub fn payload(mut self, payload: &'a [u8]) -> Self {
         self.payload = payload;
         self
     }
 
-    /// When it was sent, and who says so. Times that cannot be are ignored.
+    /// Sets the time when the message was sent, and the clock of that time. Implausible times are ignored: times before 1971, and
+    /// times more than a minute ahead.
     pub fn sent(mut self, at: SystemTime, clock: Clock) -> Self {
         self.sent = Some((at, clock));
         self
     }
 
-    /// The number of this delivery, counted from 1.
+    /// Sets the number of this delivery, counted from 1.
     pub fn attempt(mut self, attempt: u64) -> Self {
         self.attempt = Some(attempt);
         self
     }
 
-    /// Whether the broker says that it delivered the message before.
+    /// Sets whether the broker reports that it delivered the message before.
     pub fn redelivered(mut self, redelivered: bool) -> Self {
         self.redelivered = redelivered;
         self
     }
 
-    /// Whether the message comes from a queue for those that could not be handled.
+    /// Sets whether the message comes from a dead-letter queue.
     pub fn dead_lettered(mut self, dead_lettered: bool) -> Self {
         self.dead_lettered = dead_lettered;
         self
     }
 
-    /// Whether the consumer reads what others have read before.
+    /// Sets whether the consumer replays messages that other consumers have read before.
     pub fn replayed(mut self, replayed: bool) -> Self {
         self.replayed = replayed;
         self
     }
 
-    /// Whether a schedule of the broker's sent it: how long ago its sender did is not known then, whatever
-    /// [`sent`](Self::sent) says.
+    /// Sets whether a schedule of the broker sent the message. The age of the message is then unknown, and [`sent`](Self::sent)
+    /// is ignored.
     pub fn scheduled(mut self, scheduled: bool) -> Self {
         self.scheduled = scheduled;
         self
     }
 
-    /// Whether the application has to settle the message: dropped without a settlement, it counts as dropped.
+    /// Sets whether the application must settle the message. If so, a message that is dropped without a settlement counts as
+    /// dropped.
     pub fn awaits_settlement(mut self, awaits: bool) -> Self {
         self.awaits_settlement = awaits;
         self
@@ -150,7 +153,7 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// How long it was under way, and by which clock.
+    /// The time between sending and delivery, and its clock.
     pub(crate) fn queue_time(&self, now: SystemTime) -> Option<(Duration, Clock)> {
         let (sent, clock) = self.sent.filter(|_| !self.scheduled)?;
         Some((age(sent, now)?, clock))
@@ -168,13 +171,13 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// Clocks of two machines differ by less than this; a message from further ahead was stamped with something else.
+/// The maximum expected difference between the clocks of two machines. A message from further ahead has no usable timestamp.
 const SKEW: Duration = Duration::from_secs(60);
 
-/// Nobody sent a message in 1970: that is a zero, or seconds taken for milliseconds.
+/// A timestamp in 1970 is a zero, or a number of seconds read as milliseconds.
 const FIRST_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// A message from the near future is new. One from 1970 or before, or from the far future, says nothing.
+/// The age of a message. A message from up to [`SKEW`] ahead has age zero. `None` for a time before 1971 or further ahead.
 fn age(sent: SystemTime, now: SystemTime) -> Option<Duration> {
     let stamped = sent.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since >= FIRST_YEAR);
     match now.duration_since(sent) {
@@ -184,7 +187,7 @@ fn age(sent: SystemTime, now: SystemTime) -> Option<Duration> {
     }
 }
 
-/// What a policy may depend on.
+/// The facts that a correlation policy depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeliveryHistory {
     pub(crate) age: Option<Duration>,

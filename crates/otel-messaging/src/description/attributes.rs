@@ -1,10 +1,11 @@
-//! Attributes of one span.
+//! The attributes of one span.
 
 use opentelemetry::{Key, KeyValue, Value};
 
-/// Attributes of one span, with room for those that come late.
+/// The attributes of one span, with spare capacity for later attributes.
 ///
-/// An adapter sets each key once: nothing looks for an earlier value. What a user's hook sets replaces it.
+/// An adapter sets each key once: `set` does not look for an earlier value. An attribute that a user's hook sets replaces an
+/// earlier value.
 #[derive(Debug, Clone, Default)]
 pub struct Attributes(pub(crate) Vec<KeyValue>);
 
@@ -21,14 +22,14 @@ impl Attributes {
         }
     }
 
-    /// Adds a number; one that does not fit the type that attributes have for numbers is left out.
+    /// Adds a number. A number that does not fit `i64` is left out.
     pub fn set_number(&mut self, key: impl Into<Key>, number: impl TryInto<i64>) {
         if let Ok(number) = number.try_into() {
             self.set(key, number);
         }
     }
 
-    /// Adds others. One of a key that is there already replaces the earlier value.
+    /// Adds other attributes. An attribute replaces an earlier attribute with the same key.
     pub(crate) fn merge(&mut self, others: Self) {
         for other in others.0 {
             match self.0.iter_mut().find(|earlier| earlier.key == other.key) {

@@ -1,4 +1,4 @@
-//! The headers that carry contexts by W3C.
+//! The headers of W3C trace context and baggage.
 
 use opentelemetry::propagation::Extractor;
 
@@ -6,31 +6,31 @@ pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
 pub(crate) const BAGGAGE: &str = "baggage";
 
-/// The headers that carry contexts by W3C, for adapters that look through a message's headers once.
+/// The headers of W3C trace context and baggage, for adapters that find them in one pass over a message's headers.
 pub const CONTEXT_HEADERS: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
-/// The values of a message's [`CONTEXT_HEADERS`], in their order. Bytes that are no text say nothing.
+/// The values of a message's [`CONTEXT_HEADERS`], in the same order. A value that is not UTF-8 is ignored.
 pub type ContextHeaders<'a> = [Option<&'a [u8]>; CONTEXT_HEADERS.len()];
 
-/// Which of [`CONTEXT_HEADERS`] this is, in any letter case.
+/// Returns the index of this name in [`CONTEXT_HEADERS`]. Case is ignored.
 #[inline]
 pub fn context_header(name: &[u8]) -> Option<usize> {
     let at = CONTEXT_HEADERS.iter().position(|field| field.len() == name.len())?;
     let field = CONTEXT_HEADERS[at].as_bytes();
-    // As it nearly always is, letter by letter only then.
+    // Most names are in lower case, so the exact comparison comes first.
     (name == field || name.eq_ignore_ascii_case(field)).then_some(at)
 }
 
-/// The length of baggage that every reader has to read, by W3C.
+/// The length of baggage that W3C requires every reader to accept, in bytes.
 pub(crate) const MAX_BAGGAGE: usize = 8_192;
 
-/// The length of one entry of `tracestate`, by W3C: 256 bytes for each of key and value, and `=`.
+/// The maximum length of one entry of `tracestate` by W3C, in bytes: 256 for the key, 256 for the value, 1 for `=`.
 const MAX_STATE_ENTRY: usize = 513;
 
-/// The number of entries of `tracestate`, by W3C.
+/// The maximum number of entries of `tracestate` by W3C.
 const MAX_STATE_ENTRIES: usize = 32;
 
-/// Whether a received header of this name has a size that is read. A longer one is ignored. Headers that are not W3C's have no limit.
+/// Whether a received header of this name is short enough to be read. A longer header is ignored. Only W3C headers have a limit.
 #[inline]
 pub(crate) fn has_readable_size(name: &str, value: &[u8]) -> bool {
     match name {
@@ -45,7 +45,7 @@ pub(crate) fn has_readable_size(name: &str, value: &[u8]) -> bool {
     }
 }
 
-/// The same, asked for one by one.
+/// Looks up the values of [`CONTEXT_HEADERS`], each by its name.
 pub(crate) fn context_headers(headers: &dyn Extractor) -> ContextHeaders<'_> {
     CONTEXT_HEADERS.map(|name| headers.get(name).map(str::as_bytes))
 }

@@ -1,4 +1,4 @@
-//! Where a message goes to or comes from.
+//! The destination that a message is sent to or received from.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::description::{
     semconv::attribute,
 };
 
-/// Where a message goes to or comes from, as an adapter describes it.
+/// The destination that a message is sent to or received from, as an adapter describes it.
 ///
 /// Source: "Span name" and "Messaging attributes" of the messaging spans convention.
 #[derive(Debug, Clone, Default)]
@@ -24,16 +24,17 @@ pub struct Destination {
     attributes: Vec<(&'static str, Value)>,
 }
 
-/// The name that several destinations have in common, made of what their keys have in common.
+/// Builds the common name of several destinations from the parts that their keys share.
 pub(crate) type CommonName = fn(&[&str]) -> String;
 
 impl Destination {
-    /// A destination with this name.
+    /// Creates a destination with this name.
     pub fn named(name: impl Into<Arc<str>>) -> Self {
         Self { name: Some(name.into()), ..Self::default() }
     }
 
-    /// No destination: an operation on the server itself. The span is named after the address, where that is known.
+    /// Creates the description of an operation on the server itself. The span is named after the server's address, if that is
+    /// known.
     pub fn server(address: Option<(&str, u16)>) -> Self {
         match address {
             Some((host, port)) => Self::default().at(host, port),
@@ -41,52 +42,54 @@ impl Destination {
         }
     }
 
-    /// The destination's server: `server.address` and `server.port`. If the host is an IP address, it is the network peer's too
-    /// (`network.peer.address` and `network.peer.port`), except on create and process spans, which have no such attributes in the
-    /// convention. A host name may stand for several hosts.
+    /// Sets the destination's server: `server.address` and `server.port`. If the host is an IP address, the server is the network
+    /// peer too (`network.peer.address` and `network.peer.port`), except on create and process spans, which have no peer
+    /// attributes in the convention. A host name may stand for several hosts, so it is not a peer.
     pub fn at(mut self, host: impl Into<Arc<str>>, port: u16) -> Self {
         self.server = Some((host.into(), port));
         self
     }
 
-    /// The pattern that the name was made from; it replaces the name in span names.
+    /// Sets the pattern that the name was made from. The pattern replaces the name in span names and metrics.
     pub fn template(mut self, template: impl Into<Arc<str>>) -> Self {
         self.template = Some(template.into());
         self
     }
 
-    /// The destination goes away with its client: its name stays out of span names.
+    /// Marks the destination as temporary: it is deleted with its client. Its name stays out of span names and metrics.
     pub fn temporary(mut self) -> Self {
         self.temporary = true;
         self
     }
 
-    /// The destination was named by the broker: its name stays out of span names.
+    /// Marks the destination as anonymous: the broker generated its name. Its name stays out of span names and metrics.
     pub fn anonymous(mut self) -> Self {
         self.anonymous = true;
         self
     }
 
-    /// The destination is where a message that is being processed is [answered](crate::adapter::OperationStart::answers): it is
-    /// [`temporary`](Self::temporary), unless the user's
-    /// [`with_destination_template`](crate::InstrumentationBuilder::with_destination_template) names it. Its
-    /// [operation](crate::adapter::Telemetry::operation) has another key than one on the same place that answers nothing.
+    /// Marks the destination as the address at which a message that is being processed is
+    /// [answered](crate::adapter::OperationStart::answers). The destination is [`temporary`](Self::temporary), unless the user's
+    /// [`with_destination_template`](crate::InstrumentationBuilder::with_destination_template) gives it a template. Its
+    /// [operation](crate::adapter::Telemetry::operation) needs another key than an operation on the same destination that answers
+    /// no message.
     pub fn reply_address(mut self) -> Self {
         self.reply_address = true;
         self
     }
 
-    /// Names a batch whose messages are of several destinations. `name` is given the key of the
+    /// Sets the function that names a batch whose messages have several destinations. The core calls `name` with the key of the
     /// [operation](crate::adapter::Telemetry::operation), with empty strings in place of the parts that differ. A batch has no
-    /// destination name where `name` returns an empty string, or is not set.
+    /// destination name if `name` returns an empty string, or is not set.
     pub fn common_name(mut self, name: fn(&[&str]) -> String) -> Self {
         self.common_name = Some(name);
         self
     }
 
-    /// One more attribute that is the same for every message of this destination.
+    /// Adds an attribute that is the same for every message of this destination.
     ///
-    /// Spans have it. Metrics have only `messaging.consumer.group.name` and `messaging.destination.subscription.name` of these.
+    /// The attribute is set on spans. Of these attributes, metrics have only `messaging.consumer.group.name` and
+    /// `messaging.destination.subscription.name`.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.attributes.push((key, value.into()));
         self
@@ -96,7 +99,7 @@ impl Destination {
         !self.temporary && !self.anonymous
     }
 
-    /// All attributes of an operation on this destination that no message changes.
+    /// The attributes of an operation on this destination that are the same for all messages.
     pub(crate) fn into_attributes(self, system: &'static str, name: OperationName) -> Vec<(&'static str, Value)> {
         let mut all: Vec<(&'static str, Value)> = vec![
             (attribute::MESSAGING_SYSTEM, system.into()),
@@ -105,7 +108,7 @@ impl Destination {
         ];
         all.extend(self.name.map(|name| (attribute::MESSAGING_DESTINATION_NAME, name.into())));
         all.extend(self.template.map(|template| (attribute::MESSAGING_DESTINATION_TEMPLATE, template.into())));
-        // Settle spans have no such attributes in the convention.
+        // In the convention, settle spans do not have these attributes.
         if name.kind != OperationType::Settle {
             all.extend(self.temporary.then_some((attribute::MESSAGING_DESTINATION_TEMPORARY, true.into())));
             all.extend(self.anonymous.then_some((attribute::MESSAGING_DESTINATION_ANONYMOUS, true.into())));
@@ -118,8 +121,8 @@ impl Destination {
     }
 }
 
-/// The attributes of a server. A host that is an IP address is the network peer too, on spans that have one (`has_peer`). A host
-/// name may stand for several hosts.
+/// The attributes of a server. A host that is an IP address is the network peer too, on spans that have a peer (`has_peer`). A
+/// host name may stand for several hosts.
 pub(crate) fn server_attributes(
     host: Arc<str>,
     port: u16,
@@ -132,8 +135,8 @@ pub(crate) fn server_attributes(
     [(attribute::SERVER_ADDRESS, host), (attribute::SERVER_PORT, port)].into_iter().chain(peer.into_iter().flatten())
 }
 
-/// Whether a name is a UUID, which a program generated for one use. The core makes destinations with such a name anonymous;
-/// adapters call this where the UUID is only a part of the destination's name.
+/// Whether a name is a UUID. A program generates such a name for one use, so the core makes the destination anonymous. Adapters
+/// call this function if the UUID is only a part of the destination's name.
 pub fn is_uuid(name: &str) -> bool {
     name.len() == 36
         && name.bytes().enumerate().all(|(at, byte)| match at {

@@ -1,4 +1,4 @@
-//! The limit on the names of destinations that are shown and cached.
+//! The limit on the number of destination names in span names, metrics and caches.
 
 use std::{
     collections::HashSet,
@@ -7,27 +7,27 @@ use std::{
 
 use crate::description::destination::Destination;
 
-/// What the bound says of a destination.
+/// The decision of the limit on a destination.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admission {
-    /// Its name, or template, may appear in span names.
+    /// The name, or the template, may appear in span names and metrics.
     pub(crate) is_shown: bool,
-    /// Its operations are cached.
+    /// The operations on the destination are cached.
     pub(crate) is_cached: bool,
 }
 
-/// The longest name that may be kept and shown, in bytes. Those of Kafka and AMQP are shorter.
+/// The longest name that may be shown and cached, in bytes. Names in Kafka and AMQP are shorter.
 const LONGEST: usize = 1_024;
 
-/// Which destination names may be shown and kept: the first so many that were seen.
+/// Decides which destination names may be shown and cached: the first names up to the limit.
 ///
-/// It belongs to the [`Instrumentation`](crate::Instrumentation), so that all clients that share one share the bound.
+/// Clients that share an [`Instrumentation`](crate::Instrumentation) share its limit.
 #[derive(Debug)]
 pub(crate) struct DestinationLimit {
-    /// In span names and metrics: names, and templates instead of the names behind them.
+    /// Names and templates in span names and metrics. A template replaces the names that it covers.
     shown: NameSet,
-    /// The names behind templates that are kept for the next message, and shown nowhere: however many they are, they take
-    /// no place from those that are shown.
+    /// Names that a template covers. Operations on them are cached, but these names do not count towards the limit on shown
+    /// names.
     behind_templates: NameSet,
 }
 
@@ -49,7 +49,7 @@ impl DestinationLimit {
     }
 }
 
-/// The first so many names that were seen.
+/// The first names that were seen, up to the limit.
 #[derive(Debug)]
 struct NameSet {
     limit: usize,

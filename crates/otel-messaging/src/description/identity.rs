@@ -1,11 +1,11 @@
-//! Spans and addresses, each in one word.
+//! Hashes of span contexts and reply addresses.
 
 use std::num::NonZeroU64;
 
 use opentelemetry::trace::SpanContext;
 
-/// Which span a span context is of: its trace's id and its own, mixed into one word: it is noted for every message and
-/// every operation. Two spans share it by a chance of one in 2⁶⁴.
+/// A hash of trace id and span id in one word, because it is kept for every message and every operation. The probability that two
+/// spans share a hash is 1 in 2⁶⁴.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity(NonZeroU64);
 
@@ -18,27 +18,27 @@ impl Identity {
     }
 }
 
-/// The address that answers to a message go to, in one word: to note it costs no allocation. Two addresses share it by a
-/// chance of one in 2⁶⁴.
+/// A hash of the address that answers to a message are sent to. It needs no allocation. The probability that two addresses share
+/// a hash is 1 in 2⁶⁴.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ReplyAddress(NonZeroU64);
 
 impl ReplyAddress {
-    /// `None` for an empty one.
+    /// Returns `None` for an empty address.
     pub(crate) fn of(address: &str) -> Option<Self> {
         let words = address.as_bytes().chunks(size_of::<u64>()).map(|bytes| {
             let mut word = [0; size_of::<u64>()];
             word[..bytes.len()].copy_from_slice(bytes);
             u64::from_le_bytes(word)
         });
-        // The last word may be padded with zeros: the length distinguishes these from the address's own.
+        // The last word may be padded with zeros. The length distinguishes the padding from zeros in the address.
         (!address.is_empty()).then(|| Self(mixed(0, words.chain([address.len() as u64]))))
     }
 }
 
 #[inline]
 fn mixed(first: u64, words: impl IntoIterator<Item = u64>) -> NonZeroU64 {
-    /// Odd, so that to multiply by it loses nothing: the fraction of the golden ratio.
+    /// The fraction of the golden ratio. It is odd, so the multiplication loses no information.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mixed = words.into_iter().fold(first, |mixed, word| {
         let mixed = (mixed ^ word).wrapping_mul(SPREAD);

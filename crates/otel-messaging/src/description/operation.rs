@@ -1,4 +1,4 @@
-//! One operation on one destination: what filters and hooks see.
+//! The description of an operation on a destination, for filters and hooks.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -7,8 +7,8 @@ use crate::description::{
     operation_name::{OperationName, OperationType},
 };
 
-/// One operation on one destination, as [`with_filter`](crate::InstrumentationBuilder::with_filter) and
-/// [`with_operation_hook`](crate::InstrumentationBuilder::with_operation_hook) see it.
+/// One operation on one destination: the argument of [`with_filter`](crate::InstrumentationBuilder::with_filter) and
+/// [`with_operation_hook`](crate::InstrumentationBuilder::with_operation_hook).
 pub struct Operation {
     pub(crate) system: &'static str,
     pub(crate) name: OperationName,
@@ -16,10 +16,10 @@ pub struct Operation {
     pub(crate) destination: Option<Arc<str>>,
     pub(crate) template: Option<Arc<str>>,
     pub(crate) server: Option<(Arc<str>, u16)>,
-    /// The name of the destination may appear in span names and metrics, as far as the limit on names allows it: it is neither
-    /// temporary nor anonymous.
+    /// The destination is neither temporary nor anonymous: its name may appear in span names and metrics, within the limit on
+    /// names.
     is_stable: bool,
-    /// What the adapter looks the operation up with.
+    /// The key that the adapter looks the operation up with.
     key: Box<[Box<str>]>,
     common_name: Option<CommonName>,
 }
@@ -31,13 +31,13 @@ impl Operation {
         self.system
     }
 
-    /// The operation in its client's words: `messaging.operation.name`.
+    /// The client's name of the operation: `messaging.operation.name`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name.name
     }
 
-    /// The operation in the convention's words: `messaging.operation.type`.
+    /// The convention's type of the operation: `messaging.operation.type`.
     #[must_use]
     pub fn kind(&self) -> OperationType {
         self.name.kind
@@ -57,7 +57,7 @@ impl Operation {
 }
 
 impl Operation {
-    /// `is_shown`: the destination's name may appear in the span's name.
+    /// Creates the description. `is_shown`: the destination's name may appear in the span's name.
     pub(crate) fn new(
         system: &'static str,
         name: OperationName,
@@ -80,8 +80,9 @@ impl Operation {
         }
     }
 
-    /// The operation on messages of this and of other destinations, and the name that all of these have in common where no
-    /// single destination is theirs and the name may be shown. `admits` says whether the limit on names admits a name.
+    /// The operation on messages of this and of other destinations, and the common name of these destinations. The common name is
+    /// `None` if all messages have one destination or a template, or if the name may not be shown. `admits` returns whether the
+    /// limit admits a name.
     pub(crate) fn of_batch(&self, others: &[&Self], admits: impl FnOnce(&str) -> bool) -> (Self, Option<Arc<str>>) {
         let one_name = self.same(others, |one| one.destination.as_ref()).flatten();
         let common_name = if one_name.is_none() { self.common_name_with(others) } else { None };
@@ -106,7 +107,7 @@ impl Operation {
         (batch, common_name.filter(|_| is_shown && template.is_none()))
     }
 
-    /// A part of the operation, if it is the same for all.
+    /// A part of the operation, if it is the same for all operations.
     fn same<'a, T: PartialEq>(&'a self, others: &[&'a Self], part: impl Fn(&'a Self) -> T) -> Option<T> {
         let own = part(self);
         others.iter().all(|other| part(other) == own).then_some(own)
@@ -121,14 +122,14 @@ impl Operation {
         Some(name_of(&common)).filter(|name| !name.is_empty()).map(Arc::from)
     }
 
-    /// Whether an adapter looks the operation up with this name and key.
+    /// Whether this name and this key identify the operation.
     #[inline]
     pub(crate) fn is(&self, name: OperationName, key: &[&str]) -> bool {
         self.name == name && self.key.len() == key.len() && self.key.iter().zip(key).all(|(own, part)| &**own == *part)
     }
 }
 
-/// `{operation} {destination}`; the server stands for a destination where there is none.
+/// `{operation} {destination}`, or `{operation} {server}` for an operation without a destination.
 fn span_name(
     name: OperationName,
     destination: Option<&Arc<str>>,

@@ -1,10 +1,10 @@
-//! What an operation is called: in its client's words, and in those of the convention.
+//! The name and the type of an operation.
 
 use opentelemetry::trace::SpanKind;
 
-/// The name of an operation in its client's words, with the type the convention gives it.
+/// The client's name of an operation, and the convention's type of that operation.
 ///
-/// Adapters make these as constants:
+/// Adapters declare operation names as constants:
 ///
 /// ```
 /// use otel_messaging::adapter::OperationName;
@@ -16,48 +16,49 @@ use opentelemetry::trace::SpanKind;
 pub struct OperationName {
     pub(crate) name: &'static str,
     pub(crate) kind: OperationType,
-    /// What brought the messages that are processed.
+    /// The name of the operation that received the messages.
     brought_by: &'static str,
 }
 
-/// `messaging.operation.type`: what an operation does, whatever its client calls it.
+/// `messaging.operation.type`: the kind of an operation, independent of the client's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OperationType {
-    /// Makes a message that is sent later.
+    /// Creates a message that is sent later.
     Create,
-    /// Hands a message to the broker.
+    /// Sends a message to the broker.
     Send,
-    /// Asks the broker for messages.
+    /// Requests messages from the broker.
     Receive,
-    /// Works on messages that arrived.
+    /// Processes received messages.
     Process,
-    /// Tells the broker what became of a message.
+    /// Reports the settlement of a message to the broker.
     Settle,
 }
 
 impl OperationName {
-    /// Makes a message that is sent later.
+    /// Creates a message that is sent later.
     pub const fn create(name: &'static str) -> Self {
         Self { name, kind: OperationType::Create, brought_by: name }
     }
 
-    /// Hands a message to the broker.
+    /// Sends a message to the broker.
     pub const fn send(name: &'static str) -> Self {
         Self { name, kind: OperationType::Send, brought_by: name }
     }
 
-    /// Asks the broker for messages.
+    /// Requests messages from the broker.
     pub const fn receive(name: &'static str) -> Self {
         Self { name, kind: OperationType::Receive, brought_by: name }
     }
 
-    /// Works on messages that the broker pushed. Those that were asked for: [`of`](Self::of).
+    /// Processes messages that the broker pushed. For messages that an operation requested, use [`of`](Self::of).
     pub const fn process(name: &'static str) -> Self {
         Self { name, kind: OperationType::Process, brought_by: name }
     }
 
-    /// Works on messages that this operation brought: they are counted under its name.
+    /// Processes messages that this receive operation returned. `messaging.client.consumed.messages` counts them under the name
+    /// of the receive operation.
     pub const fn of(self, receive: Self) -> Self {
         Self { brought_by: receive.name, ..self }
     }
@@ -66,14 +67,14 @@ impl OperationName {
         self.brought_by
     }
 
-    /// Tells the broker what became of a message.
+    /// Reports the settlement of a message to the broker.
     pub const fn settle(name: &'static str) -> Self {
         Self { name, kind: OperationType::Settle, brought_by: name }
     }
 }
 
 impl OperationType {
-    /// The convention's word for it.
+    /// The value of `messaging.operation.type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,7 +86,8 @@ impl OperationType {
         }
     }
 
-    /// Whether its spans have the peer's attributes in the convention: those of operations that ask a server.
+    /// Whether the spans of this type have `network.peer.*` in the convention: only operations that send a request to a server
+    /// have it.
     pub(crate) const fn has_peer(self) -> bool {
         match self {
             Self::Send | Self::Receive | Self::Settle => true,
@@ -93,7 +95,7 @@ impl OperationType {
         }
     }
 
-    /// The span kind; a send whose context does not travel in the message is a CLIENT instead.
+    /// The span kind. A send whose message does not carry the span's context is a CLIENT span instead.
     pub(crate) const fn span_kind(self) -> SpanKind {
         match self {
             Self::Create | Self::Send => SpanKind::Producer,

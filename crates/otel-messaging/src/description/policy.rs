@@ -1,31 +1,32 @@
-//! The rules a user chooses: how consumer spans relate to their messages, and what happens to a context already there.
+//! The policies that a user chooses for parents, links and contexts.
 
 use std::time::Duration;
 
 use crate::description::arrival::DeliveryHistory;
 
-/// How the process span of a message relates to the context that its sender left in it.
+/// How the process span of a message relates to the creation context, which is the context that the sender left in the message.
 ///
-/// The creation context is linked in every mode, and baggage arrives in every mode, but from an
-/// [untrusted source](crate::InstrumentationBuilder::with_untrusted_source). A batch is never the child of one of its messages.
+/// In every mode, the process span links the creation context, and the handler sees the message's baggage. Baggage from an
+/// [untrusted source](crate::InstrumentationBuilder::with_untrusted_source) is dropped. The span of a batch is never a child of
+/// one of its messages.
 ///
-/// A consumer that is to have another policy than the rest is given an instrumentation of its own: see its
-/// `with_instrumentation`.
+/// To give one consumer another policy, give it an instrumentation of its own: see its `with_instrumentation`.
 ///
 /// Source: "Trace structure" of the messaging spans convention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Correlation {
-    /// A child of the span that was active when the message was delivered, else the root of a new trace.
+    /// The process span is a child of the span that was active at the delivery. Without an active span, it is the root of a new
+    /// trace.
     Link,
-    /// As [`Link`](Self::Link) where a span was active, else a child of the creation context. The default: one request,
-    /// one trace, in a consumer loop that is not itself inside a span.
+    /// The process span is a child of the span that was active at the delivery. Without an active span, it is a child of the
+    /// creation context. This is the default: each request is one trace, if no span is active around the consumer loop.
     #[default]
     ParentIfNoAmbient,
-    /// Always a child of the creation context; a span that was active is linked.
+    /// The process span is always a child of the creation context. It links a span that was active at the delivery.
     Parent,
-    /// As [`ParentIfNoAmbient`](Self::ParentIfNoAmbient) for a message on its usual way. One that is late, comes again, or
-    /// was parked elsewhere starts a trace of its own, so that no trace grows for days.
+    /// As [`ParentIfNoAmbient`](Self::ParentIfNoAmbient), except that a message that is old, redelivered, dead-lettered, replayed
+    /// or scheduled starts a new trace. So no trace continues for days.
     Auto(AutoCorrelation),
 }
 
@@ -35,16 +36,16 @@ impl Correlation {
     }
 }
 
-/// When [`Correlation::Auto`] starts a new trace for a message.
+/// The conditions under which [`Correlation::Auto`] starts a new trace for a message.
 ///
-/// A reason is what the broker tells, or a header that its libraries agree on. What nobody tells is none:
+/// A condition counts only if the broker reports it, or if a header reports it that the broker's client libraries agree on:
 ///
-/// | | old | comes again | dead letter | replayed | sent by a schedule |
+/// | | old | redelivered | dead letter | replayed | sent by a schedule |
 /// |---|---|---|---|---|---|
-/// | Kafka | by its timestamp | `retry_topic-attempts`, `delayed-retry-count` | headers of Spring, Kafka Connect and SmallRye | no: an offset that is read again looks as it did the first time | no: it has none |
-/// | RabbitMQ | by its `timestamp` property | redelivered flag, `x-delivery-count`, `x-death` | `x-death` | no: a stream does not tell what was read from it before | no: a delayed message has its sender's time |
-/// | JetStream | by the time it was stored at | count of its deliveries | no: it has no queue for dead letters | stored before the consumer was created | `Nats-Scheduler` |
-/// | core NATS | no: it keeps no message, so none has a past | no | no | no | `Nats-Scheduler` |
+/// | Kafka | by its timestamp | `retry_topic-attempts`, `delayed-retry-count` | headers of Spring, Kafka Connect and SmallRye | no: an offset that is read again looks the same as at the first read | no: Kafka has no schedules |
+/// | RabbitMQ | by its `timestamp` property | redelivered flag, `x-delivery-count`, `x-death` | `x-death` | no: a stream does not report earlier reads | no: a delayed message has its sender's time |
+/// | JetStream | by the time when it was stored | number of its deliveries | no: JetStream has no dead-letter queue | stored before the consumer was created | `Nats-Scheduler` |
+/// | core NATS | no: core NATS stores no messages | no | no | no | `Nats-Scheduler` |
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,22 +72,22 @@ impl Default for AutoCorrelation {
 }
 
 impl AutoCorrelation {
-    /// A message that was sent longer ago starts a new trace. Default: an hour. Where nothing tells when it was sent, age
-    /// is no reason.
+    /// Sets the maximum age of a message that stays in its trace; an older message starts a new trace. Default: one hour. If the
+    /// sending time is unknown, the age is no condition.
     #[must_use]
     pub fn max_age(self, max_age: Duration) -> Self {
         Self { max_age, ..self }
     }
 
-    /// A delivery after so many starts a new trace. Default: 1, which is each redelivery. One of which no more is known
-    /// than that it is a redelivery counts as the second.
+    /// Sets the maximum number of deliveries in one trace; later deliveries start a new trace. Default: 1, so every redelivery
+    /// starts a new trace. A redelivery with an unknown attempt number counts as attempt 2.
     #[must_use]
     pub fn max_attempts(self, max_attempts: u64) -> Self {
         Self { max_attempts, ..self }
     }
 
-    /// Whether dead-lettered messages stay in their trace. Default: no. NATS has no dead-letter queue of its own, so none of
-    /// its messages is known to come from one.
+    /// Whether dead-lettered messages stay in their trace. Default: no. NATS has no dead-letter queue, so no message of NATS is
+    /// known to be dead-lettered.
     #[must_use]
     pub fn follow_dead_letters(self, follow: bool) -> Self {
         Self { dead_letters: follow, ..self }
@@ -107,26 +108,26 @@ impl AutoCorrelation {
     }
 }
 
-/// What to do with a context that a message already carries when it is sent. One that is sent by
-/// [`republish`](crate::MessageExt::republish) always gets a new one.
+/// The treatment of a context that a message already carries when it is sent. A message that is sent by
+/// [`republish`](crate::MessageExt::republish) always gets a new context.
 ///
 /// Source: "Context propagation" of the messaging spans convention, which leaves such a context alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CarriedContext {
-    /// Kept and linked (a message stored earlier and sent now), unless it is the context of the span that is current
-    /// (a hand-written injector) or that of the message being processed (a forward): then replaced and linked.
+    /// The context is kept and linked, as for a message that is stored first and sent later. But the context is replaced and
+    /// linked if it is that of the current span (a hand-written injector) or that of the message being processed (a forward).
     ///
-    /// Which message is being processed is known where its process span was made current by this crate: inside
-    /// [`process`](crate::MessageExt::process) and the like, not in a task that is spawned there (give it
-    /// [`otel_context`](crate::MessageExt::otel_context)), nor in a batch (forward by
-    /// [`republish`](crate::MessageExt::republish), or inside the message's own
-    /// [`in_scope`](crate::MessageExt::in_scope)).
+    /// This crate knows which message is being processed wherever it made the message's process span current: inside
+    /// [`process`](crate::MessageExt::process), [`in_scope`](crate::MessageExt::in_scope),
+    /// [`process_each`](crate::MessageStreamExt::process_each) and [`sequential`](crate::sequential). In a spawned task, attach
+    /// [`otel_context`](crate::MessageExt::otel_context). In a batch, forward by [`republish`](crate::MessageExt::republish), or
+    /// inside the message's own [`in_scope`](crate::MessageExt::in_scope).
     #[default]
     Auto,
-    /// Always kept and linked.
+    /// The context is always kept and linked.
     Keep,
-    /// Always replaced and linked. The headers that the propagator names are replaced, and others that it read go where the
-    /// next reader would read the old context by them.
+    /// The context is always replaced and linked. The headers that the propagator lists are replaced. Other headers that the
+    /// propagator reads are removed if the next reader would read the old context from them.
     Replace,
 }

@@ -1,22 +1,22 @@
-//! What became of a message at its broker.
+//! The outcome of a message's settlement.
 
-/// What became of a message at its broker: `otel_messaging.settlement.outcome`.
+/// The outcome of a message's settlement: `otel_messaging.settlement.outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Settlement {
-    /// Done with.
+    /// The application acknowledged the message.
     Ack,
-    /// Refused; the broker decides what to do with it.
+    /// The application refused the message. The broker decides the next step.
     Nack,
-    /// Refused, to be delivered again.
+    /// The application refused the message, and the broker delivers it again.
     Requeue,
-    /// Refused, not to be delivered again.
+    /// The application refused the message, and the broker does not deliver it again.
     Reject,
-    /// Never to be delivered again.
+    /// The application terminated the message: the broker never delivers it again.
     Term,
-    /// The offset after it is committed.
+    /// The application committed the offset after the message.
     Commit,
-    /// It was settled before; nothing happened.
+    /// The message was settled before. This settlement had no effect.
     AlreadySettled,
     /// The application dropped the message without settling it.
     Dropped,

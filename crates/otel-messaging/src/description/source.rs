@@ -1,19 +1,19 @@
-//! Which consumer a message came from.
+//! The consumer that a message comes from.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// For adapters: the identity of what delivers messages, such as a consumer or a subscription.
+/// For adapters: the identity of a source of messages, such as a consumer or a subscription.
 ///
-/// [`sequential`](crate::sequential) has to know it: a message stays in hand while the loop asks another source, and no
-/// longer when it asks the same one. What a client calls a stream, a fetch or a clone of one consumer is the same source.
+/// [`sequential`](crate::sequential) needs the source: a message stays in hand while the loop polls another source, until the
+/// loop polls the message's own source again. A stream, a fetch and a clone of one consumer are the same source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceId(u64);
 
 impl SourceId {
-    /// One that differs from all others.
+    /// Creates a source that differs from all others.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "each is another one")]
     pub fn new() -> Self {
@@ -21,8 +21,8 @@ impl SourceId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The source of this name that belongs to this one, as a queue that is asked through a channel. The same name gives the
-    /// same source.
+    /// Returns the source with this name within this source, for example a queue that is polled through a channel. The same name
+    /// gives the same source.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
