@@ -1,4 +1,4 @@
-//! What several messages of one span have in common, and what stands on the link of each.
+//! The common attributes and the links of several messages in one span.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use crate::{
     spans::process_span::ProcessSpan,
 };
 
-/// Messages that one span is about: what is the same for all goes on the span, the rest on a link for each.
+/// The messages of one span. Attributes that are the same for all messages are set on the span, the others on each link.
 #[derive(Debug, Default)]
 pub(crate) struct BatchAttributes {
-    /// Of all so far; `None` before the first.
+    /// The common attributes of all messages so far; `None` before the first message.
     common: Option<Vec<KeyValue>>,
     linked: Vec<Linked>,
 }
 
-/// A message that is linked.
+/// A linked message.
 #[derive(Debug)]
 struct Linked {
     context: SpanContext,
     own: Vec<KeyValue>,
-    /// How long it waited: on its link, also where others waited as long.
+    /// The wait of the message. It stays on the link even if all messages waited equally long.
     wait: Option<KeyValue>,
 }
 
 impl BatchAttributes {
-    /// One more, with the context to link and its attributes. What is kept does not grow beyond `with_max_links`.
+    /// Adds a message, with the context to link and its attributes. At most `with_max_links` links are kept.
     pub(crate) fn add(&mut self, context: Option<SpanContext>, own: Vec<KeyValue>, max_links: usize) {
         self.add_waiting(context, own, None, max_links);
     }
 
-    /// The same for one that has waited for its handler.
+    /// Adds a message that has waited for its handler.
     pub(crate) fn add_waiting(
         &mut self,
         context: Option<SpanContext>,
@@ -52,7 +52,7 @@ impl BatchAttributes {
         }
     }
 
-    /// Adds what is the same for all to a span's own attributes, and gives the links.
+    /// Adds the common attributes to the span's own attributes, and returns the links.
     pub(crate) fn into_links(self, span: &mut Attributes) -> Vec<Link> {
         let Self { common, linked } = self;
         let common = common.unwrap_or_default();
@@ -66,7 +66,7 @@ impl BatchAttributes {
             match span.0.iter().find(|own| own.key == common.key) {
                 None => span.0.push(common),
                 Some(own) if own.value == common.value => (),
-                // The operation itself has another.
+                // The operation has another value, so each link gets the attribute.
                 Some(_) => links.iter_mut().for_each(|link| link.attributes.push(common.clone())),
             }
         }
@@ -74,10 +74,10 @@ impl BatchAttributes {
     }
 }
 
-/// The messages of one receive operation, noted as they are delivered: see
+/// The messages of one receive operation, added as they are delivered: see
 /// [`Telemetry::receive_batch`](crate::adapter::Telemetry::receive_batch).
 ///
-/// What is kept of them is bounded by [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
+/// The number of links that are kept is limited by [`with_max_links`](crate::InstrumentationBuilder::with_max_links).
 #[derive(Debug, Default)]
 pub struct Batch {
     messages: usize,
@@ -85,7 +85,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One more message; `None` for one without a process span, which is counted only.
+    /// Adds a message; `None` for a message without a process span, which is only counted.
     pub fn add(&mut self, message: Option<&Arc<ProcessSpan>>) {
         self.messages += 1;
         if let Some(message) = message {
@@ -95,17 +95,17 @@ impl Batch {
         }
     }
 
-    /// How many there are.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.messages
     }
 
-    /// Whether there are none.
+    /// Whether there are no messages.
     pub fn is_empty(&self) -> bool {
         self.messages == 0
     }
 
-    /// The name of the destination that all messages have, if they have one.
+    /// The name of the destination, if all messages have the same destination.
     pub fn destination(&self) -> Option<Arc<str>> {
         let common = self.attributes.common.as_ref()?;
         let name = common.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_NAME)?;

@@ -1,10 +1,10 @@
-//! The outcome of a batch: that of its messages, when all agree.
+//! The outcome of a batch, which is the outcome of its messages if all have the same.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::description::settlement::Settlement;
 
-/// Counts the settlements of the messages that one batch has.
+/// Counts the settlements of the messages of one batch.
 #[derive(Debug)]
 pub(crate) struct BatchOutcome {
     messages: usize,
@@ -14,7 +14,7 @@ pub(crate) struct BatchOutcome {
 #[derive(Debug, Default)]
 struct Settled {
     count: usize,
-    /// The outcome of all so far; `None` once two differ.
+    /// The outcome of all settled messages so far; `None` once two outcomes differ.
     common: Option<Settlement>,
 }
 
@@ -23,7 +23,7 @@ impl BatchOutcome {
         Self { messages, settled: Mutex::default() }
     }
 
-    /// Whether all messages have this outcome, now that one more has.
+    /// Records the outcome of one more message. Returns whether all messages of the batch now have this outcome.
     pub(crate) fn is_common(&self, outcome: Settlement) -> bool {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         settled.count += 1;

@@ -1,4 +1,4 @@
-//! The process span of several messages that are handled together.
+//! The process span of a batch of messages.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// Starts the process span of a batch now, and assigns to it the messages that have no span yet. `None` without a message.
+/// Starts the process span of a batch, and assigns the messages that have no span yet to the batch. Returns `None` for an empty
+/// batch.
 pub(crate) fn start_batch_span(messages: &[&Arc<ProcessSpan>]) -> Option<Arc<ProcessSpan>> {
     let (first, rest) = messages.split_first()?;
     let now = SystemTime::now();

@@ -1,4 +1,4 @@
-//! The span of one operation of a client: a send, a receive or a settle.
+//! The span of one send, receive or settle operation.
 
 use std::{borrow::Cow, cell::Cell, fmt, iter, mem, sync::Arc, thread, time::SystemTime};
 
@@ -25,15 +25,15 @@ use crate::{
     spans::{batch_attributes::BatchAttributes, operation_start::OperationStart, process_span::ProcessSpan},
 };
 
-/// The span of one operation of a client, and its measurements. It ends once, when its outcome is reported.
+/// The span of one operation of a client, and its measurements. The span ends once, when the adapter reports the outcome.
 ///
-/// Dropped without a report it ends too: the outcome is unknown then, which is no error and is said on the span
-/// (`otel_messaging.delivery.outcome_unknown`); while the thread is panicking, the error is `panic`.
+/// A `ClientSpan` that is dropped without a report ends too. Its outcome is then unknown, which is no error, and the span has
+/// `otel_messaging.delivery.outcome_unknown`. If the thread is panicking, the span has the error `panic`.
 #[must_use = "a span says what became of its operation"]
 pub struct ClientSpan {
-    /// `None` once it is known that nothing set on it is recorded.
+    /// `None` if there is no span, or once a non-recording span was ended.
     span: Option<BoxedSpan>,
-    /// Most are of spans alone, and thousands may await their answers.
+    /// A box, because without metrics and events there is no measurement, and thousands of operations may await their answers.
     measurement: Option<Box<Measurement>>,
     ended_at: Option<SystemTime>,
     settles: SettledMessages,
@@ -48,16 +48,16 @@ enum SettledMessages {
     Many(Vec<Arc<ProcessSpan>>),
 }
 
-/// What metrics and events need of an operation.
+/// The facts about an operation that metrics and events need.
 struct Measurement {
     operation: Arc<PreparedOperation>,
-    /// The context of a non-recording span that was ended early: an event of the failure refers to it.
+    /// The context of a non-recording span that was ended early. The event of a failure refers to it.
     unrecorded: Option<SpanContext>,
-    /// `None` if it is not known.
+    /// `None` if the start time is unknown.
     start: Option<SystemTime>,
-    /// How many messages it is about.
+    /// The number of messages of the operation.
     messages: u64,
-    /// Attributes of this one alone that metrics have too.
+    /// Attributes of this operation alone that metrics have too.
     more: Vec<KeyValue>,
 }
 
@@ -100,14 +100,14 @@ impl ClientSpan {
         Self::new(None, operation, start.at).measured_with(partition_attribute(settings.metric_partition, &own.0))
     }
 
-    /// Starts the span of an operation on several messages. `shared` is called only where the span is recorded.
+    /// Starts the span of an operation on several messages. `shared` is called only if the span is recorded.
     pub(crate) fn start_batch(
         start: &OperationStart,
         operation: &Arc<PreparedOperation>,
         shared: impl FnOnce() -> BatchAttributes,
         attributes: impl FnOnce(&mut Attributes),
     ) -> Self {
-        // What is on the span decides what is on the links, and is asked for before them.
+        // The links depend on the span's attributes, so the attributes are computed first.
         let links = Cell::new(Vec::new());
         let taken = iter::once_with(|| links.take()).flatten();
         Self::start(start, &start.parent, operation, SpanKind::Client, taken, |all| {
@@ -132,7 +132,7 @@ impl ClientSpan {
         Self { span, measurement, ended_at: None, settles: SettledMessages::None }
     }
 
-    /// Ends a non-recording span once its context is in the message: thousands of sends may await their answers.
+    /// Ends a non-recording span once its context is in the message, because thousands of sends may await their answers.
     #[inline]
     pub(crate) fn release_unrecorded(&mut self) {
         let Some(mut span) = self.span.take_if(|span| !span.is_recording()) else { return };
@@ -144,7 +144,7 @@ impl ClientSpan {
         span.end_at(None);
     }
 
-    /// Notes an attribute of the start that metrics have too.
+    /// Records an attribute of the start that metrics have too.
     #[inline]
     pub(crate) fn measured_with(mut self, attribute: Option<KeyValue>) -> Self {
         if let (Some(measurement), Some(attribute)) = (&mut self.measurement, attribute) {
@@ -163,7 +163,7 @@ impl ClientSpan {
         self
     }
 
-    /// It is about so many messages, for those who count them. Default: 1.
+    /// Sets the number of messages of the operation, for metrics that count messages. Default: 1.
     pub fn messages(mut self, messages: u64) -> Self {
         if let Some(measurement) = &mut self.measurement {
             measurement.messages = messages;
@@ -171,7 +171,7 @@ impl ClientSpan {
         self
     }
 
-    /// Nobody knows when it began: no duration is measured.
+    /// Marks the start time as unknown: no duration is measured.
     pub fn untimed(mut self) -> Self {
         if let Some(measurement) = &mut self.measurement {
             measurement.start = None;
@@ -179,25 +179,25 @@ impl ClientSpan {
         self
     }
 
-    /// Whether nothing of the operation is recorded: it has no recording span, and is not measured. It need not be kept until the
-    /// answer arrives.
+    /// Whether nothing of the operation is recorded: it has no recording span, and is not measured. An adapter can then drop this
+    /// `ClientSpan` before the answer arrives.
     pub fn is_noop(&self) -> bool {
         self.span.is_none() && self.measurement.is_none()
     }
 
-    /// Whether attributes that are set are recorded. If not, an adapter can skip finding out costly ones.
+    /// Whether attributes that are set are recorded. If not, an adapter can skip computing costly attributes.
     #[inline]
     pub fn is_recording(&self) -> bool {
         self.span.as_ref().is_some_and(Span::is_recording)
     }
 
-    /// The context that a message is to carry; `None` without a tracer.
+    /// The context that the message carries; `None` without a tracer.
     #[inline]
     pub(crate) fn span_context(&self) -> Option<&SpanContext> {
         self.span.as_ref().map(Span::span_context)
     }
 
-    /// Adds an attribute that only the answer has. The key has to be new: an earlier value is not replaced.
+    /// Adds an attribute of the answer. The key must be new: an earlier value is not replaced.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         let recording = self.is_recording();
         if !recording && self.measurement.is_none() {
@@ -212,8 +212,8 @@ impl ClientSpan {
         }
     }
 
-    /// Sets `server.address` and `server.port`, and `network.peer.address` and `network.peer.port` if the host is an IP address:
-    /// for a server that only the answer names.
+    /// Sets `server.address` and `server.port`, and `network.peer.address` and `network.peer.port` if the host is an IP address.
+    /// For a server that is known only from the answer.
     pub fn set_server(&mut self, host: Arc<str>, port: u16) {
         server_attributes(host, port, true).for_each(|(key, value)| self.set(key, value));
     }
@@ -224,7 +224,7 @@ impl ClientSpan {
         }
     }
 
-    /// The operation ended at this time, not when it is reported.
+    /// Sets the time when the operation ended. Default: the time of the report.
     pub fn ended_at(mut self, time: SystemTime) -> Self {
         self.ended_at = Some(time);
         self
@@ -244,25 +244,27 @@ impl ClientSpan {
         }
     }
 
-    /// The broker accepted, as far as the operation waits for it. The status stays unset.
+    /// Ends the span with success: the broker accepted, as far as the operation waits for its answer. The span status stays
+    /// unset.
     #[inline]
     pub fn succeed(mut self) {
         self.end(None);
     }
 
-    /// The operation failed. `error_type` is a low-cardinality name in the protocol's own spelling, `description` what
-    /// the client's error says.
+    /// Ends the span with an error. `error_type` is a low-cardinality name in the protocol's spelling, `description` is the text
+    /// of the client's error.
     pub fn fail(mut self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
         self.end(Some((error_type.into(), &description)));
     }
 
-    /// The message is settled: noted here, and on its process span if that has not ended.
+    /// Ends the span of a settlement that succeeded. Sets the outcome on this span, and on the process span of each settled
+    /// message, if that span has not ended.
     pub fn settled(mut self, outcome: Settlement) {
         if let Some(span) = self.span.as_mut().filter(|span| span.is_recording()) {
             span.set_attribute(KeyValue::new(extension::SETTLEMENT_OUTCOME, outcome.as_str()));
         }
         match (mem::take(&mut self.settles), outcome) {
-            // Another settlement, which may still wait for its own answer, records the outcome of the message.
+            // Another settlement, which may still wait for its answer, records the outcome of the message.
             (SettledMessages::One(message), Settlement::AlreadySettled) => message.may_settle_elsewhere(),
             (SettledMessages::One(message), _) => message.settled(outcome),
             (SettledMessages::Many(_), Settlement::AlreadySettled) | (SettledMessages::None, _) => {}
@@ -274,14 +276,14 @@ impl ClientSpan {
         self.end(None);
     }
 
-    /// The operation ended before its answer arrived.
+    /// Ends the span of an operation that ended before its answer arrived.
     pub fn outcome_unknown(mut self) {
         self.leave_to_the_broker();
         self.set(extension::DELIVERY_OUTCOME_UNKNOWN, true);
         self.end(None);
     }
 
-    /// The broker may have settled the messages: drops are not recorded as `dropped`.
+    /// The broker may have settled the messages, so drops of messages are not recorded as `dropped`.
     fn leave_to_the_broker(&mut self) {
         match mem::take(&mut self.settles) {
             SettledMessages::None => {}
@@ -293,7 +295,7 @@ impl ClientSpan {
     #[inline]
     fn end(&mut self, error: Option<Failure<'_>>) {
         let measurement = self.measurement.take();
-        // Read once, so that the span and its measurements say the same.
+        // The clock is read once, so that the span and its measurements agree.
         let ended_at = self.ended_at.or_else(|| measurement.is_some().then(SystemTime::now));
         let mut span = self.span.take();
         if let Some(failure) = &error {
@@ -313,7 +315,7 @@ impl ClientSpan {
 }
 
 impl Measurement {
-    /// Keeps an attribute that metrics have too.
+    /// Records an attribute if metrics have it too.
     fn note(&mut self, attribute: KeyValue) {
         let wanted = match attribute.key.as_str() {
             attribute::SERVER_ADDRESS | attribute::SERVER_PORT => true,

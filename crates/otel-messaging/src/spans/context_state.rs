@@ -1,9 +1,9 @@
-//! The state that OpenTelemetry contexts carry for the core: the message that is being processed, a republish, and which
-//! operations are recorded.
+//! The state of the core in an OpenTelemetry context: the message that is being processed, a republish, and the operations that
+//! are not recorded.
 //!
-//! What is being processed stands beside OpenTelemetry's own current context, and not in it: a value there costs three
-//! allocations a message, and only a message that is sent with a context already in it asks. A context that is given away
-//! carries it all the same.
+//! The message that is being processed is kept in a thread-local, beside OpenTelemetry's current context. A value in the context
+//! would cost three allocations for each message, and only a send of a message that already carries a context needs the value. A
+//! context for other tasks carries the value.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -11,23 +11,23 @@ use opentelemetry::{Context, ContextGuard, trace::SpanContext};
 
 use crate::description::identity::{Identity, ReplyAddress};
 
-/// What is asked of the message that is being processed.
+/// The facts about the message that is being processed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Processed {
-    /// Its creation context.
+    /// The creation context of the message.
     pub(crate) creation: Option<Identity>,
-    /// Where answers to it go.
+    /// The address that answers to the message are sent to.
     pub(crate) reply_to: Option<ReplyAddress>,
 }
 
-/// What a context carries for the core.
+/// The state of the core in a context.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ContextState {
     /// The creation context of the message that is being processed.
     pub(crate) processed: Option<Identity>,
-    /// Where answers go to that message, or to those of the batch that is being processed: sorted.
+    /// The addresses that answers to the message, or to the messages of the batch, are sent to: sorted.
     pub(crate) reply_to: Arc<[ReplyAddress]>,
-    /// The contexts of the message that is republished, which its next send links.
+    /// The contexts of the message that is being republished. The next send links them.
     pub(crate) republished_from: Vec<SpanContext>,
     /// No messaging operation is recorded.
     pub(crate) suppressed: bool,
@@ -37,22 +37,21 @@ pub(crate) struct ContextState {
     pub(crate) without_context: bool,
 }
 
-/// The same context, in which messages are processed whose answers go to these addresses.
+/// Returns the context with these reply addresses of the messages that are being processed.
 pub(crate) fn with_reply_to(context: &Context, reply_to: Arc<[ReplyAddress]>) -> Context {
     let state = context.get::<ContextState>().cloned().unwrap_or_default();
     context.with_value(ContextState { reply_to, ..state })
 }
 
-/// Whether answers go there to a message that is processed in this context.
+/// Whether answers to a message that is being processed in this context are sent to this address.
 pub(crate) fn answers_go_to(context: &Context, address: ReplyAddress) -> bool {
     context.get::<ContextState>().is_some_and(|state| state.reply_to.binary_search(&address).is_ok())
 }
 
-/// A context in which messaging operations are not recorded: no span, no metric, no header. For frameworks that instrument
-/// the operation themselves, so that it has one span and not two.
+/// Returns a context in which messaging operations are not recorded: no span, no metric, no header. For frameworks that
+/// instrument the operation themselves, so that an operation does not have two spans.
 ///
-/// OpenTelemetry's `Context::with_telemetry_suppressed` has the same effect on this crate, and silences every other
-/// instrumentation too.
+/// OpenTelemetry's `Context::with_telemetry_suppressed` suppresses all other instrumentations too.
 ///
 /// ```
 /// use opentelemetry::Context;
@@ -68,7 +67,7 @@ pub fn suppress_messaging(context: &Context) -> Context {
 /// Sends messages without a context: the send that `send` calls has its span, and writes no header. For a receiver that must not
 /// see trace ids or baggage.
 ///
-/// The future that `send` returns may be awaited outside.
+/// The future that `send` returns may be awaited outside of this call.
 ///
 /// ```no_run
 /// # struct Producer;
@@ -81,10 +80,10 @@ pub fn without_context<T>(send: impl FnOnce() -> T) -> T {
     with_state(|state| ContextState { without_context: true, ..state }, send)
 }
 
-/// Sends messages without a span: the send that `send` calls is measured, and writes the current span's context into its
-/// message. For frequent messages whose spans say nothing, such as heartbeats.
+/// Sends messages without a span: the send that `send` calls is measured, and writes the current span's context into its message.
+/// For frequent messages whose spans have no value, such as heartbeats.
 ///
-/// The future that `send` returns may be awaited outside.
+/// The future that `send` returns may be awaited outside of this call.
 ///
 /// ```no_run
 /// # struct Producer;
@@ -108,7 +107,7 @@ thread_local! {
     static PROCESSED: Cell<Processed> = const { Cell::new(Processed { creation: None, reply_to: None }) };
 }
 
-/// The message that this thread is at work on.
+/// The message that this thread is processing.
 #[inline]
 pub(crate) fn processed_here() -> Processed {
     PROCESSED.try_with(Cell::get).unwrap_or_default()
@@ -116,11 +115,11 @@ pub(crate) fn processed_here() -> Processed {
 
 #[inline]
 pub(crate) fn process_here(message: Processed) {
-    // There is nothing to say on a thread that ends.
+    // On a thread that is ending, the thread-local may no longer exist.
     let _ = PROCESSED.try_with(|processed| processed.set(message));
 }
 
-/// While this lives, this thread is at work on that message.
+/// A guard: while it exists, this thread is processing the message.
 pub(crate) struct AtWork {
     own: Processed,
     outer: Processed,
@@ -136,14 +135,14 @@ impl AtWork {
 impl Drop for AtWork {
     #[inline]
     fn drop(&mut self) {
-        // Another that came later may still be there.
+        // A later guard may still exist.
         if processed_here() == self.own {
             process_here(self.outer);
         }
     }
 }
 
-/// A message's context, current on this thread until it is dropped.
+/// A guard: while it exists, the context of a message is current on this thread.
 pub(crate) struct Attached {
     _at_work: AtWork,
     _context: ContextGuard,

@@ -1,4 +1,4 @@
-//! What is current for the handler of a message, and whose span that is.
+//! The context of a message's handler, and the owner of its span.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -19,31 +19,30 @@ use crate::{
     },
 };
 
-/// What is current for a handler, and whose the span in it is.
+/// The context of a message's handler, and the owner of the span in it.
 pub(crate) struct Current {
     pub(crate) context: Context,
     pub(crate) span: SpanOwner,
-    /// When the span began, or would have.
+    /// The start time of the span, or the time at which it would have started.
     pub(crate) began: SystemTime,
-    /// Of a message whose span is that of its batch.
+    /// Set if the message has the span of its batch.
     pub(crate) batch: Option<Arc<BatchOutcome>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpanOwner {
-    /// The span is the message's own, or the batch's own, and recording.
+    /// The message, or the batch, owns the span, and the span is recording.
     Message,
-    /// The span is the message's own and not recording: it has ended, and only its context is handed on.
+    /// The message owns the span, and the span is not recording. It has ended, and only its context is used.
     NonRecording,
-    /// The span is that of the batch which the message belongs to.
+    /// The batch of the message owns the span.
     Batch,
-    /// There is no span of a message: the context is the one that was current before.
+    /// The message has no span. The context is the one that was current at the delivery.
     None,
 }
 
 impl Current {
-    /// With a span that has just started, on top of a context. A non-recording span is ended at once: only its span context is
-    /// ever used.
+    /// Puts a started span on top of a context. A non-recording span is ended immediately, because only its span context is used.
     #[inline]
     pub(crate) fn of(mut span: BoxedSpan, base: &Context, began: SystemTime) -> Self {
         if span.is_recording() {
@@ -64,7 +63,7 @@ impl Current {
         (self.span == SpanOwner::Message).then(|| self.context.span())
     }
 
-    /// Which span it is, if there is one.
+    /// The context of the span, if there is a span.
     #[inline]
     pub(crate) fn which(&self) -> Option<SpanContext> {
         (self.span != SpanOwner::None).then(|| self.context.span().span_context().clone())
@@ -72,8 +71,8 @@ impl Current {
 
     /// The context to attach for a handler that is called inside `outer`.
     ///
-    /// A message without a span of its own names the span that was active at its delivery. Where that very span is still
-    /// current, the handler works in the span itself and not in a context that only names it.
+    /// A message without a span of its own has the context of the span that was active at its delivery. If that span is still
+    /// current, the handler runs in the span itself, and not in a context that only names it.
     #[inline]
     pub(crate) fn inside(&self, outer: impl FnOnce() -> Context) -> Context {
         match self.span {
@@ -111,7 +110,7 @@ impl Current {
     }
 }
 
-/// A context with other baggage.
+/// Returns the context with this baggage.
 pub(crate) fn with_baggage(context: &Context, baggage: &Baggage) -> Context {
     if baggage.is_empty() && context.baggage().is_empty() {
         return context.clone();
@@ -122,8 +121,8 @@ pub(crate) fn with_baggage(context: &Context, baggage: &Baggage) -> Context {
     context.with_baggage(entries)
 }
 
-/// The same context, with the name of its span in place of the span. A span ends when its last handle is dropped, and what
-/// is kept for longer than a call must not be one of them.
+/// Returns the context with only the span context of its span. OpenTelemetry ends a span when the last handle is dropped, so a
+/// value that outlives a call must not hold a handle.
 pub(crate) fn naming_its_span(context: &Context) -> Context {
     let span = context.span().span_context().clone();
     if span.is_valid() { context.with_remote_span_context(span) } else { context.clone() }

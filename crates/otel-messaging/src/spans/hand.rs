@@ -1,4 +1,4 @@
-//! The message in hand of a loop that works on one after the other.
+//! The message in hand of a sequential loop.
 
 use std::{
     cell::RefCell,
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// For adapters: this source was asked for its next message, so none of its messages is in hand any more.
+/// For adapters: a poll of this source starts. From now on, no message of this source is in hand.
 ///
-/// The first thing in every `poll_next`, `recv` and `poll`, whether a message comes or not. What is delivered next is in
-/// hand again, by [`deliver`](crate::adapter::Telemetry::deliver).
+/// Call this first in every `poll_next`, `recv` and `poll`, even if the poll returns no message.
+/// [`deliver`](crate::adapter::Telemetry::deliver) takes the next message in hand.
 #[inline]
 pub fn poll_started(source: SourceId) {
     if let Some(hand) = here() {
@@ -27,7 +27,7 @@ pub fn poll_started(source: SourceId) {
     }
 }
 
-/// The messages of one loop that are alive.
+/// The live messages of one loop: the delivered messages that are not dropped.
 #[derive(Default)]
 pub(crate) struct Hand(Mutex<Alive>);
 
@@ -37,7 +37,7 @@ struct Alive(Vec<Message>);
 struct Message {
     id: usize,
     source: SourceId,
-    /// Its source was not asked for another one since.
+    /// The source of the message was not polled since the delivery.
     in_hand: bool,
     current: Current,
     processed: Processed,
@@ -48,7 +48,7 @@ impl Alive {
         self.0.iter_mut().filter(|message| message.source == source).for_each(|message| message.in_hand = false);
     }
 
-    /// The message to work on: the only one, if it is in hand.
+    /// The message to make current: the only live message, if it is in hand.
     fn in_hand(&self) -> Option<&Message> {
         match &self.0[..] {
             [only] => Some(only).filter(|only| only.in_hand),
@@ -62,7 +62,7 @@ impl Hand {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until the guard is dropped this thread is polling that loop.
+    /// Marks this loop as polled by this thread, until the guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Entered {
         let here = Here { hand: self.clone(), outer: Context::current(), attached: None };
         let entered = Entered { outer: HERE.with(|cell| cell.replace(Some(here))), processed: processed_here() };
@@ -70,7 +70,7 @@ impl Hand {
         entered
     }
 
-    /// The number of messages that are alive.
+    /// The number of live messages.
     pub(crate) fn alive(&self) -> usize {
         self.lock().0.len()
     }
@@ -81,7 +81,7 @@ impl Hand {
         attach(self);
     }
 
-    /// Releases a message, on whatever thread its last part was dropped.
+    /// Releases a message whose last part was dropped, on any thread.
     pub(crate) fn release(self: &Arc<Self>, id: usize) {
         let released = {
             let mut alive = self.lock();
@@ -100,20 +100,20 @@ thread_local! {
 
 struct Here {
     hand: Arc<Hand>,
-    /// What is current around the loop.
+    /// The context that is current around the loop.
     outer: Context,
-    /// Never used again: dropping it is its purpose.
+    /// Held only for its drop.
     attached: Option<Attached>,
 }
 
-/// The loop that this thread is polling, if it is.
+/// The loop that this thread is polling, if there is one.
 #[inline]
 pub(crate) fn here() -> Option<Arc<Hand>> {
     HERE.try_with(|here| here.borrow().as_ref().map(|here| here.hand.clone())).ok().flatten()
 }
 
-/// The context around the loop that this thread is polling, if `context` is that of the message in hand. A message that is
-/// delivered there has nothing to do with the one in hand.
+/// The context around the loop that this thread is polling, if `context` is that of the message in hand. A newly delivered
+/// message must not become a child of the message in hand.
 pub(crate) fn around_hand(context: &Context) -> Option<Context> {
     let around = |here: &RefCell<Option<Here>>| {
         let here = here.borrow();
@@ -125,7 +125,7 @@ pub(crate) fn around_hand(context: &Context) -> Option<Context> {
     HERE.try_with(around).ok().flatten()
 }
 
-/// Makes current what the loop has in hand, if the loop is the one that this thread is polling.
+/// Makes the message in hand of a loop current, if this thread is polling that loop.
 fn attach(hand: &Arc<Hand>) {
     let outer = |here: &RefCell<Option<Here>>| {
         here.borrow().as_ref().filter(|here| Arc::ptr_eq(&here.hand, hand)).map(|here| here.outer.clone())
@@ -134,7 +134,7 @@ fn attach(hand: &Arc<Hand>) {
     let put = |attached| {
         HERE.with(|here| here.borrow_mut().as_mut().and_then(|here| std::mem::replace(&mut here.attached, attached)))
     };
-    // Let go of before the next is attached, and outside the borrow: a context may be the last owner of a span.
+    // The guard is dropped before the next one is attached, and outside the borrow: its context may be the last owner of a span.
     drop(put(None));
     let in_hand = hand.lock().in_hand().map(|message| (message.current.inside(|| outer), message.processed));
     if let Some((context, processed)) = in_hand {
@@ -149,10 +149,10 @@ pub(crate) struct Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // The guard of the loop that is left goes first, then the outer loop is what it was.
+        // The guard of this loop is dropped before the outer loop is restored.
         drop(HERE.with(|cell| cell.replace(None)));
         HERE.with(|cell| cell.replace(self.outer.take()));
-        // Guards of the loop may have gone in another order than they came.
+        // The guards of the loop may have been dropped in another order than they were created.
         process_here(self.processed);
     }
 }

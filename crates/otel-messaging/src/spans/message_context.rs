@@ -1,4 +1,4 @@
-//! The contexts that a message's process span and handler may continue: what the sender left, and what was current at the
+//! The contexts that a message's process span and handler may continue: the creation context, and the current context of the
 //! delivery.
 
 use std::time::SystemTime;
@@ -34,17 +34,17 @@ use crate::{
 
 pub(crate) struct MessageContext {
     probe: TracerProbe,
-    /// What is current for the handler, except the process span: the context at the delivery with what the headers said on top.
+    /// The context of the handler without the process span: the context at the delivery, with the values from the headers on top.
     /// Its span is the creation context.
     base: Context,
-    /// The same before the headers were read, where they were read before a tracer was known to be there.
+    /// `base` before the headers were read, if the headers were read before a tracer was found.
     unread: Option<Box<Context>>,
-    /// The context at the delivery, if a span was active in it. It holds the span's context and not the span: OpenTelemetry
-    /// ends a span when its last handle is dropped, and the message may be kept for longer.
+    /// The context at the delivery, if a span was active in it. It has the span's context and no handle: OpenTelemetry ends a
+    /// span when the last handle is dropped, and the message may be kept for longer.
     ambient: Option<Context>,
-    /// The span that an untrusted sender named: it is linked and never continued.
+    /// The span that an untrusted sender named. It is linked and never continued.
     untrusted: Option<Box<SpanContext>>,
-    /// Where answers to the message go.
+    /// The address that answers to the message are sent to.
     reply_to: Option<ReplyAddress>,
     /// The correlation policy starts a new trace for the message.
     starts_new_trace: bool,
@@ -55,7 +55,7 @@ impl MessageContext {
     pub(crate) fn new(start: OperationStart, pipeline: &Pipeline, arrival: &Arrival<'_>) -> Self {
         let OperationStart { at: delivered_at, parent: mut base, probe, has_state, .. } = start;
         if has_state {
-            // The state is that of another message.
+            // The state belongs to another message.
             base = base.with_value(ContextState::default());
         }
         let ambient = base.span().span_context().is_valid().then(|| naming_its_span(&base));
@@ -80,7 +80,7 @@ impl MessageContext {
         Self { probe, base, unread, ambient, untrusted, reply_to: arrival.reply_to, starts_new_trace }
     }
 
-    /// The context of a batch, whose messages have contexts of their own.
+    /// The context of a batch. The messages of the batch have their own contexts.
     pub(crate) fn of_batch(first: &Self) -> Self {
         Self {
             probe: first.probe,
@@ -121,7 +121,7 @@ impl MessageContext {
         Processed { creation: self.identity(), reply_to: self.reply_to }
     }
 
-    /// Marks a context: the message is processed in it, and a forward of the message is recognised.
+    /// Marks a context, so that a forward of the message is recognised in it.
     pub(crate) fn marked_as_processed(&self, mut context: Context) -> Context {
         let Processed { creation, reply_to } = self.processed();
         if let Some(creation) = creation {
@@ -129,20 +129,20 @@ impl MessageContext {
             context = context.with_value(ContextState { processed: Some(creation), ..state });
         }
         match reply_to {
-            // The batch's context has the addresses of its messages.
+            // The context of a batch already has the reply addresses of its messages.
             Some(address) if !answers_go_to(&context, address) => with_reply_to(&context, [address].into()),
             _ => context,
         }
     }
 
-    /// Makes the republishing of the message current, on top of the current context. `of_handler` is the context of its handler,
-    /// `process_span` that of its span.
+    /// Makes the republishing of the message current, on top of the current context. `of_handler` is the context of the message's
+    /// handler, `process_span` is the context of its span.
     pub(crate) fn republish(&self, of_handler: &Context, process_span: Option<SpanContext>) -> Attached {
         let mut current = Context::current();
         let state = current.get::<ContextState>().cloned().unwrap_or_default();
         let processed = state.processed.or_else(|| processed_here().creation);
         if processed.is_none() || processed != self.identity() {
-            // Outside the handler the message's baggage is not current. It is republished too.
+            // Outside the handler, the message's baggage is not current, but the republished message must carry it.
             current = with_baggage(&current, of_handler.baggage());
         }
         let republished_from = self.creation().into_iter().chain(process_span).collect();
@@ -150,13 +150,13 @@ impl MessageContext {
         Attached::new(current.with_value(state), self.processed())
     }
 
-    /// What a started process span is put on top of.
+    /// The context that a started process span is put on top of.
     #[inline]
     pub(crate) fn base(&self) -> &Context {
         &self.base
     }
 
-    /// The context of a handler. Without a tracer it has nothing that was read from the headers.
+    /// The context of a handler. Without a tracer, it has no values from the headers.
     #[inline]
     pub(crate) fn of_handler(&self, pipeline: &Pipeline) -> &Context {
         self.unread_without_tracer(pipeline).unwrap_or(&self.base)
@@ -167,8 +167,8 @@ impl MessageContext {
         self.unread.as_deref().filter(|_| !pipeline.has_tracer())
     }
 
-    /// The context of a handler whose message has no span, for want of a tracer or by a filter: the span that would have been
-    /// its parent stays current, otherwise the sender's context does.
+    /// The context of a handler whose message has no span, because there is no tracer or a filter excludes the operation. The
+    /// span that would have been the parent stays current, otherwise the sender's context.
     pub(crate) fn without_span(&self, pipeline: &Pipeline) -> Context {
         let is_unread = self.unread_without_tracer(pipeline).is_some();
         match &self.ambient {
@@ -179,7 +179,7 @@ impl MessageContext {
         }
     }
 
-    /// Whether the process span is a child of the creation context, rather than of the span that was active at the delivery.
+    /// Whether the process span is a child of the creation context, and not of the span that was active at the delivery.
     #[inline]
     fn continues_creation(&self, settings: &Settings) -> bool {
         match settings.correlation {
@@ -190,7 +190,7 @@ impl MessageContext {
         }
     }
 
-    /// Starts the process span, with the parent and the links that the correlation policy demands.
+    /// Starts the process span, with the parent and the links of the correlation policy.
     #[inline]
     pub(crate) fn start_span(
         &self,
@@ -207,7 +207,7 @@ impl MessageContext {
         let ambient = self.ambient.as_ref().filter(|_| !self.starts_new_trace);
         let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
         let span = pipeline.start(self.probe, parent, || {
-            // The ambient span is linked where it is not the parent.
+            // The ambient span is linked if it is not the parent.
             let is_linked = by_creation || self.starts_new_trace;
             let ambient = self.ambient.as_ref().filter(|_| is_linked);
             let link = |context: &SpanContext| Link::with_context(context.clone());
@@ -225,7 +225,7 @@ impl MessageContext {
     }
 }
 
-/// Has the application's function look for the context that the propagator has not found.
+/// Calls the application's context reader, if the propagator has found no context.
 #[cold]
 fn read_by(
     reader: &ContextReader,

@@ -1,4 +1,4 @@
-//! What an operation starts with: its time and its parent context.
+//! The start time and the parent context of an operation.
 
 use std::time::SystemTime;
 
@@ -16,16 +16,16 @@ use crate::{
     },
 };
 
-/// Start time and parent context of an operation:
-/// [`Telemetry::start_operation`](crate::adapter::Telemetry::start_operation) takes them where the client's method is called.
+/// The start time and the parent context of an operation.
+/// [`Telemetry::start_operation`](crate::adapter::Telemetry::start_operation) takes them when the client's method is called.
 #[derive(Debug, Clone)]
 pub struct OperationStart {
     pub(crate) at: SystemTime,
     pub(crate) parent: Context,
     pub(crate) probe: TracerProbe,
-    /// The creation context of the message that was being processed there.
+    /// The creation context of the message that was being processed at the call.
     pub(crate) processed: Option<Identity>,
-    /// Whether the context has a [`ContextState`]. What a send needs of it is read later.
+    /// Whether the context has a [`ContextState`]. The state is read later, by sends.
     pub(crate) has_state: bool,
 }
 
@@ -35,15 +35,16 @@ impl OperationStart {
         self.at
     }
 
-    /// The same with an earlier start time. An adapter that waits for a message keeps the time and no `OperationStart`: that
-    /// holds its parent context, and with it perhaps the last handle of a span, which ends when the handle is dropped.
+    /// Returns the `OperationStart` with an earlier start time. An adapter that waits for a message keeps the time and no
+    /// `OperationStart`, because an `OperationStart` may hold the last handle of its parent span, and so keep that span from
+    /// ending.
     #[must_use]
     pub fn since(self, began: SystemTime) -> Self {
         Self { at: began, ..self }
     }
 
-    /// The same, to be kept while the operation waits for an answer: the parent is known by its span context, and its span is
-    /// not held. OpenTelemetry ends a span when its last handle is dropped.
+    /// Returns an `OperationStart` that an adapter can keep while the operation waits for an answer. It holds the span context of
+    /// the parent and no handle of its span: OpenTelemetry ends a span when the last handle is dropped.
     #[must_use]
     pub fn release_parent(mut self) -> Self {
         let current = self.parent.span().span_context().clone();
@@ -53,7 +54,7 @@ impl OperationStart {
         self
     }
 
-    /// The same for a delivery inside [`sequential`](crate::sequential): the message in hand is not its parent.
+    /// For a delivery inside [`sequential`](crate::sequential): the message in hand is not the parent.
     pub(crate) fn around_hand(mut self) -> Self {
         if let Some(around) = around_hand(&self.parent) {
             self.has_state = around.get::<ContextState>().is_some();
@@ -63,11 +64,10 @@ impl OperationStart {
     }
 
     /// Whether this address is the [`reply_to`](crate::adapter::Arrival::reply_to) of the message that is being processed, or of
-    /// one of the batch. Such a destination is a [`reply_address`](crate::adapter::Destination::reply_address), whoever chose
-    /// its name.
+    /// a message of the batch. A destination with such a name is a [`reply_address`](crate::adapter::Destination::reply_address).
     ///
-    /// Call it where the operation starts, before the first await. Without a message, or with one that has no reply address,
-    /// it costs two loads.
+    /// Call this where the operation starts, before the first await. If no message with a reply address is being processed, the
+    /// call costs two loads.
     #[inline]
     #[must_use]
     pub fn answers(&self, address: &str) -> bool {
@@ -94,7 +94,7 @@ impl OperationStart {
         self.state().is_none_or(|state| !state.without_context)
     }
 
-    /// The contexts of the message that is republished, which its send links.
+    /// The contexts of the message that is being republished. The send links them.
     pub(crate) fn republished_from(&self) -> &[SpanContext] {
         self.state().map(|state| &state.republished_from[..]).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The context that a message carries when it is sent: read, kept or replaced, measured, written.
+//! The context of an outgoing message: an existing context is read, kept or replaced; a new context is measured and written.
 
 use opentelemetry::{
     SpanId, TraceId, otel_debug,
@@ -18,7 +18,7 @@ use crate::{
     spans::operation_start::OperationStart,
 };
 
-/// Headers that the application stores until it sends the message. They have no header with an empty value.
+/// Headers that the application stores until it sends the message. They must not have a header with an empty value.
 pub(crate) struct StoredHeaders<'a>(pub(crate) &'a mut dyn Injector);
 
 impl Injector for StoredHeaders<'_> {
@@ -32,7 +32,7 @@ impl Injector for StoredHeaders<'_> {
 /// A context that a message carries already.
 pub(crate) struct ExistingContext {
     pub(crate) context: SpanContext,
-    /// Otherwise the send replaces it.
+    /// If false, the send replaces the context.
     pub(crate) is_kept: bool,
     pub(crate) forward: Forward,
 }
@@ -44,7 +44,7 @@ impl ExistingContext {
             return None;
         }
         let is_kept = match pipeline.settings().carried_context {
-            // It was copied from the message that is republished.
+            // The context was copied from the message that is being republished.
             _ if !start.republished_from().is_empty() => false,
             CarriedContext::Keep => true,
             CarriedContext::Replace => false,
@@ -57,11 +57,11 @@ impl ExistingContext {
     }
 }
 
-/// Whether a context can be written into a message: asked before there is a span to write, whose kind depends on it.
+/// Whether a context fits into a message. This is decided before the span starts, because the span kind depends on it.
 pub(crate) fn fits(start: &OperationStart, pipeline: &Pipeline, budget: HeaderBudget) -> bool {
     budget.is_large() || {
         let parent = start.parent.span();
-        // All ids have the same length, so any ids stand in for those of the span that does not exist yet.
+        // All ids have the same length, so any ids can stand in for the ids of the future span.
         let (trace, span) = (TraceId::from(u128::MAX), SpanId::from(u64::MAX));
         let flags = parent.span_context().trace_flags();
         let span = SpanContext::new(trace, span, flags, true, parent.span_context().trace_state().clone());
@@ -72,7 +72,7 @@ pub(crate) fn fits(start: &OperationStart, pipeline: &Pipeline, budget: HeaderBu
     }
 }
 
-/// Writes the context of a span into the headers of a message, in place of one that the message carries already.
+/// Writes the context of a span into the headers of a message, in place of an existing context.
 #[inline]
 pub(crate) fn write_context(
     start: &OperationStart,
@@ -90,8 +90,8 @@ pub(crate) fn write_context(
     }
 }
 
-/// Writes the context of a span into headers, or that of its parent where there is no span. Without either, a context that
-/// should be replaced stays.
+/// Writes the context of a span into headers, or the context of its parent if there is no span. Without either, an existing
+/// context stays.
 #[inline]
 pub(crate) fn inject_context(
     start: &OperationStart,
@@ -109,7 +109,7 @@ pub(crate) fn inject_context(
         pipeline.inject(span, &start.parent, headers, replaces);
         return;
     }
-    // A sampler may have added to the tracestate that was measured.
+    // The context is measured again, because a sampler may have extended the tracestate.
     let mut buffer = HeaderBuffer::default();
     pipeline.inject(span, &start.parent, &mut buffer, replaces);
     if budget.fits(&buffer) {
@@ -121,7 +121,7 @@ pub(crate) fn inject_context(
     }
 }
 
-/// Removes headers of a forwarded message that a propagator would read in place of the context that was written.
+/// Removes headers of a forwarded message that the next reader would read in place of the written context.
 fn remove_stale(
     start: &OperationStart,
     span: Option<&SpanContext>,

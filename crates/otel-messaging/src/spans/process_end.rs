@@ -1,4 +1,4 @@
-//! The end of a process span: once, with or without an error, and measured.
+//! The end of a process span, which happens once, with or without an error.
 
 use std::{
     borrow::Cow,
@@ -24,11 +24,11 @@ use crate::{
 };
 
 pub(crate) struct ProcessEnd {
-    /// The span has ended, or a batch ends it.
+    /// The span has ended, or the batch ends it.
     has_ended: AtomicBool,
-    /// The error that the message was answered with, and its text.
+    /// The error that the message was answered with: its type and its text.
     answer: OnceLock<Box<(Cow<'static, str>, String)>>,
-    /// The partition as an attribute of the metrics, where they should have it.
+    /// The partition as an attribute of metrics, if metrics have it.
     partition: Option<Box<KeyValue>>,
 }
 
@@ -43,13 +43,13 @@ impl ProcessEnd {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// A batch ends the span.
+    /// Marks the span as ended by its batch.
     pub(crate) fn leave_to_batch(&self) {
         self.has_ended.store(true, Ordering::Release);
     }
 
-    /// Whether the caller is the first that ends the span. The SDK's span itself ignores a second end: only measurements and
-    /// events need an atomic exchange.
+    /// Whether the caller is the first that ends the span. The SDK's span ignores a second end, so only measurements and events
+    /// need an atomic exchange.
     #[inline]
     pub(crate) fn is_first(&self, pipeline: &Pipeline) -> bool {
         if pipeline.instruments().is_some() || pipeline.exceptions.is_some() {
@@ -63,13 +63,13 @@ impl ProcessEnd {
     }
 
     pub(crate) fn set_answer(&self, error_type: Cow<'static, str>, description: &dyn fmt::Display) {
-        // The `Display` is the application's, and may panic.
+        // The application implements `Display`, which may panic.
         if let Some(description) = catch_panic(|| description.to_string()) {
             self.answer.get_or_init(|| Box::new((error_type, description)));
         }
     }
 
-    /// Ends the span, and measures it. `which` gives the span's context, also of a span that is not recorded.
+    /// Ends the span, and records its duration. `which` returns the span's context, also for a non-recording span.
     #[inline]
     pub(crate) fn finish<S: EndingSpan>(
         &self,
@@ -85,7 +85,7 @@ impl ProcessEnd {
             let which = which(span.as_ref());
             record_failure(failure, operation.exceptions(), which.as_ref(), span.as_mut());
         }
-        // Read once, so that the span and its measurement agree.
+        // The clock is read once, so that the span and its measurement agree.
         let ended_at = operation.instruments().map(|_| SystemTime::now());
         if let Some(span) = &mut span {
             span.end_at(ended_at);

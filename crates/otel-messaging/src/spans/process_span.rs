@@ -1,4 +1,4 @@
-//! The process span of a message, or of a batch: made when it is first needed, ended exactly once.
+//! The process span of a message or of a batch.
 
 use std::{
     borrow::Cow,
@@ -41,11 +41,11 @@ use crate::{
 
 /// The process span of a message that was delivered to the application.
 ///
-/// The span starts when it is first needed, so that a batch can take over messages that have no span yet. It begins with the
-/// handler where the handler needs it first: at the first poll of [`process`](crate::MessageExt::process), or the call of
-/// [`in_scope`](crate::MessageExt::in_scope). Otherwise it begins at the delivery. It ends at the first of: the end of `process`
-/// or `in_scope`, [`end`](Self::end), [`fail`](Self::fail), or the drop of the last `Arc`. A drop is no error, unless the thread
-/// is panicking.
+/// The span starts when it is first needed, so that a batch can take over messages that have no span yet. If the handler needs
+/// the span first, the span's start time is the start of the handler: the first poll of [`process`](crate::MessageExt::process),
+/// or the call of [`in_scope`](crate::MessageExt::in_scope). Otherwise its start time is the delivery. The span ends at the first
+/// of: the end of `process` or `in_scope`, [`end`](Self::end), [`fail`](Self::fail), or the drop of the last `Arc`. A drop is no
+/// error, unless the thread is panicking.
 ///
 /// Every part of a message that can outlive it (an acker, a detached copy) holds the same `Arc`.
 pub struct ProcessSpan {
@@ -53,8 +53,8 @@ pub struct ProcessSpan {
     delivered_at: SystemTime,
     message: MessageContext,
     attributes: StartAttributes,
-    /// The context of the handler, once it was needed or a batch took the message over. It stays after the end, for later
-    /// spans of the message.
+    /// The context of the handler, set when it is first needed or when a batch takes the message over. It stays after the end of
+    /// the span, for later spans of the message.
     context: OnceLock<Current>,
     settlement: SettlementState,
     end: ProcessEnd,
@@ -87,7 +87,7 @@ impl ProcessSpan {
         }
     }
 
-    /// The process span of a batch, which has started.
+    /// Creates the process span of a batch, whose span has started.
     pub(crate) fn of_batch(
         first: &Self,
         operation: Arc<PreparedOperation>,
@@ -106,7 +106,7 @@ impl ProcessSpan {
         }
     }
 
-    /// Assigns a message that has no span yet to a batch, whose handler starts at that time.
+    /// Assigns a message that has no span yet to a batch, whose handler starts at `now`.
     pub(crate) fn assign_to(&self, batch: &Self, outcome: &Arc<BatchOutcome>, now: SystemTime) {
         let (Some(batch), Some(_starting)) = (batch.context.get(), StartGuard::enter()) else { return };
         let wait = between(self.delivered_at, now);
@@ -119,14 +119,14 @@ impl ProcessSpan {
         }
     }
 
-    /// The attributes that the span starts with; once it has started, only those of the operation, unless a loop has the
+    /// The attributes that the span starts with. Once the span has started, only those of the operation, unless a loop has the
     /// message in hand.
     pub(crate) fn start_attributes(&self) -> Vec<KeyValue> {
         self.attributes.all(&self.operation)
     }
 
-    /// Adds the attributes of the message alone, for the span of the receive operation that returned it. They are known as long
-    /// as the process span has not started, or a loop has the message in hand.
+    /// Adds the attributes of the message alone, for the span of the receive operation that returned the message. They are
+    /// available until the process span starts, and later too if a loop has the message in hand.
     pub fn own_attributes(&self, into: &mut Attributes) {
         self.attributes.add_message_attributes(&self.operation, into);
     }
@@ -150,7 +150,7 @@ impl ProcessSpan {
         self.message.creation()
     }
 
-    /// The context of the handler: the message's baggage and its process span, which starts now if it has not.
+    /// The context of the handler: the message's baggage and its process span. The call starts the span if it has not started.
     #[inline]
     pub fn context(&self) -> &Context {
         self.current().map_or_else(|| self.handler_base(), |current| &current.context)
@@ -161,8 +161,8 @@ impl ProcessSpan {
         self.current_since(self.delivered_at, None)
     }
 
-    /// The context of the handler. If there is none yet, the span starts with that time and that wait. `None` where this thread
-    /// is starting the span: a sampler or a processor asks.
+    /// The context of the handler. If there is none yet, the span starts with this start time and this wait. `None` if this
+    /// thread is already starting the span, because a sampler or a processor calls this function.
     #[inline]
     fn current_since(&self, began: SystemTime, wait: Option<Duration>) -> Option<&Current> {
         if let Some(current) = self.context.get() {
@@ -170,7 +170,7 @@ impl ProcessSpan {
         }
         let _starting = StartGuard::enter()?;
         Some(self.context.get_or_init(|| {
-            // A receive operation that returned a message in hand reads its attributes later.
+            // A receive operation that returned the message in hand reads its attributes later.
             let mut attributes = self.attributes.take(self.hand.is_some());
             if let Some(wait) = wait.filter(|wait| *wait >= SHORTEST_WAIT) {
                 attributes.set(extension::WAIT_TIME, wait.as_secs_f64());
@@ -182,7 +182,7 @@ impl ProcessSpan {
         }))
     }
 
-    /// The handler starts now, and with it the span, unless the span has started.
+    /// Starts the span with the handler, unless the span has started.
     #[inline]
     pub(crate) fn handler_starts(&self) {
         if self.context.get().is_none() {
@@ -193,13 +193,13 @@ impl ProcessSpan {
     fn start_with_handler(&self) {
         let now = SystemTime::now();
         let wait = between(self.delivered_at, now);
-        // Another thread may have been first.
+        // Another thread may have started the span.
         if self.current_since(now, wait).is_some_and(|current| current.began == now) {
             self.waited(wait);
         }
     }
 
-    /// The wait for the handler of a message that has no span yet, if it is long enough to be recorded.
+    /// The wait of a message that has no span yet for its handler, if the wait is long enough to be recorded.
     pub(crate) fn wait_time(&self, now: SystemTime) -> Option<KeyValue> {
         if self.context.get().is_some() {
             return None;
@@ -220,7 +220,7 @@ impl ProcessSpan {
         self.message.of_handler(&self.operation.pipeline)
     }
 
-    /// The context for other tasks: a forward of the message is recognised wherever it is attached.
+    /// The context for other tasks. A forward of the message is recognised wherever this context is attached.
     pub(crate) fn context_to_go(&self) -> Context {
         self.message.marked_as_processed(self.context().clone())
     }
@@ -241,10 +241,10 @@ impl ProcessSpan {
         self.current().map_or_else(|| self.handler_base().clone(), |current| current.inside(Context::current))
     }
 
-    /// Takes the message in hand where a loop inside [`sequential`](crate::sequential) asked for it.
+    /// Takes the message in hand, if a loop inside [`sequential`](crate::sequential) polled for it.
     #[inline]
     pub(crate) fn take_in_hand(self: &Arc<Self>, source: SourceId) {
-        // The span starts before the lock is taken: processors may call anything.
+        // The span starts before the lock is taken, because processors may call any function.
         if let Some(hand) = &self.hand
             && let Some(current) = self.current()
         {
@@ -252,12 +252,12 @@ impl ProcessSpan {
         }
     }
 
-    /// Runs a part of the handler inside the span, without ending it; a panic is recorded as the span's error.
+    /// Runs a part of the handler inside the span, without ending the span. A panic is recorded as the span's error.
     ///
     /// For clients that call the handler themselves: around the call, and around each poll of the returned future.
     #[inline]
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        // They are dropped in reverse order: the span fails while it is still current.
+        // Guards are dropped in reverse order, so the span is still current when a panic is recorded.
         let _attached = self.handler_context().attach();
         let _at_work = AtWork::on(self.processed());
         let _panicked = FailOnPanic(self);
@@ -272,18 +272,18 @@ impl ProcessSpan {
 
     /// Ends the span with an error. Later calls change nothing.
     ///
-    /// `error_type` is a low-cardinality name, `description` what the error says.
+    /// `error_type` is a low-cardinality name, `description` is the text of the error.
     pub fn fail(&self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
         self.finish(Some((error_type.into(), &description)));
     }
 
-    /// Records that the message is answered with an error. The span fails with it when it ends, unless the handler fails with an
-    /// error of its own. The first answer counts; an answer after the end changes nothing.
+    /// Records that the message was answered with an error. The span fails with this error when it ends, unless the handler fails
+    /// with an error of its own. Only the first answer counts. An answer after the end of the span has no effect.
     pub fn answered_with_error(&self, error_type: impl Into<Cow<'static, str>>, description: impl fmt::Display) {
         self.end.set_answer(error_type.into(), &description);
     }
 
-    /// Ends the span with a handler's error. The user's function names it, otherwise its type does.
+    /// Ends the span with a handler's error. The user's function names the error; otherwise the error's type does.
     pub(crate) fn fail_by(&self, type_name: &'static str, error: &dyn fmt::Display) {
         let named = self.operation.pipeline.settings().error_type.as_ref();
         let named = named.and_then(|name| catch_panic(|| name(type_name, error)).flatten());
@@ -292,8 +292,8 @@ impl ProcessSpan {
 
     /// Sets the settlement outcome on the span, if the span has not ended and has no outcome yet.
     ///
-    /// For messages that are settled together with others; [`ClientSpan::settled`](crate::adapter::ClientSpan::settled) does it
-    /// for a single message.
+    /// For messages that are settled together with others. For a single message,
+    /// [`ClientSpan::settled`](crate::adapter::ClientSpan::settled) sets the outcome.
     pub fn settled(&self, outcome: Settlement) {
         let current = self.current();
         if let (true, Some(current)) = (self.settlement.record(), current) {
@@ -301,19 +301,21 @@ impl ProcessSpan {
         }
     }
 
-    /// The message is settled outside this crate, if it is: neither a drop nor a settlement is recorded from now on.
+    /// Marks the message as settled outside this crate, if it is settled at all: from now on, neither a drop nor a settlement is
+    /// recorded.
     pub fn settles_elsewhere(&self) {
         self.settlement.leave_to_others();
     }
 
-    /// The message may be settled outside this crate: a drop is not recorded as `dropped` from now on. A settlement is.
+    /// Marks the message as possibly settled outside this crate: from now on, a drop is not recorded as `dropped`, but a
+    /// settlement is.
     pub fn may_settle_elsewhere(&self) {
         self.settlement.await_no_longer();
     }
 
     #[inline]
     fn finish(&self, error: Option<Failure<'_>>) {
-        // Re-entrant call while the span is being started.
+        // A re-entrant call while the span is being started.
         let Some(current) = self.current() else { return };
         if !self.end.is_first(&self.operation.pipeline) {
             return;
@@ -321,7 +323,7 @@ impl ProcessSpan {
         self.end.finish(&self.operation, current.began, current.recorded(), |_| current.which(), error);
     }
 
-    /// Measures the delivery.
+    /// Records the delivery in metrics.
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
         if self.operation.instruments().is_some() {
@@ -329,10 +331,10 @@ impl ProcessSpan {
         }
     }
 
-    /// Lets the settlement outlive the message, where the message can still be settled, by its number for example. `None` where
-    /// no settlement is awaited.
+    /// Returns a value with which the settlement outlives the message, if the message can still be settled after its drop, for
+    /// example by its number. `None` if no settlement is awaited.
     ///
-    /// The process span has no settlement outcome then: it ends before.
+    /// The process span then has no settlement outcome, because it ends before the settlement.
     pub fn unsettled(&self) -> Option<Unsettled> {
         self.settlement.record_dropped().then(|| Unsettled::new(self.operation.clone()))
     }
@@ -352,7 +354,7 @@ impl ProcessSpan {
     }
 }
 
-/// Ends the span with the error `panic` when the handler unwinds, even where the message is kept elsewhere.
+/// Ends the span with the error `panic` when the handler unwinds, even if the message is kept elsewhere.
 struct FailOnPanic<'a>(&'a ProcessSpan);
 
 impl Drop for FailOnPanic<'_> {
@@ -374,7 +376,7 @@ impl Drop for ProcessSpan {
             self.dropped();
             return self.finish(panicked);
         }
-        // The span was not needed before: it starts and ends here.
+        // The span was not needed earlier: it starts and ends here.
         let mut attributes = self.attributes.take_last();
         if self.settlement.is_unsettled() {
             attributes.set(extension::SETTLEMENT_OUTCOME, Settlement::Dropped.as_str());

@@ -17,23 +17,23 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Settles<'a> {
-    /// The settle span is a child of the message's process span, and the outcome is recorded on that too.
+    /// The settle span is a child of the message's process span, and the outcome is set on the process span too.
     Message(&'a Arc<ProcessSpan>),
     /// The message was dropped, and the context of its process span is known.
     Context(&'a SpanContext),
-    /// Nothing is known of the message: the settle span is a child of the current span.
+    /// The message is unknown: the settle span is a child of the current span.
     Unknown,
 }
 
-/// One of several messages that are settled by one operation.
+/// A message of a settle operation on several messages.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SettledMessage {
-    /// The settle span links the message's process span, and the outcome is recorded on that too.
+    /// The settle span links the message's process span, and the outcome is set on the process span too.
     Message(Arc<ProcessSpan>),
     /// The message was dropped, and the context of its process span is linked.
     Context(SpanContext),
-    /// Nothing is known of the message: it is counted.
+    /// The message is unknown: it is only counted.
     Unknown,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn start_batch_settlement(
                 SettledMessage::Context(context) => Some(context.clone()),
                 SettledMessage::Unknown => None,
             };
-            // Inside `process_batch` the messages have the span of the batch, which is the parent.
+            // Inside `process_batch`, the messages have the span of the batch, which is the parent.
             let linked = context.filter(|context| context.is_valid() && *context != parent);
             shared.add(linked, own.0, max_links);
         }

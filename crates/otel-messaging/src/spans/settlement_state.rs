@@ -1,4 +1,4 @@
-//! Whether a message is settled, and whether to drop it unsettled counts as dropped.
+//! The settlement state of a message: settled, awaited or dropped.
 
 use std::{
     fmt,
@@ -10,12 +10,12 @@ use std::{
 
 use crate::{description::settlement::Settlement, recording::prepared_operation::PreparedOperation};
 
-/// The settlement of one message.
+/// The settlement state of one message.
 #[derive(Debug)]
 pub(crate) struct SettlementState {
     /// The outcome is recorded, or another part of the program records it.
     is_recorded: AtomicBool,
-    /// Dropped without a settlement, the message counts as dropped.
+    /// A message that is dropped without a settlement counts as dropped.
     is_awaited: AtomicBool,
 }
 
@@ -25,36 +25,36 @@ impl SettlementState {
         Self { is_recorded: AtomicBool::new(false), is_awaited: AtomicBool::new(is_awaited) }
     }
 
-    /// Whether this caller is the first that records an outcome.
+    /// Marks the outcome as recorded. Returns whether this caller is the first that records an outcome.
     pub(crate) fn record(&self) -> bool {
         !self.is_recorded.swap(true, Ordering::AcqRel)
     }
 
-    /// Another part of the program records the outcome, if there is one.
+    /// Leaves the outcome, if there is one, to another part of the program.
     pub(crate) fn leave_to_others(&self) {
         self.is_recorded.store(true, Ordering::Release);
     }
 
-    /// No outcome is awaited any more; one that comes is recorded all the same.
+    /// Awaits no outcome any more. A later outcome is still recorded.
     pub(crate) fn await_no_longer(&self) {
         self.is_awaited.store(false, Ordering::Release);
     }
 
-    /// Whether the message is dropped unsettled; it is from now on.
+    /// Records the drop of the message. Returns whether the message was dropped unsettled.
     #[inline]
     pub(crate) fn record_dropped(&self) -> bool {
         self.is_awaited.load(Ordering::Acquire) && self.record()
     }
 
-    /// Whether the message would be dropped unsettled.
+    /// Whether a drop of the message now would be recorded as unsettled.
     #[inline]
     pub(crate) fn is_unsettled(&mut self) -> bool {
         *self.is_awaited.get_mut() && !*self.is_recorded.get_mut()
     }
 }
 
-/// A message that was dropped and can still be settled, by its number for example. When this is dropped before
-/// [`discharge`](Self::discharge) was called, the message counts as dropped.
+/// A message that was dropped and can still be settled, for example by its number. If this value is dropped before
+/// [`discharge`](Self::discharge) is called, the message counts as dropped.
 #[must_use]
 pub struct Unsettled {
     operation: Arc<PreparedOperation>,
@@ -66,7 +66,7 @@ impl Unsettled {
         Self { operation, discharged: AtomicBool::new(false) }
     }
 
-    /// The message is settled, or its outcome will never be known.
+    /// Call this when the message is settled, or when its outcome will never be known.
     pub fn discharge(&self) {
         self.discharged.store(true, Ordering::Release);
     }

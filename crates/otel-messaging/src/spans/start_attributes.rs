@@ -1,4 +1,4 @@
-//! The attributes that a process span starts with, and those of them that the message alone has.
+//! The attributes that a process span starts with.
 
 use std::{
     mem,
@@ -15,11 +15,11 @@ use crate::{
 /// Shorter waits are not recorded on the span.
 pub(crate) const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
 
-/// The attributes of the operation and of the message, captured headers, and what the user's hook made of them.
+/// The attributes of the operation and of the message, the captured headers, and the attributes of the user's hook.
 #[derive(Default)]
 pub(crate) struct StartAttributes {
     all: Mutex<Attributes>,
-    /// The names of captured headers and of attributes that the hook added: no link of a batch has them.
+    /// The keys of captured headers and of attributes that the hook added. No link of a batch has these attributes.
     on_span_only: Vec<Key>,
 }
 
@@ -49,7 +49,7 @@ impl StartAttributes {
         partition_attribute(is_wanted, &all.0)
     }
 
-    /// Takes the attributes for the start of the span; a copy where they `stay`.
+    /// Takes the attributes for the start of the span. If `stay` is true, returns a copy.
     #[inline]
     pub(crate) fn take(&self, stay: bool) -> Attributes {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,13 +61,13 @@ impl StartAttributes {
         mem::take(self.all.get_mut().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// All attributes, or those of the operation where all were taken.
+    /// All attributes, or those of the operation if all attributes were taken.
     pub(crate) fn all(&self, operation: &PreparedOperation) -> Vec<KeyValue> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.0.is_empty() { operation.fixed_attributes().0 } else { all.0.clone() }
     }
 
-    /// Adds those of the message, unless all were taken.
+    /// Adds the attributes of the message, unless all attributes were taken.
     pub(crate) fn add_message_attributes(&self, operation: &PreparedOperation, to: &mut Attributes) {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let is_of_message = |key: &Key| !operation.has_fixed(key) && !self.on_span_only.contains(key);

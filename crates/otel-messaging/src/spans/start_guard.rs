@@ -1,4 +1,4 @@
-//! Keeps a thread from starting a span inside the start of another.
+//! A guard against starting a span inside the start of another span on the same thread.
 
 use std::cell::Cell;
 
@@ -6,12 +6,12 @@ thread_local! {
     static STARTING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While this lives, this thread starts the span of a message. A sampler or a processor that is called there may ask for the
-/// context of the same message, and would wait for its own thread.
+/// A guard: while it exists, this thread is starting the span of a message. A sampler or a processor that is called meanwhile may
+/// need the context of the same message, and would wait for its own thread.
 pub(crate) struct StartGuard;
 
 impl StartGuard {
-    /// `None` inside another.
+    /// Returns `None` while another guard exists on this thread.
     #[inline]
     pub(crate) fn enter() -> Option<Self> {
         (!STARTING.replace(true)).then(|| Self)
