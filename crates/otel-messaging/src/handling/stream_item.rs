@@ -92,8 +92,8 @@ impl<I: StreamItem> OnStreamError<I> for ByClient {
                 otel_warn!(
                     name: "messaging.stream.error",
                     error_type = error_type,
-                    message = "process_each goes on after an error of its stream, whose span says more; the next ones of this \
-                        kind are not warned of. Use on_stream_error to decide otherwise."
+                    message = "process_each continues after an error of its stream. The error's span has the details. Later errors of \
+                        this kind are not logged. Use on_stream_error to end the loop instead."
                 );
             });
         }

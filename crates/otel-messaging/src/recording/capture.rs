@@ -1,4 +1,4 @@
-//! What of a message's own content may become attributes: nothing, unless it is asked for.
+//! The capture of headers and keys as attributes. Nothing is captured by default.
 
 use std::sync::Arc;
 
@@ -15,29 +15,29 @@ use crate::{
 
 pub(crate) type Redact = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
 
-/// How much of a header's value is captured, in bytes.
+/// The default limit on a captured value, in bytes.
 const VALUE_LIMIT: usize = 256;
 
-/// How many headers of one message are captured, and how many values of one header.
+/// The maximum number of captured headers of one message, and of captured values of one header.
 const COUNT_LIMIT: usize = 32;
 
-/// How many are looked at for that: not each can be shown.
+/// The maximum number of matching headers that are read in one message. The redaction can hide any of them.
 const LOOK_LIMIT: usize = 8 * COUNT_LIMIT;
 
-/// The longest name of a header that is looked at, in bytes.
+/// The longest name of a captured header, in bytes.
 const NAME_LIMIT: usize = 256;
 
-/// Which headers become attributes, and in which form.
+/// The headers that become attributes, and the form of their values.
 #[derive(Clone, Default)]
 pub(crate) struct Capture {
-    /// Patterns of header names; none is the default.
+    /// Patterns of header names. Empty by default.
     pub(crate) headers: Vec<Box<str>>,
     pub(crate) value_limit: Option<usize>,
     pub(crate) redact: Option<Arc<Redact>>,
 }
 
 impl Capture {
-    /// Adds the headers that may be shown. Those that carry contexts never are.
+    /// Adds the captured headers. Headers that carry contexts are never captured.
     #[inline]
     pub(crate) fn capture(&self, headers: &dyn Extractor, propagator: &Propagation, attributes: &mut Attributes) {
         if self.headers.is_empty() {
@@ -50,7 +50,7 @@ impl Capture {
             }
             let wanted = name.len() <= NAME_LIMIT
                 && self.headers.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
-            // A name that comes twice comes with all its values at once.
+            // A repeated name was captured with all its values at its first occurrence.
             let again = || looked_at.iter().any(|earlier| earlier.eq_ignore_ascii_case(name));
             if !wanted || again() || propagator.owns(name) {
                 continue;
@@ -67,12 +67,12 @@ impl Capture {
         }
     }
 
-    /// A message's key as it may be shown; `None` for not at all.
+    /// Returns a message's key in the form that may be recorded, or `None` if the key must not be recorded.
     pub(crate) fn key(&self, key: &str) -> Option<StringValue> {
         self.shown(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key)
     }
 
-    /// A value as it may be shown; `None` for not at all, also where the redactor panicked.
+    /// Returns a value in the form that may be recorded, or `None` if the redaction hides the value or panics.
     fn shown(&self, name: &str, value: &str) -> Option<StringValue> {
         let redacted = match &self.redact {
             Some(redact) => Some(catch_panic(|| redact(name, value)).flatten()?),
@@ -85,11 +85,11 @@ impl Capture {
     }
 }
 
-/// Whether a name is of a pattern in which `*` stands for any text; the case of letters says nothing.
+/// Whether a name matches a pattern, in which `*` stands for any text. Case is ignored.
 ///
-/// Takes at most the product of both lengths in steps.
+/// The number of steps is at most the product of both lengths.
 fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
-    // Where to go on when the text after the last star did not fit: one byte more for the star.
+    // Where to continue if the text after the last `*` does not match: the `*` then takes one more byte.
     let mut again: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern, name) {
@@ -121,7 +121,7 @@ mod tests {
     use super::{COUNT_LIMIT, Capture, LOOK_LIMIT, matches};
     use crate::{description::attributes::Attributes, propagation::propagator::Propagation};
 
-    /// One header, so many times.
+    /// One header, this number of times.
     struct Repeated(usize);
 
     impl Extractor for Repeated {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn headers_that_are_not_shown_are_not_asked_for_without_end() {
-        /// Many headers of few names, whose values cannot be shown.
+        /// Many headers with few names, whose values the redaction hides.
         struct Hidden(Cell<usize>);
 
         impl Extractor for Hidden {

@@ -1,7 +1,7 @@
-//! The tracer and the instruments of one client, found in OpenTelemetry's globals when a message passes.
+//! The discovery of a client's tracer and instruments in OpenTelemetry's globals.
 //!
-//! A client may be built, and may send, before the SDK is installed: so a no-op is never kept. OpenTelemetry has no way to ask
-//! whether a tracer or a meter is a no-op; this file holds all that is done instead.
+//! A client may be built, and may send, before the SDK is installed, so a no-op must not be kept. OpenTelemetry cannot report
+//! whether a tracer or a meter is a no-op. This file has the replacements for that missing question.
 
 use std::{
     cell::Cell,
@@ -26,25 +26,26 @@ use crate::{
     },
 };
 
-/// While a tracer or a meter is missing, the globals are looked at once in this number of milliseconds.
+/// The interval between two look-ups of the globals while a tracer or a meter is missing, in milliseconds.
 const LOOK_EVERY: u64 = 1_000;
 
-/// Whether the next span may be started with the global tracer, to find out whether that is a no-op. A probe that found a no-op
-/// is the last for a second. An operation that started no span, as a poll that found no message, has not used its probe.
+/// Whether the next span may be started with the global tracer, to find out whether that tracer is a no-op. After a probe that
+/// found a no-op, the next probe follows a second later. An operation that starts no span, such as a poll without a message, does
+/// not use its probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TracerProbe {
     Allowed,
     NotNow,
 }
 
-/// What was found for one client.
+/// The tracer and the instruments of one client, as far as they were found.
 pub(crate) struct Discovery {
     scope: InstrumentationScope,
     follows_global_tracer: bool,
     follows_global_meter: bool,
     tracer: OnceLock<BoxedTracer>,
     instruments: OnceLock<Instruments>,
-    /// When the globals were looked at, in milliseconds since 1970.
+    /// The time of the last look-up, in milliseconds since 1970.
     looked_at: AtomicU64,
 }
 
@@ -93,10 +94,10 @@ impl Discovery {
         self.follows_global_meter && self.instruments.get().is_none()
     }
 
-    /// Looks for a tracer and a meter that are missing, if a second has passed; `look_too` is called then.
+    /// Looks for a missing tracer and a missing meter, if a second has passed since the last look-up. Calls `look_too` then.
     pub(crate) fn look(&self, now: SystemTime, look_too: impl FnOnce()) -> TracerProbe {
         let millis = since_1970(now);
-        // The difference is absolute: a clock that was set back does not stop the looking.
+        // The difference is absolute, so that a clock that was set back does not stop the look-ups.
         if millis.abs_diff(self.looked_at.load(Ordering::Relaxed)) < LOOK_EVERY {
             return TracerProbe::NotNow;
         }
@@ -111,12 +112,12 @@ impl Discovery {
         TracerProbe::NotNow
     }
 
-    /// Looks for a meter alone. All clients do this while there is none, so each thread keeps the time of its last look: to
-    /// compare two times is all that a message costs. When one thread finds a meter, all threads look.
+    /// Looks for a missing meter alone. While no meter is installed, all clients do this, so each thread keeps the time of its
+    /// last look-up: a message then costs only a comparison of two times. When a thread finds a meter, all threads look.
     #[inline]
     pub(crate) fn look_for_meter(&self, now: SystemTime) {
         thread_local! {
-            /// Between these times it is too soon to look again. A clock that was set back is before both.
+            /// Between these times, the thread does not look again. A clock that was set back is before both times.
             static LOOKED: Cell<Option<(SystemTime, SystemTime)>> = const { Cell::new(None) };
         }
         static FOUND: AtomicBool = AtomicBool::new(false);
@@ -133,19 +134,19 @@ impl Discovery {
         }
     }
 
-    /// The no-op meter provider has no size.
+    /// Finds the instruments. The no-op meter provider is recognised by its size, which is 0.
     fn find_meter(&self) {
         let provider = global::meter_provider();
         if size_of_val(&*provider) == 0 {
             return;
         }
         if let Some(instruments) = catch_panic(|| Instruments::new(&provider.meter_with_scope(self.scope.clone()))) {
-            // Another thread may have been first; both found the same provider.
+            // Another thread may have been first. Both threads found the same provider.
             let _ = self.instruments.set(instruments);
         }
     }
 
-    /// Starts a span, or `None` without a real tracer. `builder` is called only for a real tracer or a probe.
+    /// Starts a span. Returns `None` without a real tracer. `builder` is called only for a real tracer or a probe.
     #[inline]
     pub(crate) fn start(
         &self,
@@ -155,7 +156,7 @@ impl Discovery {
         found: impl FnOnce(),
     ) -> Option<BoxedSpan> {
         if let Some(tracer) = self.tracer.get() {
-            // The tracer of a provider that was shut down makes spans without a valid context.
+            // After a shutdown of its provider, a tracer makes spans without a valid context.
             return catch_panic(|| tracer.build_with_context(builder(), parent))
                 .filter(|span| span.span_context().is_valid());
         }
@@ -167,7 +168,8 @@ impl Discovery {
             let span = tracer.build_with_context(builder(), parent);
             (tracer, span)
         });
-        // A no-op tracer returns the parent's context; a real tracer makes a new span id, sampled or not.
+        // A no-op tracer returns the parent's span context. A real tracer creates a new span id, whether the span is sampled or
+        // not.
         let is_real = |span: &BoxedSpan| {
             let made = span.span_context();
             made.is_valid() && made.span_id() != parent.span().span_context().span_id()
@@ -176,7 +178,7 @@ impl Discovery {
             self.looked_at.store(since_1970(SystemTime::now()), Ordering::Relaxed);
             return None;
         };
-        // Another thread may have been first; both found the same provider.
+        // Another thread may have been first. Both threads found the same provider.
         let _ = self.tracer.set(tracer);
         found();
         Some(span)

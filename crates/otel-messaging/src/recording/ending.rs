@@ -1,4 +1,4 @@
-//! What is done to a span at its end, whether it is owned or belongs to a context.
+//! The end of a span, whether a value owns the span or a context holds it.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ pub(crate) trait EndingSpan {
 
     fn set_error(&mut self, error_type: KeyValue, status: Status);
 
-    /// Ends the span at a time, or now.
+    /// Ends the span at this time; `None` for now.
     fn end_at(&mut self, at: Option<SystemTime>);
 }
 
@@ -33,7 +33,7 @@ impl EndingSpan for BoxedSpan {
     fn end_at(&mut self, at: Option<SystemTime>) {
         catch_panic(|| match at {
             Some(time) => self.end_with_timestamp(time),
-            // A non-recording span has no end time: the clock is not read.
+            // A non-recording span has no end time, so the clock is not read.
             None if !Span::is_recording(self) => self.end_with_timestamp(SystemTime::UNIX_EPOCH),
             None => Span::end(self),
         });

@@ -1,4 +1,4 @@
-//! Events for what failed: `messaging.{create,send,receive,process,settle}.exception`.
+//! Events for failed operations: `messaging.{create,send,receive,process,settle}.exception`.
 
 use std::{borrow::Cow, fmt, time::SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{
     recording::ending::EndingSpan,
 };
 
-/// One failure. Source: the messaging events of the convention.
+/// A failed operation. Source: the messaging events of the convention.
 pub(crate) struct Exception<'a> {
     pub(crate) operation: OperationType,
     pub(crate) error_type: &'a str,
@@ -22,10 +22,10 @@ pub(crate) struct Exception<'a> {
     pub(crate) span: Option<&'a SpanContext>,
 }
 
-/// What failed: its `error.type`, and what it says.
+/// The `error.type` and the text of an error.
 pub(crate) type Failure<'a> = (Cow<'static, str>, &'a dyn fmt::Display);
 
-/// Records a failure as an event, and on the span if that is recorded.
+/// Records a failure as an event, and on the span if the span is recorded.
 pub(crate) fn record_failure(
     (error_type, error): &Failure<'_>,
     exceptions: Option<(&dyn Exceptions, OperationType)>,
@@ -36,7 +36,7 @@ pub(crate) fn record_failure(
     if span.is_none() && exceptions.is_none() {
         return;
     }
-    // The `Display` is the application's, and may panic.
+    // The application implements `Display`, which may panic.
     let message = catch_panic(|| error.to_string()).unwrap_or_default();
     if let Some((exceptions, operation)) = exceptions {
         exceptions.emit(&Exception { operation, error_type, message: &message, span: which });
@@ -46,7 +46,7 @@ pub(crate) fn record_failure(
     }
 }
 
-/// A logger of whatever provider, of which only this much is needed.
+/// The part of a logger that this crate needs, independent of the logger's type.
 pub(crate) trait Exceptions: Send + Sync {
     fn emit(&self, exception: &Exception<'_>);
 }

@@ -1,4 +1,4 @@
-//! The value a user configures: where telemetry goes and by which rules.
+//! The configuration of telemetry by a user.
 
 use std::{
     borrow::Cow,
@@ -29,11 +29,12 @@ use crate::{
     },
 };
 
-/// Where telemetry goes and by which rules. A cheap clone; every wrapper takes one by `with_instrumentation`.
+/// The configuration of a client's telemetry: its destinations and its rules. A clone is cheap. Every wrapper takes an
+/// `Instrumentation` by `with_instrumentation`.
 ///
-/// The default follows OpenTelemetry's globals. A no-op is never kept: while a global is a no-op, it is looked up again at most
-/// once a second, so that a client may be built, and may send, before the SDK is installed. Without a global propagator contexts
-/// travel by W3C: see [`Propagation::Global`].
+/// The default follows OpenTelemetry's globals. While a global is a no-op, it is looked up again at most once a second. So a
+/// client may be built, and may send, before the SDK is installed. Without a global propagator, contexts travel by W3C: see
+/// [`Propagation::Global`].
 ///
 /// ```
 /// use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -52,7 +53,7 @@ pub struct Instrumentation {
 }
 
 impl Instrumentation {
-    /// Starts from the defaults.
+    /// Creates a builder with the defaults.
     pub fn builder() -> InstrumentationBuilder {
         InstrumentationBuilder {
             settings: Settings {
@@ -82,8 +83,8 @@ impl Instrumentation {
         }
     }
 
-    /// Starts from this one: for a consumer with a policy of its own. What is shared stays shared, the bound on
-    /// destination names too.
+    /// Creates a builder with this configuration, for example for a consumer with a policy of its own. Both instrumentations
+    /// share the limit on destination names.
     ///
     /// ```
     /// use otel_messaging::{Correlation, Instrumentation};
@@ -98,7 +99,7 @@ impl Instrumentation {
 }
 
 impl Default for Instrumentation {
-    /// The one that all wrappers share which were given none.
+    /// Returns the instrumentation that all wrappers share by default.
     fn default() -> Self {
         static SHARED: OnceLock<Instrumentation> = OnceLock::new();
         SHARED.get_or_init(|| Self::builder().build()).clone()
@@ -113,15 +114,15 @@ impl fmt::Debug for Instrumentation {
     }
 }
 
-/// Makes an [`Instrumentation`]. Its providers take precedence over the globals.
+/// Builds an [`Instrumentation`]. The builder's providers take precedence over the globals.
 #[must_use]
 pub struct InstrumentationBuilder {
     settings: Settings,
 }
 
-/// Where telemetry goes.
+/// The destinations of telemetry.
 impl InstrumentationBuilder {
-    /// Takes spans to this provider. Default: the global one.
+    /// Sends spans to this provider. Default: the global provider.
     pub fn with_tracer_provider<P, T, S>(mut self, provider: P) -> Self
     where
         P: TracerProvider<Tracer = T> + Send + Sync + 'static,
@@ -135,14 +136,14 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Whether spans are recorded. Without spans, contexts still travel by a propagator that is given or installed, and metrics
-    /// are recorded. Default: yes.
+    /// Whether spans are recorded. Without spans, metrics are recorded, and contexts travel by a given or an installed
+    /// propagator. Default: yes.
     pub fn with_spans(mut self, spans: bool) -> Self {
         self.settings.spans = spans;
         self
     }
 
-    /// Takes metrics to this provider. Default: the global one.
+    /// Sends metrics to this provider. Default: the global provider.
     pub fn with_meter_provider(mut self, provider: impl MeterProvider + Send + Sync + 'static) -> Self {
         self.settings.meters = Meters::Explicit(Arc::new(provider));
         self
@@ -154,8 +155,8 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Takes an event for each failure to this provider: `messaging.{send,receive,process,settle}.exception`. A message that
-    /// is only created asks nobody and cannot fail. Default: none, because OpenTelemetry for Rust has no global logger
+    /// Sends an event for each failure to this provider: `messaging.{send,receive,process,settle}.exception`. A create operation
+    /// cannot fail, because it sends no request. Default: no events, because OpenTelemetry for Rust has no global logger
     /// provider.
     ///
     /// Source: "Exceptions" of the messaging convention.
@@ -175,35 +176,37 @@ impl InstrumentationBuilder {
     }
 }
 
-/// By which rules contexts are related.
+/// The rules for contexts.
 impl InstrumentationBuilder {
-    /// Sets how process spans relate to their messages' creation contexts.
-    /// Default: [`Correlation::ParentIfNoAmbient`].
+    /// Sets how process spans relate to their messages' creation contexts. Default: [`Correlation::ParentIfNoAmbient`].
     pub fn with_correlation(mut self, correlation: Correlation) -> Self {
         self.settings.correlation = correlation;
         self
     }
 
-    /// Whether messages come from senders that are not trusted with this service's traces: their contexts are only linked,
+    /// Whether messages come from senders that are not trusted with this service's traces. If so, their contexts are only linked,
     /// without `tracestate`, and their baggage is dropped. Default: no.
     pub fn with_untrusted_source(mut self, untrusted: bool) -> Self {
         self.settings.untrusted = untrusted;
         self
     }
 
-    /// Finds the context of a message that is received where the propagator finds none: given the message's headers and its
-    /// payload, for senders that have a form of their own. `None` says that there is none. Default: none.
+    /// Sets a function that finds the context of a received message if the propagator finds none, for senders that use a format
+    /// of their own. The function takes the message's headers and payload. `None` means that there is no context. Default: no
+    /// function.
     ///
-    /// It is the context of the sender then, as one that the propagator has found:
-    /// [`with_correlation`](Self::with_correlation) and [`with_untrusted_source`](Self::with_untrusted_source) hold for it. It brings no baggage. A
-    /// header that it reads is one of the application's: a message that is sent on keeps it, and the context of that message is
-    /// the one that the propagator wrote. The reply to a NATS request is read too, and linked.
+    /// The core treats the result as the sender's context, like a context that the propagator has found:
+    /// [`with_correlation`](Self::with_correlation) and [`with_untrusted_source`](Self::with_untrusted_source) apply to it. The
+    /// result has no baggage. A forwarded message keeps the headers that the function reads, and the context of the forwarded
+    /// message is the one that the propagator writes. The function also reads the reply to a NATS request, whose context is
+    /// linked.
     ///
-    /// Headers are found by name, the last of several, in any letter case where the broker's names have no fixed one; the
-    /// payload is empty where there is none. The function borrows both, and nothing of them is recorded. It runs where the
-    /// client delivers the message, for each message without a context: it must not block. What it panics at has no context.
+    /// Headers are looked up by name. Of several values, the function gets the last. Case is ignored if the broker's header names
+    /// have no fixed case. The payload is empty if the message has none. The function borrows headers and payload, and neither is
+    /// recorded. The function runs where the client delivers the message, for each message without a context, so it must not
+    /// block. If the function panics, the message has no context.
     ///
-    /// A `traceparent` that Kafka Connect has quoted, and one of a CloudEvent:
+    /// A reader for a `traceparent` that Kafka Connect has quoted, and for that of a CloudEvent:
     ///
     /// ```
     /// use otel_messaging::{Instrumentation, parse_traceparent};
@@ -224,25 +227,24 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Sets what happens to a context that a message already carries when it is sent.
-    /// Default: [`CarriedContext::Auto`].
+    /// Sets what happens to a context that a message already carries when it is sent. Default: [`CarriedContext::Auto`].
     pub fn with_carried_context(mut self, carried_context: CarriedContext) -> Self {
         self.settings.carried_context = carried_context;
         self
     }
 
-    /// Sets how many links one span may have; a batch counts all its messages whatever the number. Default: 128, which
-    /// is what the SDK keeps.
+    /// Sets the maximum number of links of one span. A batch counts all its messages, also beyond this number. Default: 128,
+    /// which is the SDK's limit.
     pub fn with_max_links(mut self, max_links: usize) -> Self {
         self.settings.max_links = max_links;
         self
     }
 }
 
-/// How destinations are named, and which operations are recorded.
+/// The names of destinations, and the filter of operations.
 impl InstrumentationBuilder {
-    /// Maps a destination's name to the pattern that it was made from, for names with a variable part
-    /// (`orders.4711` → `orders.{id}`). `None` leaves the name as it is. Asked once for each name that is kept.
+    /// Maps a destination's name to the pattern that the name was made from, for names with a variable part (`orders.4711` →
+    /// `orders.{id}`). `None` leaves the name as it is. The core calls `template` once for each cached name.
     pub fn with_destination_template(
         mut self,
         template: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
@@ -251,44 +253,48 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Sets how many distinct destination names may appear in span names and metrics; further ones, and those longer than
-    /// 1,024 bytes, are left out there and stay on the span as its attribute. Default: 1,000.
+    /// Sets the maximum number of distinct destination names in span names and metrics. Span names and metrics omit further
+    /// names, and names longer than 1,024 bytes; the span attribute keeps them. Default: 1,000.
     ///
-    /// It bounds what a metrics backend has to keep, whatever names arrive. A metric has at most
+    /// The limit bounds the number of series in a metrics backend. A metric has at most
     ///
     /// > (limit + 1) × operations × (1 + error types) × servers × groups
     ///
-    /// series: `operations` are the names that the client's adapter has for what the metric measures (`publish` and
-    /// `request`, `ack` and `nack`), `error types` those of the broker and of the handlers, `servers` the brokers whose address
-    /// is known, `groups` the consumer groups or subscriptions. `otel_messaging.deliveries` has a series for each outcome
-    /// instead of each error type, `otel_messaging.queue_time` one for each clock. One producer that cannot fail, of 100,000
-    /// names: 1,001 series. A name with a template takes no place, its template does; nor does a temporary destination, as the
-    /// address that answers to the message being processed go to. The SDK has a limit of its own behind
-    /// this: 2,000 series for each instrument unless a view says otherwise.
+    /// series. `operations` are the adapter's operation names that the metric measures (`publish` and `request`, `ack` and
+    /// `nack`). `error types` are those of the broker and of the handlers. `servers` are the brokers with a known address.
+    /// `groups` are the consumer groups or subscriptions. `otel_messaging.deliveries` has a series for each outcome instead of
+    /// each error type, `otel_messaging.queue_time` for each clock. For example, a producer that cannot fail and sends to 100,000
+    /// names has 1,001 series.
+    ///
+    /// A name with a template does not count towards the limit, but its template does. A temporary destination does not count
+    /// either; the reply address of the message being processed is one. The SDK has a limit of its own: 2,000 series for each
+    /// instrument, unless a view sets another limit.
     pub fn with_destination_limit(mut self, limit: usize) -> Self {
         self.settings.destination_limit = Arc::new(DestinationLimit::new(limit));
         self
     }
 
-    /// Tells only of operations for which `wanted` says so; of others there are no spans and no metrics, and contexts are
-    /// handed on. Asked once for each operation on a destination that is kept. Default: all.
+    /// Records only operations for which `wanted` returns true. Other operations have no spans and no metrics, and their messages
+    /// carry the current context. The core calls `wanted` once for each operation of each cached destination. Default: all
+    /// operations are recorded.
     pub fn with_filter(mut self, wanted: impl Fn(&Operation) -> bool + Send + Sync + 'static) -> Self {
         self.settings.filter = Some(Arc::new(wanted));
         self
     }
 }
 
-/// What is recorded on request. All of it is off by default.
+/// Telemetry that is recorded on request. All of it is off by default.
 impl InstrumentationBuilder {
-    /// Sees each operation when its span starts, for a message when it is delivered, and may add attributes; one that is
-    /// there already is replaced, on the span, not on metrics. It must not block: it runs where the client does.
+    /// Sets a function that may add attributes to each span: at the span's start, or at the delivery for the process span of a
+    /// message. An added attribute replaces an earlier attribute with the same key. Metrics do not have added attributes. The
+    /// function must not block, because it runs inside the client's call.
     pub fn with_operation_hook(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
         self.settings.hook = Some(Arc::new(hook));
         self
     }
 
-    /// Names a handler's error, given its type's name and itself; `None` leaves the type's name. The names become
-    /// `error.type`, on metrics too: a few fixed ones.
+    /// Sets a function that names a handler's error. It takes the name of the error's type and the error. `None` leaves the
+    /// type's name. The result becomes `error.type`, on metrics too, so use few fixed names.
     pub fn with_error_type(
         mut self,
         name: impl Fn(&'static str, &dyn fmt::Display) -> Option<Cow<'static, str>> + Send + Sync + 'static,
@@ -297,32 +303,34 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Puts headers whose names match one of these patterns on send and process spans, as
-    /// `otel_messaging.header.{name}`. A `*` stands for any text, and case does not matter. Headers that carry contexts are
-    /// never among them, nor names longer than 256 bytes. At most 32 headers of a message, of the first 256 that match, and 32
+    /// Sets headers whose names match one of these patterns on send and process spans, as `otel_messaging.header.{name}`. A `*`
+    /// stands for any text, and case is ignored. Headers that carry contexts are never captured, nor are headers whose names are
+    /// longer than 256 bytes. At most 32 headers of a message are captured, out of the first 256 that match, and at most 32
     /// values of each.
     pub fn with_captured_headers<P: Into<Box<str>>>(mut self, patterns: impl IntoIterator<Item = P>) -> Self {
         self.settings.capture.headers = patterns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Sets how much of a captured header's value, or of a captured key, is shown, in bytes of UTF-8. Default: 256.
+    /// Sets the maximum size of a captured value of a header or a key, in bytes of UTF-8. Longer values are truncated. Default:
+    /// 256.
     pub fn with_capture_limit(mut self, bytes: usize) -> Self {
         self.settings.capture.value_limit = Some(bytes);
         self
     }
 
-    /// Changes the values of captured headers, given name and value, before they are shown and cut; `None` hides one. A
-    /// captured key comes under the name `messaging.kafka.message.key`. What the function panics at is not shown.
+    /// Sets a function that changes captured values before they are truncated and recorded. It takes the name and the value of a
+    /// header; `None` hides the value. The name of a captured key is `messaging.kafka.message.key`. If the function panics, the
+    /// value is not recorded.
     pub fn with_redaction(mut self, redact: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Self {
         let redact: Arc<Redact> = Arc::new(redact);
         self.settings.capture.redact = Some(redact);
         self
     }
 
-    /// Whether Kafka message keys that are UTF-8 become `messaging.kafka.message.key`, as far as
-    /// [`with_redaction`](Self::with_redaction) and [`with_capture_limit`](Self::with_capture_limit) let them. Default: no, although the convention
-    /// recommends it, because keys are often personal data.
+    /// Whether Kafka message keys that are UTF-8 become `messaging.kafka.message.key`, within the rules of
+    /// [`with_redaction`](Self::with_redaction) and [`with_capture_limit`](Self::with_capture_limit). Default: no, although the
+    /// convention recommends the attribute, because keys are often personal data.
     pub fn with_kafka_captured_key(mut self, capture: bool) -> Self {
         self.settings.capture_key = capture;
         self
@@ -334,28 +342,28 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Whether each poll that brings a message has a receive span beside the message's process span; each message of a Kafka
-    /// or JetStream pull stream was polled for, one that a broker pushes was not. Default: no, although the convention says
-    /// SHOULD, because both stand for the same hand-over. A fetch or get always has one, and so has what failed.
+    /// Whether each poll that returns a message has a receive span beside the message's process span. Each message of a Kafka or
+    /// JetStream pull stream is polled; a message that a broker pushes is not. Default: no, although the convention says SHOULD,
+    /// because both spans record the same delivery. A fetch, a get and a failed poll always have a receive span.
     pub fn with_receive_spans(mut self, spans: bool) -> Self {
         self.settings.receive_spans = spans;
         self
     }
 
-    /// Whether metrics have the partition. Default: no, although the convention recommends it, because each partition
-    /// is a series.
+    /// Whether metrics have the partition. Default: no, although the convention recommends the attribute, because each partition
+    /// is a series of its own.
     pub fn with_metric_partition(mut self, partition: bool) -> Self {
         self.settings.metric_partition = partition;
         self
     }
 
-    /// Whether automatic commits of Kafka consumers have settle spans. Default: no; one that fails always has.
+    /// Whether automatic commits of Kafka consumers have settle spans. Default: no. A failed automatic commit always has a span.
     pub fn with_kafka_auto_commit_spans(mut self, spans: bool) -> Self {
         self.settings.auto_commit_spans = spans;
         self
     }
 
-    /// Makes the value.
+    /// Builds the [`Instrumentation`].
     #[must_use]
     pub fn build(self) -> Instrumentation {
         Instrumentation { settings: Arc::new(self.settings) }

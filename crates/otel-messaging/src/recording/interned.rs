@@ -6,11 +6,11 @@ use std::{
     sync::{LazyLock, PoisonError, RwLock},
 };
 
-/// How many strings are kept for the life of the process.
+/// The maximum number of interned strings.
 const INTERNED: usize = 10_000;
 
-/// The one copy of a string that lives as long as the process, so that a span takes it without allocating or counting
-/// references. Beyond [`INTERNED`] it is an ordinary copy.
+/// Returns the interned copy of a string. A span takes the interned copy without an allocation or a reference count. Beyond
+/// [`INTERNED`] strings, the result is an ordinary copy.
 pub(crate) fn intern(text: &str) -> Cow<'static, str> {
     static STRINGS: LazyLock<RwLock<HashSet<&'static str>>> = LazyLock::new(RwLock::default);
     if let Some(&found) = STRINGS.read().unwrap_or_else(PoisonError::into_inner).get(text) {

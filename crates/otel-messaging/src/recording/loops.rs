@@ -1,4 +1,4 @@
-//! Notices a span that is held open around a consumer's loop: every message then becomes a part of it.
+//! The detection of a span that is active around a consumer's loop, and so becomes the parent of every message's process span.
 
 use std::{
     borrow::Cow,
@@ -12,33 +12,32 @@ use opentelemetry::{SpanId, otel_warn};
 
 use crate::catch_panic::catch_panic;
 
-/// How many loops of one client are followed at a time.
+/// The maximum number of loops of one client that are followed at a time.
 const FOLLOWED: usize = 8;
 
-/// Of one client.
+/// The consumer loops of one client.
 #[derive(Default)]
 pub(crate) struct Loops {
-    /// In which spans process spans of which names were started, the latest first: a name is that of one consumer, as far as
-    /// consumers can be distinguished.
+    /// Parent spans and names of process spans that started in them, the latest first. The name stands for the consumer.
     latest: Mutex<Vec<(SpanId, Cow<'static, str>)>>,
     warned: AtomicBool,
 }
 
 impl Loops {
-    /// A process span was started as a child of the span that was active at the delivery. Warns at the second, once for a
-    /// client.
+    /// Records that a process span started as a child of the span that was active at the delivery. Warns at the second such
+    /// process span, once for each client.
     pub(crate) fn started_in(&self, around: SpanId, consumer: Cow<'static, str>) {
         if self.warned.load(Ordering::Relaxed) || self.is_first(around, consumer) {
             return;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            // Where logs go is not ours.
+            // The application's log subscriber may panic.
             catch_panic(|| {
                 otel_warn!(
                     name: "messaging.consumer.ambient_span",
                     span_id = around.to_string(),
                     message = "a span is active around a consumer's loop: the process span of every message becomes its child. \
-                        End the span before the loop, or use Correlation::Parent."
+                        End that span before the loop, or use Correlation::Parent."
                 );
             });
         }

@@ -1,4 +1,4 @@
-//! The measurements of operations: the four of the convention, and three of ours.
+//! The metrics of operations: the convention's four, and three of `otel_messaging.*`.
 
 #[cfg(feature = "bound-instruments")]
 use std::sync::OnceLock;
@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-/// The boundaries that the convention advises, in seconds.
+/// The bucket boundaries that the convention advises, in seconds.
 const DURATIONS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Messages wait longer than operations take: up to a day.
+/// Bucket boundaries in seconds, up to a day, because messages wait longer than operations take.
 const QUEUE_TIMES: [f64; 14] =
     [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0];
 
@@ -53,7 +53,7 @@ impl Instruments {
                 .with_boundaries(boundaries.to_vec())
                 .build()
         };
-        // The convention's own descriptions: services in several languages then describe one instrument alike.
+        // The descriptions are the convention's, so that services in several languages describe an instrument alike.
         let messages =
             |name, description| meter.u64_counter(name).with_unit("{message}").with_description(description).build();
         Self {
@@ -93,7 +93,7 @@ impl Instruments {
         of: &MeasurementAttributes<'_>,
     ) {
         let duration = match kind {
-            // It asks no broker, and has no metric in the convention.
+            // A create operation sends no request, and has no metric in the convention.
             OperationType::Create => return,
             OperationType::Process => &self.process_duration,
             OperationType::Send | OperationType::Receive | OperationType::Settle => &self.operation_duration,
@@ -128,20 +128,20 @@ impl Instruments {
     }
 }
 
-/// The attributes of an operation's measurements, in one fixed order.
+/// The attributes of an operation's measurements, in a fixed order.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    /// With the operation's type where the metric has it.
+    /// The attributes of duration metrics, with the operation's type if the metric has it.
     pub(crate) duration: Box<[KeyValue]>,
-    /// Of the counters; process operations count what came by the name of the operation that brought it.
+    /// The attributes of counters. Process operations count messages under the name of the receive operation.
     pub(crate) messages: Box<[KeyValue]>,
-    /// Only of operations that are cached: binding costs more than one measurement.
+    /// Set only for cached operations, because binding costs more than one measurement.
     #[cfg(feature = "bound-instruments")]
     bound: Option<Box<Bound>>,
 }
 
-/// The instruments with an operation's attributes, made when it is first measured. Each operation has one duration, and is
-/// counted by one counter.
+/// The instruments that are bound to an operation's attributes at its first measurement. Each operation has one duration and one
+/// counter.
 #[cfg(feature = "bound-instruments")]
 #[derive(Debug, Default)]
 struct Bound {
@@ -149,7 +149,7 @@ struct Bound {
     messages: OnceLock<BoundCounter<u64>>,
 }
 
-/// What of an operation's attributes its measurements have too: names that few operations differ in.
+/// The attributes of an operation that its metrics have too. They have few distinct values.
 const SHARED: [&str; 4] = [
     attribute::MESSAGING_CONSUMER_GROUP_NAME,
     attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME,
@@ -158,7 +158,7 @@ const SHARED: [&str; 4] = [
 ];
 
 impl Series {
-    /// Of an operation that is measured again and again.
+    /// Returns the series of a cached operation.
     pub(crate) fn kept(self) -> Self {
         #[cfg(feature = "bound-instruments")]
         let this = Self { bound: Some(Box::default()), ..self };
@@ -167,7 +167,7 @@ impl Series {
         this
     }
 
-    /// `is_shown`: the limit on destinations admits the name or the template.
+    /// Creates the series. `is_shown`: the limit on destinations admits the name or the template.
     pub(crate) fn new(operation: &Operation, is_shown: bool, attributes: &[(&'static str, Value)]) -> Self {
         let Operation { system, name, destination, template, .. } = operation;
         let shown = match (template, destination) {
@@ -194,13 +194,13 @@ impl Series {
         }
     }
 
-    /// What it and others have in common, and the name of their destinations together, if they have one.
+    /// Returns the attributes that this and other series share, and the common name of their destinations, if there is one.
     pub(crate) fn common(&self, others: &[&Self], destination: Option<&Arc<str>>) -> Self {
         let common = |part: fn(&Self) -> &[KeyValue]| {
             let same = |one: &&KeyValue| others.iter().all(|other| part(other).contains(one));
             let mut series: Vec<_> = part(self).iter().filter(same).cloned().collect();
             if let Some(name) = destination {
-                // After the system and the operation, as ever.
+                // The name follows the system and the operation, as in [`Series::new`].
                 series.insert(series.len().min(2), KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, name.clone()));
             }
             series.into_boxed_slice()
@@ -237,11 +237,11 @@ impl Series {
     }
 }
 
-/// What one operation adds to its series.
+/// The attributes that one operation adds to its series.
 #[derive(Debug, Default)]
 pub(crate) struct MeasurementAttributes<'a> {
     pub(crate) error_type: Option<&'a str>,
-    /// Known only from the answer, or only where it is asked for.
+    /// Attributes that are known only from the answer, or that are recorded on request.
     pub(crate) more: &'a [KeyValue],
 }
 
@@ -250,7 +250,7 @@ impl MeasurementAttributes<'_> {
         self.error_type.is_none() && self.more.is_empty()
     }
 
-    /// Measures with these attributes and the given ones; the usual case copies nothing.
+    /// Calls `measure` with both the given attributes and these. If there are none of these, nothing is copied.
     fn with(&self, attributes: &[KeyValue], measure: impl FnOnce(&[KeyValue])) {
         if self.add_nothing() {
             return measure(attributes);
@@ -261,7 +261,7 @@ impl MeasurementAttributes<'_> {
     }
 }
 
-/// The partition among these attributes, if metrics should have it.
+/// Returns the partition among these attributes, if metrics have it.
 #[inline]
 pub(crate) fn partition_attribute(is_wanted: bool, attributes: &[KeyValue]) -> Option<KeyValue> {
     if !is_wanted {
@@ -270,7 +270,7 @@ pub(crate) fn partition_attribute(is_wanted: bool, attributes: &[KeyValue]) -> O
     attributes.iter().find(|one| one.key.as_str() == attribute::MESSAGING_DESTINATION_PARTITION_ID).cloned()
 }
 
-/// `None` where the clock was set back in between: no number is better than a wrong one.
+/// Returns `None` if the clock was set back in between, because no duration is better than a wrong one.
 #[inline]
 pub(crate) fn between(start: SystemTime, end: SystemTime) -> Option<Duration> {
     end.duration_since(start).ok()

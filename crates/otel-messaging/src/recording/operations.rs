@@ -1,4 +1,4 @@
-//! The operations of one client, cached by what its adapter looks them up with.
+//! The cache of the operations of one client.
 
 use std::{
     collections::HashMap,
@@ -17,20 +17,21 @@ use crate::{
     recording::{instrumentation::Instrumentation, pipeline::Pipeline, prepared_operation::PreparedOperation},
 };
 
-/// How many operations one client caches: the number of names is limited, the number of consumer groups and the like is not.
+/// The maximum number of operations that one client caches. The destination limit bounds names, but not consumer groups and other
+/// parts of the key.
 const KEPT: usize = 10_000;
 
-/// The operations of one client, by what its adapter looks them up with.
+/// The operations of one client, by operation name and key.
 #[derive(Default)]
 pub(crate) struct Operations {
-    // The first of each type, found without a lock: most clients have no other.
+    // The first operation of each type, found without a lock. Most clients have no other.
     first: [OnceLock<Arc<PreparedOperation>>; 5],
-    // The hash of name and key, then a scan of the very few that share it: a map keyed by several borrowed strings
-    // would need an owned key for each look-up.
+    // The hash of name and key, then a scan of the few operations that share the hash. A map with several borrowed strings as its
+    // key would need an owned key for each look-up.
     cached: RwLock<HashMap<u64, Vec<Arc<PreparedOperation>>, BuildHasherDefault<Hashed>>>,
 }
 
-/// The keys are hashes already.
+/// The hasher for keys that are hashes already.
 #[derive(Default)]
 struct Hashed(u64);
 
@@ -46,7 +47,7 @@ impl Hasher for Hashed {
     }
 }
 
-/// FNV-1a of the key: names are short, and the number of those kept is bounded, so a bucket cannot be flooded.
+/// FNV-1a of the key. Names are short. The number of cached names is bounded, so a bucket cannot be flooded.
 fn hash(name: OperationName, key: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ name.name.len() as u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -109,7 +110,7 @@ impl Operations {
 pub(crate) struct Used {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) operations: Operations,
-    /// The instrumentation that replaces this one, which calls on other threads may still use.
+    /// The instrumentation that replaces this one. Calls on other threads may still use this one.
     pub(crate) newer: OnceLock<Box<Self>>,
 }
 

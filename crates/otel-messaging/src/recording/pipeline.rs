@@ -140,8 +140,8 @@ impl Pipeline {
         catch_panic(|| {
             otel_info!(
                 name: "messaging.propagator.default",
-                message = "no propagator is installed: W3C trace context and baggage travel in messages. Install one by \
-                    opentelemetry::global::set_text_map_propagator, or say Propagation::W3c; Propagation::Off sends none."
+                message = "no propagator is installed: messages carry W3C trace context and baggage. Install a propagator with \
+                    opentelemetry::global::set_text_map_propagator, or choose Propagation::W3c. Propagation::Off sends no context."
             );
         });
     }
@@ -232,8 +232,8 @@ impl Pipeline {
             catch_panic(|| {
                 otel_warn!(
                     name: "messaging.baggage.left_out",
-                    message = "baggage is longer than readers have to read by W3C, 8,192 bytes or 64 entries: what is too \
-                        much is left out of messages, the longest entries first. This is said once."
+                    message = "baggage exceeds the W3C limits of 8,192 bytes and 64 entries: messages omit the longest entries. \
+                        This warning is logged once."
                 );
             });
         }
@@ -262,7 +262,7 @@ fn note_ignored(ignored: Ignored) {
         Ignored::Baggage => {
             otel_debug!(
                 name: "messaging.extract.ignored",
-                message = "a message carries baggage that cannot be read, or not all of it"
+                message = "a message carries baggage that cannot be read, or can be read only in part"
             );
         }
     });
