@@ -1,4 +1,4 @@
-//! Messages that are worked on together: one process span, a link for each.
+//! Batch processing: one process span for several messages.
 
 use std::{borrow::Cow, fmt, future::Future, sync::Arc};
 
@@ -11,17 +11,19 @@ use crate::{
     spans::{batch_span::start_batch_span, process_span::ProcessSpan},
 };
 
-/// Calls a handler for several messages inside one process span, which links the creation context of each of them. The span
-/// begins with this call, the handler is called at the first poll.
+/// Calls a handler for several messages inside one process span, which links the creation context of each message. The span
+/// starts with this call. The handler is called at the first poll.
 ///
-/// What is the same for all messages stands on the span, the rest on each link. Messages of several destinations have the
-/// name that these have together, where their client knows one (`{exchange}:{queue}` for several routing keys of a RabbitMQ
-/// queue), else that of the server, where it is the same. `messaging.batch.message_count` counts
-/// them all, also beyond [`with_max_links`](crate::InstrumentationBuilder::with_max_links), but for those that a
-/// [`with_filter`](crate::InstrumentationBuilder::with_filter) turned off. The span is a child of the span that is
-/// current at the call, never of a message's. Messages that have no span of their own yet never get one: settle spans
-/// of theirs are children of the batch's. The handler sees no message's baggage: whose would it be; inside
-/// [`in_scope`](crate::MessageExt::in_scope) of one it sees that one's.
+/// Attributes that are the same for all messages are set on the span, the others on each link. The span of messages from several
+/// destinations has the common name of these destinations, if the client has a common name for them (`{exchange}:{queue}` for
+/// several routing keys of a RabbitMQ queue). Otherwise it has the name of their server, if all have the same server.
+///
+/// `messaging.batch.message_count` counts all messages, also beyond
+/// [`with_max_links`](crate::InstrumentationBuilder::with_max_links), except messages that a
+/// [`with_filter`](crate::InstrumentationBuilder::with_filter) excludes. The span is a child of the span that is current at the
+/// call, and never of a message's span. Messages that have no span of their own yet never get one: their settle spans are
+/// children of the batch's span. The handler sees no baggage of the messages. Inside [`in_scope`](crate::MessageExt::in_scope) of
+/// a message, it sees that message's baggage.
 ///
 /// Source: "Batch processing" in the trace structure of the messaging spans convention.
 ///
@@ -35,7 +37,7 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// As the handler's. The span then ends when the future is dropped.
+/// Cancel safe if the handler is. The span then ends when the future is dropped.
 pub fn process_batch<M, H, F>(messages: &[M], handler: H) -> Processing<H, F>
 where
     M: ReceivedMessage,

@@ -1,4 +1,4 @@
-//! A raw client's stream, delivered as an adapter's own.
+//! A stream that delivers the items of a raw client's stream.
 
 use std::{
     fmt,
@@ -12,10 +12,10 @@ use pin_project_lite::pin_project;
 use crate::{description::source::SourceId, spans::hand::poll_started};
 
 pin_project! {
-    /// For adapters: a raw client's stream whose items are delivered through a function.
+    /// For adapters: a raw client's stream, whose items are delivered by a function.
     ///
-    /// The function is called when an item is given away and not before, and a [`sequential`](crate::sequential) loop
-    /// over this stream knows when the next one is asked for.
+    /// The stream calls the function when it returns an item, and not before. In a [`sequential`](crate::sequential) loop, a poll
+    /// of this stream ends the time in hand of the previous message.
     #[must_use = "streams do nothing unless polled"]
     pub struct DeliverStream<S, F> {
         #[pin]
@@ -26,7 +26,7 @@ pin_project! {
 }
 
 impl<S, F> DeliverStream<S, F> {
-    /// Hands the items of this stream out through this function, which names the same source as where they come from.
+    /// Creates the stream. `deliver` delivers each item of `stream`, from the same `source`.
     pub fn new(source: SourceId, stream: S, deliver: F) -> Self {
         Self { stream, source, deliver }
     }

@@ -1,4 +1,4 @@
-//! What every received message can do, whatever its broker.
+//! The methods of received messages, for every broker.
 
 use std::{
     any::type_name,
@@ -22,7 +22,8 @@ use crate::{
     spans::process_span::ProcessSpan,
 };
 
-/// What the wrappers add to received messages. One trait, so that nothing shadows a method of the client's or of yours.
+/// The methods that the wrappers add to received messages. They are in one trait, so that they shadow no method of the client's
+/// or of your types.
 ///
 /// ```no_run
 /// use otel_messaging::MessageExt;
@@ -38,16 +39,16 @@ use crate::{
 /// }
 /// ```
 pub trait MessageExt: ReceivedMessage {
-    /// Calls a handler inside the message's process span, and ends the span with its future: an `Err` is recorded as the span's
-    /// error.
+    /// Calls a handler inside the message's process span, and ends the span when the handler's future completes. An `Err` is
+    /// recorded as the span's error.
     ///
-    /// The handler is called at the first poll: a future that is never polled never calls it. The span begins then, unless it
-    /// was needed before; `otel_messaging.wait_time` is the time since the delivery. The span is current in the handler and
-    /// whenever its future is polled, on every task and thread. A second call attaches the same span.
+    /// The handler is called at the first poll; a future that is never polled never calls it. The span starts at the first poll
+    /// too, unless it was needed before. `otel_messaging.wait_time` is the time since the delivery. The span is current in the
+    /// handler and in each poll of its future, on every task and thread. A second call attaches the same span.
     ///
     /// # Cancel safety
     ///
-    /// As the handler's. A future that is dropped before it is done leaves the span to end with the message.
+    /// Cancel safe if the handler is. If the future is dropped before it completes, the span ends with the message.
     fn process<H, F>(&self, handler: H) -> Processing<H, F>
     where
         H: FnOnce() -> F,
@@ -57,11 +58,12 @@ pub trait MessageExt: ReceivedMessage {
         Processing::of_message(self.process_span().cloned(), handler, ReturnedError)
     }
 
-    /// [`process`](Self::process) for a handler whose output is no [`Outcome`], or whose error has a better name than its
-    /// type's. `error` finds the error in the output, if there is one, and gives its `error.type` and its description. The
-    /// type is on metrics too: a few fixed names. Both are shown: no payload, no personal data.
+    /// [`process`](Self::process) for a handler whose output is no [`Outcome`], or whose error needs a better name than that of
+    /// its type. `error` finds the error in the output, if there is one, and returns its `error.type` and its description.
+    /// Metrics have the `error.type` too, so use few fixed names. Both are exported, so they must not contain payload or personal
+    /// data.
     ///
-    /// `anyhow::Error` stands for many errors and is called by the type of what is in it:
+    /// `anyhow::Error` can hold many types of errors. This example names the error by the type inside:
     ///
     /// ```no_run
     /// # use std::borrow::Cow;
@@ -102,8 +104,8 @@ pub trait MessageExt: ReceivedMessage {
         Processing::of_message(self.process_span().cloned(), handler, ErrorBy::new(error))
     }
 
-    /// Runs synchronous work inside the message's process span and ends the span with it: an `Err` is recorded as its
-    /// error. The span begins with the call, unless something needed it before.
+    /// Runs synchronous work inside the message's process span, and ends the span when the work returns. An `Err` is recorded as
+    /// the span's error. The span starts with the call, unless it was needed before.
     fn in_scope<T: Outcome>(&self, work: impl FnOnce() -> T) -> T {
         in_scope(self.process_span(), work, ReturnedError)
     }
@@ -118,15 +120,15 @@ pub trait MessageExt: ReceivedMessage {
         in_scope(self.process_span(), work, ErrorBy::new(error))
     }
 
-    /// The context to work in: the message's process span and its baggage. What is current, where telemetry was off.
+    /// The context of the message's handler: the message's process span and its baggage. If telemetry was off at the delivery,
+    /// the current context.
     fn otel_context(&self) -> Context {
         self.process_span().map_or_else(Context::current, |span| span.context_to_go())
     }
 
-    /// Sends the message again, for a retry or to a queue of those that failed: the send that `send` calls is linked to
-    /// the message's creation context and to its process span, and a context that was copied with the headers is replaced,
-    /// whatever [`CarriedContext`](crate::CarriedContext) says.
-    /// The future that `send` returns may be awaited outside.
+    /// Sends the message again, for a retry or to a dead-letter queue. The send that `send` calls links the message's creation
+    /// context and its process span. A context that was copied with the headers is replaced, whatever
+    /// [`CarriedContext`](crate::CarriedContext) is set. The future that `send` returns may be awaited outside of this call.
     ///
     /// ```no_run
     /// # use otel_messaging::MessageExt;
@@ -149,7 +151,8 @@ pub trait MessageExt: ReceivedMessage {
         }
     }
 
-    /// Ends the process span with an error: its type's name as `error.type`, its text as the status's description.
+    /// Ends the process span with an error. The name of the error's type becomes `error.type`, its text the description of the
+    /// status.
     fn fail<E: fmt::Display>(&self, error: &E) {
         if let Some(span) = self.process_span() {
             span.fail_by(type_name::<E>(), error);
@@ -169,12 +172,12 @@ fn in_scope<T>(span: Option<&Arc<ProcessSpan>>, work: impl FnOnce() -> T, mut er
 }
 
 pin_project! {
-    /// The future of [`MessageExt::process`], [`process_batch`](crate::process_batch) and their forms with a function.
+    /// The future of [`MessageExt::process`], [`process_batch`](crate::process_batch) and their `…_with` forms.
     #[must_use = "futures do nothing unless polled"]
     pub struct Processing<H, F, E = ReturnedError> {
-        // Taken when the handler is done.
+        // Taken when the handler has completed.
         span: Option<Arc<ProcessSpan>>,
-        // The span begins with the handler; that of a batch has begun.
+        // Whether the span starts with the handler. The span of a batch has started before.
         starts: bool,
         error: E,
         // Taken at the first poll.
@@ -208,7 +211,7 @@ where
             if let Some(handler) = this.handler.take() {
                 this.future.set(Some(handler()));
             }
-            // Where the handler panicked there is no future.
+            // After a panic of the handler, there is no future.
             this.future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(task))
         };
         let Some(span) = this.span else { return work() };

@@ -1,15 +1,14 @@
-//! Whether a handler has failed, and how its error is called.
+//! The outcome of a handler: its error, if there is one, and the error's name.
 
 use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData, ops::ControlFlow};
 
 use crate::{catch_panic::catch_panic, spans::process_span::ProcessSpan};
 
-/// What a handler may return: nothing, or a result whose error is recorded on the process span.
+/// The output of a handler: no error, or a result whose error is recorded on the process span.
 ///
-/// An error is called by its type's name, unless [`with_error_type`](crate::InstrumentationBuilder::with_error_type) names it. An
-/// `Option`, a `bool` and a [`ControlFlow`] are no failures, whatever their value. For any other output, and for an error
-/// type that stands for many errors (`anyhow::Error`, `Box<dyn Error>`), there is
-/// [`process_with`](crate::MessageExt::process_with).
+/// The name of an error is the name of its type, unless [`with_error_type`](crate::InstrumentationBuilder::with_error_type) names
+/// it. An `Option`, a `bool` and a [`ControlFlow`] are no failures, whatever their value. For any other output, and for an error
+/// type that can hold many errors (`anyhow::Error`, `Box<dyn Error>`), use [`process_with`](crate::MessageExt::process_with).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say whether the handler has failed",
     note = "a handler returns `()`, `Option`, `bool`, `ControlFlow`, or a `Result` whose error implements `Display`",
@@ -17,7 +16,7 @@ use crate::{catch_panic::catch_panic, spans::process_span::ProcessSpan};
             takes a function: `process_with`, `in_scope_with`, `process_each_with`, `process_batch_with`"
 )]
 pub trait Outcome {
-    /// The error's type name and the error, if there is one.
+    /// The name of the error's type and the error, if there is one.
     fn error(&self) -> Option<(&'static str, &dyn fmt::Display)>;
 }
 
@@ -53,13 +52,13 @@ impl<T, E: fmt::Display> Outcome for Result<T, E> {
     }
 }
 
-/// How the error in a handler's output is found; the process span ends with it.
+/// Finds the error in a handler's output. The process span ends with that error.
 pub trait FindError<T> {
-    /// Ends the span as the output says.
+    /// Ends the span, with the error in the output if there is one.
     fn end(&mut self, span: &ProcessSpan, output: &T);
 }
 
-/// The error that the output itself is: see [`Outcome`].
+/// The error is in the output itself: see [`Outcome`].
 #[derive(Debug, Clone, Copy)]
 pub struct ReturnedError;
 
@@ -73,7 +72,7 @@ impl<T: Outcome> FindError<T> for ReturnedError {
     }
 }
 
-/// The error that a function of the application's finds: see [`process_with`](crate::MessageExt::process_with).
+/// A function of the application finds the error: see [`process_with`](crate::MessageExt::process_with).
 pub struct ErrorBy<E, D> {
     find: E,
     described: PhantomData<fn() -> D>,

@@ -1,4 +1,4 @@
-//! Several messages of a stream at a time, each inside its process span.
+//! Concurrent handling of the messages of a stream, each inside its process span.
 
 use std::{
     borrow::Cow,
@@ -24,38 +24,38 @@ use crate::{
     spans::process_span::ProcessSpan,
 };
 
-/// How many messages are taken in one poll before others of the same task have their turn.
+/// The maximum number of messages that are taken in one poll, so that other futures of the same task can run.
 const TAKEN_AT_ONCE: usize = 32;
 
-/// What the wrappers add to streams of received messages.
+/// The methods that the wrappers add to streams of received messages.
 pub trait MessageStreamExt: Stream {
-    /// Handles the messages of a stream, at most `limit` of them at a time (0 counts as 1), each inside its process span.
+    /// Handles the messages of a stream, at most `limit` messages at a time (0 counts as 1), each inside its process span.
     ///
-    /// Handlers run in this future, on its task, and finish in any order; `limit` 1 is one after the other. The next
-    /// message is asked for only while fewer than `limit` are being handled, so what cannot be handled yet waits where
-    /// the client keeps it. The handler is called inside the message's span as well as run in it, so what it sends
-    /// before its first `await` belongs to the message too.
+    /// Handlers run in this future, on its task, and finish in any order. With `limit` 1, messages are handled one after the
+    /// other. The future polls for the next message only while fewer than `limit` messages are being handled; further messages
+    /// wait in the client. The handler is both called and polled inside the message's span. So a send before the handler's first
+    /// `await` belongs to the message too.
     ///
-    /// The span of a message ends with its handler. An `Err` of the handler is recorded on it and stops no other message.
-    /// It goes nowhere else: [`on_outcome`](ProcessEach::on_outcome) sees it, and what is to be done about it (reject, send to
-    /// another queue) is done in the handler.
+    /// The span of a message ends with its handler. An `Err` of the handler is recorded on the span, and stops no other message.
+    /// [`on_outcome`](ProcessEach::on_outcome) sees the error; it is not returned. Handle the error in the handler, for example
+    /// reject the message or send it to another queue.
     ///
-    /// It works on streams of messages and on streams of results, takes them by value (`&mut stream` keeps one), and is done
-    /// when the stream ends:
+    /// `process_each` works on streams of messages and on streams of results. It takes the stream by value; `&mut stream` keeps
+    /// the stream. The future completes when the stream ends:
     ///
     /// * `Stream<Item = M>`, as a NATS subscription: the output is `()`.
-    /// * `Stream<Item = Result<M, E>>`, as all others: the output is `Result<(), E>`. What happens at an error of the stream
-    ///   its client says, or [`on_stream_error`](ProcessEach::on_stream_error) where it is given:
+    /// * `Stream<Item = Result<M, E>>`, as all others: the output is `Result<(), E>`. The client decides whether the loop
+    ///   continues after an error of the stream, unless [`on_stream_error`](ProcessEach::on_stream_error) is set:
     ///
-    /// | client | goes on | ends, with the error as its output |
+    /// | client | continues | ends, with the error as its output |
     /// |---|---|---|
-    /// | Kafka | at all others; at the end of a partition in silence | at a fatal error of the consumer |
-    /// | RabbitMQ | | at any |
-    /// | NATS | at all others | at an error after which the stream ends |
-    /// | an error type that is not the client's | | at any |
+    /// | Kafka | at all other errors; at the end of a partition without a warning | at a fatal error of the consumer |
+    /// | RabbitMQ | | at any error |
+    /// | NATS | at all other errors | at an error after which the stream ends |
+    /// | an error type that is not the client's | | at any error |
     ///
-    /// Where it goes on, the first error of each kind is warned of, through OpenTelemetry's internal logs. At an error that
-    /// ends it no more messages are taken, and those in hand are handled to their end first.
+    /// If the loop continues, OpenTelemetry's internal logs have a warning for the first error of each kind. If the loop ends, it
+    /// takes no more messages, and first completes the handlers of the messages in hand.
     ///
     /// ```no_run
     /// # use otel_messaging::{MessageExt, MessageStreamExt};
@@ -76,13 +76,13 @@ pub trait MessageStreamExt: Stream {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the handlers that run and the messages they own, whose spans end with them; no message
-    /// is lost that no handler had. An error that waited for handlers to end is lost. To stop without dropping a handler,
-    /// end the stream: `stream.take_until(stop).process_each(…)`.
+    /// Dropping the future drops the running handlers and the messages that they own. The spans of these messages end. A message
+    /// that no handler has taken is not lost. An error of the stream that waited for handlers to complete is lost. To stop
+    /// without dropping a handler, end the stream: `stream.take_until(stop).process_each(…)`.
     ///
     /// # Panics
     ///
-    /// Only as a handler does: its panic is recorded on its message's span and passes through.
+    /// Only if a handler panics: the panic is recorded on its message's span and is propagated.
     fn process_each<H, F>(self, limit: usize, handler: H) -> ProcessEach<Self, H, F>
     where
         Self: Sized,
@@ -121,7 +121,7 @@ pub struct ProcessEach<S, H, F, E = ReturnedError, R = ByClient, O = ()>
 where
     S: Stream<Item: StreamItem>,
 {
-    /// In a box, so that the stream need not be `Unpin`: one allocation for a loop.
+    /// A box, so that the stream need not be `Unpin`, at the cost of one allocation for each loop.
     stream: Pin<Box<S>>,
     limit: usize,
     handler: H,
@@ -129,9 +129,9 @@ where
     rule: R,
     observer: O,
     in_hand: FuturesUnordered<Handling<F>>,
-    /// An error after which the stream may be over, where it is the output then.
+    /// The last error, if the client expects that the stream may end after it. If the stream ends, this error is the output.
     may_be_last: Option<<S::Item as StreamItem>::Error>,
-    /// What to end with, once the handlers are done.
+    /// The output, set once the loop ends and only waits for its handlers.
     end: Option<<S::Item as StreamItem>::End>,
 }
 
@@ -158,10 +158,11 @@ impl<S, H, F, E, R, O> ProcessEach<S, H, F, E, R, O>
 where
     S: Stream<Item: StreamItem>,
 {
-    /// Decides at each error of the stream whether to go on, in place of what its client says. At `Break` no more messages are
-    /// taken, those in hand are handled to their end, and the error is the output.
+    /// Sets a function that decides whether the loop continues after an error of the stream, in place of the client's decision.
+    /// At `Break`, the loop takes no more messages, completes the handlers in progress, and returns the error.
     ///
-    /// A stream that gives errors without end is polled without end: go on only where the client waits between them.
+    /// A stream that returns errors without end is polled without end. Continue only after errors where the client waits before
+    /// it returns the next one.
     pub fn on_stream_error<C>(self, decide: C) -> ProcessEach<S, H, F, E, AskedFor<C>, O>
     where
         C: FnMut(&<S::Item as StreamItem>::Error) -> ControlFlow<()>,
@@ -170,8 +171,8 @@ where
         ProcessEach { stream, limit, handler, error, rule: AskedFor(decide), observer, in_hand, may_be_last, end }
     }
 
-    /// Sees what each handler gives when it is done, inside the message's process span, which has not ended then: to log an
-    /// error, or to count. It runs between the messages and must not block.
+    /// Sets a function that sees the output of each handler, for example to log an error or to count. It runs inside the
+    /// message's process span, before the span ends. It runs between the handlers and must not block.
     pub fn on_outcome<C>(self, observe: C) -> ProcessEach<S, H, F, E, R, Observer<C>>
     where
         F: Future,
@@ -182,7 +183,7 @@ where
     }
 }
 
-// Nothing in it is pinned: the stream is in its box, and the handlers are pinned where `FuturesUnordered` keeps them.
+// No field is structurally pinned: the stream is pinned in its box, and `FuturesUnordered` pins the handlers.
 impl<S, H, F, E, R, O> Unpin for ProcessEach<S, H, F, E, R, O> where S: Stream<Item: StreamItem> {}
 
 impl<S, H, F, E, R, O> Future for ProcessEach<S, H, F, E, R, O>
@@ -227,7 +228,7 @@ where
                 None => this.end = Some(S::Item::end(this.may_be_last.take())),
             }
         }
-        // There may be more to take, and the last one taken has not been polled.
+        // The stream may have more messages, and the last handler has not been polled.
         task.waker().wake_by_ref();
         Poll::Pending
     }
@@ -245,7 +246,7 @@ where
     }
 }
 
-/// Hands a message to the handler. Its span begins with the delivery: the stream gave the message just now.
+/// Calls the handler with a message. The span's start time is the delivery, because the stream has just returned the message.
 fn handle<M: ReceivedMessage, F>(message: M, handler: &mut impl FnMut(M) -> F) -> Handling<F> {
     let span = message.process_span().cloned();
     let handler = match &span {
@@ -256,7 +257,7 @@ fn handle<M: ReceivedMessage, F>(message: M, handler: &mut impl FnMut(M) -> F) -
 }
 
 pin_project! {
-    /// A handler at work, and the process span that ends with it.
+    /// A running handler, and the process span that ends with it.
     struct Handling<F> {
         span: Option<Arc<ProcessSpan>>,
         #[pin]
@@ -277,9 +278,9 @@ impl<F: Future> Future for Handling<F> {
     }
 }
 
-/// Who sees what handlers give.
+/// An observer of the handlers' outputs.
 pub trait Observe<T> {
-    /// Sees one output, inside the process span of the message, if it has one.
+    /// Sees the output of a handler, inside the process span of the message, if the message has a span.
     fn see(&mut self, span: Option<&ProcessSpan>, output: &T);
 }
 
@@ -287,7 +288,7 @@ impl<T> Observe<T> for () {
     fn see(&mut self, _: Option<&ProcessSpan>, _: &T) {}
 }
 
-/// A function of the application's: see [`ProcessEach::on_outcome`].
+/// A function of the application: see [`ProcessEach::on_outcome`].
 pub struct Observer<C>(C);
 
 impl<T, C: FnMut(&T)> Observe<T> for Observer<C> {

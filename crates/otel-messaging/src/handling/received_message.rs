@@ -1,4 +1,4 @@
-//! A message that was received, as this crate sees it.
+//! The interface of received messages, and the rule for errors of their streams.
 
 use std::{any::Any, sync::Arc};
 
@@ -6,8 +6,8 @@ use crate::spans::process_span::ProcessSpan;
 
 /// A received message that carries its process span.
 ///
-/// The adapters' messages implement it; [`MessageExt`](crate::MessageExt) is then there by itself. Implement it for your own type
-/// that wraps a message:
+/// The adapters' messages implement this trait, and every type that does has [`MessageExt`](crate::MessageExt). Implement the
+/// trait for your own type that wraps a message:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -33,8 +33,8 @@ pub trait ReceivedMessage {
     /// The message's process span; `None` if telemetry was off when the message was delivered.
     fn process_span(&self) -> Option<&Arc<ProcessSpan>>;
 
-    /// What [`process_each`](crate::MessageStreamExt::process_each) does at an error of a stream of these messages, where the
-    /// application does not say. Default: the loop ends.
+    /// The reaction of [`process_each`](crate::MessageStreamExt::process_each) to an error of a stream of these messages, unless
+    /// the application sets another. Default: the loop ends.
     fn at_stream_error(error: &dyn Any) -> AtStreamError
     where
         Self: Sized,
@@ -54,16 +54,16 @@ impl<M: ReceivedMessage> ReceivedMessage for &M {
     }
 }
 
-/// For adapters: what a loop over a stream of messages does at an error of the stream, unless the application says.
+/// For adapters: the reaction of a loop over a stream of messages to an error of the stream, unless the application sets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtStreamError {
-    /// It ends, and the error is its output.
+    /// The loop ends, and the error is its output.
     End,
-    /// It goes on. The first error of this `error.type` is warned of.
+    /// The loop continues, and logs a warning for the first error with this `error.type`.
     GoOn(&'static str),
-    /// The same, unless the stream ends before it gives another message: then the error is the output.
+    /// As [`GoOn`](Self::GoOn). But if the stream ends before it returns another message, the error is the output.
     GoOnUnlessLast(&'static str),
-    /// It goes on: nothing has failed.
+    /// The loop continues without a warning, because the error is no failure.
     Ignore,
 }

@@ -1,4 +1,4 @@
-//! The message in hand of a loop that works on one after the other.
+//! The current message of a loop that handles one message after the other.
 
 use std::{
     fmt,
@@ -14,8 +14,7 @@ use crate::spans::hand::Hand;
 
 /// Makes each message of a loop over a stream current while the loop has it in hand.
 ///
-/// One line around a loop gives everything that is done for a message, and everything that is sent for it, the message's
-/// process span as its parent:
+/// With one line around a loop, the spans and sends for a message become children of the message's process span:
 ///
 /// ```no_run
 /// # use futures::StreamExt;
@@ -31,26 +30,27 @@ use crate::spans::hand::Hand;
 /// # }
 /// ```
 ///
-/// A message is in hand from the moment a wrapped consumer delivers it, inside this future, until it is dropped or that
-/// consumer is asked for the next one, even in vain. A handler may ask other queues meanwhile: only the consumer that the
-/// message came from takes it out of hand. While two messages are alive none is current, and nothing is guessed. Tasks that
-/// are spawned inside inherit nothing.
+/// A message is in hand from its delivery by a wrapped consumer, inside this future, until it is dropped or that consumer is
+/// polled for the next message, even if the poll returns none. A handler may poll other queues meanwhile: only the message's own
+/// consumer ends its time in hand. While two messages are alive, no message is current. Tasks that are spawned inside the loop
+/// inherit no context.
 ///
-/// One consumer are its streams, fetches and clones; for RabbitMQ's `basic_get` a queue that is asked through one channel.
+/// The streams, fetches and clones of a consumer count as one consumer. For RabbitMQ's `basic_get`, a queue that is polled
+/// through one channel counts as one consumer.
 ///
-/// The promise is the loop's: one message at a time, and nothing else sends inside while one is held. Keep it the
-/// innermost wrapper of the loop: two loops that are joined in one task are two `sequential`s. Work on several messages
-/// at a time belongs into [`process_each`](crate::MessageStreamExt::process_each) or
-/// [`process`](crate::MessageExt::process), batches into [`process_batch`](crate::process_batch).
+/// The loop must handle one message at a time, and no other code may send inside the loop while a message is in hand.
+/// `sequential` must be the innermost wrapper of the loop: two loops that are joined in one task need two `sequential`s. To
+/// handle several messages at a time, use [`process_each`](crate::MessageStreamExt::process_each) or
+/// [`process`](crate::MessageExt::process). For batches, use [`process_batch`](crate::process_batch).
 ///
 /// # Cancel safety
 ///
-/// As the loop's.
+/// Cancel safe if the loop is.
 pub fn sequential<F: Future>(r#loop: F) -> Sequential<F> {
     Sequential { hand: Arc::default(), r#loop }
 }
 
-/// [`sequential`] for a loop that blocks its thread, as around `BaseConsumer::poll`.
+/// [`sequential`] for a loop that blocks its thread, for example with `BaseConsumer::poll`.
 ///
 /// ```no_run
 /// # use otel_messaging::{MessageExt, sequential_blocking};

@@ -1,4 +1,4 @@
-//! What a stream of messages gives: messages and errors, and what a loop over it does at an error.
+//! The items of a stream of messages, and the reaction of a loop to an error.
 
 use std::{convert::Infallible, fmt, ops::ControlFlow};
 
@@ -12,26 +12,26 @@ use crate::{
     },
 };
 
-/// An item of a stream of messages: a message, or a result with one.
+/// An item of a stream of messages: a message, or a result with a message.
 pub trait StreamItem {
     /// The message.
     type Message: MessageExt;
-    /// The stream's error; none where it gives messages alone.
+    /// The error of the stream; [`Infallible`] for a stream of messages alone.
     type Error;
-    /// What a loop over the stream ends with: `()` where nothing fails, else `Result<(), E>`.
+    /// The output of a loop over the stream: `()` if the stream cannot fail, else `Result<(), E>`.
     type End;
 
-    /// The message.
+    /// Returns the message.
     ///
     /// # Errors
     ///
-    /// The stream's own.
+    /// The error of the stream.
     fn received(self) -> Result<Self::Message, Self::Error>;
 
-    /// What the client says of an error of its stream.
+    /// Returns the client's reaction to an error of its stream.
     fn at_error(error: &Self::Error) -> AtStreamError;
 
-    /// The end of a loop, because of this error if there is one.
+    /// Returns the output of a loop that ends, because of this error if there is one.
     fn end(error: Option<Self::Error>) -> Self::End;
 }
 
@@ -69,13 +69,13 @@ impl<M: ReceivedMessage, E: 'static> StreamItem for Result<M, E> {
     }
 }
 
-/// Who decides what happens at an error of a stream.
+/// The decision about an error of a stream.
 pub trait OnStreamError<I: StreamItem> {
-    /// Decides.
+    /// Returns the reaction to an error.
     fn at(&mut self, error: &I::Error) -> AtStreamError;
 }
 
-/// Its client: see [`process_each`](crate::MessageStreamExt::process_each).
+/// The client decides: see [`process_each`](crate::MessageStreamExt::process_each).
 #[derive(Debug, Default)]
 pub struct ByClient {
     warned: Vec<&'static str>,
@@ -92,8 +92,8 @@ impl<I: StreamItem> OnStreamError<I> for ByClient {
                 otel_warn!(
                     name: "messaging.stream.error",
                     error_type = error_type,
-                    message = "process_each continues after an error of its stream. The error's span has the details. Later errors of \
-                        this kind are not logged. Use on_stream_error to end the loop instead."
+                    message = "process_each continues after an error of its stream. The span of the error has the details. \
+                        Later errors of this kind are not logged. Use on_stream_error to end the loop instead."
                 );
             });
         }
@@ -101,7 +101,7 @@ impl<I: StreamItem> OnStreamError<I> for ByClient {
     }
 }
 
-/// A function of the application's: see [`ProcessEach::on_stream_error`](crate::ProcessEach::on_stream_error).
+/// A function of the application decides: see [`ProcessEach::on_stream_error`](crate::ProcessEach::on_stream_error).
 pub struct AskedFor<C>(pub(crate) C);
 
 impl<I: StreamItem, C: FnMut(&I::Error) -> ControlFlow<()>> OnStreamError<I> for AskedFor<C> {

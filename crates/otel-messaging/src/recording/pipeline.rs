@@ -1,4 +1,4 @@
-//! Where the telemetry of one client goes: its tracer, instruments, propagator and settings.
+//! The tracer, instruments, propagator and settings of one client.
 
 use std::{
     sync::{
@@ -34,16 +34,16 @@ use crate::{
     },
 };
 
-/// An [`Instrumentation`] at work for one client.
+/// An [`Instrumentation`] in use by one client.
 pub(crate) struct Pipeline {
     settings: Arc<Settings>,
     discovery: Discovery,
     pub(crate) exceptions: Option<Box<dyn Exceptions>>,
     pub(crate) loops: Loops,
     propagates: AtomicBool,
-    /// It was said that W3C's headers stand in for a propagator.
+    /// The log has the note that W3C headers stand in for a propagator.
     noted: AtomicBool,
-    /// It was said that baggage is too long.
+    /// The log has the warning that baggage is too long.
     noted_baggage: AtomicBool,
 }
 
@@ -72,7 +72,7 @@ impl Pipeline {
         self.discovery.instruments()
     }
 
-    /// The exits of the hot path: `None` where nothing is recorded and no context travels.
+    /// Decides whether an operation is recorded: `None` if nothing is recorded and no context travels.
     #[inline]
     pub(crate) fn enter(&self, now: SystemTime) -> Option<TracerProbe> {
         let misses_tracer = self.discovery.misses_tracer();
@@ -92,7 +92,7 @@ impl Pipeline {
         is_needed.then_some(probe)
     }
 
-    /// Whether there is a propagator. Kept once there is one, looked up again while there is none.
+    /// Whether there is a propagator. The result is kept once there is one, and looked up again while there is none.
     #[inline]
     pub(crate) fn propagates(&self) -> bool {
         self.propagates.load(Ordering::Relaxed) || {
@@ -102,19 +102,20 @@ impl Pipeline {
         }
     }
 
-    /// Whether there is a real tracer. Only then do W3C's headers stand in for a global propagator that names none.
+    /// Whether there is a real tracer. Only then do W3C headers stand in for a global propagator that lists no header.
     #[inline]
     pub(crate) fn has_tracer(&self) -> bool {
         self.discovery.has_tracer()
     }
 
-    /// Whether messages are sent with a context: surely, or if the span that is about to start shows that there is a tracer.
+    /// Whether messages are sent with a context. If there is no propagator, this depends on whether the starting span finds a
+    /// tracer.
     #[inline]
     pub(crate) fn writes(&self, probe: TracerProbe) -> bool {
         self.propagates() || self.follows_global() && self.may_start(probe)
     }
 
-    /// Whether headers are read in the hope of a tracer: without one they say nothing.
+    /// Whether headers are read before a tracer was found. If no tracer is found, the values from the headers are dropped.
     #[inline]
     pub(crate) fn hopes(&self, probe: TracerProbe) -> bool {
         probe == TracerProbe::Allowed && !self.has_tracer() && self.follows_global() && !self.propagates()
@@ -140,19 +141,19 @@ impl Pipeline {
         catch_panic(|| {
             otel_info!(
                 name: "messaging.propagator.default",
-                message = "no propagator is installed: messages carry W3C trace context and baggage. Install a propagator with \
-                    opentelemetry::global::set_text_map_propagator, or choose Propagation::W3c. Propagation::Off sends no context."
+                message = "no propagator is installed: messages carry W3C trace context and baggage. Install a propagator by \
+                    opentelemetry::global::set_text_map_propagator, or set Propagation::W3c; Propagation::Off sends none."
             );
         });
     }
 
-    /// Whether there is a tracer, or leave to look for one.
+    /// Whether there is a tracer, or a probe for one is allowed.
     #[inline]
     pub(crate) fn may_start(&self, probe: TracerProbe) -> bool {
         self.has_tracer() || probe == TracerProbe::Allowed
     }
 
-    /// Starts a span, or `None` without a real tracer. `builder` is not called then, unless it is being found out.
+    /// Starts a span. Returns `None` without a real tracer. `builder` is called only for a real tracer or a probe.
     #[inline]
     pub(crate) fn start(
         &self,
@@ -163,13 +164,13 @@ impl Pipeline {
         self.discovery.start(probe, parent, builder, || self.note_stand_in())
     }
 
-    /// The span that the headers of a message that came named, or none, to link it. What an untrusted sender may say of a
-    /// span is which one it is.
+    /// The span context that the headers of a received message name, or an invalid one, to be linked. Without `tracestate` if the
+    /// sender is untrusted.
     pub(crate) fn linked(&self, headers: &dyn Extractor, w3c: &ContextHeaders<'_>, probe: TracerProbe) -> SpanContext {
         self.link(&self.extract(Context::new(), headers, w3c, probe))
     }
 
-    /// The same of a message that is about to be sent, and may be forwarded.
+    /// The span context that the headers of an outgoing message name. The message may be a forward.
     pub(crate) fn carried(&self, headers: &dyn Extractor, probe: TracerProbe) -> (SpanContext, Forward) {
         let (mut forward, or_w3c) = (Forward::default(), self.may_start(probe));
         let headers = (headers, &context_headers(headers));
@@ -187,8 +188,8 @@ impl Pipeline {
         SpanContext::new(trace, span, named.trace_flags(), named.is_remote(), TraceState::NONE)
     }
 
-    /// The context that the application's function finds in a message, as the propagator would have found it. Without a tracer
-    /// it is asked only where contexts travel.
+    /// The span context that the application's context reader finds in a message. Without a tracer, the reader is called only if
+    /// contexts travel.
     #[cold]
     pub(crate) fn read(
         &self,
@@ -205,8 +206,8 @@ impl Pipeline {
         Some(SpanContext::new(read.trace_id(), read.span_id(), read.trace_flags(), true, state))
     }
 
-    /// What the headers say, on top of `context`: the span they name is the context's then. `w3c` are those of them that W3C
-    /// has.
+    /// Extracts the context of the headers on top of `context`. The span that the headers name becomes the span of the result.
+    /// `w3c` has the W3C headers among `headers`.
     #[inline]
     pub(crate) fn extract(
         &self,
@@ -218,7 +219,7 @@ impl Pipeline {
         self.settings.propagator.extract(context, (headers, w3c), None, self.may_start(probe), note_ignored)
     }
 
-    /// Writes the context of a span into headers, and what else its parent's carries.
+    /// Injects the context of a span, with the other values of `parent`.
     #[inline]
     pub(crate) fn inject(
         &self,
@@ -240,7 +241,7 @@ impl Pipeline {
     }
 }
 
-/// Those of a message that has none.
+/// The headers of a message without headers.
 struct NoHeaders;
 
 impl Extractor for NoHeaders {

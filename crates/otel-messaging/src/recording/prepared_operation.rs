@@ -1,4 +1,4 @@
-//! An operation with all that its spans and measurements are made with: prepared for the first message, kept for the next.
+//! An operation with the prepared attributes of its spans and measurements.
 
 use std::{
     borrow::Cow,
@@ -39,17 +39,17 @@ use crate::{
 pub struct PreparedOperation {
     pub(crate) description: Operation,
     pub(crate) pipeline: Arc<Pipeline>,
-    // The attributes that no message changes. Most are interned text, or numbers: a span copies these at once, where it would
-    // clone any other value by a call.
+    // The attributes that are the same for all messages. Most are interned text or numbers, which a span copies without a call
+    // for each.
     texts: Box<[(&'static str, &'static str)]>,
     numbers: Box<[(&'static str, i64)]>,
     rest: Box<[KeyValue]>,
     series: Series,
-    /// The user's filter wants no telemetry of the operation.
+    /// The user's filter excludes the operation.
     pub(crate) filtered_out: bool,
 }
 
-/// How many attributes a message adds to its operation's, so that one allocation holds all of them.
+/// The spare capacity for a message's own attributes, so that one allocation holds all attributes.
 const SPARE: usize = 4;
 
 impl PreparedOperation {
@@ -78,7 +78,7 @@ impl PreparedOperation {
                 _ => rest.push(KeyValue::new(key, value)),
             }
         }
-        // Where the filter panics, the operation is recorded.
+        // If the filter panics, the operation is recorded.
         let filter = pipeline.settings().filter.as_ref();
         let filtered_out = filter.is_some_and(|wants| catch_panic(|| wants(&description)) == Some(false));
         Self {
@@ -92,7 +92,7 @@ impl PreparedOperation {
         }
     }
 
-    /// The same for messages of this and of other destinations.
+    /// Returns the operation for messages of this and of other destinations.
     pub(crate) fn of_batch(self: &Arc<Self>, others: &[&Arc<Self>]) -> Arc<Self> {
         if others.iter().all(|other| self.shows_the_same(other)) {
             return self.clone();
@@ -119,7 +119,7 @@ impl PreparedOperation {
                 && self.series.duration == other.series.duration)
     }
 
-    /// The operation's attributes, those of one message, and what the user's hook makes of them.
+    /// The attributes of the operation, of one message, and of the user's hook.
     #[inline(always)]
     pub(crate) fn attributes(&self, of_message: impl FnOnce(&mut Attributes)) -> Attributes {
         let mut all = self.fixed_attributes();
@@ -132,7 +132,7 @@ impl PreparedOperation {
         all
     }
 
-    /// Lets the user's hook add attributes.
+    /// Calls the user's hook, which may add attributes.
     pub(crate) fn call_hook(&self, added: &mut Attributes) {
         if let Some(hook) = &self.pipeline.settings().hook {
             catch_panic(|| hook(&self.description, added));
@@ -147,7 +147,7 @@ impl PreparedOperation {
             || self.rest.iter().any(|fixed| fixed.key.as_str() == key)
     }
 
-    /// The attributes that no message changes.
+    /// The attributes that are the same for all messages.
     #[inline(always)]
     pub(crate) fn fixed_attributes(&self) -> Attributes {
         let count = self.texts.len() + self.numbers.len() + self.rest.len();
@@ -164,7 +164,7 @@ impl PreparedOperation {
         Some(KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, name))
     }
 
-    /// What a span of the operation is started with.
+    /// Returns the builder of a span of the operation.
     #[inline(always)]
     pub(crate) fn span(
         &self,
@@ -183,32 +183,32 @@ impl PreparedOperation {
         }
     }
 
-    /// Where events of its failures go; `None` without a logger, and where the filter wants none.
+    /// Returns the sink for exception events; `None` without a logger, or if the filter excludes the operation.
     #[inline]
     pub(crate) fn exceptions(&self) -> Option<(&dyn Exceptions, OperationType)> {
         let exceptions = self.pipeline.exceptions.as_deref().filter(|_| !self.filtered_out)?;
         Some((exceptions, self.description.kind()))
     }
 
-    /// `None` without a meter, and where the filter wants no measurement.
+    /// Returns the instruments; `None` without a meter, or if the filter excludes the operation.
     #[inline]
     pub(crate) fn instruments(&self) -> Option<&Instruments> {
         self.pipeline.instruments().filter(|_| !self.filtered_out)
     }
 
-    /// Measures the end of an operation, and its duration where that is known.
+    /// Records the end of an operation in metrics, with its duration if that is known.
     pub(crate) fn ended(&self, took: Option<Duration>, messages: u64, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         instruments.ended(self.description.kind(), &self.series, (took, messages), of);
     }
 
-    /// Measures the delivery of a message, and the time since it was sent where that is known.
+    /// Records the delivery of a message in metrics, with the time since the message was sent if that is known.
     pub(crate) fn delivered(&self, queued: Option<(Duration, Clock)>, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         instruments.delivered(&self.series, queued, of);
     }
 
-    /// Measures how long a message waited for its handler.
+    /// Records the time that a message waited for its handler in metrics.
     pub(crate) fn waited(&self, wait: Duration, of: &MeasurementAttributes<'_>) {
         let Some(instruments) = self.instruments() else { return };
         instruments.waited(&self.series, wait, of);

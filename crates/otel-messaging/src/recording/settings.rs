@@ -1,4 +1,4 @@
-//! The rules of an [`Instrumentation`](crate::Instrumentation), as the rest of the core reads them.
+//! The settings of an [`Instrumentation`](crate::Instrumentation).
 
 use std::{borrow::Cow, fmt, sync::Arc};
 

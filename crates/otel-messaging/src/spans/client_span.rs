@@ -230,8 +230,8 @@ impl ClientSpan {
         self
     }
 
-    /// Ends the span with the result of the client: [`succeed`](Self::succeed), or [`fail`](Self::fail) with the `error.type` that
-    /// `error_type` gives the error.
+    /// Ends the span with the client's result: [`succeed`](Self::succeed), or [`fail`](Self::fail) with the `error.type` that
+    /// `error_type` returns for the error.
     #[inline]
     pub fn report<T, E: fmt::Display, N: Into<Cow<'static, str>>>(
         self,

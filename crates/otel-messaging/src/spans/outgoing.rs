@@ -116,7 +116,7 @@ pub(crate) fn inject_context(
         buffer.write(headers);
     } else {
         catch_panic(|| {
-            otel_debug!(name: "messaging.inject.left_out", message = "context not injected: it would exceed the message size limit");
+            otel_debug!(name: "messaging.inject.left_out", message = "context not injected: it exceeds the size limit");
         });
     }
 }
