@@ -15,7 +15,7 @@ pub struct SourceId(u64);
 impl SourceId {
     /// Creates a source that differs from all others.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "each is another one")]
+    #[expect(clippy::new_without_default, reason = "each call creates another source")]
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))

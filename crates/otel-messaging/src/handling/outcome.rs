@@ -10,10 +10,10 @@ use crate::{catch_panic::catch_panic, spans::process_span::ProcessSpan};
 /// it. An `Option`, a `bool` and a [`ControlFlow`] are no failures, whatever their value. For any other output, and for an error
 /// type that can hold many errors (`anyhow::Error`, `Box<dyn Error>`), use [`process_with`](crate::MessageExt::process_with).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say whether the handler has failed",
+    message = "`{Self}` cannot be the output of a handler",
     note = "a handler returns `()`, `Option`, `bool`, `ControlFlow`, or a `Result` whose error implements `Display`",
-    note = "map the error, as by `.map_err(|(error, _)| error)` after a Kafka `send`, or use the form of the method that \
-            takes a function: `process_with`, `in_scope_with`, `process_each_with`, `process_batch_with`"
+    note = "map the error, for example by `.map_err(|(error, _)| error)` after a Kafka `send`, or use a method that finds \
+            the error by a function: `process_with`, `in_scope_with`, `process_each_with`, `process_batch_with`"
 )]
 pub trait Outcome {
     /// The name of the error's type and the error, if there is one.

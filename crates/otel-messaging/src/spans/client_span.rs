@@ -29,7 +29,7 @@ use crate::{
 ///
 /// A `ClientSpan` that is dropped without a report ends too. Its outcome is then unknown, which is no error, and the span has
 /// `otel_messaging.delivery.outcome_unknown`. If the thread is panicking, the span has the error `panic`.
-#[must_use = "a span says what became of its operation"]
+#[must_use = "the span needs the outcome of its operation"]
 pub struct ClientSpan {
     /// `None` if there is no span, or once a non-recording span was ended.
     span: Option<BoxedSpan>,
