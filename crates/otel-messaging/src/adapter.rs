@@ -143,7 +143,7 @@
 //!     sender.push(body).await?;
 //! }
 //!
-//! // In a `sequential` loop the message in hand is current: what the loop sends is a child of its process span.
+//! // In a `sequential` loop the message in hand is current: each send of the loop is a child of its process span.
 //! let mut read = Vec::new();
 //! sequential(async {
 //!     for message in receiver.pop(2).await {

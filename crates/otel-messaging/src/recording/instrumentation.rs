@@ -227,7 +227,7 @@ impl InstrumentationBuilder {
         self
     }
 
-    /// Sets what happens to a context that a message already carries when it is sent. Default: [`CarriedContext::Auto`].
+    /// Sets the treatment of a context that a message already carries when it is sent. Default: [`CarriedContext::Auto`].
     pub fn with_carried_context(mut self, carried_context: CarriedContext) -> Self {
         self.settings.carried_context = carried_context;
         self
@@ -287,7 +287,7 @@ impl InstrumentationBuilder {
 impl InstrumentationBuilder {
     /// Sets a function that may add attributes to each span: at the span's start, or at the delivery for the process span of a
     /// message. An added attribute replaces an earlier attribute with the same key. Metrics do not have added attributes. The
-    /// function must not block, because it runs inside the client's call.
+    /// function must not block, because it runs where the client sends and delivers.
     pub fn with_operation_hook(mut self, hook: impl Fn(&Operation, &mut Attributes) + Send + Sync + 'static) -> Self {
         self.settings.hook = Some(Arc::new(hook));
         self
