@@ -114,8 +114,7 @@
 //! impl Message {
 //!     async fn ack(&self) {
 //!         let span = self.telemetry.core.start_operation().map(|start| {
-//!             let settles = self.process.as_ref().map_or(Settles::Unknown, Settles::Message);
-//!             self.telemetry.core.settle(start, &self.telemetry.operation(ACK), settles, |_| ())
+//!             self.telemetry.core.settle(start, &self.telemetry.operation(ACK), self.process.as_ref().into(), |_| ())
 //!         });
 //!         if let Some(span) = span {
 //!             span.settled(Settlement::Ack);
@@ -123,10 +122,7 @@
 //!     }
 //!     async fn ack_all(telemetry: &ClientTelemetry, messages: &[Message]) {
 //!         let span = telemetry.core.start_operation().map(|start| {
-//!             let messages = messages.iter().map(|message| {
-//!                 let process = message.process.clone();
-//!                 (process.map_or(SettledMessage::Unknown, SettledMessage::Message), Attributes::default())
-//!             });
+//!             let messages = messages.iter().map(|message| (message.process.as_ref().into(), Attributes::default()));
 //!             telemetry.core.settle_batch(start, &telemetry.operation(ACK), messages, |_| ())
 //!         });
 //!         if let Some(span) = span {
@@ -177,6 +173,10 @@
 //! | settle a message | `start`, [`settle`](Telemetry::settle) | [`settled`](ClientSpan::settled) | | `fail` |
 //! | settle several messages | `start`, [`settle_batch`](Telemetry::settle_batch); [`settle_known`](Telemetry::settle_known) where others may be among them | `settled` | | `fail` |
 //! | the client settles by itself | | [`Telemetry::settled`], a count | | |
+//!
+//! * A send takes its `start` when its method is called. A receive may take its `start` at the first poll.
+//! * An operation that waits for an answer must not hold its parent span: `release_parent`.
+//! * Without an SDK, `start_operation` can return a start once a second, to find an SDK that is installed late.
 //!
 //! An operation whose future is dropped before its answer has an unknown outcome: the drop of its [`ClientSpan`] records that.
 //! Errors of the client pass through untouched. An error is recorded by its name in the protocol's spelling and by its text.

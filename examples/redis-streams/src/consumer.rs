@@ -108,11 +108,8 @@ impl Consumer {
         if let (Some((start, operation)), Err(error)) = (&receive, &read) {
             telemetry.receive(start.clone(), operation, iter::empty(), |_| ()).fail(error_type(error), error);
         }
-        let entries = read?;
-        // A read without entries has no span.
-        let receive = receive.filter(|_| !entries.is_empty());
         let deliver = move |(entry, attempt)| self.deliver(PROCESS.of(name), entry, attempt);
-        Ok(DeliverIter::new(telemetry, receive, self.source, entries.into_iter(), deliver))
+        Ok(DeliverIter::new(telemetry, receive, self.source, read?.into_iter(), deliver))
     }
 
     fn deliver(&self, name: OperationName, (id, fields): RawEntry, attempt: u64) -> Message {
@@ -141,6 +138,6 @@ impl Message {
     fn settles(&self) -> (SettledMessage, Attributes) {
         let mut own = Attributes::default();
         self.describe(&mut own);
-        (self.process.clone().map_or(SettledMessage::Unknown, SettledMessage::Message), own)
+        (self.process.as_ref().into(), own)
     }
 }

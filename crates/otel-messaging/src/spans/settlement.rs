@@ -37,6 +37,18 @@ pub enum SettledMessage {
     Unknown,
 }
 
+impl<'a> From<Option<&'a Arc<ProcessSpan>>> for Settles<'a> {
+    fn from(process: Option<&'a Arc<ProcessSpan>>) -> Self {
+        process.map_or(Self::Unknown, Self::Message)
+    }
+}
+
+impl From<Option<&Arc<ProcessSpan>>> for SettledMessage {
+    fn from(process: Option<&Arc<ProcessSpan>>) -> Self {
+        process.cloned().map_or(Self::Unknown, Self::Message)
+    }
+}
+
 pub(crate) fn start_settlement(
     start: &OperationStart,
     operation: &Arc<PreparedOperation>,
