@@ -28,7 +28,7 @@ const DISABLED_TRACEPARENT: &str = "Xraceparent";
 /// The letter case of the headers that carry a context.
 ///
 /// NATS headers are case-sensitive, W3C writes its names in lower case, and the Go instrumentation looks for
-/// `Traceparent` only. Reading ignores case whatever is set here.
+/// `Traceparent` only. Reading always ignores the case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum HeaderCase {
@@ -210,7 +210,7 @@ pub(crate) struct ScannedHeaders<'a> {
     pub(crate) id: Option<&'a HeaderValue>,
     /// A schedule of the server sent the message.
     pub(crate) scheduled: bool,
-    /// The length of the body, where the server left it out.
+    /// The length of the body, if the server left the body out.
     pub(crate) size: Option<usize>,
     pub(crate) contexts: ContextHeaders<'a>,
 }
@@ -255,7 +255,7 @@ fn prefer<'a>(found: &mut Option<NamedValue<'a>>, other: NamedValue<'a>, exact: 
     }
 }
 
-/// How many bytes these headers take on the wire.
+/// The size of these headers on the wire, in bytes.
 pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
     if headers.is_empty() {
         return 0;
@@ -294,7 +294,7 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
         .or_else(|| key.eq_ignore_ascii_case(TRACEPARENT).then(|| in_any_case(DISABLED_TRACEPARENT)).flatten())
 }
 
-/// All values of a name, whatever its case.
+/// All values of a name, in any case.
 fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
     let mut same: Vec<_> = headers.iter().filter(|(name, _)| name_of(name).eq_ignore_ascii_case(key)).collect();
     // The map has no order.
@@ -303,7 +303,7 @@ fn all<'a>(headers: &'a HeaderMap, key: &str) -> Option<Vec<&'a str>> {
     (!values.is_empty()).then_some(values)
 }
 
-/// `HeaderMap` cannot remove a header: where the name is there, a new map without it replaces the old one.
+/// `HeaderMap` cannot remove a header: if the map contains the name, a new map without it replaces the old one.
 #[inline]
 fn remove(headers: &mut HeaderMap, key: &str) {
     let is_traceparent = key.eq_ignore_ascii_case(TRACEPARENT);

@@ -10,7 +10,7 @@ use async_nats::{
     jetstream::message::Info,
 };
 use otel_messaging::{
-    adapter::{Arrival, Attributes, Clock},
+    adapter::{self, Attributes, Clock},
     semconv::extension,
 };
 
@@ -31,19 +31,17 @@ pub(crate) struct DeliveryHistory<'a> {
 }
 
 impl DeliveryHistory<'_> {
+    /// The part of it that the core reads. A schedule of the server may have sent the message.
     #[inline]
-    pub(crate) fn add_to<'a>(&self, arrival: Arrival<'a>) -> Arrival<'a> {
-        let mut arrival = arrival
-            .redelivered(self.attempt.is_some_and(|attempt| attempt > 1))
-            .replayed(self.replayed)
-            .awaits_settlement(self.awaits_settlement);
-        if let Some(stored) = self.stored {
-            arrival = arrival.sent(stored, Clock::Broker);
+    pub(crate) fn for_arrival(&self, scheduled: bool) -> adapter::DeliveryHistory {
+        adapter::DeliveryHistory {
+            sent: self.stored.map(|stored| (stored, Clock::Broker)),
+            attempt: self.attempt,
+            redelivered: self.attempt.is_some_and(|attempt| attempt > 1),
+            dead_lettered: false,
+            replayed: self.replayed,
+            scheduled,
         }
-        if let Some(attempt) = self.attempt {
-            arrival = arrival.attempt(attempt);
-        }
-        arrival
     }
 
     #[inline]

@@ -97,9 +97,11 @@ impl Source {
         let size = if history.headers_only { scanned.size } else { Some(message.payload.len()) };
         let id: Option<Arc<str>> = scanned.id.map(|id| id.as_str().into());
         let headers = message.headers.as_ref().map(HeaderExtractor::new);
-        let arrival =
-            Arrival::new(self.id, headers.as_ref().map(|headers| headers as _)).context_headers(&scanned.contexts);
-        let mut arrival = history.add_to(arrival.payload(&message.payload)).scheduled(scanned.scheduled);
+        let mut arrival = Arrival::new(self.id, headers.as_ref().map(|headers| headers as _))
+            .context_headers(&scanned.contexts)
+            .payload(&message.payload)
+            .history(history.for_arrival(scanned.scheduled))
+            .awaits_settlement(history.awaits_settlement);
         if let (Some(reply), None) = (&message.reply, history.stored) {
             arrival = arrival.reply_to(reply);
         }

@@ -346,6 +346,21 @@ pub(crate) fn without_headers(properties: &BasicProperties) -> BasicProperties {
 
 /// Header tables of every kind, for tests.
 #[cfg(test)]
+pub(crate) mod fixed {
+    use std::collections::BTreeMap;
+
+    use super::{AMQPValue, FieldTable, ShortString};
+
+    pub(crate) fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
+        BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
+    }
+
+    pub(crate) fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod arbitrary {
     use lapin::types::{ByteArray, DecimalValue, FieldArray, LongString};
     use proptest::prelude::*;
@@ -404,7 +419,10 @@ mod tests {
     use otel_messaging::adapter::CONTEXT_HEADERS;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        fixed::{long, table},
+        *,
+    };
 
     proptest! {
         #[test]
@@ -449,14 +467,6 @@ mod tests {
             let found = read_headers(&headers).contexts.map(|found| found.filter(|found| str::from_utf8(found).is_ok()));
             prop_assert_eq!(found, CONTEXT_HEADERS.map(|name| extractor.get(name).map(str::as_bytes)));
         }
-    }
-
-    fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
-        BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
-    }
-
-    fn long(text: &str) -> AMQPValue {
-        AMQPValue::LongString(text.into())
     }
 
     #[test]

@@ -3,29 +3,28 @@
 use std::time::{Duration, SystemTime};
 
 use lapin::{message::Delivery, types::AMQPValue};
-use otel_messaging::adapter::{Arrival, Clock};
+use otel_messaging::adapter::{Clock, DeliveryHistory};
 
 use crate::headers::{MessageHeaders, integer};
 
 /// Dead-letter reasons that imply a delivery, unlike `expired` and `maxlen`.
 const AFTER_DELIVERY: [&str; 2] = ["rejected", "delivery_limit"];
 
-/// Adds the delivery history to an arrival.
+/// The delivery history of a message.
 ///
 /// The attempt number is a quorum queue's `x-delivery-count` plus one. Without that header it is the number of dead letters
 /// after a delivery in `x-death` plus one, or plus two if the message was redelivered since. Without either header the
 /// attempt number is unknown. Headers with another shape than the broker's are ignored.
 #[inline]
-pub(crate) fn record_history<'a>(arrival: Arrival<'a>, delivery: &Delivery, found: &MessageHeaders<'_>) -> Arrival<'a> {
-    let mut arrival = arrival.redelivered(delivery.redelivered);
-    if let Some(sent) = delivery.properties.timestamp().and_then(time) {
-        arrival = arrival.sent(sent, Clock::Header);
+pub(crate) fn delivery_history(delivery: &Delivery, found: &MessageHeaders<'_>) -> DeliveryHistory {
+    let earlier = EarlierDeliveries::of(found);
+    DeliveryHistory {
+        sent: delivery.properties.timestamp().and_then(time).map(|sent| (sent, Clock::Header)),
+        attempt: earlier.attempt(delivery.redelivered),
+        redelivered: delivery.redelivered,
+        dead_lettered: earlier.dead_lettered,
+        ..DeliveryHistory::default()
     }
-    let history = DeliveryHistory::of(found);
-    if let Some(attempt) = history.attempt(delivery.redelivered) {
-        arrival = arrival.attempt(attempt);
-    }
-    arrival.dead_lettered(history.dead_lettered)
 }
 
 /// AMQP's timestamps are seconds since 1970.
@@ -35,7 +34,7 @@ fn time(seconds: u64) -> Option<SystemTime> {
 
 /// Delivery history in the headers.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct DeliveryHistory {
+struct EarlierDeliveries {
     /// Number of deliveries that were returned to this queue.
     delivery_count: Option<u64>,
     /// Number of dead letters after a delivery.
@@ -43,7 +42,7 @@ struct DeliveryHistory {
     dead_lettered: bool,
 }
 
-impl DeliveryHistory {
+impl EarlierDeliveries {
     #[inline]
     fn of(found: &MessageHeaders<'_>) -> Self {
         let mut history = Self { delivery_count: found.delivery_count, ..Self::default() };
@@ -82,21 +81,14 @@ fn text(value: &AMQPValue) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use lapin::types::{FieldTable, ShortString};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::headers::{DEATH, DELIVERY_COUNT, arbitrary, read_headers};
-
-    fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
-        BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
-    }
-
-    fn long(text: &str) -> AMQPValue {
-        AMQPValue::LongString(text.into())
-    }
+    use crate::headers::{
+        DEATH, DELIVERY_COUNT, arbitrary,
+        fixed::{long, table},
+        read_headers,
+    };
 
     fn death(reason: AMQPValue, count: AMQPValue) -> AMQPValue {
         AMQPValue::FieldTable(table([("reason", reason), ("count", count), ("queue", long("orders"))]))
@@ -124,7 +116,7 @@ mod tests {
             (table([(DELIVERY_COUNT, two()), deaths([death(long("rejected"), two())])]), false, Some(3), true),
         ];
         for (headers, redelivered, attempt, dead_lettered) in cases {
-            let history = DeliveryHistory::of(&read_headers(&headers));
+            let history = EarlierDeliveries::of(&read_headers(&headers));
             assert_eq!((history.attempt(redelivered), history.dead_lettered), (attempt, dead_lettered), "{headers:?}");
         }
     }
@@ -139,11 +131,11 @@ mod tests {
             table([(DELIVERY_COUNT, AMQPValue::LongLongInt(-1))]),
         ];
         for headers in shapes {
-            assert_eq!(DeliveryHistory::of(&read_headers(&headers)), DeliveryHistory::default(), "{headers:?}");
+            assert_eq!(EarlierDeliveries::of(&read_headers(&headers)), EarlierDeliveries::default(), "{headers:?}");
         }
         // A dead letter without a count, or with one that cannot be, is one all the same.
         for count in [AMQPValue::Void, AMQPValue::LongLongInt(-5)] {
-            let history = DeliveryHistory::of(&read_headers(&table([deaths([death(long("rejected"), count)])])));
+            let history = EarlierDeliveries::of(&read_headers(&table([deaths([death(long("rejected"), count)])])));
             assert_eq!((history.attempt(false), history.dead_lettered), (None, true));
         }
         assert_eq!(time(u64::MAX), None);
@@ -162,7 +154,7 @@ mod tests {
             headers.insert(DELIVERY_COUNT.into(), delivery_count);
             let deaths: Vec<_> = deaths.into_iter().map(|(reason, count)| death(reason, count)).collect();
             headers.insert(DEATH.into(), AMQPValue::FieldArray(deaths.clone().into()));
-            let history = DeliveryHistory::of(&read_headers(&headers));
+            let history = EarlierDeliveries::of(&read_headers(&headers));
             prop_assert!(history.attempt(redelivered).is_none_or(|attempt| attempt >= 1));
             prop_assert_eq!(history.dead_lettered, !deaths.is_empty());
             let _ = time(sent);

@@ -15,7 +15,7 @@ use crate::{
     delivered::{DeliveredMessage, Origin},
     error::error_type,
     headers::{HeaderExtractor, read_headers},
-    history::record_history,
+    history::delivery_history,
     ledger::Ledger,
     message::{BasicGetMessage, Delivery},
     telemetry::{
@@ -163,9 +163,11 @@ fn record_delivery(
     let headers = properties.headers().as_ref();
     let found = headers.map(read_headers).unwrap_or_default();
     let headers = headers.map(HeaderExtractor::new);
-    let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _)).context_headers(&found.contexts);
-    let arrival = record_history(arrival.payload(&delivery.data), delivery, &found);
-    let mut arrival = arrival.awaits_settlement(ledger.is_some());
+    let mut arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
+        .context_headers(&found.contexts)
+        .payload(&delivery.data)
+        .history(delivery_history(delivery, &found))
+        .awaits_settlement(ledger.is_some());
     if let Some(address) = properties.reply_to() {
         arrival = arrival.reply_to(address.as_str());
     }

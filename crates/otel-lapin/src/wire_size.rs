@@ -1,4 +1,4 @@
-//! How many bytes a content header frame takes on the wire.
+//! The size of a content header frame on the wire, in bytes.
 
 use lapin::{
     BasicProperties,
@@ -63,18 +63,11 @@ fn value_size(value: &AMQPValue) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::headers::without_headers;
-
-    fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
-        BTreeMap::from(entries.map(|(name, value)| (ShortString::from(name), value))).into()
-    }
-
-    fn long(text: &str) -> AMQPValue {
-        AMQPValue::LongString(text.into())
-    }
+    use crate::headers::{
+        fixed::{long, table},
+        without_headers,
+    };
 
     #[test]
     fn sizes_are_those_on_the_wire() {

@@ -200,7 +200,7 @@ pub use crate::{__opaque_debug as opaque_debug, __wrapper as wrapper};
 pub use crate::{
     deliver_iter::DeliverIter,
     description::{
-        arrival::{Arrival, Clock},
+        arrival::{Arrival, Clock, DeliveryHistory},
         attributes::Attributes,
         context_headers::{CONTEXT_HEADERS, ContextHeaders, context_header},
         destination::{Destination, is_uuid},

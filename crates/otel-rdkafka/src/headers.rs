@@ -3,11 +3,13 @@
 use std::{fmt, mem, str};
 
 use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::adapter::{CONTEXT_HEADERS, ContextHeaders, HeaderBudget, Headers, context_header};
+use otel_messaging::adapter::{
+    CONTEXT_HEADERS, ContextHeaders, DeliveryHistory, HeaderBudget, Headers, context_header,
+};
 use rdkafka::message::{BorrowedHeaders, Headers as _, OwnedHeaders};
 
 use crate::{
-    history::DeliveryHistory,
+    history::read_header,
     native::{self, DeliveryReport},
 };
 
@@ -103,7 +105,7 @@ impl Extractor for HeaderExtractor<'_> {
     }
 }
 
-/// What is read from the headers of a received message.
+/// The values that are read from the headers of a received message.
 #[derive(Default)]
 pub(crate) struct ReceivedHeaders<'a> {
     pub(crate) history: DeliveryHistory,
@@ -116,7 +118,7 @@ impl<'a> ReceivedHeaders<'a> {
     pub(crate) fn read(&mut self, headers: &'a BorrowedHeaders) {
         let mut seen = [false; CONTEXT_HEADERS.len()];
         for (name, value) in native::headers_reversed(headers) {
-            self.history.read_header(name, value);
+            read_header(&mut self.history, name, value);
             // The last one counts, also if its value is not valid.
             if let Some(at) = context_header(name)
                 && !mem::replace(&mut seen[at], true)

@@ -10,35 +10,27 @@
 //! | `__connect.errors.…` | Kafka Connect, dead letters | the message is a dead letter |
 //! | `dead-letter-…` | SmallRye (Quarkus), dead letters | the message is a dead letter |
 
-/// The earlier deliveries of a message.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct DeliveryHistory {
-    /// Counted from 1.
-    pub(crate) attempt: Option<u64>,
-    pub(crate) dead_lettered: bool,
-}
+use otel_messaging::adapter::DeliveryHistory;
 
 const ATTEMPTS: &[u8] = b"retry_topic-attempts";
 const RETRIES: &[u8] = b"delayed-retry-count";
 const DEAD_LETTER: [&[u8]; 3] = [b"kafka_dlt-", b"__connect.errors.", b"dead-letter-"];
 
-impl DeliveryHistory {
-    /// Reads one header. Callers start at the last one, which counts if a name occurs several times.
-    #[inline]
-    pub(crate) fn read_header(&mut self, name: &[u8], value: Option<&[u8]>) {
-        // The first letter rules out almost every other header.
-        match name.first() {
-            Some(b'r') if self.attempt.is_none() && name == ATTEMPTS => {
-                self.attempt = value.and_then(number).filter(|&attempt| attempt > 0);
-            }
-            Some(b'd') if self.attempt.is_none() && name == RETRIES => {
-                self.attempt = value.and_then(text).and_then(|retries| retries.checked_add(1));
-            }
-            Some(b'k' | b'_' | b'd') => {
-                self.dead_lettered |= DEAD_LETTER.iter().any(|prefix| name.starts_with(prefix));
-            }
-            _ => (),
+/// Reads one header. Callers start at the last one, which counts if a name occurs several times.
+#[inline]
+pub(crate) fn read_header(history: &mut DeliveryHistory, name: &[u8], value: Option<&[u8]>) {
+    // The first letter rules out almost every other header.
+    match name.first() {
+        Some(b'r') if history.attempt.is_none() && name == ATTEMPTS => {
+            history.attempt = value.and_then(number).filter(|&attempt| attempt > 0);
         }
+        Some(b'd') if history.attempt.is_none() && name == RETRIES => {
+            history.attempt = value.and_then(text).and_then(|retries| retries.checked_add(1));
+        }
+        Some(b'k' | b'_' | b'd') => {
+            history.dead_lettered |= DEAD_LETTER.iter().any(|prefix| name.starts_with(prefix));
+        }
+        _ => (),
     }
 }
 
@@ -67,7 +59,7 @@ mod tests {
 
     fn of(headers: &[(&str, Option<&[u8]>)]) -> DeliveryHistory {
         let mut history = DeliveryHistory::default();
-        headers.iter().rev().for_each(|(name, value)| history.read_header(name.as_bytes(), *value));
+        headers.iter().rev().for_each(|(name, value)| read_header(&mut history, name.as_bytes(), *value));
         history
     }
 
@@ -93,7 +85,11 @@ mod tests {
             ("attempts", Some(b"7"), None),
         ];
         for (name, value, attempt) in cases {
-            assert_eq!(of(&[(name, value)]), DeliveryHistory { attempt, dead_lettered: false }, "{name} {value:?}");
+            assert_eq!(
+                of(&[(name, value)]),
+                DeliveryHistory { attempt, ..DeliveryHistory::default() },
+                "{name} {value:?}"
+            );
         }
         let twice = [("retry_topic-attempts", Some(&b"2"[..])), ("retry_topic-attempts", Some(b"3"))];
         assert_eq!(of(&twice).attempt, Some(3));

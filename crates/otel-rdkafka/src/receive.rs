@@ -110,18 +110,13 @@ fn new_process_span(
     }
     let headers = headers.map(HeaderExtractor);
     let payload = message.payload();
-    let mut arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
+    if telemetry.core.records_age() {
+        received.history.sent = sent_at(message.timestamp());
+    }
+    let arrival = Arrival::new(source, headers.as_ref().map(|headers| headers as _))
         .context_headers(&received.contexts)
         .payload(payload.unwrap_or_default())
-        .dead_lettered(received.history.dead_lettered);
-    if telemetry.core.records_age()
-        && let Some((at, clock)) = sent_at(message.timestamp())
-    {
-        arrival = arrival.sent(at, clock);
-    }
-    if let Some(attempt) = received.history.attempt {
-        arrival = arrival.attempt(attempt);
-    }
+        .history(received.history);
     telemetry.core.deliver(start, operation, arrival, |attributes| {
         set_partition_and_offset(attributes, message.partition(), Some(message.offset()));
         telemetry.set_content(attributes, message.key(), payload);
@@ -170,7 +165,7 @@ mod tests {
         for none in [Timestamp::NotAvailable, Timestamp::CreateTime(-1), Timestamp::LogAppendTime(i64::MIN)] {
             assert_eq!(sent_at(none), None);
         }
-        // Whatever such a time is worth, it is no panic.
+        // A time too far in the future does not panic.
         sent_at(Timestamp::CreateTime(i64::MAX));
     }
 }

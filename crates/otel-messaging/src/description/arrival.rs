@@ -23,13 +23,33 @@ pub struct Arrival<'a> {
     pub(crate) w3c: Option<&'a ContextHeaders<'a>>,
     pub(crate) reply_to: Option<ReplyAddress>,
     pub(crate) payload: &'a [u8],
-    sent: Option<(SystemTime, Clock)>,
-    attempt: Option<u64>,
-    redelivered: bool,
-    dead_lettered: bool,
-    replayed: bool,
-    scheduled: bool,
+    pub(crate) history: DeliveryHistory,
     pub(crate) awaits_settlement: bool,
+}
+
+/// The delivery history of a message: its earlier deliveries, and the time when it was sent. The setters of [`Arrival`] with the
+/// same names explain each field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the setters of the same names explain the fields")]
+pub struct DeliveryHistory {
+    pub sent: Option<(SystemTime, Clock)>,
+    pub attempt: Option<u64>,
+    pub redelivered: bool,
+    pub dead_lettered: bool,
+    pub replayed: bool,
+    pub scheduled: bool,
+}
+
+impl DeliveryHistory {
+    /// The time between sending and delivery, and its clock.
+    pub(crate) fn queue_time(&self, now: SystemTime) -> Option<(Duration, Clock)> {
+        let (sent, clock) = self.sent.filter(|_| !self.scheduled)?;
+        Some((age(sent, now)?, clock))
+    }
+
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt.unwrap_or(if self.redelivered { 2 } else { 1 })
+    }
 }
 
 /// The clock that a message's sending time was read from: `otel_messaging.clock`.
@@ -66,12 +86,7 @@ impl<'a> Arrival<'a> {
             w3c: None,
             reply_to: None,
             payload: &[],
-            sent: None,
-            attempt: None,
-            redelivered: false,
-            dead_lettered: false,
-            replayed: false,
-            scheduled: false,
+            history: DeliveryHistory::default(),
             awaits_settlement: false,
         }
     }
@@ -98,41 +113,47 @@ impl<'a> Arrival<'a> {
         self
     }
 
+    /// Sets the delivery history as one value, for adapters that read it from headers. It replaces all parts that were set before.
+    pub fn history(mut self, history: DeliveryHistory) -> Self {
+        self.history = history;
+        self
+    }
+
     /// Sets the time when the message was sent, and the clock of that time. Implausible times are ignored: times before 1971, and
     /// times more than a minute ahead.
     pub fn sent(mut self, at: SystemTime, clock: Clock) -> Self {
-        self.sent = Some((at, clock));
+        self.history.sent = Some((at, clock));
         self
     }
 
     /// Sets the number of this delivery, counted from 1.
     pub fn attempt(mut self, attempt: u64) -> Self {
-        self.attempt = Some(attempt);
+        self.history.attempt = Some(attempt);
         self
     }
 
     /// Sets whether the broker reports that it delivered the message before.
     pub fn redelivered(mut self, redelivered: bool) -> Self {
-        self.redelivered = redelivered;
+        self.history.redelivered = redelivered;
         self
     }
 
     /// Sets whether the message comes from a dead-letter queue.
     pub fn dead_lettered(mut self, dead_lettered: bool) -> Self {
-        self.dead_lettered = dead_lettered;
+        self.history.dead_lettered = dead_lettered;
         self
     }
 
     /// Sets whether the consumer replays messages that other consumers have read before.
     pub fn replayed(mut self, replayed: bool) -> Self {
-        self.replayed = replayed;
+        self.history.replayed = replayed;
         self
     }
 
     /// Sets whether a schedule of the broker sent the message. The age of the message is then unknown, and [`sent`](Self::sent)
     /// is ignored.
     pub fn scheduled(mut self, scheduled: bool) -> Self {
-        self.scheduled = scheduled;
+        self.history.scheduled = scheduled;
         self
     }
 
@@ -145,28 +166,11 @@ impl<'a> Arrival<'a> {
 
     #[inline]
     pub(crate) fn attributes(&self, attributes: &mut Attributes) {
-        if let Some(attempt) = self.attempt.filter(|&attempt| attempt > 0) {
+        if let Some(attempt) = self.history.attempt.filter(|&attempt| attempt > 0) {
             attributes.set_number(extension::DELIVERY_ATTEMPT, attempt);
         }
-        if self.redelivered {
+        if self.history.redelivered {
             attributes.set(extension::DELIVERY_REDELIVERED, true);
-        }
-    }
-
-    /// The time between sending and delivery, and its clock.
-    pub(crate) fn queue_time(&self, now: SystemTime) -> Option<(Duration, Clock)> {
-        let (sent, clock) = self.sent.filter(|_| !self.scheduled)?;
-        Some((age(sent, now)?, clock))
-    }
-
-    pub(crate) fn history(&self, now: SystemTime) -> DeliveryHistory {
-        DeliveryHistory {
-            age: self.queue_time(now).map(|(age, _)| age),
-            attempt: self.attempt,
-            redelivered: self.redelivered,
-            dead_lettered: self.dead_lettered,
-            replayed: self.replayed,
-            scheduled: self.scheduled,
         }
     }
 }
@@ -187,29 +191,12 @@ fn age(sent: SystemTime, now: SystemTime) -> Option<Duration> {
     }
 }
 
-/// The facts that a correlation policy depends on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeliveryHistory {
-    pub(crate) age: Option<Duration>,
-    attempt: Option<u64>,
-    redelivered: bool,
-    pub(crate) dead_lettered: bool,
-    pub(crate) replayed: bool,
-    pub(crate) scheduled: bool,
-}
-
-impl DeliveryHistory {
-    pub(crate) fn attempt(&self) -> u64 {
-        self.attempt.unwrap_or(if self.redelivered { 2 } else { 1 })
-    }
-}
-
 impl fmt::Debug for Arrival<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arrival")
-            .field("sent", &self.sent)
-            .field("attempt", &self.attempt)
-            .field("redelivered", &self.redelivered)
+            .field("sent", &self.history.sent)
+            .field("attempt", &self.history.attempt)
+            .field("redelivered", &self.history.redelivered)
             .finish_non_exhaustive()
     }
 }

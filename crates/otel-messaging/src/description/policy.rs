@@ -1,6 +1,6 @@
 //! The policies that a user chooses for parents, links and contexts.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::description::arrival::DeliveryHistory;
 
@@ -31,8 +31,8 @@ pub enum Correlation {
 }
 
 impl Correlation {
-    pub(crate) fn starts_new_trace(self, history: impl FnOnce() -> DeliveryHistory) -> bool {
-        matches!(self, Self::Auto(auto) if auto.starts_new_trace(&history()))
+    pub(crate) fn starts_new_trace(self, history: &DeliveryHistory, delivered_at: SystemTime) -> bool {
+        matches!(self, Self::Auto(auto) if auto.starts_new_trace(history, delivered_at))
     }
 }
 
@@ -99,8 +99,8 @@ impl AutoCorrelation {
         Self { replays: follow, ..self }
     }
 
-    fn starts_new_trace(&self, history: &DeliveryHistory) -> bool {
-        history.age.is_some_and(|age| age > self.max_age)
+    fn starts_new_trace(&self, history: &DeliveryHistory, delivered_at: SystemTime) -> bool {
+        history.queue_time(delivered_at).is_some_and(|(age, _)| age > self.max_age)
             || history.attempt() > self.max_attempts
             || history.dead_lettered && !self.dead_letters
             || history.replayed && !self.replays

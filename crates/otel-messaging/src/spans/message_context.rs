@@ -76,7 +76,7 @@ impl MessageContext {
         if let Some(reader) = &settings.context_reader {
             read_by(reader, pipeline, arrival, probe, (&mut base, &mut untrusted));
         }
-        let starts_new_trace = settings.correlation.starts_new_trace(|| arrival.history(delivered_at));
+        let starts_new_trace = settings.correlation.starts_new_trace(&arrival.history, delivered_at);
         Self { probe, base, unread, ambient, untrusted, reply_to: arrival.reply_to, starts_new_trace }
     }
 

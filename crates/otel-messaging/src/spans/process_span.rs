@@ -327,7 +327,8 @@ impl ProcessSpan {
     #[inline]
     pub(crate) fn consumed(&self, arrival: &Arrival<'_>) {
         if self.operation.instruments().is_some() {
-            self.operation.delivered(arrival.queue_time(self.delivered_at), &self.end.measurement_attributes(None));
+            self.operation
+                .delivered(arrival.history.queue_time(self.delivered_at), &self.end.measurement_attributes(None));
         }
     }
 
