@@ -25,82 +25,47 @@ pub use rdkafka::admin::{
 /// rdkafka's, unchanged, from every method.
 pub struct AdminClient<C: ClientContext>(raw::AdminClient<Traced<C>>);
 
-impl<C: ClientContext> AdminClient<C> {
+/// Methods that call rdkafka's.
+macro_rules! forward {
+    ($($(#[$docs:meta])* $name:ident[$($generics:tt)*]($argument:ident: $type:ty) -> $output:ty, [$($use:tt)*];)*) => {
+        impl<C: ClientContext> AdminClient<C> {$(
+            $(#[$docs])*
+            pub fn $name<$($generics)*>(
+                &self,
+                $argument: $type,
+                opts: &AdminOptions,
+            ) -> impl Future<Output = KafkaResult<$output>> + use<$($use)*> {
+                self.0.$name($argument, opts)
+            }
+        )*}
+    };
+}
+
+forward! {
     /// Creates topics.
-    pub fn create_topics<'a, I>(
-        &self,
-        topics: I,
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<Vec<TopicResult>>> + use<C, I>
-    where
-        I: IntoIterator<Item = &'a NewTopic<'a>>,
-    {
-        self.0.create_topics(topics, opts)
-    }
+    create_topics['a, I: IntoIterator<Item = &'a NewTopic<'a>>](topics: I) -> Vec<TopicResult>, [C, I];
 
     /// Deletes topics.
-    pub fn delete_topics(
-        &self,
-        topic_names: &[&str],
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<Vec<TopicResult>>> + use<C> {
-        self.0.delete_topics(topic_names, opts)
-    }
+    delete_topics[](topic_names: &[&str]) -> Vec<TopicResult>, [C];
 
     /// Deletes groups.
-    pub fn delete_groups(
-        &self,
-        group_names: &[&str],
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<Vec<GroupResult>>> + use<C> {
-        self.0.delete_groups(group_names, opts)
-    }
+    delete_groups[](group_names: &[&str]) -> Vec<GroupResult>, [C];
 
     /// Adds partitions to topics.
-    pub fn create_partitions<'a, I>(
-        &self,
-        partitions: I,
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<Vec<TopicResult>>> + use<C, I>
-    where
-        I: IntoIterator<Item = &'a NewPartitions<'a>>,
-    {
-        self.0.create_partitions(partitions, opts)
-    }
+    create_partitions['a, I: IntoIterator<Item = &'a NewPartitions<'a>>](partitions: I) -> Vec<TopicResult>, [C, I];
 
     /// Deletes records before the given offsets.
-    pub fn delete_records(
-        &self,
-        offsets: &TopicPartitionList,
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<TopicPartitionList>> + use<C> {
-        self.0.delete_records(offsets, opts)
-    }
+    delete_records[](offsets: &TopicPartitionList) -> TopicPartitionList, [C];
 
     /// Reads the configuration of resources.
-    pub fn describe_configs<'a, I>(
-        &self,
-        configs: I,
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<Vec<ConfigResourceResult>>> + use<C, I>
-    where
-        I: IntoIterator<Item = &'a ResourceSpecifier<'a>>,
-    {
-        self.0.describe_configs(configs, opts)
-    }
+    describe_configs['a, I: IntoIterator<Item = &'a ResourceSpecifier<'a>>](configs: I)
+        -> Vec<ConfigResourceResult>, [C, I];
 
     /// Changes the configuration of resources.
-    pub fn alter_configs<'a, I>(
-        &self,
-        configs: I,
-        opts: &AdminOptions,
-    ) -> impl Future<Output = KafkaResult<Vec<AlterConfigsResult>>> + use<C, I>
-    where
-        I: IntoIterator<Item = &'a AlterConfig<'a>>,
-    {
-        self.0.alter_configs(configs, opts)
-    }
+    alter_configs['a, I: IntoIterator<Item = &'a AlterConfig<'a>>](configs: I) -> Vec<AlterConfigsResult>, [C, I];
+}
 
+impl<C: ClientContext> AdminClient<C> {
     /// The client underlying this admin client.
     pub fn inner(&self) -> &Client<C> {
         cast::wrapper(self.0.inner())

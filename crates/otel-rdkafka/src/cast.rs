@@ -9,16 +9,19 @@ use std::{ptr, sync::Arc};
 ///
 /// # Safety
 ///
-/// The type is `#[repr(transparent)]` over `Raw`: it has that field, no `Drop` and no other state, which is in
-/// [`Traced`](crate::context::Traced). So a reference to the raw type is valid as a reference to the wrapper, and a shared wrapper
-/// as a shared raw type.
+/// The type is `#[repr(transparent)]` over `Raw`: it has that field, no `Drop` and no other state. Other state is in
+/// [`Traced`](crate::context::Traced). So a reference to the raw type is valid as a reference to the wrapper, and a shared
+/// wrapper as a shared raw type.
 pub(crate) unsafe trait Transparent {
     type Raw;
 }
 
 /// Declares a wrapper with one field, the raw type.
 macro_rules! transparent {
-    ($(#[$attribute:meta])* pub struct $name:ident<C: $bound:ident = $default:ty $(, $more:ident = $other:ty)?>($raw:ty);) => {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident<C: $bound:ident = $default:ty $(, $more:ident = $other:ty)?>($raw:ty);
+    ) => {
         $(#[$attribute])*
         #[repr(transparent)]
         pub struct $name<C: $bound = $default $(, $more = $other)?>($raw);

@@ -43,18 +43,25 @@ opaque_debug! { [C] Traced<C>, "Traced", |traced| telemetry: traced.telemetry }
 /// Implements the traits by which `ClientConfig` makes a client: with the default context, and with any.
 macro_rules! from_config {
     ([$($default:tt)*] $by_default:ty, $context:expr; [$($generics:tt)*] $ours:ty => $raw:ty) => {
-        impl<$($default)*> ::rdkafka::config::FromClientConfig for $by_default {
-            fn from_config(config: &::rdkafka::ClientConfig) -> ::rdkafka::error::KafkaResult<Self> {
-                ::rdkafka::config::FromClientConfigAndContext::from_config_and_context(config, $context)
-            }
-        }
+        const _: () = {
+            use ::rdkafka::{
+                ClientConfig,
+                config::{FromClientConfig, FromClientConfigAndContext},
+                error::KafkaResult,
+            };
 
-        impl<$($generics)*> ::rdkafka::config::FromClientConfigAndContext<C> for $ours {
-            fn from_config_and_context(config: &::rdkafka::ClientConfig, context: C) -> ::rdkafka::error::KafkaResult<Self> {
-                let context = $crate::context::Traced::new(context);
-                <$raw as ::rdkafka::config::FromClientConfigAndContext<_>>::from_config_and_context(config, context).map(Self::from)
+            impl<$($default)*> FromClientConfig for $by_default {
+                fn from_config(config: &ClientConfig) -> KafkaResult<Self> {
+                    Self::from_config_and_context(config, $context)
+                }
             }
-        }
+
+            impl<$($generics)*> FromClientConfigAndContext<C> for $ours {
+                fn from_config_and_context(config: &ClientConfig, context: C) -> KafkaResult<Self> {
+                    <$raw>::from_config_and_context(config, $crate::context::Traced::new(context)).map(Self::from)
+                }
+            }
+        };
     };
 }
 pub(crate) use from_config;

@@ -150,4 +150,6 @@ forward! {
     fn apiversion(api_key: RDKafkaApiKey, min_version: Option<i16>, max_version: Option<i16>) -> KafkaResult<()>;
 }
 
-opaque_debug! { [C: ClientContext] MockCluster<'_, C>, "MockCluster", |cluster| bootstrap_servers: cluster.bootstrap_servers() }
+opaque_debug! {
+    [C: ClientContext] MockCluster<'_, C>, "MockCluster", |cluster| bootstrap_servers: cluster.bootstrap_servers()
+}

@@ -1,4 +1,4 @@
-//! What the telemetry of one client knows: operations, names of destinations, configuration, cluster and brokers.
+//! The telemetry of one client: operations, names of destinations, configuration, cluster and brokers.
 
 use std::{
     ptr,

@@ -73,7 +73,10 @@ impl<C: ConsumerContext> BaseConsumer<C> {
 }
 
 consumer! { #[must_use] [C: ConsumerContext] C, BaseConsumer: BaseConsumer<C> => raw::BaseConsumer<Traced<C>> }
-from_config! { [] BaseConsumer, DefaultConsumerContext; [C: ConsumerContext] BaseConsumer<C> => raw::BaseConsumer<Traced<C>> }
+from_config! {
+    [] BaseConsumer, DefaultConsumerContext;
+    [C: ConsumerContext] BaseConsumer<C> => raw::BaseConsumer<Traced<C>>
+}
 
 /// An iterator over the messages of a [`BaseConsumer`]. Each step polls until there is a message or an error.
 #[derive(Debug)]

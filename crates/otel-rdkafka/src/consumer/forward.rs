@@ -34,51 +34,54 @@ macro_rules! consumer {
         }
 
         ::otel_messaging::adapter::opaque_debug! {
-            [$($generics)*] $consumer, stringify!($name), |consumer| context: ::rdkafka::consumer::Consumer::context(&consumer.0)
+            [$($generics)*] $consumer, stringify!($name),
+            |consumer| context: ::rdkafka::consumer::Consumer::context(&consumer.0)
         }
 
         const _: () = {
             use ::rdkafka::{
                 Offset, TopicPartitionList,
-                consumer::{CommitMode, ConsumerGroupMetadata, RebalanceProtocol},
+                consumer::{CommitMode, Consumer as RawConsumer, ConsumerGroupMetadata, RebalanceProtocol},
                 error::KafkaResult,
                 groups::GroupList,
+                message::BorrowedMessage as RawMessage,
                 metadata::Metadata,
                 util::Timeout,
             };
+            use $crate::message::BorrowedMessage;
 
             impl<$($generics)*> $crate::consumer::Consumer<$context> for $consumer {
                 fn client(&self) -> &$crate::client::Client<$context> {
-                    $crate::cast::wrapper(::rdkafka::consumer::Consumer::client(&self.0))
+                    $crate::cast::wrapper(RawConsumer::client(&self.0))
                 }
 
-                fn commit_message(&self, message: &$crate::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
+                fn commit_message(&self, message: &BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
                     let process = ::otel_messaging::ReceivedMessage::process_span(message);
                     $crate::settle::commit_message(self.telemetry(), message, process, || {
-                        ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
+                        RawConsumer::commit_message(&self.0, message, mode)
                     })
                 }
 
-                fn store_offset_from_message(&self, message: &$crate::message::BorrowedMessage<'_>) -> KafkaResult<()> {
-                    ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
+                fn store_offset_from_message(&self, message: &BorrowedMessage<'_>) -> KafkaResult<()> {
+                    RawConsumer::store_offset_from_message(&self.0, message)
                 }
 
                 $crate::consumer::forward::forward!();
             }
 
-            impl<$($generics)*> ::rdkafka::consumer::Consumer<$crate::context::Traced<$context>> for $consumer {
+            impl<$($generics)*> RawConsumer<$crate::context::Traced<$context>> for $consumer {
                 fn client(&self) -> &::rdkafka::client::Client<$crate::context::Traced<$context>> {
-                    ::rdkafka::consumer::Consumer::client(&self.0)
+                    RawConsumer::client(&self.0)
                 }
 
-                fn commit_message(&self, message: &::rdkafka::message::BorrowedMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
+                fn commit_message(&self, message: &RawMessage<'_>, mode: CommitMode) -> KafkaResult<()> {
                     $crate::settle::commit_message(self.telemetry(), message, None, || {
-                        ::rdkafka::consumer::Consumer::commit_message(&self.0, message, mode)
+                        RawConsumer::commit_message(&self.0, message, mode)
                     })
                 }
 
-                fn store_offset_from_message(&self, message: &::rdkafka::message::BorrowedMessage<'_>) -> KafkaResult<()> {
-                    ::rdkafka::consumer::Consumer::store_offset_from_message(&self.0, message)
+                fn store_offset_from_message(&self, message: &RawMessage<'_>) -> KafkaResult<()> {
+                    RawConsumer::store_offset_from_message(&self.0, message)
                 }
 
                 $crate::consumer::forward::forward!();
@@ -92,12 +95,12 @@ macro_rules! forward {
     () => {
         fn commit(&self, topic_partition_list: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()> {
             $crate::settle::commit_offsets(self.telemetry(), Some(topic_partition_list), || {
-                ::rdkafka::consumer::Consumer::commit(&self.0, topic_partition_list, mode)
+                RawConsumer::commit(&self.0, topic_partition_list, mode)
             })
         }
 
         fn commit_consumer_state(&self, mode: CommitMode) -> KafkaResult<()> {
-            $crate::settle::commit_offsets(self.telemetry(), None, || ::rdkafka::consumer::Consumer::commit_consumer_state(&self.0, mode))
+            $crate::settle::commit_offsets(self.telemetry(), None, || RawConsumer::commit_consumer_state(&self.0, mode))
         }
 
         $crate::consumer::forward::forward! {
@@ -133,12 +136,12 @@ macro_rules! forward {
     };
     ($($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(
         fn $method(&self, $($name: $type),*) -> $result {
-            ::rdkafka::consumer::Consumer::$method(&self.0, $($name),*)
+            RawConsumer::$method(&self.0, $($name),*)
         }
     )*};
     (timeout: $($method:ident($($name:ident: $type:ty),*) -> $result:ty;)*) => {$(
         fn $method<T: Into<Timeout>>(&self, $($name: $type,)* timeout: T) -> $result {
-            ::rdkafka::consumer::Consumer::$method(&self.0, $($name,)* timeout)
+            RawConsumer::$method(&self.0, $($name,)* timeout)
         }
     )*};
 }

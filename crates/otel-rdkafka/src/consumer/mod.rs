@@ -151,47 +151,47 @@ where
     fn assignment_lost(&self) -> bool;
 
     /// The committed offsets of the assignment.
-    fn committed<T>(&self, timeout: T) -> KafkaResult<TopicPartitionList>
+    fn committed<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<TopicPartitionList>
     where
-        T: Into<Timeout>,
         Self: Sized;
 
     /// The committed offsets of partitions.
-    fn committed_offsets<T>(&self, tpl: TopicPartitionList, timeout: T) -> KafkaResult<TopicPartitionList>
-    where
-        T: Into<Timeout>;
+    fn committed_offsets<T: Into<Timeout>>(
+        &self,
+        tpl: TopicPartitionList,
+        timeout: T,
+    ) -> KafkaResult<TopicPartitionList>;
 
     /// The offsets of the assignment at a time, in milliseconds since the Unix epoch.
-    fn offsets_for_timestamp<T>(&self, timestamp: i64, timeout: T) -> KafkaResult<TopicPartitionList>
+    fn offsets_for_timestamp<T: Into<Timeout>>(&self, timestamp: i64, timeout: T) -> KafkaResult<TopicPartitionList>
     where
-        T: Into<Timeout>,
         Self: Sized;
 
     /// The offsets of partitions at times.
-    fn offsets_for_times<T>(&self, timestamps: TopicPartitionList, timeout: T) -> KafkaResult<TopicPartitionList>
+    fn offsets_for_times<T: Into<Timeout>>(
+        &self,
+        timestamps: TopicPartitionList,
+        timeout: T,
+    ) -> KafkaResult<TopicPartitionList>
     where
-        T: Into<Timeout>,
         Self: Sized;
 
     /// The current positions.
     fn position(&self) -> KafkaResult<TopicPartitionList>;
 
     /// The metadata of a topic, or of all topics.
-    fn fetch_metadata<T>(&self, topic: Option<&str>, timeout: T) -> KafkaResult<Metadata>
+    fn fetch_metadata<T: Into<Timeout>>(&self, topic: Option<&str>, timeout: T) -> KafkaResult<Metadata>
     where
-        T: Into<Timeout>,
         Self: Sized;
 
     /// The lowest and highest offset of a partition.
-    fn fetch_watermarks<T>(&self, topic: &str, partition: i32, timeout: T) -> KafkaResult<(i64, i64)>
+    fn fetch_watermarks<T: Into<Timeout>>(&self, topic: &str, partition: i32, timeout: T) -> KafkaResult<(i64, i64)>
     where
-        T: Into<Timeout>,
         Self: Sized;
 
     /// The members of a group, or of all groups.
-    fn fetch_group_list<T>(&self, group: Option<&str>, timeout: T) -> KafkaResult<GroupList>
+    fn fetch_group_list<T: Into<Timeout>>(&self, group: Option<&str>, timeout: T) -> KafkaResult<GroupList>
     where
-        T: Into<Timeout>,
         Self: Sized;
 
     /// Pauses partitions.

@@ -77,7 +77,9 @@ impl<'a, C: ConsumerContext> Stream for MessageStream<'a, C> {
 transparent! {
     /// A high-level consumer with a stream interface; see `rdkafka::consumer::StreamConsumer`.
     #[must_use = "Consumer polling thread will stop immediately if unused"]
-    pub struct StreamConsumer<C: ConsumerContext = DefaultConsumerContext, R = DefaultRuntime>(raw::StreamConsumer<Traced<C>, R>);
+    pub struct StreamConsumer<C: ConsumerContext = DefaultConsumerContext, R = DefaultRuntime>(
+        raw::StreamConsumer<Traced<C>, R>
+    );
 }
 
 impl<C: ConsumerContext + 'static, R> StreamConsumer<C, R> {
@@ -152,4 +154,6 @@ wrapper! {
     into_inner
 }
 
-opaque_debug! { [C: ConsumerContext, R] StreamPartitionQueue<C, R>, "StreamPartitionQueue", |queue| context: queue.context }
+opaque_debug! {
+    [C: ConsumerContext, R] StreamPartitionQueue<C, R>, "StreamPartitionQueue", |queue| context: queue.context
+}

@@ -34,7 +34,7 @@ pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
 /// was given.
 pub type OwnedDeliveryResult = Result<Delivery, (KafkaError, OwnedMessage)>;
 
-/// The delivery opaque of a `FutureProducerContext`: where the result of one message goes.
+/// The delivery opaque of a `FutureProducerContext`: it completes the future of one message.
 #[derive(Debug)]
 pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 

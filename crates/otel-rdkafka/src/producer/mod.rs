@@ -19,7 +19,7 @@ pub use self::{
 
 /// Producer-specific context; see `rdkafka::producer::ProducerContext`, which has the same items.
 ///
-/// A context written for the raw trait is one of these too, unless it names a partitioner type of its own.
+/// A context that implements the raw trait implements this one too, unless it names its own partitioner type.
 pub trait ProducerContext<Part: Partitioner = NoCustomPartitioner>: crate::ClientContext {
     /// A value that is given to `send` and returned in [`delivery`](Self::delivery).
     type DeliveryOpaque: crate::IntoOpaque;
@@ -126,8 +126,8 @@ where
 macro_rules! producer {
     ($(#[$attribute:meta])* [$($generics:tt)*] $context:ty, $part:ty, $name:ident: $producer:ty) => {
         impl<$($generics)*> $producer {
-            /// Uses this instrumentation from now on instead of the default one. Clones share one client of librdkafka, and so its
-            /// instrumentation.
+            /// Uses this instrumentation from now on instead of the default one. Clones share one client of librdkafka, and so
+            /// its instrumentation.
             $(#[$attribute])*
             pub fn with_instrumentation(self, instrumentation: ::otel_messaging::Instrumentation) -> Self {
                 self.telemetry().core.instrument(instrumentation);
@@ -150,7 +150,8 @@ macro_rules! producer {
 
         const _: () = {
             use ::rdkafka::{
-                TopicPartitionList, consumer::ConsumerGroupMetadata, error::KafkaResult, producer::PurgeConfig, util::Timeout,
+                TopicPartitionList, consumer::ConsumerGroupMetadata, error::KafkaResult, producer::PurgeConfig,
+                util::Timeout,
             };
 
             impl<$($generics)*> $crate::producer::Producer<$context, $part> for $producer {
