@@ -48,14 +48,7 @@ impl Acker {
     /// has `multiple` and settles this message first, the broker closes the channel:
     /// `PRECONDITION_FAILED - unknown delivery tag`.
     pub fn ack(&self, options: BasicAckOptions) -> impl Future<Output = Result<bool>> + Send {
-        settle_message(
-            &self.inner,
-            self.delivered.as_ref(),
-            ACK,
-            options.multiple,
-            Settlement::Ack,
-            self.inner.ack(options),
-        )
+        settle_message(self.parts(), ACK, options.multiple, Settlement::Ack, self.inner.ack(options))
     }
 
     /// Refuses the delivery, or with `multiple` all up to it. `Ok(false)` if it was settled before or its channel is closed.
@@ -68,14 +61,7 @@ impl Acker {
     ///
     /// As [`ack`](Self::ack).
     pub fn nack(&self, options: BasicNackOptions) -> impl Future<Output = Result<bool>> + Send {
-        settle_message(
-            &self.inner,
-            self.delivered.as_ref(),
-            NACK,
-            options.multiple,
-            nack_outcome(options),
-            self.inner.nack(options),
-        )
+        settle_message(self.parts(), NACK, options.multiple, nack_outcome(options), self.inner.nack(options))
     }
 
     /// Refuses the delivery. `Ok(false)` if it was settled before or its channel is closed.
@@ -88,14 +74,7 @@ impl Acker {
     ///
     /// As [`ack`](Self::ack).
     pub fn reject(&self, options: BasicRejectOptions) -> impl Future<Output = Result<bool>> + Send {
-        settle_message(
-            &self.inner,
-            self.delivered.as_ref(),
-            REJECT,
-            false,
-            reject_outcome(options),
-            self.inner.reject(options),
-        )
+        settle_message(self.parts(), REJECT, false, reject_outcome(options), self.inner.reject(options))
     }
 
     /// Whether the channel was closed or had an error.
@@ -117,6 +96,10 @@ impl Acker {
             delivered.mark_released(&self.inner);
         }
         self.inner
+    }
+
+    fn parts(&self) -> (&lapin::Acker, Option<&Arc<DeliveredMessage>>) {
+        (&self.inner, self.delivered.as_ref())
     }
 
     pub(crate) fn delivered(&self) -> Option<&Arc<DeliveredMessage>> {

@@ -46,6 +46,12 @@ struct ChannelState {
     source: SourceId,
 }
 
+impl ChannelState {
+    fn settler(&self) -> (&ClientTelemetry, &Ledger) {
+        (&self.telemetry, &self.ledger)
+    }
+}
+
 impl Channel {
     pub(crate) fn new(inner: lapin::Channel, telemetry: Arc<ClientTelemetry>) -> Self {
         let (confirms, ledger, source) = (Arc::default(), Arc::default(), SourceId::new());
@@ -173,16 +179,8 @@ impl Channel {
         delivery_tag: LongLongUInt,
         options: BasicAckOptions,
     ) -> impl Future<Output = Result<()>> + Send {
-        let ack = self.inner.basic_ack(delivery_tag, options);
-        settle_by_tag(
-            &self.state.telemetry,
-            &self.state.ledger,
-            ACK,
-            delivery_tag,
-            options.multiple,
-            Settlement::Ack,
-            ack,
-        )
+        let settle = self.inner.basic_ack(delivery_tag, options);
+        settle_by_tag(self.state.settler(), ACK, delivery_tag, options.multiple, Settlement::Ack, settle)
     }
 
     /// Refuses a delivery by its tag, or with `multiple` all up to it.
@@ -199,16 +197,8 @@ impl Channel {
         delivery_tag: LongLongUInt,
         options: BasicNackOptions,
     ) -> impl Future<Output = Result<()>> + Send {
-        let nack = self.inner.basic_nack(delivery_tag, options);
-        settle_by_tag(
-            &self.state.telemetry,
-            &self.state.ledger,
-            NACK,
-            delivery_tag,
-            options.multiple,
-            nack_outcome(options),
-            nack,
-        )
+        let settle = self.inner.basic_nack(delivery_tag, options);
+        settle_by_tag(self.state.settler(), NACK, delivery_tag, options.multiple, nack_outcome(options), settle)
     }
 
     /// Refuses a delivery by its tag.
@@ -225,16 +215,8 @@ impl Channel {
         delivery_tag: LongLongUInt,
         options: BasicRejectOptions,
     ) -> impl Future<Output = Result<()>> + Send {
-        let reject = self.inner.basic_reject(delivery_tag, options);
-        settle_by_tag(
-            &self.state.telemetry,
-            &self.state.ledger,
-            REJECT,
-            delivery_tag,
-            false,
-            reject_outcome(options),
-            reject,
-        )
+        let settle = self.inner.basic_reject(delivery_tag, options);
+        settle_by_tag(self.state.settler(), REJECT, delivery_tag, false, reject_outcome(options), settle)
     }
 
     /// Declares a queue. The connection remembers the names of exclusive queues, which are temporary and stay out of span

@@ -2,7 +2,7 @@
 
 use crate::message::BasicReturnMessage;
 
-/// [`lapin::Confirmation`]: what the broker answered.
+/// [`lapin::Confirmation`]: the broker's answer.
 #[derive(Debug, PartialEq)]
 pub enum Confirmation {
     /// Accepted. Contains the message if it was mandatory or immediate and was returned.

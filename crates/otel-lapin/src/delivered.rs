@@ -20,7 +20,7 @@ pub(crate) struct DeliveredMessage {
     pub(crate) ids: MessageIds,
 }
 
-/// What all messages of one source with the same route have in common.
+/// The data that all messages of one source with the same route share.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) telemetry: Arc<ClientTelemetry>,

@@ -57,7 +57,7 @@ pub(crate) struct Entry {
     pub(crate) remnant: Option<Arc<UnsettledRemnant>>,
 }
 
-/// What is kept of a message that was dropped before it was settled.
+/// The part of a message that the ledger keeps when the message is dropped before it is settled.
 #[derive(Debug)]
 pub(crate) struct UnsettledRemnant {
     /// The context of its process span.

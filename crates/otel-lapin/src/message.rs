@@ -1,20 +1,20 @@
 //! [`lapin::message`], whose messages carry their process spans.
 
-use std::{
-    ops::{Deref, DerefMut},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use lapin::{
     BasicProperties, Result,
     protocol::AMQPError,
     types::{DeliveryTag, MessageCount, ReplyCode, ShortString},
 };
-use otel_messaging::{ReceivedMessage, adapter::ProcessSpan};
+use otel_messaging::{
+    ReceivedMessage,
+    adapter::{ProcessSpan, wrapper},
+};
 
 use crate::{acker::Acker, delivered::DeliveredMessage};
 
-/// What a consumer gives: a delivery, `None` when it was cancelled, or an error.
+/// The result that a consumer delivers: a delivery, `None` when it was cancelled, or an error.
 pub type DeliveryResult = Result<Option<Delivery>>;
 
 /// [`lapin::message::Delivery`]: a message that was received.
@@ -68,13 +68,8 @@ impl Delivery {
     }
 }
 
-impl Deref for Delivery {
-    type Target = Acker;
-
-    fn deref(&self) -> &Acker {
-        &self.acker
-    }
-}
+wrapper! { [] Delivery => Acker, acker: deref }
+wrapper! { [] Delivery => lapin::message::Delivery, acker: into }
 
 impl ReceivedMessage for Delivery {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
@@ -86,12 +81,6 @@ impl From<lapin::message::Delivery> for Delivery {
     /// Without a process span.
     fn from(delivery: lapin::message::Delivery) -> Self {
         Self::new(delivery, None)
-    }
-}
-
-impl From<Delivery> for lapin::message::Delivery {
-    fn from(delivery: Delivery) -> Self {
-        delivery.into_inner()
     }
 }
 
@@ -112,19 +101,8 @@ impl BasicGetMessage {
     }
 }
 
-impl Deref for BasicGetMessage {
-    type Target = Delivery;
-
-    fn deref(&self) -> &Delivery {
-        &self.delivery
-    }
-}
-
-impl DerefMut for BasicGetMessage {
-    fn deref_mut(&mut self) -> &mut Delivery {
-        &mut self.delivery
-    }
-}
+wrapper! { [] BasicGetMessage => Delivery, delivery: deref deref_mut }
+wrapper! { [] BasicGetMessage => lapin::message::BasicGetMessage, delivery: into }
 
 impl ReceivedMessage for BasicGetMessage {
     fn process_span(&self) -> Option<&Arc<ProcessSpan>> {
@@ -136,12 +114,6 @@ impl From<lapin::message::BasicGetMessage> for BasicGetMessage {
     /// Without a process span.
     fn from(message: lapin::message::BasicGetMessage) -> Self {
         Self { delivery: message.delivery.into(), message_count: message.message_count }
-    }
-}
-
-impl From<BasicGetMessage> for lapin::message::BasicGetMessage {
-    fn from(message: BasicGetMessage) -> Self {
-        message.into_inner()
     }
 }
 
@@ -176,28 +148,11 @@ impl BasicReturnMessage {
     }
 }
 
-impl Deref for BasicReturnMessage {
-    type Target = Delivery;
-
-    fn deref(&self) -> &Delivery {
-        &self.delivery
-    }
-}
-
-impl DerefMut for BasicReturnMessage {
-    fn deref_mut(&mut self) -> &mut Delivery {
-        &mut self.delivery
-    }
-}
+wrapper! { [] BasicReturnMessage => Delivery, delivery: deref deref_mut }
+wrapper! { [] BasicReturnMessage => lapin::message::BasicReturnMessage, delivery: into }
 
 impl From<lapin::message::BasicReturnMessage> for BasicReturnMessage {
     fn from(message: lapin::message::BasicReturnMessage) -> Self {
         Self { delivery: message.delivery.into(), reply_code: message.reply_code, reply_text: message.reply_text }
-    }
-}
-
-impl From<BasicReturnMessage> for lapin::message::BasicReturnMessage {
-    fn from(message: BasicReturnMessage) -> Self {
-        message.into_inner()
     }
 }

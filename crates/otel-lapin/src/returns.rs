@@ -108,7 +108,7 @@ impl ReturnablePublishes {
         self.complete_safe_acks(span_ends);
     }
 
-    /// Fails the publish that the returned message belongs to. `with` is the publish whose answer lapin attached it to.
+    /// Fails the publish of the returned message. `with` is the publish whose answer lapin attached it to.
     pub(crate) fn message_returned(
         &mut self,
         message: &mut BasicReturnMessage,

@@ -24,8 +24,7 @@ use crate::{
 
 /// Settles a message by its own handle.
 pub(crate) fn settle_message<'a>(
-    acker: &'a lapin::Acker,
-    delivered: Option<&'a Arc<DeliveredMessage>>,
+    (acker, delivered): (&'a lapin::Acker, Option<&'a Arc<DeliveredMessage>>),
     name: OperationName,
     multiple: bool,
     outcome: Settlement,
@@ -49,8 +48,7 @@ pub(crate) fn settle_message<'a>(
 
 /// Settles a message by its tag, or with `multiple` all up to it.
 pub(crate) fn settle_by_tag(
-    telemetry: &ClientTelemetry,
-    ledger: &Ledger,
+    (telemetry, ledger): (&ClientTelemetry, &Ledger),
     name: OperationName,
     tag: DeliveryTag,
     multiple: bool,
