@@ -28,7 +28,7 @@ const CREATE: OperationName = OperationName::create("create");
 /// creator.create("orders.new", &mut headers);
 /// ```
 ///
-/// and later, in whatever process:
+/// Later, in this process or another one:
 ///
 /// ```no_run
 /// # use std::collections::HashMap;

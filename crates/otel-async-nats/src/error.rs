@@ -11,7 +11,7 @@ use async_nats::{
 
 use crate::headers::find;
 
-/// The `error.type` of an error that has no name of its own.
+/// The convention's `error.type` for an error without a name.
 const OTHER: &str = "_OTHER";
 
 /// The headers of a service's answer that is an error.
@@ -39,36 +39,24 @@ pub(crate) trait ErrorType {
     fn error_type(&self) -> &'static str;
 }
 
-impl ErrorType for Error<PublishErrorKind> {
-    fn error_type(&self) -> &'static str {
-        match self.kind() {
-            PublishErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
-            PublishErrorKind::InvalidSubject => "invalid_subject",
-            PublishErrorKind::Send => "send",
+/// Implements [`ErrorType`] for the errors of a kind.
+macro_rules! error_types {
+    ($($kind:ident: $($variant:ident $name:expr),*;)*) => {$(
+        impl ErrorType for Error<$kind> {
+            fn error_type(&self) -> &'static str {
+                match self.kind() {
+                    $($kind::$variant => $name,)*
+                }
+            }
         }
-    }
+    )*};
 }
 
-impl ErrorType for Error<RequestErrorKind> {
-    fn error_type(&self) -> &'static str {
-        match self.kind() {
-            RequestErrorKind::TimedOut => "timed_out",
-            RequestErrorKind::NoResponders => "no_responders",
-            RequestErrorKind::InvalidSubject => "invalid_subject",
-            RequestErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
-            RequestErrorKind::Other => OTHER,
-        }
-    }
-}
-
-impl ErrorType for Error<SubscribeErrorKind> {
-    fn error_type(&self) -> &'static str {
-        match self.kind() {
-            SubscribeErrorKind::InvalidSubject => "invalid_subject",
-            SubscribeErrorKind::InvalidQueueName => "invalid_queue_name",
-            SubscribeErrorKind::Other => OTHER,
-        }
-    }
+error_types! {
+    PublishErrorKind: MaxPayloadExceeded "max_payload_exceeded", InvalidSubject "invalid_subject", Send "send";
+    RequestErrorKind: TimedOut "timed_out", NoResponders "no_responders", InvalidSubject "invalid_subject",
+        MaxPayloadExceeded "max_payload_exceeded", Other OTHER;
+    SubscribeErrorKind: InvalidSubject "invalid_subject", InvalidQueueName "invalid_queue_name", Other OTHER;
 }
 
 /// The error of acknowledgements and batches: one of the others in a box.
@@ -97,7 +85,7 @@ mod jetstream {
     use async_nats::jetstream::{
         consumer::{
             pull::{BatchErrorKind, MessagesErrorKind, OrderedErrorKind},
-            push,
+            push::{MessagesErrorKind as PushMessagesErrorKind, OrderedErrorKind as PushOrderedErrorKind},
         },
         context::PublishErrorKind,
     };
@@ -111,24 +99,9 @@ mod jetstream {
         }
         of::<Error<MessagesErrorKind>>(error)
             .or_else(|| of::<Error<OrderedErrorKind>>(error))
-            .or_else(|| of::<Error<push::MessagesErrorKind>>(error))
-            .or_else(|| of::<Error<push::OrderedErrorKind>>(error))
+            .or_else(|| of::<Error<PushMessagesErrorKind>>(error))
+            .or_else(|| of::<Error<PushOrderedErrorKind>>(error))
             .or_else(|| of::<async_nats::Error>(error))
-    }
-
-    impl ErrorType for Error<PublishErrorKind> {
-        fn error_type(&self) -> &'static str {
-            match self.kind() {
-                PublishErrorKind::StreamNotFound => "stream_not_found",
-                PublishErrorKind::WrongLastMessageId => "wrong_last_message_id",
-                PublishErrorKind::WrongLastSequence => "wrong_last_sequence",
-                PublishErrorKind::TimedOut => "timed_out",
-                PublishErrorKind::BrokenPipe => "broken_pipe",
-                PublishErrorKind::MaxAckPending => "max_ack_pending",
-                PublishErrorKind::MaxPayloadExceeded => "max_payload_exceeded",
-                PublishErrorKind::Other => OTHER,
-            }
-        }
     }
 
     impl ErrorType for Error<BatchErrorKind> {
@@ -145,55 +118,19 @@ mod jetstream {
         }
     }
 
-    impl ErrorType for Error<MessagesErrorKind> {
-        fn error_type(&self) -> &'static str {
-            match self.kind() {
-                MessagesErrorKind::MissingHeartbeat => "missing_heartbeat",
-                MessagesErrorKind::ConsumerDeleted => "consumer_deleted",
-                MessagesErrorKind::Pull => "pull",
-                MessagesErrorKind::PushBasedConsumer => "push_based_consumer",
-                MessagesErrorKind::NoResponders => "no_responders",
-                MessagesErrorKind::RequestLimitExceeded => "request_limit_exceeded",
-                MessagesErrorKind::Other => OTHER,
-            }
-        }
-    }
-
-    impl ErrorType for Error<OrderedErrorKind> {
-        fn error_type(&self) -> &'static str {
-            match self.kind() {
-                OrderedErrorKind::MissingHeartbeat => "missing_heartbeat",
-                OrderedErrorKind::ConsumerDeleted => "consumer_deleted",
-                OrderedErrorKind::Pull => "pull",
-                OrderedErrorKind::PushBasedConsumer => "push_based_consumer",
-                OrderedErrorKind::Recreate => "recreate",
-                OrderedErrorKind::NoResponders => "no_responders",
-                OrderedErrorKind::RequestLimitExceeded => "request_limit_exceeded",
-                OrderedErrorKind::Other => OTHER,
-            }
-        }
-    }
-
-    impl ErrorType for Error<push::MessagesErrorKind> {
-        fn error_type(&self) -> &'static str {
-            match self.kind() {
-                push::MessagesErrorKind::MissingHeartbeat => "missing_heartbeat",
-                push::MessagesErrorKind::ConsumerDeleted => "consumer_deleted",
-                push::MessagesErrorKind::PullBasedConsumer => "pull_based_consumer",
-                push::MessagesErrorKind::Other => OTHER,
-            }
-        }
-    }
-
-    impl ErrorType for Error<push::OrderedErrorKind> {
-        fn error_type(&self) -> &'static str {
-            match self.kind() {
-                push::OrderedErrorKind::MissingHeartbeat => "missing_heartbeat",
-                push::OrderedErrorKind::ConsumerDeleted => "consumer_deleted",
-                push::OrderedErrorKind::PullBasedConsumer => "pull_based_consumer",
-                push::OrderedErrorKind::Recreate => "recreate",
-                push::OrderedErrorKind::Other => OTHER,
-            }
-        }
+    error_types! {
+        PublishErrorKind: StreamNotFound "stream_not_found", WrongLastMessageId "wrong_last_message_id",
+            WrongLastSequence "wrong_last_sequence", TimedOut "timed_out", BrokenPipe "broken_pipe",
+            MaxAckPending "max_ack_pending", MaxPayloadExceeded "max_payload_exceeded", Other OTHER;
+        MessagesErrorKind: MissingHeartbeat "missing_heartbeat", ConsumerDeleted "consumer_deleted", Pull "pull",
+            PushBasedConsumer "push_based_consumer", NoResponders "no_responders",
+            RequestLimitExceeded "request_limit_exceeded", Other OTHER;
+        OrderedErrorKind: MissingHeartbeat "missing_heartbeat", ConsumerDeleted "consumer_deleted", Pull "pull",
+            PushBasedConsumer "push_based_consumer", Recreate "recreate", NoResponders "no_responders",
+            RequestLimitExceeded "request_limit_exceeded", Other OTHER;
+        PushMessagesErrorKind: MissingHeartbeat "missing_heartbeat", ConsumerDeleted "consumer_deleted",
+            PullBasedConsumer "pull_based_consumer", Other OTHER;
+        PushOrderedErrorKind: MissingHeartbeat "missing_heartbeat", ConsumerDeleted "consumer_deleted",
+            PullBasedConsumer "pull_based_consumer", Recreate "recreate", Other OTHER;
     }
 }

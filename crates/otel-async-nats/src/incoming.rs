@@ -7,7 +7,7 @@ use otel_messaging::adapter::DeliverStream;
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{self, receive::ConsumerSource};
-use crate::{Client, Message, Subscriber, history::DeliveryHistory, receive::Source, subject::ToSubject};
+use crate::{Client, Message, Subscriber, receive::Source, subject::ToSubject};
 
 /// Gives process spans to messages that other code received with async-nats itself.
 ///
@@ -60,8 +60,7 @@ impl Incoming {
     /// Delivers a message.
     #[must_use]
     pub fn message(&self, message: async_nats::Message) -> Message {
-        let telemetry = self.source.deliver_message(&message, DeliveryHistory::default);
-        Message::new(message, telemetry.map(Into::into))
+        Message::delivered(message, &self.source)
     }
 
     /// Delivers the messages of a subscription.

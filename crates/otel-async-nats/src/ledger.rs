@@ -1,4 +1,5 @@
-//! The messages of a connection that are not settled yet, so that an acknowledgement published by hand finds its message.
+//! The messages of a connection that are not settled yet. By them an acknowledgement that the application publishes itself
+//! finds its message.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,7 @@ use otel_messaging::adapter::{ProcessSpan, Unsettled};
 
 use crate::origin::Origin;
 
-/// How many messages one connection remembers; the oldest are removed first.
+/// The largest number of messages of one connection. The oldest are removed first.
 const LIMIT: usize = 4_096;
 
 /// The messages of one connection that were delivered and are not settled yet, by the subject that acknowledges them.
@@ -38,7 +39,7 @@ pub(crate) struct DeliveredMessage {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// What a settlement's span records of its message.
+/// The data of a message that the span of its settlement records.
 #[derive(Debug, Clone)]
 pub(crate) struct MessageDescription {
     pub(crate) origin: Arc<Origin>,

@@ -5,7 +5,7 @@ mod creator;
 mod headers;
 mod history;
 mod incoming;
-// Without JetStream's types there are still acknowledgements that are published by hand.
+// Without JetStream's types the application can still publish acknowledgements.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 mod ledger;
 mod options;

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use otel_messaging::{ReceivedMessage, adapter::ProcessSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::receive::MessageTelemetry;
+use crate::{
+    history::DeliveryHistory,
+    receive::{MessageTelemetry, Source},
+};
 
 pub use async_nats::message::*;
 
@@ -42,6 +45,13 @@ impl Message {
         Self { subject, reply, payload, headers, status, description, length, telemetry }
     }
 
+    /// Delivers a message of Core NATS to the application.
+    #[inline]
+    pub(crate) fn delivered(message: async_nats::Message, source: &Source) -> Self {
+        let telemetry = source.deliver_message(&message, DeliveryHistory::default);
+        Self::new(message, telemetry.map(Into::into))
+    }
+
     #[cfg(feature = "jetstream")]
     pub(crate) fn telemetry(&self) -> Option<&MessageTelemetry> {
         self.telemetry.as_ref()
@@ -69,7 +79,7 @@ impl From<async_nats::Message> for Message {
 }
 
 impl From<Message> for async_nats::Message {
-    /// The message alone; its process span ends unless another part of it lives on. Its settlement is not recorded.
+    /// The message alone. Its process span ends, unless another part of the message still exists. Its settlement is not recorded.
     fn from(message: Message) -> Self {
         let Message { subject, reply, payload, headers, status, description, length, telemetry } = message;
         allow_untracked_settlement(telemetry.as_ref());

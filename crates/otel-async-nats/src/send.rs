@@ -52,7 +52,7 @@ impl SendStart {
         Self { start, answers: true }
     }
 
-    /// Starts the span, and writes its context into the headers where the message may carry it.
+    /// Starts the span, and writes its context into the headers if the server accepts headers.
     #[inline]
     pub(crate) fn span_with_context(
         self,
@@ -95,7 +95,7 @@ impl SendStart {
     }
 }
 
-/// How many bytes of headers can be added to a message of this length that has so many bytes of headers.
+/// The number of bytes of headers that can be added to a message of this length, which has `headers` bytes of headers.
 #[inline]
 fn header_budget(telemetry: &ClientTelemetry, length: MessageLength, headers: usize) -> usize {
     let limit = telemetry.server.max_payload().min(telemetry.message_limit.unwrap_or(usize::MAX));
@@ -211,7 +211,7 @@ mod acknowledged {
     }
 
     impl PublishAckFuture {
-        /// Of a publish that the client has taken over. The span of one that failed ends now.
+        /// The acknowledgement of a publish that the client accepted. The span of a publish that failed ends now.
         pub(crate) fn new(
             span: Option<PublishSpan>,
             result: Result<context::PublishAckFuture, PublishError>,

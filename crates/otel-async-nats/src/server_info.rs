@@ -48,7 +48,7 @@ impl ConnectedServer {
         }
     }
 
-    /// The address of the server, where the client can be connected to no other.
+    /// The address of the server, if the client can connect to no other server.
     #[inline]
     pub(crate) fn only_server(&self) -> Option<Address<'_>> {
         let (host, port) = self.only_server.as_ref()?;
@@ -62,7 +62,7 @@ impl ConnectedServer {
         self.other_servers.store(true, Ordering::Relaxed);
     }
 
-    /// How many bytes a message may have.
+    /// The largest size of a message, in bytes.
     #[inline]
     pub(crate) fn max_payload(&self) -> usize {
         self.client.max_payload()

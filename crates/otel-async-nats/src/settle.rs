@@ -83,7 +83,7 @@ impl SettlementInFlight {
         Some(Self { span: Some(span), outcome, reply: reply.cloned(), ledger: ledger.clone() })
     }
 
-    /// As `begin`, for an acknowledgement that is published by hand.
+    /// As `begin`, for an acknowledgement that the application publishes itself.
     pub(crate) fn published(
         telemetry: &ClientTelemetry,
         start: Option<OperationStart>,

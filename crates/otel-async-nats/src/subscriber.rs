@@ -12,7 +12,7 @@ use otel_messaging::{
     adapter::{poll_started, wrapper},
 };
 
-use crate::{Message, history::DeliveryHistory, receive::Source};
+use crate::{Message, receive::Source};
 
 /// A subscription: [`async_nats::Subscriber`] whose messages have process spans.
 ///
@@ -49,12 +49,7 @@ impl Stream for Subscriber {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         poll_started(self.source.id());
         let next = Pin::new(&mut self.inner).poll_next(cx);
-        next.map(|message| {
-            message.map(|message| {
-                let telemetry = self.source.deliver_message(&message, DeliveryHistory::default);
-                Message::new(message, telemetry.map(Into::into))
-            })
-        })
+        next.map(|message| message.map(|message| Message::delivered(message, &self.source)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -51,12 +51,12 @@ pub(crate) struct ClientTelemetry {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// What a client's telemetry learns when the client connects.
+/// The data that a client's telemetry gets when the client connects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectInfo {
     /// The name that the application gave the client.
     pub(crate) name: Option<Arc<str>>,
-    /// The server, where the application named only one.
+    /// The server, if the application named only one.
     pub(crate) only_server: Option<(Arc<str>, u16)>,
     /// The client connects only to servers that the application named.
     pub(crate) ignores_discovered_servers: bool,

@@ -158,7 +158,7 @@ impl From<Message> for crate::Message {
 }
 
 impl From<Message> for async_nats::jetstream::Message {
-    /// The message alone; its process span ends unless another part of it lives on. Its settlement is not recorded.
+    /// The message alone. Its process span ends, unless another part of the message still exists. Its settlement is not recorded.
     fn from(Message { message, context }: Message) -> Self {
         Self { message: message.into(), context: context.into_inner() }
     }
@@ -190,7 +190,7 @@ impl Acker {
         Self { inner, client, reply, subject: None, telemetry: None }
     }
 
-    /// The acker inside, which makes no spans. The process span ends, unless another part of the message lives on. Its
+    /// The acker inside, which makes no spans. The process span ends, unless another part of the message still exists. Its
     /// settlement is not recorded.
     pub fn into_inner(self) -> async_nats::jetstream::message::Acker {
         allow_untracked_settlement(self.telemetry.as_ref());

@@ -103,7 +103,7 @@ impl ConsumerSource {
         }
     }
 
-    /// The start of the operation of a poll that started then; now, where the start was not recorded.
+    /// The start of a poll's operation: `poll_start`, or now if that was not recorded.
     pub(crate) fn start_poll(&self, poll_start: Option<SystemTime>) -> Option<OperationStart> {
         let start = self.client.telemetry().start_on_message()?;
         let began = poll_start.unwrap_or(start.at());
@@ -138,7 +138,7 @@ impl ConsumerSource {
     }
 }
 
-/// The filter, where the consumer has exactly one.
+/// The filter, if the consumer has exactly one.
 fn filter(config: &Config) -> Option<&str> {
     if !config.filter_subject.is_empty() {
         return Some(&config.filter_subject);

@@ -11,6 +11,7 @@ use otel_messaging::{Instrumentation, adapter::wrapper};
 use crate::{
     Client,
     jetstream::{Context, consumer::Consumer},
+    wrap::wrapping,
 };
 
 pub use async_nats::jetstream::stream::*;
@@ -39,64 +40,17 @@ impl<T> Stream<T> {
         Consumer::wrap(consumer, self.client.clone())
     }
 
-    /// See [`async_nats::jetstream::stream::Stream::create_consumer`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn create_consumer<C: IntoConsumerConfig + FromConsumer>(
-        &self,
-        config: C,
-    ) -> Result<Consumer<C>, ConsumerError> {
-        Ok(self.consumer(self.inner.create_consumer(config).await?))
-    }
-
-    /// See [`async_nats::jetstream::stream::Stream::update_consumer`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    #[cfg(feature = "server_2_10")]
-    pub async fn update_consumer<C: IntoConsumerConfig + FromConsumer>(
-        &self,
-        config: C,
-    ) -> Result<Consumer<C>, ConsumerUpdateError> {
-        Ok(self.consumer(self.inner.update_consumer(config).await?))
-    }
-
-    /// See [`async_nats::jetstream::stream::Stream::create_consumer_strict`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    #[cfg(feature = "server_2_10")]
-    pub async fn create_consumer_strict<C: IntoConsumerConfig + FromConsumer>(
-        &self,
-        config: C,
-    ) -> Result<Consumer<C>, ConsumerCreateStrictError> {
-        Ok(self.consumer(self.inner.create_consumer_strict(config).await?))
-    }
-
-    /// See [`async_nats::jetstream::stream::Stream::get_consumer`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_consumer<C: FromConsumer + IntoConsumerConfig>(&self, name: &str) -> Result<Consumer<C>, Error> {
-        Ok(self.consumer(self.inner.get_consumer(name).await?))
-    }
-
-    /// See [`async_nats::jetstream::stream::Stream::get_or_create_consumer`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_or_create_consumer<C: FromConsumer + IntoConsumerConfig>(
-        &self,
-        name: &str,
-        config: C,
-    ) -> Result<Consumer<C>, ConsumerError> {
-        Ok(self.consumer(self.inner.get_or_create_consumer(name, config).await?))
+    wrapping! {
+        "stream::Stream";
+        consumer: create_consumer[C: IntoConsumerConfig + FromConsumer](config: C) -> Consumer<C>, ConsumerError;
+        #[cfg(feature = "server_2_10")]
+        consumer: update_consumer[C: IntoConsumerConfig + FromConsumer](config: C) -> Consumer<C>, ConsumerUpdateError;
+        #[cfg(feature = "server_2_10")]
+        consumer: create_consumer_strict[C: IntoConsumerConfig + FromConsumer](config: C)
+            -> Consumer<C>, ConsumerCreateStrictError;
+        consumer: get_consumer[C: FromConsumer + IntoConsumerConfig](name: &str) -> Consumer<C>, Error;
+        consumer: get_or_create_consumer[C: FromConsumer + IntoConsumerConfig](name: &str, config: C)
+            -> Consumer<C>, ConsumerError;
     }
 }
 

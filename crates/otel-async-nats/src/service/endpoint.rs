@@ -14,7 +14,7 @@ use otel_messaging::{
     adapter::{opaque_debug, poll_started, wrapper},
 };
 
-use crate::{Client, Message, history::DeliveryHistory, receive::Source, service::request::Request};
+use crate::{Client, Message, receive::Source, service::request::Request};
 
 pub use async_nats::service::endpoint::*;
 
@@ -67,10 +67,7 @@ impl Stream for Endpoint {
         let next = Pin::new(&mut self.inner).poll_next(cx);
         next.map(|request| {
             request.map(|request| {
-                Request::new(request, self.client.clone(), |message| {
-                    let telemetry = self.source.deliver_message(&message, DeliveryHistory::default);
-                    Message::new(message, telemetry.map(Into::into))
-                })
+                Request::new(request, self.client.clone(), |message| Message::delivered(message, &self.source))
             })
         })
     }

@@ -24,7 +24,7 @@ use crate::{
 /// [`message`](Self::message).
 ///
 /// Answering makes a span `respond`, which is a child of the current span, or of the process span where no span is current. A
-/// context is written into the answer only where it has headers already: callers read no context from one without.
+/// context is written only into an answer that has headers: callers do not read a context from an answer without headers.
 pub struct Request {
     /// The request itself. Its answer goes to the reply subject that it came with.
     pub message: Message,
@@ -52,7 +52,7 @@ impl Request {
         Self { message, inner, client }
     }
 
-    /// The request inside, with its message. The process span ends, unless another part of the request lives on.
+    /// The request inside, with its message. The process span ends, unless another part of the request still exists.
     pub fn into_inner(self) -> async_nats::service::Request {
         let Self { message, mut inner, client: _ } = self;
         inner.message = message.into();
@@ -100,7 +100,7 @@ impl Request {
         }
     }
 
-    /// An answer belongs to its request, also where the process span is not current.
+    /// An answer has its request's process span as its parent if no span is current.
     fn start_send(&self) -> Option<SendStart> {
         let telemetry = self.client.telemetry();
         let start = telemetry.start_on_message()?;

@@ -73,7 +73,10 @@ wrapper! {
     into deref
 }
 
-wrapper! { [T: IntoConsumerConfig + fmt::Debug] Consumer<T> => async_nats::jetstream::consumer::Consumer<T>, inner: debug }
+wrapper! {
+    [T: IntoConsumerConfig + fmt::Debug] Consumer<T> => async_nats::jetstream::consumer::Consumer<T>, inner:
+    debug
+}
 
 impl<T: IntoConsumerConfig> From<(async_nats::jetstream::consumer::Consumer<T>, &Context)> for Consumer<T> {
     /// A consumer that was made elsewhere. It does not name its context, so the context is given too.

@@ -8,7 +8,10 @@ use async_nats::jetstream::{
 };
 
 use super::{Context, CreateStreamError, GetStreamError};
-use crate::jetstream::{consumer::Consumer, stream::Stream};
+use crate::{
+    jetstream::{consumer::Consumer, stream::Stream},
+    wrap::wrapping,
+};
 
 impl Context {
     fn stream<I>(&self, stream: async_nats::jetstream::stream::Stream<I>) -> Stream<I> {
@@ -31,88 +34,22 @@ impl Context {
         Ok(self.stream(self.inner.create_stream(stream_config).await?))
     }
 
-    /// See [`async_nats::jetstream::Context::get_stream_no_info`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_stream_no_info<T: AsRef<str>>(&self, stream: T) -> Result<Stream<()>, GetStreamError> {
-        Ok(self.stream(self.inner.get_stream_no_info(stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_stream<T: AsRef<str>>(&self, stream: T) -> Result<Stream, GetStreamError> {
-        Ok(self.stream(self.inner.get_stream(stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_or_create_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_or_create_stream<S>(&self, stream_config: S) -> Result<Stream, CreateStreamError>
-    where
-        S: Into<Config>,
-    {
-        Ok(self.stream(self.inner.get_or_create_stream(stream_config).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::get_consumer_from_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn get_consumer_from_stream<T, C, S>(&self, consumer: C, stream: S) -> Result<Consumer<T>, ConsumerError>
-    where
-        T: FromConsumer + IntoConsumerConfig,
-        S: AsRef<str>,
-        C: AsRef<str>,
-    {
-        Ok(self.consumer(self.inner.get_consumer_from_stream(consumer, stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::create_consumer_on_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    pub async fn create_consumer_on_stream<C: IntoConsumerConfig + FromConsumer, S: AsRef<str>>(
-        &self,
-        config: C,
-        stream: S,
-    ) -> Result<Consumer<C>, ConsumerError> {
-        Ok(self.consumer(self.inner.create_consumer_on_stream(config, stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::update_consumer_on_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    #[cfg(feature = "server_2_10")]
-    pub async fn update_consumer_on_stream<C: IntoConsumerConfig + FromConsumer, S: AsRef<str>>(
-        &self,
-        config: C,
-        stream: S,
-    ) -> Result<Consumer<C>, ConsumerUpdateError> {
-        Ok(self.consumer(self.inner.update_consumer_on_stream(config, stream).await?))
-    }
-
-    /// See [`async_nats::jetstream::Context::create_consumer_strict_on_stream`].
-    ///
-    /// # Errors
-    ///
-    /// The client's.
-    #[cfg(feature = "server_2_10")]
-    pub async fn create_consumer_strict_on_stream<C: IntoConsumerConfig + FromConsumer, S: AsRef<str>>(
-        &self,
-        config: C,
-        stream: S,
-    ) -> Result<Consumer<C>, ConsumerCreateStrictError> {
-        Ok(self.consumer(self.inner.create_consumer_strict_on_stream(config, stream).await?))
+    wrapping! {
+        "Context";
+        stream: get_stream_no_info[T: AsRef<str>](stream: T) -> Stream<()>, GetStreamError;
+        stream: get_stream[T: AsRef<str>](stream: T) -> Stream, GetStreamError;
+        stream: get_or_create_stream[S: Into<Config>](stream_config: S) -> Stream, CreateStreamError;
+        consumer: get_consumer_from_stream[T: FromConsumer + IntoConsumerConfig, C: AsRef<str>, S: AsRef<str>](
+            consumer: C, stream: S
+        ) -> Consumer<T>, ConsumerError;
+        consumer: create_consumer_on_stream[C: IntoConsumerConfig + FromConsumer, S: AsRef<str>](config: C, stream: S)
+            -> Consumer<C>, ConsumerError;
+        #[cfg(feature = "server_2_10")]
+        consumer: update_consumer_on_stream[C: IntoConsumerConfig + FromConsumer, S: AsRef<str>](config: C, stream: S)
+            -> Consumer<C>, ConsumerUpdateError;
+        #[cfg(feature = "server_2_10")]
+        consumer: create_consumer_strict_on_stream[C: IntoConsumerConfig + FromConsumer, S: AsRef<str>](
+            config: C, stream: S
+        ) -> Consumer<C>, ConsumerCreateStrictError;
     }
 }
