@@ -206,7 +206,7 @@ fn a_relation_leads_to_a_name_a_position_or_ids() {
 }
 
 #[test]
-fn spans_of_one_name_are_told_apart() {
+fn spans_of_one_name_are_kept_apart() {
     let recorder = Recorder::new();
     let [first, second] = ["send", "send"].map(|name| recorder.start_span(name));
     let child = recorder.start_span_in("process", &second);

@@ -1,8 +1,8 @@
-//! What every test needs: a real SDK with its spans in memory, and whole spans as text to compare.
+//! What every test needs: a real SDK with its spans in memory, whose recording is held against both registries, and whole spans
+//! to compare: by [`span`], or as text by [`describe`].
 
 use std::{
     collections::BTreeSet,
-    fmt::Write,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -10,19 +10,17 @@ use std::{
 
 use conventions::Convention;
 use opentelemetry::{
-    Context, InstrumentationScope, KeyValue, SpanId, Value,
+    Context, InstrumentationScope, Value,
     global::BoxedTracer,
     propagation::TextMapCompositePropagator,
-    trace::{SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
+    trace::{Status, TracerProvider},
 };
 use opentelemetry_sdk::{
     metrics::{SdkMeterProvider, data::ResourceMetrics},
     propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, ShouldSample, SpanData},
+    trace::{SdkTracerProvider, ShouldSample, SpanData},
 };
-use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation, semconv::extension};
-
-use crate::signals::Signals;
+use otel_messaging::{Instrumentation, InstrumentationBuilder, Propagation};
 
 pub mod contexts;
 pub mod correlation;
@@ -32,6 +30,8 @@ mod counting;
 mod heard;
 mod signals;
 
+pub use otel_messaging_testing::{ExpectedSpan, Recorder, Series, SpanRef, Spans, describe, span};
+
 pub use crate::{
     cargo::cargo,
     counting::Counting,
@@ -39,83 +39,83 @@ pub use crate::{
 };
 
 /// How long a test waits for what must happen.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Recorder::DEADLINE;
 
 /// Providers of a test's own, so that tests of one process do not see each other's spans.
 ///
 /// When the last clone is dropped, all that was recorded is checked, whether the test looked at it or not.
 #[derive(Debug, Clone)]
-pub struct Sdk(Arc<Recorded>);
+pub struct Sdk(Arc<Checked>);
 
 #[derive(Debug)]
-struct Recorded {
-    provider: SdkTracerProvider,
-    exporter: InMemorySpanExporter,
-    signals: Signals,
-}
+struct Checked(Recorder);
 
 impl Sdk {
     /// Samples everything.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_sampler(Sampler::AlwaysOn)
+        Self(Arc::new(Checked(Recorder::new())))
     }
 
     /// Samples as told.
     #[must_use]
     pub fn with_sampler(sampler: impl ShouldSample + 'static) -> Self {
-        let exporter = InMemorySpanExporter::default();
-        let provider =
-            SdkTracerProvider::builder().with_sampler(sampler).with_simple_exporter(exporter.clone()).build();
-        Self(Arc::new(Recorded { provider, exporter, signals: Signals::new() }))
+        Self(Arc::new(Checked(Recorder::with_sampler(sampler))))
     }
 
     /// An instrumentation that reports spans, metrics and events here, and speaks W3C trace context and baggage; to be
     /// configured further.
     pub fn all_signals_builder(&self) -> InstrumentationBuilder {
-        self.0.signals.given_to(self.instrumentation_builder())
+        self.0.0.instrumentation_builder().with_propagation(Propagation::custom(w3c()))
     }
 
     /// The meter provider, to install globally.
     #[must_use]
     pub fn meter_provider(&self) -> SdkMeterProvider {
-        self.0.signals.meters.clone()
+        self.0.0.meter_provider()
     }
 
     /// What was measured so far, one line for each series: name, unit, attributes, and the count.
     #[must_use]
     pub fn measured(&self) -> String {
-        self.0.signals.measured()
+        signals::measured(&self.0.0)
+    }
+
+    /// The same, as values.
+    #[must_use]
+    pub fn series(&self) -> Vec<Series> {
+        self.0.0.series()
     }
 
     /// What was measured so far, as the SDK has it.
     #[must_use]
     pub fn metrics(&self) -> Option<ResourceMetrics> {
-        self.0.signals.metrics()
+        self.0.0.metrics()
     }
 
     /// How often a histogram has measured something so far, and the sum of it.
     #[must_use]
     pub fn histogram(&self, name: &str) -> (u64, f64) {
-        self.0.signals.histogram(name)
+        let named = self.series().into_iter().filter(|series| series.name == name);
+        named.fold((0, 0.0), |(count, sum), series| (count + series.count, sum + series.sum))
     }
 
     /// All that was recorded so far, as it is: to look for what must be nowhere in it.
     #[must_use]
     pub fn everything(&self) -> String {
-        format!("{:?}{}", self.spans(), self.0.signals.everything())
+        format!("{:?}{:?}{:?}", self.spans(), self.metrics(), self.0.0.logs())
     }
 
     /// The events so far, one line each: severity, name, the span it belongs to, attributes.
     #[must_use]
     pub fn events(&self) -> String {
-        self.0.signals.events(&self.spans())
+        signals::events(&self.0.0)
     }
 
     /// The provider, to install globally.
     #[must_use]
     pub fn provider(&self) -> SdkTracerProvider {
-        self.0.provider.clone()
+        self.0.0.tracer_provider()
     }
 
     /// An instrumentation that reports here and speaks W3C trace context and baggage.
@@ -126,40 +126,88 @@ impl Sdk {
 
     /// The same, to be configured further.
     pub fn instrumentation_builder(&self) -> InstrumentationBuilder {
-        Instrumentation::builder()
-            .with_tracer_provider(self.0.provider.clone())
-            .with_propagation(Propagation::custom(w3c()))
+        Instrumentation::builder().with_tracer_provider(self.provider()).with_propagation(Propagation::custom(w3c()))
     }
 
     /// Starts a span of the application's own and gives the context that holds it. End it with `cx.span().end()`.
     #[must_use]
     pub fn app_span(&self, name: &'static str) -> Context {
-        self.app_span_in(name, &Context::new())
+        self.0.0.start_span(name)
     }
 
     /// The same as a child.
     #[must_use]
     pub fn app_span_in(&self, name: &'static str, parent: &Context) -> Context {
-        let tracer = self.0.provider.tracer("app");
-        parent.with_span(tracer.start_with_context(name, parent))
+        self.0.0.start_span_in(name, parent)
     }
 
     /// A tracer of the application's own.
     #[must_use]
     pub fn tracer(&self) -> BoxedTracer {
-        BoxedTracer::new(Box::new(self.0.provider.tracer_with_scope(InstrumentationScope::builder("app").build())))
+        BoxedTracer::new(Box::new(self.provider().tracer_with_scope(InstrumentationScope::builder("app").build())))
     }
 
     /// All spans that have ended, by start time; each is checked for what holds of every span.
     #[must_use]
     pub fn spans(&self) -> Vec<SpanData> {
-        self.0.spans()
+        self.recorded().into_iter().collect()
+    }
+
+    /// The same, with what the library for tests can say of them.
+    #[must_use]
+    pub fn recorded(&self) -> Spans {
+        let spans = self.0.0.spans();
+        spans.iter().for_each(check);
+        spans
+    }
+
+    /// All spans that have ended are these, whole; see [`Spans::assert`].
+    ///
+    /// # Panics
+    ///
+    /// When they are others.
+    #[track_caller]
+    pub fn assert(&self, expected: impl IntoIterator<Item = ExpectedSpan>) {
+        self.recorded().assert(expected);
+    }
+
+    /// One of the spans that have ended is this one, whole; see [`Spans::assert_contains`].
+    ///
+    /// # Panics
+    ///
+    /// When none is.
+    #[track_caller]
+    pub fn assert_contains(&self, expected: ExpectedSpan) {
+        self.recorded().assert_contains(expected);
+    }
+
+    /// The one span of this name; see [`Spans::only`].
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or more than one.
+    #[must_use]
+    #[track_caller]
+    pub fn only(&self, name: &str) -> SpanData {
+        self.recorded().only(name).clone()
+    }
+
+    /// The spans of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Vec<SpanData> {
+        self.recorded().named(name).cloned().collect()
+    }
+
+    /// The names of all spans that have ended.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.recorded().names().into_iter().map(str::to_owned).collect()
     }
 
     /// Forgets the spans that have ended, once they are checked.
     pub fn forget(&self) {
         let _ = self.spans();
-        self.0.exporter.reset();
+        self.0.0.forget_spans();
     }
 
     /// Waits until so many spans have ended, and gives all of them.
@@ -168,16 +216,10 @@ impl Sdk {
     ///
     /// When they do not come in time.
     #[must_use]
+    #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<SpanData> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let spans = self.spans();
-            if spans.len() >= count {
-                return spans;
-            }
-            assert!(Instant::now() < deadline, "{} of {count} spans:\n{}", spans.len(), describe(&spans));
-            thread::sleep(Duration::from_millis(5));
-        }
+        let _ = self.0.0.wait_for(count);
+        self.spans()
     }
 
     /// All spans that have ended, as text; see [`describe`].
@@ -193,22 +235,13 @@ impl Default for Sdk {
     }
 }
 
-impl Recorded {
-    fn spans(&self) -> Vec<SpanData> {
-        let mut spans = self.exporter.get_finished_spans().expect("the exporter answers");
-        spans.sort_by_key(|span| span.start_time);
-        spans.iter().for_each(check);
-        spans
-    }
-}
-
-impl Drop for Recorded {
+impl Drop for Checked {
     fn drop(&mut self) {
         // Reading is checking.
         if !thread::panicking() {
-            self.spans();
-            self.signals.measured();
-            self.signals.events(&[]);
+            self.0.spans().iter().for_each(check);
+            signals::measured(&self.0);
+            signals::events(&self.0);
         }
     }
 }
@@ -253,94 +286,6 @@ pub(crate) fn known(of: &str, attribute: &str) {
     }
 }
 
-/// Spans as text, one block each, by start time: everything a span has but its ids and times. Parents and links are
-/// named after the spans they point to; those that are not among `spans` by their id.
-///
-/// ```text
-/// send orders
-///   kind PRODUCER
-///   scope otel-rdkafka https://opentelemetry.io/schemas/1.44.0
-///   parent request
-///   link import {messaging.message.id="17"}
-///   status unset
-///   messaging.system = "kafka"
-/// ```
-#[must_use]
-pub fn describe(spans: &[SpanData]) -> String {
-    let mut text = String::new();
-    for span in spans {
-        let _ = writeln!(text, "{}", span.name);
-        let _ = writeln!(text, "  kind {}", kind(&span.span_kind));
-        let scope = &span.instrumentation_scope;
-        let _ = writeln!(
-            text,
-            "  scope {}{}",
-            scope.name(),
-            scope.schema_url().map(|url| format!(" {url}")).unwrap_or_default()
-        );
-        if span.parent_span_id == SpanId::INVALID {
-            let _ = writeln!(text, "  root");
-        } else {
-            let same_trace = spans.iter().filter(|other| other.span_context.trace_id() == span.span_context.trace_id());
-            let parent = same_trace.clone().find(|other| other.span_context.span_id() == span.parent_span_id);
-            let _ = match parent {
-                Some(parent) => writeln!(text, "  parent {}", parent.name),
-                None => writeln!(text, "  parent {}", span.parent_span_id),
-            };
-        }
-        for link in span.links.iter() {
-            let _ = write!(text, "  link {}", name_of(&link.span_context, spans));
-            let own = attributes(&link.attributes);
-            if !own.is_empty() {
-                let _ = write!(text, " {{{}}}", own.join(", "));
-            }
-            text.push('\n');
-        }
-        let _ = match &span.status {
-            Status::Unset => writeln!(text, "  status unset"),
-            Status::Ok => writeln!(text, "  status ok"),
-            Status::Error { description } => writeln!(text, "  status error: {description}"),
-        };
-        for attribute in attributes(&span.attributes) {
-            let _ = writeln!(text, "  {attribute}");
-        }
-    }
-    text
-}
-
-fn kind(kind: &SpanKind) -> &'static str {
-    match kind {
-        SpanKind::Client => "CLIENT",
-        SpanKind::Server => "SERVER",
-        SpanKind::Producer => "PRODUCER",
-        SpanKind::Consumer => "CONSUMER",
-        SpanKind::Internal => "INTERNAL",
-    }
-}
-
-pub(crate) fn name_of(context: &SpanContext, spans: &[SpanData]) -> String {
-    spans
-        .iter()
-        .find(|span| {
-            span.span_context.span_id() == context.span_id() && span.span_context.trace_id() == context.trace_id()
-        })
-        .map_or_else(|| context.span_id().to_string(), |span| span.name.to_string())
-}
-
-/// Times are none of what a test compares.
-pub(crate) fn attributes<'a>(attributes: impl IntoIterator<Item = &'a KeyValue>) -> Vec<String> {
-    let mut lines: Vec<_> = attributes
-        .into_iter()
-        .filter(|attribute| attribute.key.as_str() != extension::WAIT_TIME)
-        .map(|attribute| match &attribute.value {
-            Value::String(text) => format!("{} = {:?}", attribute.key, text.as_str()),
-            value => format!("{} = {value}", attribute.key),
-        })
-        .collect();
-    lines.sort();
-    lines
-}
-
 /// The value of an attribute.
 #[must_use]
 pub fn attribute<'a>(span: &'a SpanData, key: &str) -> Option<&'a Value> {
@@ -368,7 +313,7 @@ pub fn link_attribute(link: &opentelemetry::trace::Link, key: &str) -> Option<St
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::{logs::*, metrics::MeterProvider};
+    use opentelemetry::{KeyValue, logs::*, metrics::MeterProvider, trace::Tracer};
 
     use super::*;
 
@@ -387,7 +332,7 @@ mod tests {
 
     fn emits_event(key: &'static str) {
         let sdk = Sdk::new();
-        let logger = sdk.0.signals.loggers.logger("queue");
+        let logger = sdk.0.0.logger_provider().logger("queue");
         let mut record = logger.create_log_record();
         record.set_event_name("messaging.process.exception");
         record.add_attribute(key, 1);
