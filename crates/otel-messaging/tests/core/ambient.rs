@@ -2,29 +2,14 @@
 //! that is kept names it.
 
 use futures::FutureExt;
-use opentelemetry::{
-    Context, KeyValue,
-    baggage::BaggageExt,
-    trace::{FutureExt as _, SpanId, TraceContextExt, Tracer, mark_span_as_active},
-};
-use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::{Correlation, InstrumentationBuilder, MessageExt, process_batch, sequential, sequential_blocking};
-use support::Sdk;
-use tokio::task::yield_now;
+use opentelemetry::trace::{FutureExt as _, mark_span_as_active};
+use otel_messaging::{Correlation, InstrumentationBuilder};
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Message, Queue},
-};
-
-const SENDER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+use crate::queue::*;
 
 fn queue(sdk: &Sdk, configure: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) -> Queue {
     let mut queue = Queue::new(configure(sdk.instrumentation_builder()).build());
-    for id in ["1", "2"] {
-        let headers = HeaderMap::default().with("traceparent", SENDER).with("baggage", "tenant=blue");
-        queue.messages.push_back((headers, id.to_owned()));
-    }
+    queue.messages.extend(["1", "2"].map(|id| (sent().with("baggage", "tenant=blue"), id.to_owned())));
     queue
 }
 
@@ -34,16 +19,16 @@ fn fetch(sdk: &Sdk, queue: &mut Queue) -> Message {
 }
 
 fn ended(sdk: &Sdk, name: &str) -> usize {
-    sdk.spans().iter().filter(|span| span.name == name).count()
-}
-
-fn find<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
-    spans.iter().find(|span| span.name == name).unwrap()
+    sdk.named(name).len()
 }
 
 fn current() -> SpanId {
     Context::current().span().span_context().span_id()
 }
+
+/// With a span for each message, or without.
+const WAYS: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
+    [|builder| builder, off, |builder| builder.with_spans(false)];
 
 fn off(builder: InstrumentationBuilder) -> InstrumentationBuilder {
     builder.with_filter(|operation| operation.name() == "push")
@@ -68,24 +53,19 @@ fn it_ends_when_its_owner_lets_go_of_it_and_not_with_the_message() {
 
 #[test]
 fn it_is_the_parent_all_the_same_and_what_its_context_had_stays() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (sdk, mut queue) = traced();
     queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
     let outer = Context::new().with_baggage([KeyValue::new("tenant", "green")]);
     let attached = outer.attach();
     let message = fetch(&sdk, &mut queue);
     drop(attached);
     message.in_scope(|| assert_eq!(Context::current().baggage().get("tenant").unwrap().as_str(), "green"));
-    let spans = sdk.spans();
-    let (fetch, process) = (find(&spans, "fetch"), find(&spans, "process orders"));
-    assert_eq!(process.parent_span_id, fetch.span_context.span_id());
-    assert_eq!(process.span_context.trace_id(), fetch.span_context.trace_id());
+    sdk.assert([app("fetch"), process("1").child_of("fetch")]);
 }
 
 #[test]
 fn a_message_without_a_span_of_its_own_does_not_hold_it() {
-    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 2] = [off, |builder| builder.with_spans(false)];
-    for way in ways {
+    for way in &WAYS[1..] {
         let sdk = Sdk::new();
         let mut queue = queue(&sdk, way);
         let messages = [fetch(&sdk, &mut queue), fetch(&sdk, &mut queue)];
@@ -118,15 +98,12 @@ fn a_handler_without_a_span_works_in_the_live_span() {
         });
         elsewhere.join().unwrap();
     });
-    let spans = sdk.spans();
-    let request = find(&spans, "request");
-    assert_eq!(support::attribute(request, "team").unwrap().as_str(), "inside");
+    sdk.assert([app("request").attribute("team", "inside")]);
 }
 
 #[test]
 fn a_handler_without_any_span_has_what_was_in_the_context_at_the_delivery() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().with_spans(false).build());
+    let (_sdk, mut queue) = configured(|builder| builder.with_spans(false));
     queue.messages.push_back((HeaderMap::default(), "1".to_owned()));
     let outer = Context::new().with_value("request 17").attach();
     let message = queue.pop().unwrap();
@@ -136,9 +113,7 @@ fn a_handler_without_any_span_has_what_was_in_the_context_at_the_delivery() {
 
 #[test]
 fn a_batch_does_not_hold_the_span_that_it_was_claimed_in() {
-    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
-        [|builder| builder, off, |builder| builder.with_spans(false)];
-    for way in ways {
+    for way in WAYS {
         let sdk = Sdk::new();
         let mut queue = queue(&sdk, way);
         let messages = [queue.pop().unwrap(), queue.pop().unwrap()];
@@ -153,9 +128,7 @@ fn a_batch_does_not_hold_the_span_that_it_was_claimed_in() {
 
 #[test]
 fn a_loop_with_a_message_in_hand_does_not_hold_it() {
-    let ways: [fn(InstrumentationBuilder) -> InstrumentationBuilder; 3] =
-        [|builder| builder, off, |builder| builder.with_spans(false)];
-    for way in ways {
+    for way in WAYS {
         let sdk = Sdk::new();
         let mut taken = queue(&sdk, way);
         sequential_blocking(|| {
@@ -183,15 +156,14 @@ fn a_loop_inside_a_span_keeps_that_very_span_current_for_messages_without_one() 
         assert_eq!(Context::current().baggage().get("tenant").unwrap().as_str(), "blue");
     });
     drop(active);
-    assert_eq!(support::attribute(find(&sdk.spans(), "loop"), "team").unwrap().as_str(), "in hand");
+    sdk.assert([app("loop").attribute("team", "in hand")]);
 }
 
 #[test]
 fn only_an_operation_that_was_not_polled_may_hold_it() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
+    let (sdk, queue) = traced();
     let wait = sdk.tracer().in_span("start", |_| {
-        let start = queue.telemetry.start_operation().unwrap();
+        let start = queue.start();
         async move {
             let start = start.release_parent();
             yield_now().await;

@@ -1,10 +1,9 @@
 //! Names, templates and numbers of all kinds.
 
-use otel_messaging::{MessageExt, adapter::Attributes};
+use otel_messaging::adapter::Attributes;
 use proptest::prelude::*;
-use support::{Sdk, attribute as value_of};
 
-use crate::queue::{HeaderMap, Queue};
+use crate::queue::*;
 
 #[test]
 fn names_behind_a_template_are_not_those_that_are_shown() {

@@ -1,107 +1,84 @@
 //! Several messages that one operation sends, reads or settles.
 
-use opentelemetry::trace::{TraceContextExt, Tracer};
-use otel_messaging::{
-    ReceivedMessage,
-    adapter::{Attributes, DeliverIter, Destination, SettledMessage, Settlement},
-    process_batch, sequential_blocking,
-};
-use support::Sdk;
+use otel_messaging::adapter::{Attributes, DeliverIter, SettledMessage};
 
-use crate::{
-    block_on,
-    queue::{ACK, CREATE, HeaderMap, Message, PULL, PUSH, Queue},
-};
+use crate::queue::*;
 
-fn filled(sdk: &Sdk, messages: usize) -> Queue {
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
-    (0..messages).for_each(|id| queue.push(&id.to_string()).unwrap());
-    queue
+fn filled(messages: usize) -> (Sdk, Queue) {
+    let (sdk, mut queue) = observed();
+    queue.fill(messages);
+    (sdk, queue)
 }
 
 fn settle(queue: &Queue, messages: &[Message], outcome: Settlement) {
-    let start = queue.telemetry.start_operation().unwrap();
-    let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
     let process_spans = messages.iter().filter_map(ReceivedMessage::process_span);
     let settled: Vec<_> =
         process_spans.map(|span| (SettledMessage::Message(span.clone()), Attributes::default())).collect();
-    queue.telemetry.settle_batch(start, &operation, settled.into_iter(), |_| ()).settled(outcome);
+    queue.telemetry.settle_batch(queue.start(), &queue.operation(ACK), settled.into_iter(), |_| ()).settled(outcome);
 }
 
-/// The described spans of this name.
-fn spans(sdk: &Sdk, name: &str) -> Vec<String> {
-    let mut spans = Vec::new();
-    for line in sdk.described().lines() {
-        match spans.last_mut() {
-            Some(span) if line.starts_with(' ') => *span = format!("{span}\n{line}"),
-            _ => spans.push(line.to_owned()),
-        }
-    }
-    spans.retain(|span| span.lines().next() == Some(name));
-    spans
+/// How many messages were counted with which outcome.
+fn deliveries(sdk: &Sdk) -> Vec<(String, u64)> {
+    let series = sdk.series().into_iter().filter(|series| series.name == extension::DELIVERIES);
+    series.map(|one| (one.attribute(extension::SETTLEMENT_OUTCOME).unwrap().to_string(), one.count)).collect()
 }
 
-fn deliveries(sdk: &Sdk) -> Vec<(String, String)> {
-    let measured = sdk.measured();
-    let lines = measured.lines().filter(|line| line.starts_with("otel_messaging.deliveries"));
-    let outcome = |line: &str| line.split("outcome = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    lines.map(|line| (outcome(line), line.rsplit(' ').next().unwrap().to_owned())).collect()
+/// The pushes of `filled`, and what comes after.
+fn after_pushes(pushes: usize, expected: impl IntoIterator<Item = ExpectedSpan>) -> Vec<ExpectedSpan> {
+    vec![push(); pushes].into_iter().chain(expected).collect()
+}
+
+/// The pushes by their positions, each with the id of its message.
+fn linked(expected: ExpectedSpan, messages: usize) -> ExpectedSpan {
+    (0..messages).zip(["1", "2", "3", "4"]).fold(expected, |expected, (at, of)| expected.link_with(at, id(of)))
 }
 
 #[test]
 fn settling_a_batch_records_the_outcome_of_each_message_once() {
-    let sdk = Sdk::new();
-    let mut queue = filled(&sdk, 3);
+    let (sdk, mut queue) = filled(3);
     let messages = queue.pull();
     settle(&queue, &messages, Settlement::Ack);
     drop(messages);
-    let process = spans(&sdk, "process orders");
-    assert_eq!(process.len(), 3);
-    assert!(process.iter().all(|span| span.contains("outcome = \"ack\"")), "{process:?}");
-    let ack = spans(&sdk, "ack orders");
-    assert_eq!(ack[0].matches("link process orders").count(), 3, "{ack:?}");
-    assert_eq!(deliveries(&sdk), [("ack".to_owned(), "3".to_owned())]);
+    sdk.assert_contains(linked(pull(), 3).batch_of(3));
+    for (at, message) in ["1", "2", "3"].into_iter().enumerate() {
+        sdk.assert_contains(process(message).child_of(at).link(at).settled("ack"));
+    }
+    sdk.assert_contains(ack("ack").batch_of(3).links(&sdk.named("process orders")));
+    assert_eq!((sdk.spans().len(), deliveries(&sdk)), (8, vec![("ack".to_owned(), 3)]));
 }
 
 #[test]
 fn a_batch_has_the_outcome_on_which_its_messages_agree_and_its_settlement_does_not_link_it() {
-    for (outcomes, expected) in [([Settlement::Ack; 2], true), ([Settlement::Ack, Settlement::Nack], false)] {
-        let sdk = Sdk::new();
-        let mut queue = filled(&sdk, 4);
-        let messages = queue.pull();
-        let (first, second) = messages.split_at(2);
+    for (second, agreed) in [(Settlement::Ack, true), (Settlement::Nack, false)] {
+        let (sdk, mut queue) = filled(4);
+        let messages = queue.pop_all();
         block_on(process_batch(&messages, || async {
-            settle(&queue, first, outcomes[0]);
-            settle(&queue, second, outcomes[1]);
+            settle(&queue, &messages[..2], Settlement::Ack);
+            settle(&queue, &messages[2..], second);
         }));
-        let process = spans(&sdk, "process orders");
-        assert_eq!(process.len(), 1);
-        assert_eq!(process[0].contains("outcome = \"ack\""), expected, "{process:?}");
-        let ack = spans(&sdk, "ack orders");
-        assert!(ack.iter().all(|span| span.contains("parent process orders") && !span.contains("link")), "{ack:?}");
+        let batch = linked(process_batch_of(4), 4);
+        let batch = if agreed { batch.settled("ack") } else { batch };
+        let settled = ["ack", if agreed { "ack" } else { "nack" }].map(|outcome| ack(outcome).batch_of(2).child_of(4));
+        sdk.assert(after_pushes(4, [batch].into_iter().chain(settled)));
     }
 }
 
 #[test]
 fn a_settlement_of_a_batch_without_an_answer_leaves_its_messages_to_the_broker() {
-    let sdk = Sdk::new();
-    let mut queue = filled(&sdk, 2);
+    let (sdk, mut queue) = filled(2);
     let messages = queue.pull();
-    let start = queue.telemetry.start_operation().unwrap();
-    let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
     let settled: Vec<_> = messages
         .iter()
         .map(|message| (SettledMessage::Message(message.process_span().unwrap().clone()), Attributes::default()))
         .collect();
-    queue.telemetry.settle_batch(start, &operation, settled.into_iter(), |_| ()).outcome_unknown();
+    queue.telemetry.settle_batch(queue.start(), &queue.operation(ACK), settled.into_iter(), |_| ()).outcome_unknown();
     drop(messages);
     assert_eq!(deliveries(&sdk), []);
 }
 
 #[test]
 fn a_batch_read_in_a_loop_makes_no_message_the_child_of_another() {
-    let sdk = Sdk::new();
-    let mut queue = filled(&sdk, 3);
+    let (sdk, mut queue) = filled(3);
     let outer = sdk.app_span("outer");
     let outside = outer.clone().attach();
     // As an adapter that does not say when it asks for the next message.
@@ -109,49 +86,35 @@ fn a_batch_read_in_a_loop_makes_no_message_the_child_of_another() {
     drop(messages);
     drop(outside);
     outer.span().end();
-    let process = spans(&sdk, "process orders");
-    assert_eq!(process.len(), 3);
-    assert!(process.iter().all(|span| span.contains("parent outer")), "{process:?}");
+    let of = |at| process("").without("messaging.message.id").child_of("outer").link(at);
+    let of = |at| of(at).attribute("messaging.destination.partition.id", "3");
+    sdk.assert(after_pushes(3, [app("outer"), of(0), of(1), of(2)]));
 }
 
 #[test]
 fn one_send_span_links_the_create_spans_of_its_messages_and_counts_them() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.all_signals_builder().build());
-    let created: Vec<_> = (0..3)
-        .map(|_| {
-            let start = queue.telemetry.start_operation().unwrap();
-            let operation = queue.telemetry.operation(CREATE, &["orders"], || Destination::named("orders"));
-            (queue.telemetry.create(start, &operation, &mut HeaderMap::default(), |_| ()), Attributes::default())
-        })
-        .collect();
-    let start = queue.telemetry.start_operation().unwrap();
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    queue.telemetry.send_batch(start, &operation, created.into_iter(), |_| ()).succeed();
-    let push = spans(&sdk, "push orders");
-    assert_eq!(push[0].matches("link create orders").count(), 3, "{push:?}");
-    assert!(push[0].contains("kind CLIENT"), "{push:?}");
-    assert!(sdk.described().contains("messaging.batch.message_count = 3"));
-    let sent = sdk.measured();
-    let sent = sent.lines().find(|line| line.starts_with("messaging.client.sent.messages")).unwrap();
-    assert!(sent.ends_with(" 3"), "{sent}");
+    let (sdk, queue) = observed();
+    let create_one =
+        || queue.telemetry.create(queue.start(), &queue.operation(CREATE), &mut HeaderMap::default(), |_| ());
+    let created: Vec<_> = (0..3).map(|_| (create_one(), Attributes::default())).collect();
+    queue.telemetry.send_batch(queue.start(), &queue.operation(PUSH), created.into_iter(), |_| ()).succeed();
+    let push = push().kind(SpanKind::Client).links([0, 1, 2]).batch_of(3);
+    sdk.assert([create(), create(), create(), push]);
+    let sent = sdk.series().into_iter().find(|series| series.name == "messaging.client.sent.messages").unwrap();
+    assert_eq!(sent.count, 3);
 }
 
 #[test]
 fn an_iterator_over_a_read_has_one_message_in_hand_and_ends_the_receive_span() {
-    let sdk = Sdk::new();
-    let mut queue = filled(&sdk, 3);
+    let (sdk, mut queue) = filled(3);
     let start = queue.telemetry.start_operation();
-    let operation = queue.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
+    let operation = queue.operation(PULL);
     let (telemetry, source, tracer) = (queue.telemetry.clone(), queue.source.named("orders"), sdk.tracer());
     let items: Vec<_> = queue.messages.drain(..).collect();
-    let mut one = Queue::bare();
-    one.telemetry = telemetry.clone();
-    one.source = queue.source;
     sequential_blocking(|| {
         let deliver = |item| {
-            one.messages.push_back(item);
-            one.pop().unwrap()
+            queue.messages.push_back(item);
+            queue.pop().unwrap()
         };
         let read =
             DeliverIter::new(&telemetry, start.map(|start| (start, operation)), source, items.into_iter(), deliver);
@@ -159,11 +122,10 @@ fn an_iterator_over_a_read_has_one_message_in_hand_and_ends_the_receive_span() {
             work_on(&tracer, &message);
         }
     });
-    let pull = spans(&sdk, "pull orders");
-    assert_eq!(pull[0].matches("link push orders").count(), 2, "{pull:?}");
-    let work = spans(&sdk, "work");
-    assert_eq!(work.len(), 2);
-    assert!(work.iter().all(|span| span.contains("parent process orders")), "{work:?}");
+    let process = |at, of| process(of).child_of(at).link(at);
+    let (first, second) = (process(0, "1"), process(1, "2"));
+    let pull = linked(pull(), 2).batch_of(2);
+    sdk.assert(after_pushes(3, [pull, first, app("work").child_of(4), second, app("work").child_of(6)]));
 }
 
 fn work_on(tracer: &impl Tracer, _message: &Message) {

@@ -6,22 +6,13 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue, SpanId, TraceId,
-    baggage::BaggageExt,
-    trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceState, Tracer},
+    TraceId,
+    trace::{Link, TraceState},
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
-use otel_messaging::{
-    AutoCorrelation, Correlation, InstrumentationBuilder, MessageExt,
-    adapter::{Arrival, Clock},
-    process_batch,
-};
-use support::Sdk;
+use otel_messaging::{AutoCorrelation, Correlation, InstrumentationBuilder, adapter::Clock};
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Queue},
-};
+use crate::queue::*;
 
 /// Every policy, ambient span or none, context in the message, past of the message; single and batch.
 ///
@@ -58,7 +49,6 @@ const TABLE: &str = "
     batch  | any                | yes     | some    | any   | ambient  | creation
 ";
 
-const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 
 const SHAPES: [&str; 2] = ["single", "batch"];
@@ -67,7 +57,7 @@ const AMBIENTS: [&str; 2] = ["no", "yes"];
 const CONTEXTS: [(&str, &str, Option<&str>); 4] = [
     ("none", "absent", None),
     ("none", "malformed", Some("00-zz-zz-01")),
-    ("some", "sampled", Some(SAMPLED)),
+    ("some", "sampled", Some(SENT)),
     ("some", "unsampled", Some(UNSAMPLED)),
 ];
 const PASTS: [(&str, &str); 7] = [
@@ -108,7 +98,7 @@ fn by_policy(builder: InstrumentationBuilder, policy: &str) -> InstrumentationBu
 fn relations(shape: &str, policy: &str, ambient: bool, header: Option<&str>, past: &str) -> (String, String) {
     let sdk = Sdk::new();
     let mut queue = Queue::new(by_policy(sdk.instrumentation_builder(), policy).build());
-    let headers = header.into_iter().fold(HeaderMap::default(), |headers, header| headers.with("traceparent", header));
+    let headers = HeaderMap(header.map(|header| ("traceparent".to_owned(), header.to_owned())).into_iter().collect());
     queue.messages.push_back((headers, "1".to_owned()));
     let active = sdk.app_span("loop");
     {
@@ -135,7 +125,7 @@ fn relations(shape: &str, policy: &str, ambient: bool, header: Option<&str>, pas
     assert_eq!(parent == "creation", trace.to_string() == "4bf92f3577b34da6a3ce929d0e0e4736");
     let links: Vec<_> = process.links.iter().map(|link| word(link.span_context.span_id())).collect();
     if let Some(link) = process.links.iter().find(|link| word(link.span_context.span_id()) == "creation") {
-        assert_eq!(link.span_context.is_sampled(), header == Some(SAMPLED), "a link says what the sender said");
+        assert_eq!(link.span_context.is_sampled(), header == Some(SENT), "a link says what the sender said");
     }
     (parent.to_owned(), links.join(" "))
 }
@@ -177,8 +167,7 @@ fn a_policy_decides_the_parent_and_the_creation_context_is_linked() {
 
 /// Whether this policy gives a message with this past a trace of its own.
 fn starts_new_trace(auto: AutoCorrelation, past: impl for<'a> FnOnce(Arrival<'a>) -> Arrival<'a>) -> bool {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().with_correlation(Correlation::Auto(auto)).build());
+    let (sdk, mut queue) = configured(|builder| builder.with_correlation(Correlation::Auto(auto)));
     queue.push("1").unwrap();
     drop(queue.pop_as("orders", past));
     sdk.spans()[1].parent_span_id == SpanId::INVALID
@@ -220,8 +209,8 @@ fn baggage_arrives_under_every_policy_and_stays_with_its_message() {
                 let builder = by_policy(sdk.instrumentation_builder(), policy).with_filter(move |_| wanted);
                 let builder = if spans { builder } else { builder.with_spans(false) };
                 let mut queue = Queue::new(builder.build());
-                let with = HeaderMap::default().with("baggage", "tenant.id=7;secret").with("traceparent", SAMPLED);
-                let without = HeaderMap::default().with("traceparent", SAMPLED);
+                let with = HeaderMap::default().with("baggage", "tenant.id=7;secret").with("traceparent", SENT);
+                let without = sent();
                 for headers in [with.clone(), without, with, HeaderMap::default()] {
                     queue.messages.push_back((headers, "1".to_owned()));
                 }
@@ -240,8 +229,7 @@ fn baggage_arrives_under_every_policy_and_stays_with_its_message() {
 
 #[test]
 fn baggage_of_the_loop_stays_where_the_message_brings_none() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (_sdk, mut queue) = traced();
     queue.push("1").unwrap();
     let _loop = Context::new().with_baggage([KeyValue::new("tenant.id", "loop")]).attach();
     queue.pop().unwrap().in_scope(|| assert_eq!(tenant().as_deref(), Some("loop")));
@@ -253,29 +241,25 @@ fn an_untrusted_source_is_linked_and_says_nothing_more() {
         let sdk = Sdk::new();
         let builder = sdk.instrumentation_builder().with_correlation(Correlation::Parent).with_untrusted_source(true);
         let mut queue = Queue::new(if spans { builder } else { builder.with_spans(false) }.build());
-        let theirs = HeaderMap::default()
-            .with("traceparent", SAMPLED)
-            .with("tracestate", "spoofed=1")
-            .with("baggage", "tenant.id=admin");
-        queue.messages.push_back((theirs.clone(), "1".to_owned()));
-        let message = queue.pop().unwrap();
+        let theirs = sent().with("tracestate", "spoofed=1").with("baggage", "tenant.id=admin");
+        let message = queue.arrive(theirs.clone());
         assert_eq!(message.headers, theirs, "the user sees what came");
         message.in_scope(|| {
             assert_eq!(tenant(), None);
-            queue.push_with(HeaderMap::default(), "2").unwrap();
+            queue.push("2").unwrap();
         });
-        let (sent, _) = queue.messages.pop_front().unwrap();
-        assert_eq!(sent.0.keys().collect::<Vec<_>>(), if spans { vec!["traceparent"] } else { vec![] });
+        let expected = if spans { vec!["traceparent"] } else { vec![] };
+        assert_eq!(queue.messages.pop_front().unwrap().0.names(), expected);
         drop(message);
-        if let [process, push] = &sdk.spans()[..] {
-            let link = &process.links[0].span_context;
-            assert_eq!(link.span_id().to_string(), "00f067aa0ba902b7");
-            assert_eq!(link.trace_state().header(), "");
-            assert_ne!(process.span_context.trace_id(), link.trace_id());
-            assert_eq!(push.parent_span_id, process.span_context.span_id());
-        } else {
-            assert!(!spans, "{}", sdk.described());
-        }
+        let recorded = [process("1").link(&sender()), push().child_of(0)];
+        sdk.assert(recorded.into_iter().filter(|_| spans));
+        let states: Vec<_> = sdk
+            .spans()
+            .iter()
+            .flat_map(|span| span.links.links.clone())
+            .map(|link| link.span_context.trace_state().header())
+            .collect();
+        assert!(states.iter().all(String::is_empty), "{states:?}");
     }
 }
 
@@ -287,27 +271,22 @@ fn a_handler_without_a_span_stays_in_the_active_one() {
         let builder = if filtered { builder.with_filter(|_| false) } else { builder.with_spans(false) };
         let mut queue = Queue::new(builder.build());
         let tracer = sdk.tracer();
-        let parent_of = |name: &'static str, work: &dyn Fn()| -> SpanData {
-            work();
-            sdk.spans().into_iter().find(|span| span.name == name).expect("made")
-        };
         let active = sdk.app_span("request");
-        for headers in [HeaderMap::default(), HeaderMap::default().with("traceparent", SAMPLED)] {
+        for headers in [HeaderMap::default(), sent()] {
             queue.messages.push_back((headers, "1".to_owned()));
         }
         let (bare, recorded) = {
             let _attached = active.clone().attach();
             (queue.pop().unwrap(), queue.pop().unwrap())
         };
-        for (name, message) in [("of bare", &bare), ("of told", &recorded)] {
-            let made = parent_of(name, &|| message.in_scope(|| drop(tracer.start(name))));
-            assert_eq!(made.parent_span_id, active.span().span_context().span_id(), "{name}");
+        for message in [&bare, &recorded] {
+            message.in_scope(|| drop(tracer.start("work")));
         }
-        // And where none was active, what the sender left is handed on.
-        queue.messages.push_back((recorded.headers.clone(), "2".to_owned()));
-        let handed_on = queue.pop().unwrap();
-        let made = parent_of("handed on", &|| handed_on.in_scope(|| drop(tracer.start("handed on"))));
-        assert_eq!(made.parent_span_id.to_string(), "00f067aa0ba902b7");
+        // And where none was active, what the sender left goes on.
+        let passed_on = queue.arrive(recorded.headers.clone());
+        passed_on.in_scope(|| drop(tracer.start("work")));
+        let work = |parent: SpanRef| app("work").child_of(parent);
+        sdk.assert([work((&active).into()), work((&active).into()), work((&sender()).into())]);
     }
 }
 
@@ -327,44 +306,27 @@ fn trace_flags_are_passed_on_unchanged() {
     assert_eq!(sdk.spans().len(), 1);
 }
 
-/// A sampler that notes what it is shown.
-#[derive(Debug, Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl ShouldSample for Notes {
-    fn should_sample(
-        &self,
-        _: Option<&Context>,
-        _: TraceId,
-        name: &str,
-        kind: &SpanKind,
-        attributes: &[KeyValue],
-        links: &[Link],
-    ) -> SamplingResult {
-        let mut keys: Vec<_> = attributes.iter().map(|one| one.key.as_str().rsplit_once("ing.").unwrap().1).collect();
-        keys.sort_unstable();
-        self.0.lock().unwrap().push(format!("{name} {kind:?} {} links, {}", links.len(), keys.join(" ")));
-        SamplingResult {
-            decision: SamplingDecision::RecordAndSample,
-            attributes: Vec::new(),
-            trace_state: TraceState::default(),
-        }
-    }
-}
-
 #[test]
 fn samplers_see_attributes_and_links() {
-    let notes = Notes::default();
-    let sdk = Sdk::with_sampler(notes.clone());
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let noted = notes.clone();
+    let sdk =
+        Sdk::with_sampler(Samples(move |name: &str, kind: &SpanKind, attributes: &[KeyValue], links: &[Link]| {
+            let mut keys: Vec<_> =
+                attributes.iter().map(|one| one.key.as_str().rsplit_once("ing.").unwrap().1).collect();
+            keys.sort_unstable();
+            noted.lock().unwrap().push(format!("{name} {kind:?} {} links, {}", links.len(), keys.join(" ")));
+            (SamplingDecision::RecordAndSample, TraceState::NONE)
+        }));
     let mut queue = Queue::new(sdk.instrumentation());
-    queue.push_with(HeaderMap::default().with("traceparent", SAMPLED), "1").unwrap();
+    queue.push_with(sent(), "1").unwrap();
     let message = queue.pop_as("orders", |a| a.attempt(2).redelivered(true)).unwrap();
     message.in_scope(|| ());
     message.ack();
     block_on(process_batch(&[message], || async {}));
     let of_message = "delivery.attempt delivery.redelivered destination.name message.id";
     assert_eq!(
-        *notes.0.lock().unwrap(),
+        *notes.lock().unwrap(),
         [
             "push orders Client 1 links, destination.name operation.name operation.type system".to_owned(),
             format!("process orders Consumer 1 links, {of_message} operation.name operation.type system"),
@@ -379,21 +341,18 @@ fn samplers_see_attributes_and_links() {
 #[test]
 fn a_message_s_state_does_not_reach_the_next_one() {
     // Delivered where another message's context was attached: a forward is of the one that is worked on.
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
-    queue.push("1").unwrap();
-    queue.push("2").unwrap();
+    let (sdk, mut queue) = traced();
+    queue.fill(2);
     let (first, second) = {
         let first = queue.pop().unwrap();
         let _attached = first.otel_context().attach();
         let second = first.republish(|| queue.pop().unwrap());
         (first, second)
     };
-    second.in_scope(|| queue.push_with(second.headers.clone(), "3")).unwrap();
+    second.in_scope(|| queue.forward(&second));
     assert_ne!(queue.messages[0].0, second.headers, "a forward, which is replaced");
     drop((first, second));
-    let spans = sdk.spans();
-    let forward = spans.iter().filter(|span| span.name == "push orders").nth(2).unwrap();
-    let links: Vec<&SpanContext> = forward.links.iter().map(|link| &link.span_context).collect();
-    assert_eq!(links.len(), 1, "of the message itself alone: {}", sdk.described());
+    // Of the message itself alone.
+    let processed = |at: usize, of: &str| process(of).child_of(at).link(at);
+    sdk.assert([push(), push(), processed(0, "1"), process("2").child_of(2).link(1), push().child_of(3).link(1)]);
 }

@@ -2,22 +2,20 @@ use std::sync::Arc;
 
 use otel_messaging::{
     OperationType,
-    adapter::{Arrival, Destination, OperationName, Settles},
+    adapter::{OperationName, Settles},
 };
-use support::{Sdk, attribute as value_of};
 
-use crate::queue::{ACK, CREATE, HeaderMap, PROCESS, PULL, PUSH, Queue};
+use crate::queue::*;
 
 fn name_of(queue: &Queue, sdk: &Sdk, name: OperationName, destination: Destination) -> String {
     let operation = queue.telemetry.operation(name, &[&format!("{destination:?}")], || destination);
-    queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ()).succeed();
-    sdk.spans().last().unwrap().name.to_string()
+    queue.telemetry.send(queue.start(), &operation, None, |_| ()).succeed();
+    sdk.names().pop().unwrap()
 }
 
 #[test]
 fn a_span_is_named_after_what_has_few_values() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
+    let (sdk, queue) = traced();
     let name = |destination| name_of(&queue, &sdk, PUSH, destination);
     assert_eq!(name(Destination::named("orders")), "push orders");
     assert_eq!(name(Destination::named("orders.1").template("orders.*")), "push orders.*");
@@ -39,13 +37,12 @@ fn a_span_is_named_after_what_has_few_values() {
 
 #[test]
 fn names_beyond_the_bound_stay_out_of_span_names_and_on_their_spans() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().with_destination_limit(2).build());
+    let (sdk, mut queue) = configured(|builder| builder.with_destination_limit(2));
     for destination in ["a", "b", "c", "a", "c"] {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
     }
     let spans = sdk.spans();
-    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    let names = sdk.names();
     assert_eq!(names, ["push a", "push b", "push", "push a", "push"]);
     assert_eq!(value_of(&spans[4], "messaging.destination.name").unwrap().as_str(), "c");
 }
@@ -58,8 +55,7 @@ fn clients_that_share_an_instrumentation_share_its_bound() {
     queues[0].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
     queues[1].push_to("b", HeaderMap::default(), "1", |_| ()).unwrap();
     queues[1].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
-    let names: Vec<_> = sdk.spans().into_iter().map(|span| span.name.into_owned()).collect();
-    assert_eq!(names, ["push a", "push", "push a"]);
+    assert_eq!(sdk.names(), ["push a", "push", "push a"]);
 }
 
 #[test]
@@ -71,19 +67,18 @@ fn a_user_s_function_gives_names_their_templates() {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
     }
     let spans = sdk.spans();
-    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    let names = sdk.names();
     assert_eq!(names, ["push orders.{id}", "push orders.{id}", "push refunds"]);
     assert_eq!(value_of(&spans[1], "messaging.destination.name").unwrap().as_str(), "orders.2");
 }
 
 #[test]
 fn a_server_named_by_its_address_is_the_peer() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
+    let (sdk, queue) = traced();
     for (host, is_peer) in [("127.0.0.1", true), ("::1", true), ("broker-1.example.com", false), ("localhost", false)] {
         for name in [PUSH, PULL, ACK, CREATE, PROCESS] {
             let operation = queue.telemetry.operation(name, &[host], || Destination::named("orders").at(host, 5672));
-            let start = queue.telemetry.start_operation().unwrap();
+            let start = queue.start();
             match operation.kind() {
                 OperationType::Send => queue.telemetry.send(start, &operation, None, |_| ()).succeed(),
                 OperationType::Receive => {

@@ -3,13 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use opentelemetry_sdk::trace::Sampler;
-use otel_messaging::{
-    MessageExt, ReceivedMessage,
-    adapter::{Destination, OperationName, Settles},
-};
-use support::Sdk;
+use otel_messaging::adapter::{OperationName, Settles};
 
-use crate::queue::{ACK, PULL, PUSH, Queue};
+use crate::queue::*;
 
 /// One failure of each operation.
 fn fail_everything(queue: &mut Queue) {
@@ -18,8 +14,7 @@ fn fail_everything(queue: &mut Queue) {
     let operation = |name: OperationName| telemetry.operation(name, &["orders"], || Destination::named("orders"));
     telemetry.send(start(), &operation(PUSH), None, |_| ()).fail("nack", "the broker refused");
     telemetry.receive(start(), &operation(PULL), std::iter::empty(), |_| ()).fail("not-found", "no such queue");
-    queue.push("1").unwrap();
-    let message = queue.pop().unwrap();
+    let message = queue.push_and_pop("1");
     message.fail(&"declined");
     let settles = Settles::Message(message.process_span().unwrap());
     telemetry.settle(start(), &operation(ACK), settles, |_| ()).fail("closed", "it is closed");
@@ -84,8 +79,7 @@ fn there_are_none_without_a_logger_provider_and_none_for_what_went_well() {
 fn a_message_that_goes_in_a_panic_is_an_event_without_a_span_too() {
     let sdk = Sdk::new();
     let mut queue = Queue::new(sdk.all_signals_builder().with_spans(false).build());
-    queue.push("1").unwrap();
-    let message = queue.pop().unwrap();
+    let message = queue.push_and_pop("1");
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _message = message;
         panic!("a handler's bug");

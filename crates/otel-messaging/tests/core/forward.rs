@@ -7,122 +7,83 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue, SpanId, TraceFlags, TraceId,
-    baggage::BaggageExt,
+    TraceFlags, TraceId,
     propagation::{Extractor, Injector, TextMapCompositePropagator, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{SpanContext, TraceContextExt, TraceState},
+    trace::TraceState,
 };
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_zipkin::{B3Encoding, Propagator as Zipkin};
-use otel_messaging::{CarriedContext, MessageExt, Propagation};
+use otel_messaging::{CarriedContext, Propagation};
 use proptest::prelude::*;
-use support::Sdk;
 
-use crate::queue::{HeaderMap, Queue};
+use crate::queue::*;
 
 type Boxed = Box<dyn TextMapPropagator + Send + Sync>;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// Jaeger's, as its documentation has it: `uber-trace-id: {trace}:{span}:0:{flags}`, and `uberctx-*` for what goes along, of
-/// which it names and writes none. The published crate is for another version of OpenTelemetry.
-#[derive(Debug)]
-struct Jaeger([String; 1]);
-
-impl Jaeger {
-    fn new() -> Self {
-        Self(["uber-trace-id".to_owned()])
-    }
+fn remote(trace: &str, span: &str, flags: TraceFlags, state: TraceState) -> Option<SpanContext> {
+    Some(SpanContext::new(TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?, flags, true, state))
 }
 
-impl TextMapPropagator for Jaeger {
-    fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
-        let span = context.span();
-        let span = span.span_context();
+fn with(context: &Context, span: Option<SpanContext>) -> Context {
+    span.map_or_else(|| context.clone(), |span| context.with_remote_span_context(span))
+}
+
+/// Jaeger's, as its documentation has it: `uber-trace-id: {trace}:{span}:0:{flags}`, and `uberctx-*` for what goes along, of
+/// which it names and writes none. The published crate is for another version of OpenTelemetry.
+fn jaeger() -> Functions {
+    let inject = |context: &Context, headers: &mut dyn Injector| {
+        let span = context.span().span_context().clone();
         if span.is_valid() {
             let flags = u8::from(span.is_sampled());
             headers.set("uber-trace-id", format!("{}:{}:0:{flags}", span.trace_id(), span.span_id()));
         }
-    }
-
-    fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-        let span = || {
-            let [trace, span, _, flags] = headers.get("uber-trace-id")?.split(':').collect::<Vec<_>>()[..] else {
-                return None;
-            };
-            let prefixed = headers.keys().into_iter().filter(|name| name.starts_with("uberctx-"));
-            let along = prefixed.filter_map(|name| Some((name.to_owned(), headers.get(name)?.to_owned())));
-            let state = TraceState::from_key_value(along).ok()?;
-            let flags = TraceFlags::new(flags.parse().ok()?) & TraceFlags::SAMPLED;
-            Some(SpanContext::new(TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?, flags, true, state))
+    };
+    let read = |headers: &dyn Extractor| {
+        let [trace, span, _, flags] = headers.get("uber-trace-id")?.split(':').collect::<Vec<_>>()[..] else {
+            return None;
         };
-        span().map_or_else(|| context.clone(), |span| context.with_remote_span_context(span))
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        FieldIter::new(&self.0)
-    }
+        let prefixed = headers.keys().into_iter().filter(|name| name.starts_with("uberctx-"));
+        let along = prefixed.filter_map(|name| Some((name.to_owned(), headers.get(name)?.to_owned())));
+        let state = TraceState::from_key_value(along).ok()?;
+        remote(trace, span, TraceFlags::new(flags.parse().ok()?) & TraceFlags::SAMPLED, state)
+    };
+    Functions::named(&["uber-trace-id"]).inject(inject).extract(move |context, headers| with(context, read(headers)))
 }
 
 /// A user's: reads the application's `tenant-id`, which it neither names nor writes.
-#[derive(Debug)]
-struct Tenant;
-
-impl TextMapPropagator for Tenant {
-    fn inject_context(&self, _: &Context, _: &mut dyn Injector) {}
-
-    fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-        match headers.get("tenant-id") {
-            Some(tenant) => context.with_baggage([KeyValue::new("tenant", tenant.to_owned())]),
-            None => context.clone(),
-        }
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        FieldIter::new(&[])
-    }
+fn tenant() -> Functions {
+    Functions::named(&[]).extract(|context, headers| match headers.get("tenant-id") {
+        Some(tenant) => context.with_baggage([KeyValue::new("tenant", tenant.to_owned())]),
+        None => context.clone(),
+    })
 }
 
 /// A user's of an older format, which is read still, whichever of two headers has it, and no longer written.
-#[derive(Debug)]
-struct Older;
+fn older() -> Functions {
+    Functions::named(&[]).extract(|context, headers| {
+        let read = |name| old_context(headers.get(name)?);
+        with(context, read("X-Old-Context").or_else(|| read("older-context")))
+    })
+}
 
-impl TextMapPropagator for Older {
-    fn inject_context(&self, _: &Context, _: &mut dyn Injector) {}
-
-    fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-        let read = |name| {
-            let (trace, span) = headers.get(name)?.split_once('/')?;
-            let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
-            Some(SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE))
-        };
-        let read = read("X-Old-Context").or_else(|| read("older-context"));
-        read.map_or_else(|| context.clone(), |span| context.with_remote_span_context(span))
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        FieldIter::new(&[])
-    }
+fn old_context(value: &str) -> Option<SpanContext> {
+    let (trace, span) = value.split_once('/')?;
+    remote(trace, span, TraceFlags::SAMPLED, TraceState::NONE)
 }
 
 /// Counts how often it is asked to extract.
-#[derive(Debug)]
-struct Counts<P>(P, &'static AtomicUsize);
-
-impl<P: TextMapPropagator> TextMapPropagator for Counts<P> {
-    fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
-        self.0.inject_context(context, headers);
-    }
-
-    fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.extract_with_context(context, headers)
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        self.0.fields()
-    }
+fn counting(propagator: impl TextMapPropagator + Send + Sync + 'static, asked: &'static AtomicUsize) -> Functions {
+    let propagator = Arc::new(propagator);
+    let (writes, fields) = (propagator.clone(), propagator.fields().collect::<Vec<_>>());
+    let named = Functions::named(&fields).inject(move |context, headers| writes.inject_context(context, headers));
+    let reads = propagator.clone();
+    named.extract(move |context, headers| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        reads.extract_with_context(context, headers)
+    })
 }
 
 /// What becomes of a message with these headers, of which all that is a context is replaced; and the span of the forward.
@@ -159,29 +120,20 @@ fn b3() -> HeaderMap {
     HeaderMap::default().with("b3", &format!("{TRACE}-{SPAN}-1"))
 }
 
-fn names(headers: &HeaderMap) -> Vec<&str> {
-    headers.0.keys().map(String::as_str).collect()
-}
-
 #[test]
 fn the_parent_of_the_next_hop_is_the_forward_and_not_the_original_sender() {
-    let sdk = Sdk::new();
-    let mut queue =
-        Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::custom(Zipkin::new())).build());
-    queue.messages.push_back((b3().with("tenant-id", "7"), "1".to_owned()));
-    let message = queue.pop().unwrap();
-    message.in_scope(|| queue.push_with(message.headers.clone(), "2")).unwrap();
-    assert_eq!(names(&queue.messages[0].0), ["tenant-id", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
+    let (sdk, mut queue) = configured(|builder| builder.with_propagation(Propagation::custom(Zipkin::new())));
+    let message = queue.arrive(b3().with("tenant-id", "7"));
+    message.in_scope(|| queue.forward(&message));
+    assert_eq!(queue.messages[0].0.names(), ["tenant-id", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
     queue.pop().unwrap().in_scope(|| ());
-    let spans = sdk.spans();
-    let [_, forward, next] = &spans[..] else { panic!("{}", sdk.described()) };
-    assert_eq!(forward.links[0].span_context.span_id().to_string(), SPAN);
-    assert_eq!(next.parent_span_id, forward.span_context.span_id());
+    let first = process("1").child_of(&sender()).link(&sender());
+    sdk.assert([first, push().child_of(0).link(&sender()), process("1").child_of(1).link(1)]);
 }
 
 #[test]
 fn a_header_that_does_not_stand_in_the_way_stays() {
-    let propagator = || composite([Box::new(Tenant), Box::new(Zipkin::new()) as Boxed]);
+    let propagator = || composite([Box::new(tenant()), Box::new(Zipkin::new()) as Boxed]);
     let (headers, forward) = forwarded(propagator(), &b3().with("tenant-id", "7"));
     assert_eq!(headers.0["tenant-id"], "7");
     assert!(!headers.0.contains_key("b3"));
@@ -195,55 +147,38 @@ fn a_header_that_does_not_stand_in_the_way_stays() {
 
     // What goes along with Jaeger's.
     let headers = HeaderMap::default().with("uber-trace-id", &format!("{TRACE}:{SPAN}:0:1")).with("uberctx-a", "1");
-    let (headers, forward) = forwarded(Jaeger::new(), &headers);
-    assert_eq!((&*headers.0["uberctx-a"], read(&Jaeger::new(), &headers)), ("1", which(&forward)));
+    let (headers, forward) = forwarded(jaeger(), &headers);
+    assert_eq!((&*headers.0["uberctx-a"], read(&jaeger(), &headers)), ("1", which(&forward)));
 }
 
 #[test]
 fn what_is_read_only_once_another_header_is_gone_goes_too() {
-    let propagator = || composite([Box::new(TraceContextPropagator::new()), Box::new(Older) as Boxed]);
+    let propagator = || composite([Box::new(TraceContextPropagator::new()), Box::new(older()) as Boxed]);
     let old = format!("{TRACE}/{SPAN}");
     let headers = HeaderMap::default().with("X-Old-Context", &old).with("older-context", &old).with("tenant-id", "7");
     let (headers, forward) = forwarded(propagator(), &headers);
-    assert_eq!(names(&headers), ["tenant-id", "traceparent"]);
+    assert_eq!(headers.names(), ["tenant-id", "traceparent"]);
     assert_eq!(read(&propagator(), &headers), which(&forward));
 }
 
 #[test]
 fn an_unwritable_sampling_decision_does_not_keep_the_old_context() {
     // Deferred, by B3: the sampler's decision is not written then.
-    let sdk = Sdk::new();
-    let mut queue =
-        Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::custom(Zipkin::new())).build());
-    queue.messages.push_back((HeaderMap::default().with("b3", &format!("{TRACE}-{SPAN}")), "1".to_owned()));
-    let message = queue.pop().unwrap();
-    message.in_scope(|| queue.push_with(message.headers.clone(), "2")).unwrap();
+    let (sdk, mut queue) = configured(|builder| builder.with_propagation(Propagation::custom(Zipkin::new())));
+    let message = queue.arrive(HeaderMap::default().with("b3", &format!("{TRACE}-{SPAN}")));
+    message.in_scope(|| queue.forward(&message));
     let forward = &sdk.spans()[1].span_context;
-    assert_eq!(names(&queue.messages[0].0), ["x-b3-spanid", "x-b3-traceid"]);
+    assert_eq!(queue.messages[0].0.names(), ["x-b3-spanid", "x-b3-traceid"]);
     assert_eq!(read(&Zipkin::new(), &queue.messages[0].0).1, forward.span_id());
 }
 
 #[test]
 fn where_nothing_helps_nothing_is_removed() {
-    /// Reads what it does not write.
-    #[derive(Debug)]
-    struct Deaf;
-
-    impl TextMapPropagator for Deaf {
-        fn inject_context(&self, _: &Context, headers: &mut dyn Injector) {
-            headers.set("x-deaf", "1".to_owned());
-        }
-
-        fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-            Zipkin::new().extract_with_context(context, headers)
-        }
-
-        fn fields(&self) -> FieldIter<'_> {
-            FieldIter::new(&[])
-        }
-    }
-
-    let (headers, _) = forwarded(Deaf, &b3().with("tenant-id", "7"));
+    // Reads what it does not write.
+    let deaf = Functions::named(&[])
+        .inject(|_, headers| headers.set("x-deaf", "1".to_owned()))
+        .extract(|context, headers| Zipkin::new().extract_with_context(context, headers));
+    let (headers, _) = forwarded(deaf, &b3().with("tenant-id", "7"));
     assert_eq!(headers, b3().with("tenant-id", "7").with("x-deaf", "1"));
 }
 
@@ -261,27 +196,16 @@ fn what_is_not_replaced_stays_whole() {
 
 #[test]
 fn a_panic_when_it_is_read_back_leaves_the_message_as_it_was_written() {
-    /// Only the first time goes well.
-    #[derive(Debug)]
-    struct Once(AtomicUsize);
-
-    impl TextMapPropagator for Once {
-        fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
-            Zipkin::new().inject_context(context, headers);
-        }
-
-        fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-            assert_eq!(self.0.fetch_add(1, Ordering::Relaxed), 0, "a propagator's bug");
+    // Only the first time goes well.
+    let read = AtomicUsize::new(0);
+    let once = Functions::named(&[]).inject(|context, headers| Zipkin::new().inject_context(context, headers)).extract(
+        move |context, headers| {
+            assert_eq!(read.fetch_add(1, Ordering::Relaxed), 0, "a propagator's bug");
             Zipkin::new().extract_with_context(context, headers)
-        }
-
-        fn fields(&self) -> FieldIter<'_> {
-            FieldIter::new(&[])
-        }
-    }
-
-    let (headers, _) = forwarded(Once(AtomicUsize::new(0)), &b3());
-    assert_eq!(names(&headers), ["b3", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
+        },
+    );
+    let (headers, _) = forwarded(once, &b3());
+    assert_eq!(headers.names(), ["b3", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
 }
 
 #[test]
@@ -289,7 +213,7 @@ fn only_a_forward_that_keeps_what_was_read_pays_for_it() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let asked = |propagator: Boxed, headers: HeaderMap| {
         ASKED.store(0, Ordering::Relaxed);
-        forwarded(Counts(composite([propagator]), &ASKED), &headers);
+        forwarded(counting(composite([propagator]), &ASKED), &headers);
         ASKED.load(Ordering::Relaxed)
     };
     let w3c = HeaderMap::default().with("traceparent", &format!("00-{TRACE}-{SPAN}-01")).with("tracestate", "a=1");
@@ -305,8 +229,8 @@ fn a_message_of_very_many_headers_is_read_back_a_few_times() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let many = (0..1_000).fold(b3(), |headers, number| headers.with(&format!("uberctx-{number}"), "1"));
     let many = many.with("uber-trace-id", &format!("{TRACE}:{SPAN}:0:1"));
-    let both = || composite([Box::new(Jaeger::new()), Box::new(Zipkin::new()) as Boxed]);
-    let (headers, forward) = forwarded(Counts(both(), &ASKED), &many);
+    let both = || composite([Box::new(jaeger()), Box::new(Zipkin::new()) as Boxed]);
+    let (headers, forward) = forwarded(counting(both(), &ASKED), &many);
     assert_eq!(read(&both(), &headers), which(&forward));
     assert_eq!(many.0.keys().filter(|name| !headers.0.contains_key(*name)).collect::<Vec<_>>(), ["b3"]);
     let asked = ASKED.load(Ordering::Relaxed);
@@ -315,35 +239,22 @@ fn a_message_of_very_many_headers_is_read_back_a_few_times() {
 
 #[test]
 fn whatever_a_propagator_asks_for_it_is_asked_a_bounded_number_of_times() {
-    /// Reads the first of its headers that is there, and before that, if it is to, all that there are.
-    #[derive(Debug)]
-    struct First {
-        greedy: bool,
-    }
-
-    impl TextMapPropagator for First {
-        fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
-            TraceContextPropagator::new().inject_context(context, headers);
-        }
-
-        fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-            if self.greedy {
+    // Reads the first of its headers that is there, and before that, if it is to, all that there are.
+    let first = |greedy: bool| {
+        let extract = move |context: &Context, headers: &dyn Extractor| {
+            if greedy {
                 headers.keys().into_iter().for_each(|name| _ = headers.get(name));
             }
-            let value = (0..1_000).find_map(|number| headers.get(&format!("old-{number:03}")));
-            let Some((trace, span)) = value.and_then(|value| value.split_once('/')) else {
-                return TraceContextPropagator::new().extract_with_context(context, headers);
-            };
-            let (trace, span) = (TraceId::from_hex(trace).unwrap(), SpanId::from_hex(span).unwrap());
-            let span = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE);
-            context.with_remote_span_context(span)
-        }
-
-        fn fields(&self) -> FieldIter<'_> {
-            FieldIter::new(&[])
-        }
-    }
-
+            match (0..1_000).find_map(|number| headers.get(&format!("old-{number:03}"))) {
+                Some(value) => with(context, old_context(value)),
+                None => TraceContextPropagator::new().extract_with_context(context, headers),
+            }
+        };
+        let inject = |context: &Context, headers: &mut dyn Injector| {
+            TraceContextPropagator::new().inject_context(context, headers)
+        };
+        Functions::named(&[]).inject(inject).extract(extract)
+    };
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let old = |count: usize| {
         (0..count).fold(HeaderMap::default(), |headers, number| {
@@ -354,7 +265,7 @@ fn whatever_a_propagator_asks_for_it_is_asked_a_bounded_number_of_times() {
         [(false, 64, true), (false, 65, false), (false, 1_000, false), (true, 64, true), (true, 1_000, false)]
     {
         ASKED.store(0, Ordering::Relaxed);
-        let (headers, _) = forwarded(Counts(First { greedy }, &ASKED), &old(count));
+        let (headers, _) = forwarded(counting(first(greedy), &ASKED), &old(count));
         let gone = count + 1 - headers.0.len();
         assert_eq!(gone, if helps { count } else { 0 }, "{greedy} {count}");
         let asked = ASKED.load(Ordering::Relaxed);
@@ -370,9 +281,9 @@ fn propagator(number: usize) -> Boxed {
         2 => Box::new(Zipkin::new()),
         3 => Box::new(Zipkin::with_encoding(B3Encoding::SingleHeader)),
         4 => Box::new(Zipkin::with_encoding(B3Encoding::SingleAndMultiHeader)),
-        5 => Box::new(Jaeger::new()),
-        6 => Box::new(Older),
-        _ => Box::new(Tenant),
+        5 => Box::new(jaeger()),
+        6 => Box::new(older()),
+        _ => Box::new(tenant()),
     }
 }
 

@@ -8,18 +8,9 @@ use std::{
     },
 };
 
-use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{
-    MessageExt, OperationType, ReceivedMessage, adapter::Settlement, process_batch, suppress_messaging,
-};
-use support::{Sdk, attribute as value_of};
+use otel_messaging::{OperationType, suppress_messaging};
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Queue},
-};
-
-const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+use crate::queue::*;
 
 #[test]
 fn a_filter_turns_operations_off_for_all_signals_and_hands_contexts_on() {
@@ -65,11 +56,7 @@ fn a_batch_tells_of_the_messages_that_a_filter_leaves() {
     }
     let messages = ["secrets", "orders", "orders"].map(|destination| queue.pop_from(destination).unwrap());
     block_on(process_batch(&messages, || async {}));
-    let spans = sdk.spans();
-    let batch = spans.last().unwrap();
-    assert_eq!(batch.name, "process orders");
-    assert_eq!(value_of(batch, "messaging.batch.message_count"), Some(&2.into()));
-    assert_eq!(batch.links.len(), 2);
+    sdk.assert([push(), push(), process_batch_of(2).message_id("1").links([0, 1])]);
 }
 
 #[test]
@@ -93,13 +80,13 @@ fn a_hook_sees_each_operation_and_its_attributes_are_on_the_span() {
         *seen.lock().unwrap(),
         ["queue create orders", "queue push orders", "queue process orders", "queue pull orders", "queue ack orders"]
     );
-    let spans = sdk.spans();
-    assert_eq!(spans.len(), 5);
-    for span in &spans {
-        assert_eq!(value_of(span, "team").unwrap().as_str(), "checkout");
+    // The hook's id replaces the message's.
+    let processed = process("hidden").child_of("push orders").link("push orders").settled("ack");
+    let pulled = pull().message_id("1").link("push orders").batch_of(1);
+    for expected in [create(), push(), pulled, ack("ack").child_of("process orders"), processed] {
+        sdk.assert_contains(expected.attribute("team", "checkout"));
     }
-    let process = spans.iter().find(|span| span.name == "process orders").unwrap();
-    assert_eq!(value_of(process, "messaging.message.id").unwrap().as_str(), "hidden", "replaced, not twice");
+    assert_eq!(sdk.spans().len(), 5);
     assert!(!sdk.measured().contains("checkout"), "metrics stay as they are");
 }
 
@@ -111,9 +98,7 @@ fn a_user_names_the_errors_of_handlers() {
         (error.to_string() == "declined").then_some(Cow::Borrowed("declined_card"))
     });
     let mut queue = Queue::new(builder.build());
-    for _ in 0..4 {
-        queue.push("1").unwrap();
-    }
+    queue.fill(4);
     queue.pop().unwrap().fail(&"declined");
     assert_eq!(queue.pop().unwrap().in_scope(|| Err::<(), _>("declined")), Err("declined"));
     assert_eq!(
@@ -121,8 +106,10 @@ fn a_user_names_the_errors_of_handlers() {
         Err("declined")
     );
     queue.pop().unwrap().fail(&"no disk");
-    let named: Vec<_> = sdk.spans()[4..].iter().map(|span| value_of(span, "error.type").unwrap().to_string()).collect();
-    assert_eq!(named, ["declined_card", "declined_card", "declined_card", "&str"]);
+    let declined = |at: usize, of| process(of).child_of(at).link(at).error("declined_card", "declined");
+    let batch = process_batch_of(1).message_id("3").link(2).error("declined_card", "declined");
+    let other = process("4").child_of(3).link(3).error("&str", "no disk");
+    sdk.assert([push(), push(), push(), push(), declined(0, "1"), declined(1, "2"), batch, other]);
     let measured = sdk.measured();
     assert!(measured.contains(r#"{error.type = "declined_card", messaging.destination.name = "orders""#), "{measured}");
     assert_eq!(sdk.events().matches("exception.type=String(Owned(\"declined_card\"))").count(), 3, "{}", sdk.events());
@@ -130,8 +117,7 @@ fn a_user_names_the_errors_of_handlers() {
 
 #[test]
 fn what_somebody_else_tells_of_is_left_alone() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     let request = sdk.app_span("request");
     for outer in [suppress_messaging(&request), request.clone().with_telemetry_suppressed()] {
         let _outer = outer.attach();
@@ -155,21 +141,18 @@ fn what_somebody_else_tells_of_is_left_alone() {
 
 #[test]
 fn suppression_inside_a_handler_spares_what_is_done_there_and_no_more() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
-    queue.messages.push_back((HeaderMap::default().with("traceparent", SENT), "1".to_owned()));
-    let message = queue.pop().unwrap();
+    let (sdk, mut queue) = traced();
+    let message = queue.arrive(sent());
     message.in_scope(|| {
         {
             let _outer = suppress_messaging(&Context::current()).attach();
             queue.push("told elsewhere").unwrap();
         }
-        queue.push_with(message.headers.clone(), "forward").unwrap();
+        queue.forward(&message);
     });
     message.settle(Settlement::Nack);
     drop(message);
-    let names: Vec<_> = sdk.spans().into_iter().map(|span| span.name.into_owned()).collect();
-    assert_eq!(names, ["process orders", "push orders", "ack orders"]);
+    assert_eq!(sdk.names(), ["process orders", "push orders", "ack orders"]);
     assert_ne!(queue.messages[1].0.0["traceparent"], SENT, "the forward is still known as one");
 }
 

@@ -10,12 +10,11 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, InstrumentationScope, KeyValue, TraceId,
-    baggage::BaggageExt,
+    InstrumentationScope, TraceId,
     logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity},
     metrics::{Meter, MeterProvider},
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{Link, SpanKind, TraceContextExt, TraceState},
+    trace::{Link, TraceState},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
@@ -24,17 +23,10 @@ use opentelemetry_sdk::{
         SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter, SpanProcessor,
     },
 };
-use otel_messaging::{
-    Instrumentation, InstrumentationBuilder, MessageExt, Propagation, ReceivedMessage,
-    adapter::{Destination, Settlement},
-    process_batch,
-};
-use support::{DEADLINE, Sdk, w3c};
+use otel_messaging::{InstrumentationBuilder, Propagation};
+use support::{DEADLINE, w3c};
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Message, PUSH, Queue},
-};
+use crate::queue::*;
 
 /// One for every trait of OpenTelemetry's that somebody may implement.
 #[derive(Debug, Clone, Copy)]
@@ -262,8 +254,7 @@ fn what_a_span_s_start_calls_may_ask_for_its_message() {
     let (done, ended) = channel();
     // What waits for itself waits for ever.
     let worker = thread::spawn(move || {
-        queue.messages.push_back((HeaderMap::default().with("baggage", "tenant.id=7"), "1".to_owned()));
-        let message = queue.pop().unwrap();
+        let message = queue.arrive(HeaderMap::default().with("baggage", "tenant.id=7"));
         *asks.0.lock().unwrap() = Some(message.clone());
         assert!(message.otel_context().span().is_recording());
         drop(message);

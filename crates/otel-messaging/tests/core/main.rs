@@ -1,7 +1,5 @@
 //! The core's promises, on a queue in memory.
 
-use std::future::Future;
-
 #[path = "../queue/mod.rs"]
 mod queue;
 
@@ -31,8 +29,3 @@ mod vocabulary;
 mod w3c;
 mod wait;
 mod ways_out;
-
-/// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
-}

@@ -6,23 +6,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
     metrics::data::{AggregatedMetrics, Metric, MetricData},
     trace::Sampler,
 };
 use otel_messaging::{
-    Instrumentation, InstrumentationBuilder, MessageExt, ReceivedMessage,
-    adapter::{Arrival, Clock, Destination, ProcessSpan, Settlement, Settles, SourceId},
-    process_batch,
-    semconv::attribute,
+    InstrumentationBuilder,
+    adapter::{Clock, Settles, SourceId},
 };
-use support::Sdk;
 
-use crate::{
-    block_on,
-    queue::{ACK, HeaderMap, PROCESS, PULL, PUSH, Queue},
-};
+use crate::queue::*;
 
 /// Instrument, kind, unit, description: the convention's own, and ours.
 const INSTRUMENTS: &str = "
@@ -248,7 +241,7 @@ fn a_partition_or_server_known_late_is_measured_on_request() {
         let sdk = Sdk::new();
         let queue = Queue::new(sdk.all_signals_builder().with_metric_partition(wanted).build());
         let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-        let mut send = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &push, None, |_| ());
+        let mut send = queue.telemetry.send(queue.start(), &push, None, |_| ());
         send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
         send.set(attribute::SERVER_ADDRESS, "broker-2");
         send.set(attribute::MESSAGING_MESSAGE_ID, "17");
@@ -279,8 +272,7 @@ fn a_batch_of_one_partition_tells_it() {
 
 #[test]
 fn each_operation_is_measured_once() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     queue.push("1").unwrap();
     queue.push("2").unwrap();
     queue.capacity = 2;
@@ -363,9 +355,9 @@ fn a_message_is_counted_once_whatever_spans_it_has() {
             queue.push("1").unwrap();
         }
         assert!(queue.telemetry.records_polls());
-        let polled = queue.telemetry.start_operation().unwrap();
+        let polled = queue.start();
         let message = queue.pop().unwrap();
-        let operation = queue.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
+        let operation = queue.operation(PULL);
         queue.telemetry.polled(polled, &operation, message.process_span().unwrap(), |_| ());
         message.in_scope(|| ());
         message.in_scope(|| ());
@@ -393,11 +385,8 @@ fn polls_are_not_recorded_without_spans_and_metrics() {
 
 #[test]
 fn a_batch_is_measured_once_as_processed_and_its_messages_are_not() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
-    for id in ["1", "2", "3"] {
-        queue.push(id).unwrap();
-    }
+    let (sdk, mut queue) = observed();
+    queue.fill(3);
     let messages = queue.pull();
     assert_eq!(block_on(process_batch(&messages, || async { Err::<(), _>("no disk") })), Err("no disk"));
     messages.iter().for_each(MessageExt::end);
@@ -409,8 +398,7 @@ fn a_batch_is_measured_once_as_processed_and_its_messages_are_not() {
 
 #[test]
 fn a_message_is_settled_once_or_dropped() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     let outcome = |queue: &mut Queue, work: &dyn Fn(&crate::queue::Message)| {
         queue.push("1").unwrap();
         let before = sdk.measured();
@@ -448,7 +436,7 @@ fn a_message_is_settled_once_or_dropped() {
     let message = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
     let ack = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
     let settles = Settles::Message(message.process_span().unwrap());
-    let failed = queue.telemetry.settle(queue.telemetry.start_operation().unwrap(), &ack, settles, |_| ());
+    let failed = queue.telemetry.settle(queue.start(), &ack, settles, |_| ());
     failed.fail("closed", "the connection is closed");
     let dropped = count(&sdk, "otel_messaging.deliveries", "\"dropped\"");
     drop(message);
@@ -456,7 +444,7 @@ fn a_message_is_settled_once_or_dropped() {
 
     // Several at once, and those of a batch.
     let before = count(&sdk, "otel_messaging.deliveries", "\"nack\"");
-    let start = queue.telemetry.start_operation().unwrap();
+    let start = queue.start();
     let several = queue.telemetry.settle(start, &ack, Settles::Unknown, |_| ());
     several.messages(5).settled(Settlement::Nack);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"nack\""), before + 5);
@@ -472,8 +460,7 @@ fn a_message_is_settled_once_or_dropped() {
 
 #[test]
 fn a_message_that_need_not_be_settled_is_not_dropped() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     queue.push("1").unwrap();
     drop(queue.pop());
     assert!(!sdk.measured().contains("deliveries"));
@@ -528,8 +515,7 @@ fn a_queue_time_is_right_or_left_out() {
 
 #[test]
 fn an_attempt_that_is_no_number_is_left_out() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (sdk, mut queue) = traced();
     let mut attempt = |number| {
         queue.push("1").unwrap();
         drop(queue.pop_as("orders", |a| a.attempt(number)));
@@ -546,7 +532,7 @@ fn a_clock_that_was_set_back_gives_no_duration() {
     let sdk = Sdk::new();
     let queue = Queue::new(sdk.all_signals_builder().with_spans(false).build());
     let push = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    let send = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &push, None, |_| ());
+    let send = queue.telemetry.send(queue.start(), &push, None, |_| ());
     send.ended_at(SystemTime::now() - Duration::from_secs(60)).succeed();
     assert_eq!(count(&sdk, "messaging.client.sent.messages", ""), 1);
     assert!(!sdk.measured().contains("duration"), "{}", sdk.measured());

@@ -3,31 +3,17 @@
 use std::{borrow::Cow, fmt, io, ops::ControlFlow};
 
 use futures::stream;
-use opentelemetry::trace::Status;
-use otel_messaging::{MessageExt, MessageStreamExt, Outcome, process_batch_with};
-use support::{Sdk, attribute as value_of};
+use otel_messaging::{Outcome, process_batch_with};
 
-use crate::{
-    block_on,
-    queue::{Message, Queue},
-};
-
-fn popped(sdk: &Sdk) -> (Queue, Message) {
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
-    queue.push("1").unwrap();
-    let message = queue.pop().unwrap();
-    (queue, message)
-}
+use crate::queue::*;
 
 /// `error.type` and description of the process span that this makes.
 fn recorded(handle: impl FnOnce(&Message)) -> Option<(String, Status)> {
-    let sdk = Sdk::new();
-    let (_queue, message) = popped(&sdk);
+    let (sdk, mut queue) = observed();
+    let message = queue.push_and_pop("1");
     handle(&message);
-    let spans = sdk.spans();
-    let span = spans.iter().find(|span| span.name == "process orders").expect("it has ended");
-    let error_type = value_of(span, "error.type")?;
-    Some((error_type.as_str().into_owned(), span.status.clone()))
+    let span = sdk.only("process orders");
+    Some((value_of(&span, "error.type")?.to_string(), span.status))
 }
 
 fn fails(error_type: &str, description: &'static str) -> Option<(String, Status)> {
@@ -118,8 +104,8 @@ fn an_error_of_many_kinds_is_called_by_what_is_in_it() {
 
 #[test]
 fn no_debug_text_of_an_error_is_recorded() {
-    let sdk = Sdk::new();
-    let (_queue, message) = popped(&sdk);
+    let (sdk, mut queue) = observed();
+    let message = queue.push_and_pop("1");
     let heard = support::heard(|| _ = message.in_scope_with(send, unsent));
     drop(message);
     let recorded = format!("{:?}{}{}{heard}", sdk.spans(), sdk.events(), sdk.measured());

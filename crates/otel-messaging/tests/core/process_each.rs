@@ -17,19 +17,9 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt, channel::oneshot, future::join, stream};
-use opentelemetry::{SpanId, trace::Tracer};
-use otel_messaging::{
-    MessageStreamExt, ReceivedMessage,
-    adapter::{AtStreamError, DeliverStream, ProcessSpan},
-    sequential,
-};
-use support::{Sdk, attribute as value_of};
-use tokio::task::yield_now;
+use otel_messaging::adapter::{AtStreamError, DeliverStream};
 
-use crate::{
-    block_on,
-    queue::{Message, Queue},
-};
+use crate::queue::*;
 
 type Shared = Rc<RefCell<Queue>>;
 

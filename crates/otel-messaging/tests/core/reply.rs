@@ -3,18 +3,9 @@
 use std::thread;
 
 use futures::stream;
-use opentelemetry::{
-    Context,
-    trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState},
-};
-use otel_messaging::{Instrumentation, MessageExt, MessageStreamExt, process_batch, sequential};
-use support::Sdk;
-use tokio::task::yield_now;
+use opentelemetry::trace::{TraceFlags, TraceId, TraceState};
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Message, Queue},
-};
+use crate::queue::*;
 
 /// A queue and what is sent there.
 struct Service {

@@ -1,17 +1,8 @@
 //! A message that is sent again.
 
-use opentelemetry::{
-    Context, KeyValue,
-    baggage::BaggageExt,
-    trace::{SpanKind, TraceContextExt},
-};
-use otel_messaging::{CarriedContext, MessageExt, process_batch};
-use support::Sdk;
+use otel_messaging::CarriedContext;
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Queue},
-};
+use crate::queue::*;
 
 fn links(span: &opentelemetry_sdk::trace::SpanData) -> Vec<opentelemetry::SpanId> {
     span.links.iter().map(|link| link.span_context.span_id()).collect()
@@ -19,12 +10,9 @@ fn links(span: &opentelemetry_sdk::trace::SpanData) -> Vec<opentelemetry::SpanId
 
 #[test]
 fn a_republish_replaces_the_context_and_links_origin_and_failure() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
-    queue.push("1").unwrap();
-    let message = queue.pop().unwrap();
+    let (sdk, mut queue, message) = delivered();
     assert_eq!(message.in_scope(|| Err::<(), _>("declined")), Err("declined"));
-    message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+    message.republish(|| queue.forward(&message));
     let spans = sdk.spans();
     let [push, process, again] = &spans[..] else { panic!("{}", sdk.described()) };
     assert_eq!(links(again), [push.span_context.span_id(), process.span_context.span_id()]);
@@ -38,14 +26,12 @@ fn a_republish_replaces_the_context_and_links_origin_and_failure() {
 
 #[test]
 fn under_every_policy_for_carried_contexts_a_retrys_is_new() {
-    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let theirs = SENT;
     for carried in [CarriedContext::Keep, CarriedContext::Auto, CarriedContext::Replace] {
-        let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.instrumentation_builder().with_carried_context(carried).build());
-        queue.messages.push_back((HeaderMap::default().with("traceparent", theirs), "1".to_owned()));
-        let message = queue.pop().unwrap();
+        let (sdk, mut queue) = configured(|builder| builder.with_carried_context(carried));
+        let message = queue.arrive(HeaderMap::default().with("traceparent", theirs));
         message.fail(&"declined");
-        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        message.republish(|| queue.forward(&message));
         let spans = sdk.spans();
         let [process, again] = &spans[..] else { panic!("{}", sdk.described()) };
         assert_eq!(again.span_kind, SpanKind::Producer, "{carried:?}");
@@ -58,13 +44,12 @@ fn under_every_policy_for_carried_contexts_a_retrys_is_new() {
 
 #[test]
 fn no_header_accumulates_over_a_hundred_rounds() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (sdk, mut queue) = traced();
     queue.push_with(HeaderMap::default().with("colour", "green").with("baggage", "tenant.id=7"), "1").unwrap();
     for round in 0..100 {
         let message = queue.pop().unwrap();
         message.fail(&"declined");
-        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        message.republish(|| queue.forward(&message));
         drop(message);
         let spans = sdk.spans();
         let again = spans.iter().rev().find(|span| span.name == "push orders").unwrap();
@@ -77,9 +62,8 @@ fn no_header_accumulates_over_a_hundred_rounds() {
 
 #[test]
 fn a_republish_has_the_messages_baggage_as_its_handler_changed_it() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
-    let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (sdk, mut queue) = traced();
+    let sent = SENT;
     for context in [Some(sent), None] {
         let headers = HeaderMap::default().with("baggage", "tenant.id=7");
         let headers = context.into_iter().fold(headers, |headers, context| headers.with("traceparent", context));
@@ -89,16 +73,16 @@ fn a_republish_has_the_messages_baggage_as_its_handler_changed_it() {
         message.in_scope(|| {
             let current = Context::current();
             let _more = current.with_baggage([KeyValue::new("tenant.id", "7"), KeyValue::new("try", "2")]).attach();
-            message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+            message.republish(|| queue.forward(&message));
         });
         {
             let given = message.otel_context();
             let _given = given.with_baggage([KeyValue::new("tenant.id", "7"), KeyValue::new("try", "2")]).attach();
-            message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+            message.republish(|| queue.forward(&message));
         }
-        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        message.republish(|| queue.forward(&message));
         drop(loops);
-        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        message.republish(|| queue.forward(&message));
         let baggage = |headers: &HeaderMap| {
             let mut entries: Vec<_> = headers.0["baggage"].split(',').map(str::to_owned).collect();
             entries.sort_unstable();
@@ -112,8 +96,7 @@ fn a_republish_has_the_messages_baggage_as_its_handler_changed_it() {
 
 #[test]
 fn a_message_of_a_batch_links_the_batch_that_failed() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (sdk, mut queue) = traced();
     queue.push("1").unwrap();
     let messages = [queue.pop().unwrap()];
     assert_eq!(block_on(process_batch(&messages, || async { Err::<(), _>("no disk") })), Err("no disk"));
@@ -125,15 +108,12 @@ fn a_message_of_a_batch_links_the_batch_that_failed() {
 
 #[test]
 fn from_an_untrusted_source_each_is_linked_once() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().with_untrusted_source(true).build());
-    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (sdk, mut queue) = configured(|builder| builder.with_untrusted_source(true));
+    let theirs = SENT;
     let headers = HeaderMap::default().with("traceparent", theirs).with("tracestate", "theirs=1");
-    queue.messages.push_back((headers, "1".to_owned()));
-    let message = queue.pop().unwrap();
-    message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
-    let spans = sdk.spans();
-    let again = spans.iter().find(|span| span.name == "push orders").unwrap();
+    let message = queue.arrive(headers);
+    message.republish(|| queue.forward(&message));
+    let again = &sdk.only("push orders");
     assert_eq!(again.links.len(), 2, "{}", sdk.described());
     let theirs = again.links.iter().find(|link| link.span_context.span_id().to_string() == "00f067aa0ba902b7").unwrap();
     assert_eq!(theirs.span_context.trace_state().header(), "", "which span it is, and nothing else that they say");
@@ -141,10 +121,7 @@ fn from_an_untrusted_source_each_is_linked_once() {
 
 #[test]
 fn a_created_message_that_is_a_retry_links_too_and_its_send_leaves_it() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
-    queue.push("1").unwrap();
-    let message = queue.pop().unwrap();
+    let (sdk, mut queue, message) = delivered();
     let stored = message.republish(|| queue.create());
     queue.push_with(stored.clone(), "1").unwrap();
     assert_eq!(queue.messages[0].0, stored, "kept");
@@ -161,15 +138,14 @@ fn a_created_message_that_is_a_retry_links_too_and_its_send_leaves_it() {
 #[test]
 fn without_spans_the_context_that_came_is_handed_on() {
     let sdk = Sdk::new();
-    let theirs = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let theirs = sent();
     for filtered in [true, false] {
         let builder = sdk.instrumentation_builder();
         let builder = if filtered { builder.with_filter(|_| false) } else { builder.with_spans(false) };
         let mut queue = Queue::new(builder.build());
-        queue.messages.push_back((theirs.clone(), "1".to_owned()));
-        let message = queue.pop().unwrap();
-        message.republish(|| queue.push_with(message.headers.clone(), "1")).unwrap();
-        message.in_scope(|| queue.push_with(message.headers.clone(), "1")).unwrap();
+        let message = queue.arrive(theirs.clone());
+        message.republish(|| queue.forward(&message));
+        message.in_scope(|| queue.forward(&message));
         message.in_scope(|| queue.push("1")).unwrap();
         assert_eq!(queue.create(), HeaderMap::default(), "nothing is current, nothing is written");
         for (headers, _) in &queue.messages {

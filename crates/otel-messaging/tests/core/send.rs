@@ -7,25 +7,21 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue, TraceId,
-    baggage::BaggageExt,
+    TraceId,
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{Link, SpanKind, Status, TraceContextExt, TraceState},
+    trace::{Link, TraceState},
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 use otel_messaging::{
     Propagation,
-    adapter::{Arrival, Destination, HeaderBudget, Headers},
-    semconv::{attribute, extension},
+    adapter::{HeaderBudget, Headers},
 };
-use support::{Sdk, attribute as value_of};
 
-use crate::queue::{HeaderMap, PUSH, Queue};
+use crate::queue::*;
 
 #[test]
 fn a_send_has_its_calls_parent_and_its_context_travels() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (sdk, mut queue) = traced();
     let request = sdk.app_span("request");
     {
         let _current = request.clone().with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
@@ -64,8 +60,7 @@ push orders
 
 #[test]
 fn a_refused_send_says_so_and_only_then() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation());
+    let (sdk, mut queue) = traced();
     queue.capacity = 1;
     queue.push("1").unwrap();
     assert_eq!(queue.push("2"), Err("the queue is full"));
@@ -78,10 +73,9 @@ fn a_refused_send_says_so_and_only_then() {
 
 #[test]
 fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
-    let start = queue.telemetry.start_operation().unwrap();
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let (sdk, queue) = traced();
+    let start = queue.start();
+    let operation = queue.operation(PUSH);
     queue.telemetry.send(start, &operation, None, |_| ()).succeed();
 
     let mut queue = Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::Off).build());
@@ -124,18 +118,16 @@ impl Headers for Narrow {
 /// Sends a message with room for so many bytes in headers, each of which takes five beside; what is in its headers then.
 fn sent_with_room(sdk: &Sdk, bytes: usize) -> Vec<String> {
     let queue = Queue::new(sdk.instrumentation());
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let operation = queue.operation(PUSH);
     let mut headers = Narrow(HeaderMap::default(), HeaderBudget::new(bytes, 5));
-    queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, Some(&mut headers), |_| ()).succeed();
+    queue.telemetry.send(queue.start(), &operation, Some(&mut headers), |_| ()).succeed();
     headers.0.0.into_keys().collect()
 }
 
 #[test]
 fn a_context_is_written_where_there_is_room_to_the_byte() {
     let sdk = Sdk::new();
-    let remote = HeaderMap::default()
-        .with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-        .with("tracestate", "vendor=1,other=22");
+    let remote = HeaderMap::default().with("traceparent", SENT).with("tracestate", "vendor=1,other=22");
     let remote = opentelemetry::propagation::TextMapPropagator::extract(&support::w3c(), &remote);
     let request = sdk.app_span_in("request", &remote);
     let _current = request.with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
@@ -181,8 +173,7 @@ fn baggage_of_any_propagator_is_cut_also_in_a_message_that_is_sent_later() {
         }
     }
 
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::custom(Lavish)).build());
+    let (sdk, mut queue) = configured(|builder| builder.with_propagation(Propagation::custom(Lavish)));
     queue.push("1").unwrap();
     let expected = HeaderMap::default().with("Baggage", "b=2").with("x-own", &"x".repeat(9_000));
     assert_eq!([&queue.messages[0].0, &queue.create()], [&expected; 2]);
@@ -228,10 +219,9 @@ fn a_sampled_out_send_still_carries_its_context_unsampled() {
 
 #[test]
 fn a_span_dropped_without_a_report_ends_once_with_its_outcome_unknown() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    drop(queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ()));
+    let (sdk, queue) = traced();
+    let operation = queue.operation(PUSH);
+    drop(queue.telemetry.send(queue.start(), &operation, None, |_| ()));
     let spans = sdk.spans();
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].status, Status::Unset);
@@ -240,11 +230,10 @@ fn a_span_dropped_without_a_report_ends_once_with_its_outcome_unknown() {
 
 #[test]
 fn a_span_dropped_in_a_panic_is_an_error() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let (sdk, queue) = traced();
+    let operation = queue.operation(PUSH);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
-        let _span = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ());
+        let _span = queue.telemetry.send(queue.start(), &operation, None, |_| ());
         panic!("a client's bug");
     }));
     assert!(unwound.is_err());
@@ -255,12 +244,11 @@ fn a_span_dropped_in_a_panic_is_an_error() {
 
 #[test]
 fn a_span_starts_at_the_call_and_not_when_it_is_made() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
-    let start = queue.telemetry.start_operation().unwrap();
+    let (sdk, queue) = traced();
+    let start = queue.start();
     let after_the_call = SystemTime::now();
     while SystemTime::now() <= after_the_call {}
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let operation = queue.operation(PUSH);
     queue.telemetry.send(start.clone(), &operation, None, |_| ()).succeed();
     drop(queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None), |_| ()));
     for span in sdk.spans() {
@@ -271,10 +259,9 @@ fn a_span_starts_at_the_call_and_not_when_it_is_made() {
 
 #[test]
 fn a_span_ends_when_its_adapter_says_it_did() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
-    let span = queue.telemetry.send(queue.telemetry.start_operation().unwrap(), &operation, None, |_| ());
+    let (sdk, queue) = traced();
+    let operation = queue.operation(PUSH);
+    let span = queue.telemetry.send(queue.start(), &operation, None, |_| ());
     let answered = SystemTime::now();
     span.ended_at(answered).succeed();
     assert_eq!(sdk.spans()[0].end_time, answered);
@@ -282,9 +269,8 @@ fn a_span_ends_when_its_adapter_says_it_did() {
 
 #[test]
 fn a_reply_is_linked_and_is_no_parent() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
-    let operation = queue.telemetry.operation(PUSH, &["orders"], || Destination::named("orders"));
+    let (sdk, queue) = traced();
+    let operation = queue.operation(PUSH);
     let responder = sdk.app_span("responder");
     let start = queue.telemetry.start_operation().expect("there is a tracer");
     let mut span = queue.telemetry.send(start, &operation, None, |_| ());
@@ -318,8 +304,7 @@ fn a_send_while_its_thread_ends_succeeds_unrecorded() {
     thread_local! {
         static BUFFER: RefCell<Option<Flushes>> = const { RefCell::new(None) };
     }
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
+    let (sdk, queue) = traced();
     let (sender, sent) = channel();
     let ended = thread::spawn(move || {
         // What a thread had first goes last: OpenTelemetry's current context is gone by then.

@@ -3,18 +3,8 @@
 use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc};
 
 use futures::{FutureExt, future::join3};
-use opentelemetry::{
-    Context, SpanId,
-    trace::{TraceContextExt, Tracer},
-};
-use otel_messaging::{sequential, sequential_blocking};
-use support::{Sdk, attribute as value_of};
-use tokio::task::yield_now;
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Queue},
-};
+use crate::queue::*;
 
 fn current() -> SpanId {
     Context::current().span().span_context().span_id()
@@ -254,8 +244,7 @@ fn in_a_loop_too_each_links_attributes_are_its_messages() {
     let links = |work: fn(&mut Queue)| {
         let sdk = Sdk::new();
         work(&mut queue(&sdk, 2));
-        let spans = sdk.spans();
-        let pull = spans.iter().find(|span| span.name == "pull orders").unwrap();
+        let pull = &sdk.only("pull orders");
         let ids = pull.links.iter().map(|link| support::link_attribute(link, "messaging.message.id"));
         ids.collect::<Vec<_>>()
     };

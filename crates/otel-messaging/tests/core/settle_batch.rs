@@ -2,24 +2,19 @@
 
 use std::sync::Arc;
 
-use opentelemetry::trace::TraceContextExt;
-use otel_messaging::{
-    adapter::{Arrival, Attributes, Destination, ProcessSpan, SettledMessage, Settlement},
-    semconv::attribute,
-};
-use support::Sdk;
+use otel_messaging::adapter::{Attributes, SettledMessage};
 
-use crate::queue::{ACK, PROCESS, Queue};
+use crate::queue::*;
 
 fn deliver(queue: &Queue) -> Arc<ProcessSpan> {
-    let start = queue.telemetry.start_operation().unwrap();
-    let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
+    let start = queue.start();
+    let operation = queue.operation(PROCESS);
     queue.telemetry.deliver(start, operation, Arrival::new(queue.source, None).awaits_settlement(true), |_| ())
 }
 
 fn settle(queue: &Queue, messages: Vec<(SettledMessage, Attributes)>) {
-    let start = queue.telemetry.start_operation().unwrap();
-    let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
+    let start = queue.start();
+    let operation = queue.operation(ACK);
     queue.telemetry.settle_batch(start, &operation, messages.into_iter(), |_| ()).settled(Settlement::Ack);
 }
 
@@ -32,8 +27,7 @@ fn about(id: &'static str) -> Attributes {
 
 #[test]
 fn what_is_common_is_on_the_span_and_the_rest_on_the_links() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation_builder().with_max_links(2).build());
+    let (sdk, queue) = configured(|builder| builder.with_max_links(2));
     let spans = [sdk.app_span("one"), sdk.app_span("two"), sdk.app_span("three")];
     let mut messages: Vec<_> = spans
         .iter()
@@ -66,13 +60,12 @@ ack orders
 
 #[test]
 fn what_the_settlement_says_itself_is_not_said_twice_and_stays() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.instrumentation());
+    let (sdk, queue) = traced();
     let span = sdk.app_span("one");
     // As a number, and all up to it: the one that is known has the same, or another.
     for known in ["17", "16"] {
-        let start = queue.telemetry.start_operation().unwrap();
-        let operation = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
+        let start = queue.start();
+        let operation = queue.operation(ACK);
         let messages = vec![(SettledMessage::Context(span.span().span_context().clone()), about(known))];
         let up_to = |attributes: &mut Attributes| attributes.set(attribute::MESSAGING_MESSAGE_ID, "17");
         // How many there are nobody knows.
@@ -121,8 +114,7 @@ fn without_a_tracer_all_of_them_are_counted_and_none_of_nothing() {
 
 #[test]
 fn a_settlement_that_outlives_its_message_is_dropped_only_when_it_goes_itself() {
-    let sdk = Sdk::new();
-    let queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, queue) = observed();
     let dropped = || {
         let measured = sdk.measured();
         let count = measured.lines().find_map(|line| Some(line.split_once("\"dropped\"} ")?.1.to_owned()));

@@ -3,19 +3,16 @@
 use std::{cmp::Reverse, collections::BTreeSet, str::FromStr};
 
 use opentelemetry::{
-    Context, SpanId, TraceFlags, TraceId,
-    baggage::{Baggage, BaggageExt, KeyValueMetadata},
+    TraceFlags, TraceId,
+    baggage::{Baggage, KeyValueMetadata},
     propagation::TextMapPropagator,
-    trace::{SpanContext, TraceContextExt, TraceState},
+    trace::TraceState,
 };
-use otel_messaging::{
-    Instrumentation, InstrumentationBuilder, MessageExt, Propagation,
-    adapter::{Arrival, Destination},
-};
+use otel_messaging::{InstrumentationBuilder, Propagation};
 use proptest::prelude::*;
 use support::w3c;
 
-use crate::queue::{HeaderMap, PROCESS, Queue};
+use crate::queue::*;
 
 /// Contexts pass through, and nothing else is done.
 fn ours() -> Queue {
@@ -252,8 +249,7 @@ proptest! {
     fn no_header_whatever_stops_a_message(traceparent in "\\PC{0,80}|.{0,80}", state in ".{0,80}", baggage in ".{0,80}") {
         let headers = HeaderMap::default().with("traceparent", &traceparent).with("tracestate", &state).with("baggage", &baggage);
         let mut queue = ours();
-        queue.messages.push_back((headers.clone(), "1".to_owned()));
-        let message = queue.pop().unwrap();
+        let message = queue.arrive(headers.clone());
         prop_assert_eq!(&message.headers, &headers);
         message.in_scope(|| queue.push_with(HeaderMap::default(), "2")).unwrap();
         prop_assert_eq!(queue.messages.len(), 1);
@@ -286,9 +282,9 @@ fn what_the_sdk_takes_and_w3c_does_not() {
 fn a_traceparent_that_is_no_text_is_none_whatever_its_version() {
     let read_from = |traceparent: &[u8]| {
         let queue = ours();
-        let operation = queue.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
+        let operation = queue.operation(PROCESS);
         let found = [Some(traceparent), None, None];
-        let (headers, start) = (HeaderMap::default(), queue.telemetry.start_operation().unwrap());
+        let (headers, start) = (HeaderMap::default(), queue.start());
         let arrival = Arrival::new(queue.source, Some(&headers)).context_headers(&found);
         queue.telemetry.deliver(start, operation, arrival, |_| ()).creation()
     };
@@ -336,9 +332,7 @@ fn a_value_of_baggage_is_all_that_w3c_says_it_is() {
 
 #[test]
 fn a_sender_s_state_is_kept_as_it_came() {
-    let headers = HeaderMap::default()
-        .with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-        .with("tracestate", "b=2,a=1");
+    let headers = HeaderMap::default().with("traceparent", SENT).with("tracestate", "b=2,a=1");
     let (span, _) = recorded(&read(&headers));
     assert_eq!(span.trace_state(), &TraceState::from_str("b=2,a=1").unwrap());
     assert_eq!(written(read(&headers)), headers);

@@ -8,21 +8,13 @@ use std::{
 
 use futures::stream;
 use opentelemetry::{
-    Context, KeyValue, TraceId, Value,
-    trace::{Link, SpanKind, TraceState},
+    TraceId, Value,
+    trace::{Link, TraceState},
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
-use otel_messaging::{
-    MessageExt, MessageStreamExt, process_batch,
-    semconv::{extension, metric},
-    sequential_blocking,
-};
-use support::Sdk;
+use otel_messaging::semconv::metric;
 
-use crate::{
-    block_on,
-    queue::{Message, Queue},
-};
+use crate::queue::*;
 
 /// Longer than what a span tells.
 const WAIT: Duration = Duration::from_millis(20);
@@ -100,8 +92,7 @@ fn a_wait_of_less_than_a_millisecond_is_measured_and_not_on_the_span() {
 
 #[test]
 fn where_the_stream_calls_the_handler_the_delivery_is_its_start() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     (0..3).for_each(|id| queue.push(&id.to_string()).unwrap());
     let messages = stream::poll_fn(|_| queue.pop().into());
     block_on(messages.process_each(2, async |_| tokio::task::yield_now().await));
@@ -126,8 +117,7 @@ fn a_span_that_something_needed_before_begins_with_the_delivery() {
         |queue| sequential_blocking(|| queue.pop().unwrap()),
     ];
     for need in needs {
-        let sdk = Sdk::new();
-        let mut queue = Queue::new(sdk.all_signals_builder().build());
+        let (sdk, mut queue) = observed();
         queue.push("1").unwrap();
         let message = need(&mut queue);
         let delivered_at = SystemTime::now();
@@ -153,8 +143,7 @@ fn a_message_that_nobody_handles_begins_with_the_delivery() {
 
 #[test]
 fn each_message_of_a_batch_says_on_its_link_how_long_it_waited() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     (0..2).for_each(|id| queue.push(&id.to_string()).unwrap());
     let mut messages = vec![queue.pop().unwrap()];
     thread::sleep(WAIT);

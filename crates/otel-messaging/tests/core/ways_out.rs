@@ -2,19 +2,13 @@
 
 use std::cell::Cell;
 
-use opentelemetry::{Context, trace::TraceContextExt};
-use otel_messaging::{MessageExt, process_batch, without_context, without_span};
-use support::Sdk;
+use otel_messaging::{without_context, without_span};
 
-use crate::{
-    block_on,
-    queue::{HeaderMap, Queue},
-};
+use crate::queue::*;
 
 #[test]
 fn a_send_without_a_context_has_its_span_and_writes_no_header() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     without_context(|| queue.push("1")).unwrap();
     assert_eq!(without_context(|| queue.create()), HeaderMap::default());
     assert_eq!(queue.messages[0].0, HeaderMap::default());
@@ -27,8 +21,7 @@ fn a_send_without_a_context_has_its_span_and_writes_no_header() {
 
 #[test]
 fn a_send_without_a_span_carries_the_current_span_and_is_measured() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     let current = sdk.app_span("current");
     let attached = current.clone().attach();
     without_span(|| queue.push("1")).unwrap();
@@ -42,8 +35,7 @@ fn a_send_without_a_span_carries_the_current_span_and_is_measured() {
 
 #[test]
 fn a_handler_is_called_inside_its_span_at_the_first_poll_and_not_before() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     (1..4).for_each(|id| queue.push(&id.to_string()).unwrap());
     let messages = queue.pull();
     let called = Cell::new(0);
@@ -61,10 +53,8 @@ fn a_handler_is_called_inside_its_span_at_the_first_poll_and_not_before() {
 
 #[test]
 fn a_handler_that_panics_before_its_future_is_there_fails_the_span() {
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
-    queue.push("1").unwrap();
-    let message = queue.pop().unwrap();
+    let (sdk, mut queue) = observed();
+    let message = queue.push_and_pop("1");
     let panics = || -> std::future::Ready<()> { panic!("a handler's bug") };
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| block_on(message.process(panics))));
     assert!(caught.is_err());

@@ -1,19 +1,48 @@
-//! A queue in memory and its adapter, to test the core without a broker.
+//! A queue in memory and its adapter, to test the core without a broker; the spans that it should have, and what tests begin with.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
+    future::Future,
     sync::Arc,
 };
 
-use opentelemetry::propagation::{Extractor, Injector};
-use otel_messaging::{
-    Instrumentation, ReceivedMessage,
-    adapter::{
-        Arrival, Attributes, Batch, ClientSpan, Destination, Headers, OperationName, ProcessSpan, Settlement, Settles,
-        SourceId, Telemetry, poll_started, scope,
-    },
-    semconv::attribute,
+use opentelemetry::{
+    InstrumentationScope, TraceId,
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+    trace::{Link, TraceState},
 };
+use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
+use otel_messaging::{
+    InstrumentationBuilder, OperationType,
+    adapter::{
+        Attributes, Batch, ClientSpan, Headers, OperationName, OperationStart, PreparedOperation, Settles, SourceId,
+        Telemetry, poll_started, scope,
+    },
+    parse_traceparent,
+};
+
+/// What most tests name.
+#[allow(unused_imports, reason = "each test binary uses some of it")]
+mod prelude {
+    pub(crate) use opentelemetry::{
+        Context, KeyValue, SpanId,
+        baggage::BaggageExt,
+        trace::{SpanContext, SpanKind, Status, TraceContextExt, Tracer},
+    };
+    pub(crate) use otel_messaging::{
+        Instrumentation,
+        adapter::{Arrival, Destination, ProcessSpan, Settlement},
+        prelude::*,
+        process_batch,
+        semconv::{attribute, extension},
+        sequential, sequential_blocking,
+    };
+    pub(crate) use support::{ExpectedSpan, Sdk, attribute as value_of, span};
+    pub(crate) use tokio::task::yield_now;
+}
+
+pub(crate) use prelude::*;
 
 pub(crate) const PUSH: OperationName = OperationName::send("push");
 pub(crate) const PROCESS: OperationName = OperationName::process("process").of(PULL);
@@ -78,6 +107,181 @@ impl ReceivedMessage for Message {
     }
 }
 
+/// A queue whose spans are recorded.
+pub(crate) fn traced() -> (Sdk, Queue) {
+    configured(|builder| builder)
+}
+
+/// The same, with these settings.
+pub(crate) fn configured(settings: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) -> (Sdk, Queue) {
+    let sdk = Sdk::new();
+    let queue = Queue::new(settings(sdk.instrumentation_builder()).build());
+    (sdk, queue)
+}
+
+/// A queue whose spans, metrics and events are recorded.
+pub(crate) fn observed() -> (Sdk, Queue) {
+    let sdk = Sdk::new();
+    let queue = Queue::new(sdk.all_signals_builder().build());
+    (sdk, queue)
+}
+
+/// One message that was pushed and popped, `1`, and its queue.
+pub(crate) fn delivered() -> (Sdk, Queue, Message) {
+    let (sdk, mut queue) = traced();
+    let message = queue.push_and_pop("1");
+    (sdk, queue, message)
+}
+
+/// Not the executor of `futures`: the SDK's simple processor exports on it, and it does not nest.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
+/// The `traceparent` of a sender elsewhere.
+pub(crate) const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The span of that sender.
+pub(crate) fn sender() -> SpanContext {
+    parse_traceparent(SENT).expect("it is one")
+}
+
+/// The headers of that sender.
+pub(crate) fn sent() -> HeaderMap {
+    HeaderMap::default().with("traceparent", SENT)
+}
+
+/// The span of a push to `orders`; the others likewise.
+pub(crate) fn push() -> ExpectedSpan {
+    push_to("orders")
+}
+
+pub(crate) fn push_to(destination: &str) -> ExpectedSpan {
+    operation("push", OperationType::Send, destination)
+}
+
+pub(crate) fn create() -> ExpectedSpan {
+    operation("create", OperationType::Create, "orders")
+}
+
+pub(crate) fn pull() -> ExpectedSpan {
+    operation("pull", OperationType::Receive, "orders")
+}
+
+/// Of a message with this id.
+pub(crate) fn process(id: &str) -> ExpectedSpan {
+    operation("process", OperationType::Process, "orders").message_id(id)
+}
+
+pub(crate) fn process_batch_of(messages: i64) -> ExpectedSpan {
+    operation("process", OperationType::Process, "orders").batch_of(messages)
+}
+
+/// Of a settlement with this outcome.
+pub(crate) fn ack(outcome: &str) -> ExpectedSpan {
+    operation("ack", OperationType::Settle, "orders").settled(outcome)
+}
+
+/// Of the application.
+pub(crate) fn app(name: &str) -> ExpectedSpan {
+    span(name).scope(InstrumentationScope::builder("app").build())
+}
+
+pub(crate) fn operation(name: &str, kind: OperationType, destination: &str) -> ExpectedSpan {
+    let expected = span(format!("{name} {destination}")).operation(name, kind).system("queue");
+    expected.destination(destination).scope(scope("queue-adapter", "1.2.3"))
+}
+
+/// The attributes of a link to a message.
+pub(crate) fn id(id: &'static str) -> [KeyValue; 1] {
+    [KeyValue::new(attribute::MESSAGING_MESSAGE_ID, id)]
+}
+
+type Inject = dyn Fn(&Context, &mut dyn Injector) + Send + Sync;
+type Extract = dyn Fn(&Context, &dyn Extractor) -> Context + Send + Sync;
+
+/// A user's propagator.
+pub(crate) struct Functions {
+    fields: Vec<String>,
+    inject: Box<Inject>,
+    extract: Box<Extract>,
+}
+
+impl Functions {
+    /// With these headers, and neither written nor read.
+    pub(crate) fn named(fields: &[&str]) -> Self {
+        let fields = fields.iter().map(|&field| field.to_owned()).collect();
+        Self { fields, inject: Box::new(|_, _| ()), extract: Box::new(|context, _| context.clone()) }
+    }
+
+    pub(crate) fn inject(self, inject: impl Fn(&Context, &mut dyn Injector) + Send + Sync + 'static) -> Self {
+        Self { inject: Box::new(inject), ..self }
+    }
+
+    pub(crate) fn extract(self, extract: impl Fn(&Context, &dyn Extractor) -> Context + Send + Sync + 'static) -> Self {
+        Self { extract: Box::new(extract), ..self }
+    }
+}
+
+impl TextMapPropagator for Functions {
+    fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
+        (self.inject)(context, headers);
+    }
+
+    fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
+        (self.extract)(context, headers)
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        FieldIter::new(&self.fields)
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Functions")
+    }
+}
+
+/// A user's sampler: a function of name, kind, attributes and links.
+#[derive(Clone)]
+pub(crate) struct Samples<F>(pub(crate) F);
+
+impl<F> ShouldSample for Samples<F>
+where
+    F: Fn(&str, &SpanKind, &[KeyValue], &[Link]) -> (SamplingDecision, TraceState) + Clone + Send + Sync + 'static,
+{
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let (decision, trace_state) = self.0(name, kind, attributes, links);
+        SamplingResult { decision, attributes: Vec::new(), trace_state }
+    }
+}
+
+impl<F> fmt::Debug for Samples<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Samples")
+    }
+}
+
+impl HeaderMap {
+    /// The span whose `traceparent` is in them.
+    pub(crate) fn context(&self) -> Option<SpanContext> {
+        parse_traceparent(self.0.get("traceparent")?)
+    }
+
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
 impl Queue {
     pub(crate) fn bare() -> Self {
         let telemetry = Arc::new(Telemetry::new(scope("queue-adapter", "1.2.3"), "queue"));
@@ -92,6 +296,46 @@ impl Queue {
 
     pub(crate) fn push(&mut self, id: &str) -> Result<(), &'static str> {
         self.push_with(HeaderMap::default(), id)
+    }
+
+    pub(crate) fn push_and_pop(&mut self, id: &str) -> Message {
+        self.push(id).expect("there is room");
+        self.pop().expect("it was pushed")
+    }
+
+    /// So many messages, from `1` on.
+    pub(crate) fn fill(&mut self, messages: usize) {
+        (1..=messages).for_each(|id| self.push(&id.to_string()).expect("there is room"));
+    }
+
+    /// All messages, without a receive span.
+    pub(crate) fn pop_all(&mut self) -> Vec<Message> {
+        std::iter::from_fn(|| self.pop()).collect()
+    }
+
+    /// A message that another client sent with these headers.
+    pub(crate) fn arrive(&mut self, headers: HeaderMap) -> Message {
+        self.messages.push_back((headers, "1".to_owned()));
+        self.pop().expect("it is there")
+    }
+
+    /// Pushes a message with the headers of one that was popped.
+    pub(crate) fn forward(&mut self, message: &Message) {
+        self.push_with(message.headers.clone(), &message.id).expect("there is room");
+    }
+
+    pub(crate) fn start(&self) -> OperationStart {
+        self.telemetry.start_operation().expect("it is recorded")
+    }
+
+    /// On `orders`.
+    pub(crate) fn operation(&self, name: OperationName) -> Arc<PreparedOperation> {
+        self.telemetry.operation(name, &["orders"], || Destination::named("orders"))
+    }
+
+    /// A push whose message carries no context, without its outcome.
+    pub(crate) fn begin_push(&self) -> ClientSpan {
+        self.telemetry.send(self.start(), &self.operation(PUSH), None, |_| ())
     }
 
     pub(crate) fn push_with(&mut self, headers: HeaderMap, id: &str) -> Result<(), &'static str> {
@@ -131,8 +375,7 @@ impl Queue {
     pub(crate) fn create(&self) -> HeaderMap {
         let mut headers = HeaderMap::default();
         if let Some(start) = self.telemetry.start_operation() {
-            let operation = self.telemetry.operation(CREATE, &["orders"], || Destination::named("orders"));
-            self.telemetry.create(start, &operation, &mut headers, |_| ());
+            self.telemetry.create(start, &self.operation(CREATE), &mut headers, |_| ());
         }
         headers
     }
@@ -149,10 +392,14 @@ impl Queue {
     pub(crate) fn pop_of_partition(&mut self, partition: &str) -> Option<Message> {
         let (headers, id) = self.messages.pop_front()?;
         let process = self.telemetry.start_operation().map(|start| {
-            let operation = self.telemetry.operation(PROCESS, &["orders"], || Destination::named("orders"));
-            self.telemetry.deliver(start, operation, Arrival::new(self.source, Some(&headers)), |attributes| {
-                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_owned());
-            })
+            self.telemetry.deliver(
+                start,
+                self.operation(PROCESS),
+                Arrival::new(self.source, Some(&headers)),
+                |attributes| {
+                    attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, partition.to_owned());
+                },
+            )
         });
         Some(Message { headers, id, telemetry: self.telemetry.clone(), process })
     }
@@ -178,13 +425,12 @@ impl Queue {
     /// All messages at once, with a receive span.
     pub(crate) fn pull(&mut self) -> Vec<Message> {
         let start = self.telemetry.start_operation();
-        let messages: Vec<_> = std::iter::from_fn(|| self.pop()).collect();
+        let messages = self.pop_all();
         if let Some(start) = start {
-            let operation = self.telemetry.operation(PULL, &["orders"], || Destination::named("orders"));
             let mut batch = Batch::default();
             messages.iter().for_each(|message| batch.add(message.process_span()));
             assert_eq!((batch.len(), batch.is_empty()), (messages.len(), messages.is_empty()));
-            self.telemetry.receive_batch(start, &operation, batch).succeed();
+            self.telemetry.receive_batch(start, &self.operation(PULL), batch).succeed();
         }
         messages
     }
