@@ -3,7 +3,6 @@
 
 use futures::FutureExt;
 use opentelemetry::trace::{FutureExt as _, mark_span_as_active};
-use otel_messaging::{Correlation, InstrumentationBuilder};
 
 use crate::queue::*;
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use otel_messaging::{OperationType, adapter::scope, semconv::metric};
+use otel_messaging::adapter::scope;
 
 use crate::queue::*;
 

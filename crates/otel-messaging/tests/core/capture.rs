@@ -1,8 +1,5 @@
 //! What of a message's own content becomes attributes: nothing, unless it is asked for.
 
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter};
-use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::{InstrumentationBuilder, Propagation};
 use proptest::prelude::*;
 
 use crate::queue::*;

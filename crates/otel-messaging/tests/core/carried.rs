@@ -1,7 +1,5 @@
 //! A message that carries a context already when it is sent.
 
-use otel_messaging::CarriedContext;
-
 use crate::queue::*;
 
 fn stored() -> HeaderMap {

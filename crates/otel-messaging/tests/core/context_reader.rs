@@ -8,8 +8,7 @@ use std::{
     },
 };
 
-use opentelemetry::{propagation::Extractor, trace::TraceState};
-use otel_messaging::{Correlation, InstrumentationBuilder, Propagation, parse_traceparent};
+use otel_messaging::parse_traceparent;
 
 use crate::queue::*;
 

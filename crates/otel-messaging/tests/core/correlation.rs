@@ -5,12 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opentelemetry::{
-    TraceId,
-    trace::{Link, TraceState},
-};
-use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
-use otel_messaging::{AutoCorrelation, Correlation, InstrumentationBuilder, adapter::Clock};
+use otel_messaging::{AutoCorrelation, adapter::Clock};
 
 use crate::queue::*;
 

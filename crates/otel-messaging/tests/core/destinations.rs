@@ -1,9 +1,6 @@
 use std::sync::Arc;
 
-use otel_messaging::{
-    OperationType,
-    adapter::{OperationName, Settles},
-};
+use otel_messaging::adapter::{OperationName, Settles};
 
 use crate::queue::*;
 

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use opentelemetry_sdk::trace::Sampler;
 use otel_messaging::adapter::{OperationName, Settles};
 
 use crate::queue::*;

@@ -3,17 +3,15 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use opentelemetry::{
-    TraceFlags, TraceId,
-    propagation::{Extractor, Injector, TextMapCompositePropagator, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::TraceState,
-};
+use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_zipkin::{B3Encoding, Propagator as Zipkin};
-use otel_messaging::{CarriedContext, Propagation};
 use proptest::prelude::*;
 
 use crate::queue::*;

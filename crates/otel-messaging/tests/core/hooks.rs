@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use otel_messaging::{OperationType, suppress_messaging};
+use otel_messaging::suppress_messaging;
 
 use crate::queue::*;
 

@@ -10,20 +10,16 @@ use std::{
 };
 
 use opentelemetry::{
-    InstrumentationScope, TraceId,
+    InstrumentationScope,
     logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity},
     metrics::{Meter, MeterProvider},
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{Link, TraceState},
+    propagation::text_map_propagator::FieldIter,
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     logs::{SdkLogRecord, SdkLoggerProvider},
-    trace::{
-        SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter, SpanProcessor,
-    },
+    trace::{SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanExporter, SpanProcessor},
 };
-use otel_messaging::{InstrumentationBuilder, Propagation};
 use support::{DEADLINE, w3c};
 
 use crate::queue::*;
@@ -217,52 +213,32 @@ fn a_panicking_user_function_costs_only_its_own_result() {
     assert!(!text.contains("green"), "what could not be redacted is not shown: {text}");
 }
 
-/// Enriches spans by the message in hand, whose span it may be that begins.
-#[derive(Debug, Clone, Default)]
-struct Asks(Arc<Mutex<Option<Message>>>);
-
-impl ShouldSample for Asks {
-    fn should_sample(
-        &self,
-        _: Option<&Context>,
-        _: TraceId,
-        _: &str,
-        _: &SpanKind,
-        _: &[KeyValue],
-        _: &[Link],
-    ) -> SamplingResult {
-        let asked = self.0.lock().unwrap().take();
+#[test]
+fn what_a_span_s_start_calls_may_ask_for_its_message() {
+    // A sampler that enriches spans by the message in hand, whose span it may be that begins.
+    let in_hand = Arc::new(Mutex::new(None::<Message>));
+    let asked = in_hand.clone();
+    let sdk = Sdk::with_sampler(Samples(move |_: &str, _: &SpanKind, _: &[KeyValue], _: &[Link]| {
+        let asked = asked.lock().unwrap().take();
         if let Some(message) = asked {
             message.in_scope(|| ());
             assert_eq!(message.otel_context().baggage().len(), 1);
             message.process_span().unwrap().settled(Settlement::Ack);
             block_on(process_batch(&[message], || async {}));
         }
-        SamplingResult {
-            decision: SamplingDecision::RecordAndSample,
-            attributes: Vec::new(),
-            trace_state: TraceState::NONE,
-        }
-    }
-}
-
-#[test]
-fn what_a_span_s_start_calls_may_ask_for_its_message() {
-    let asks = Asks::default();
-    let sdk = Sdk::with_sampler(asks.clone());
+        (SamplingDecision::RecordAndSample, TraceState::NONE)
+    }));
     let mut queue = Queue::new(sdk.instrumentation());
     let (done, ended) = channel();
     // What waits for itself waits for ever.
     let worker = thread::spawn(move || {
         let message = queue.arrive(HeaderMap::default().with("baggage", "tenant.id=7"));
-        *asks.0.lock().unwrap() = Some(message.clone());
+        *in_hand.lock().unwrap() = Some(message.clone());
         assert!(message.otel_context().span().is_recording());
         drop(message);
         done.send(()).unwrap();
     });
     ended.recv_timeout(DEADLINE).expect("no thread hangs");
     worker.join().unwrap();
-    let spans = sdk.spans();
-    let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
-    assert_eq!(names, ["process orders", "process orders"], "the batch's, and the message's own");
+    assert_eq!(sdk.names(), ["process orders", "process orders"], "the batch's, and the message's own");
 }

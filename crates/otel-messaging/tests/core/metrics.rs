@@ -6,14 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opentelemetry_sdk::{
-    metrics::data::{AggregatedMetrics, Metric, MetricData},
-    trace::Sampler,
-};
-use otel_messaging::{
-    InstrumentationBuilder,
-    adapter::{Clock, Settles, SourceId},
-};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
+use otel_messaging::adapter::{Clock, Settles, SourceId};
 
 use crate::queue::*;
 

@@ -4,8 +4,7 @@ use std::{
 };
 
 use futures::{FutureExt, future};
-use opentelemetry_sdk::trace::Sampler;
-use otel_messaging::{Propagation, adapter::ClientSpan};
+use otel_messaging::adapter::ClientSpan;
 
 use crate::queue::*;
 
@@ -229,7 +228,7 @@ fn a_context_that_is_not_the_message_s_is_never_its_creation_context() {
     // The no-op propagator extracts what is current.
     let around = sdk.app_span("loop");
     let _ambient = around.clone().attach();
-    let no_op = Propagation::custom(NoopTextMapPropagator::new());
+    let no_op = Propagation::custom(opentelemetry::trace::noop::NoopTextMapPropagator::new());
     drop(Queue::new(sdk.instrumentation_builder().with_propagation(no_op).build()).arrive(HeaderMap::default()));
     sdk.assert([process("1").child_of(&sender()), process("1").child_of(&around)]);
 }

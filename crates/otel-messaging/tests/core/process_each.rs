@@ -23,12 +23,11 @@ use crate::queue::*;
 
 type Shared = Rc<RefCell<Queue>>;
 
-fn queue(sdk: &Sdk, messages: usize) -> Shared {
-    let mut queue = Queue::new(sdk.instrumentation());
-    for id in 0..messages {
-        queue.push(&id.to_string()).unwrap();
-    }
-    Rc::new(RefCell::new(queue))
+/// So many messages, from `0` on.
+fn filled(messages: usize) -> (Sdk, Shared) {
+    let (sdk, mut queue) = traced();
+    (0..messages).for_each(|id| queue.push(&id.to_string()).unwrap());
+    (sdk, Rc::new(RefCell::new(queue)))
 }
 
 /// The queue as a stream that is ready as long as there are messages, and then ends.
@@ -40,12 +39,11 @@ fn messages(queue: &Shared) -> impl Stream<Item = Message> + Unpin + use<> {
 /// The message that each span of this name belongs to.
 fn messages_of(sdk: &Sdk, name: &str) -> Vec<String> {
     let spans = sdk.spans();
-    let message = |id: SpanId| {
-        let process = spans.iter().find(|span| span.span_context.span_id() == id && span.name == "process orders");
-        value_of(process?, "messaging.message.id").map(|id| id.as_str().into_owned())
-    };
-    let mut of = spans.iter().filter(|span| span.name == name).map(|span| message(span.parent_span_id));
-    let mut of: Vec<_> = of.by_ref().map(|id| id.expect("inside a process span")).collect();
+    let process =
+        |id: SpanId| spans.iter().find(|span| span.span_context.span_id() == id && span.name == "process orders");
+    let message = |id| value_of(process(id)?, "messaging.message.id").map(ToString::to_string);
+    let of = spans.iter().filter(|span| span.name == name).map(|span| message(span.parent_span_id));
+    let mut of: Vec<_> = of.map(|id| id.expect("inside a process span")).collect();
     of.sort_by_key(|id| id.parse::<usize>().unwrap());
     of
 }
@@ -59,8 +57,7 @@ fn each_message_is_handled_inside_its_span_and_never_more_than_the_limit() {
     // Beyond what is taken in one poll.
     const MESSAGES: usize = 100;
     for limit in [0, 1, 3, 32] {
-        let sdk = Sdk::new();
-        let queue = queue(&sdk, MESSAGES);
+        let (sdk, queue) = filled(MESSAGES);
         let tracer = sdk.tracer();
         let (running, most) = (Cell::new(0), Cell::new(0));
         block_on(messages(&queue).process_each(limit, |message| {
@@ -85,25 +82,19 @@ fn each_message_is_handled_inside_its_span_and_never_more_than_the_limit() {
 
 #[test]
 fn a_handler_s_error_is_its_span_s_and_stops_no_other_message() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 3);
+    let (sdk, queue) = filled(3);
     block_on(messages(&queue).process_each(2, async |message| match message.id.as_str() {
         "1" => Err(std::io::Error::other("declined")),
         _ => Ok(()),
     }));
-    let spans = sdk.spans();
-    let mut failed = spans.iter().filter(|span| value_of(span, "error.type").is_some());
-    let error = failed.next().expect("one of them");
-    assert_eq!(value_of(error, "messaging.message.id").unwrap().as_str(), "1");
-    assert_eq!(error.status, opentelemetry::trace::Status::error("declined"));
-    assert!(failed.next().is_none());
-    assert_eq!(spans.len(), 6);
+    let processed = |at: usize, of| process(of).child_of(at).link(at);
+    let failed = processed(1, "1").error(std::any::type_name::<std::io::Error>(), "declined");
+    sdk.assert([push(), push(), push(), processed(0, "0"), failed, processed(2, "2")]);
 }
 
 #[test]
 fn a_stream_s_error_waits_for_the_handlers_and_the_stream_goes_on() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 3);
+    let (sdk, queue) = filled(3);
     let mut left = messages(&queue).map(Ok).take(2).chain(stream::iter([Err("lost")])).chain(messages(&queue).map(Ok));
     let (finish, finished) = oneshot::channel::<()>();
     let finished = finished.shared();
@@ -127,8 +118,7 @@ fn a_stream_s_error_waits_for_the_handlers_and_the_stream_goes_on() {
 
 #[test]
 fn nothing_is_taken_that_cannot_be_handled_and_a_drop_drops_what_is() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 5);
+    let (sdk, queue) = filled(5);
     let mut stream = messages(&queue);
     let started = Cell::new(0);
     {
@@ -154,8 +144,7 @@ fn nothing_is_taken_that_cannot_be_handled_and_a_drop_drops_what_is() {
 
 #[test]
 fn a_panic_is_its_span_s_error_and_the_stream_goes_on() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 3);
+    let (sdk, queue) = filled(3);
     let mut stream = messages(&queue);
     let handle = async |message: Message| {
         yield_now().await;
@@ -170,8 +159,7 @@ fn a_panic_is_its_span_s_error_and_the_stream_goes_on() {
 
 #[test]
 fn others_of_the_task_have_their_turn_while_messages_never_end() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 1_000);
+    let (_sdk, queue) = filled(1_000);
     let ticks = Cell::new(0);
     let handling = Cell::new(true);
     block_on(join(
@@ -197,8 +185,7 @@ fn who_stops_to_let_others_have_their_turn_asks_to_be_polled_again() {
             self.0.store(true, Ordering::Relaxed);
         }
     }
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 100);
+    let (_sdk, queue) = filled(100);
     let stream = messages(&queue);
     let mut each = stream.process_each(100, async |_| std::future::pending::<()>().await);
     let mut polls = 0;
@@ -221,8 +208,7 @@ fn until<S: Stream>(stream: S, stop: impl Future<Output = ()>) -> impl Stream<It
 
 #[test]
 fn a_stream_that_is_stopped_has_its_messages_in_hand_handled_to_their_end() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 5);
+    let (sdk, queue) = filled(5);
     let (stop, stopped) = oneshot::channel::<()>();
     let (finish, finished) = oneshot::channel::<()>();
     let finished = finished.shared();
@@ -246,8 +232,7 @@ fn a_stream_that_is_stopped_has_its_messages_in_hand_handled_to_their_end() {
 
 #[test]
 fn what_each_handler_gives_is_seen_inside_its_message_s_span() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 3);
+    let (sdk, queue) = filled(3);
     let tracer = sdk.tracer();
     let seen = RefCell::new(Vec::new());
     let each = messages(&queue).process_each(2, async |message| match message.id.as_str() {
@@ -311,8 +296,7 @@ fn failing<E: Copy + 'static>(queue: &Shared, items: &[Option<E>]) -> impl Strea
 #[cfg(feature = "internal-logs")]
 /// How the loop ends, how many messages it handled, and which errors it warned of.
 fn each_of<E: Copy + fmt::Debug + 'static>(items: &[Option<E>]) -> (Result<(), E>, usize, Vec<String>) {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, items.len());
+    let (_sdk, queue) = filled(items.len());
     let handled = Cell::new(0);
     let mut ended = Ok(());
     let heard = support::heard(|| {
@@ -346,8 +330,7 @@ fn the_client_says_at_which_errors_of_its_stream_a_loop_goes_on() {
 #[test]
 fn the_application_decides_at_an_error_of_the_stream_where_it_says_so() {
     use Lost::{Fatal, Forbidden};
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 3);
+    let (_sdk, queue) = filled(3);
     let items = [Some(Fatal), None, Some(Fatal), None, Some(Forbidden), None];
     let (handled, met) = (Cell::new(0), RefCell::new(Vec::new()));
     let heard = support::heard(|| {
@@ -376,8 +359,7 @@ fn without_telemetry_the_handlers_run_all_the_same() {
 
 #[test]
 fn a_stream_that_is_delivered_works_in_a_sequential_loop() {
-    let sdk = Sdk::new();
-    let queue = queue(&sdk, 3);
+    let (sdk, queue) = filled(3);
     let tracer = sdk.tracer();
     // Somebody else's stream, of which one item is a message each.
     let ticks = stream::iter(0..3);

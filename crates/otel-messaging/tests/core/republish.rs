@@ -1,11 +1,10 @@
 //! A message that is sent again.
 
-use otel_messaging::CarriedContext;
-
 use crate::queue::*;
 
-fn links(span: &opentelemetry_sdk::trace::SpanData) -> Vec<opentelemetry::SpanId> {
-    span.links.iter().map(|link| link.span_context.span_id()).collect()
+/// A retry of the message with this span, which the sender sent.
+fn again(process: impl Into<SpanRef>) -> ExpectedSpan {
+    push().link(&sender()).link(process)
 }
 
 #[test]
@@ -13,15 +12,12 @@ fn a_republish_replaces_the_context_and_links_origin_and_failure() {
     let (sdk, mut queue, message) = delivered();
     assert_eq!(message.in_scope(|| Err::<(), _>("declined")), Err("declined"));
     message.republish(|| queue.forward(&message));
-    let spans = sdk.spans();
-    let [push, process, again] = &spans[..] else { panic!("{}", sdk.described()) };
-    assert_eq!(links(again), [push.span_context.span_id(), process.span_context.span_id()]);
-    let headers = &queue.messages[0].0.0;
-    assert_eq!(headers.len(), 1);
-    assert!(headers["traceparent"].contains(&again.span_context.span_id().to_string()));
     // It ends with the closure.
     queue.push("2").unwrap();
-    assert_eq!(links(&sdk.spans()[3]).len(), 0);
+    sdk.assert([push(), process("1").child_of(0).link(0).error("&str", "declined"), push().links([0, 1]), push()]);
+    let headers = &queue.messages[0].0;
+    assert_eq!(headers.names(), ["traceparent"]);
+    assert_eq!(headers.context().unwrap().span_id(), sdk.spans()[2].span_context.span_id());
 }
 
 #[test]
@@ -32,13 +28,9 @@ fn under_every_policy_for_carried_contexts_a_retrys_is_new() {
         let message = queue.arrive(HeaderMap::default().with("traceparent", theirs));
         message.fail(&"declined");
         message.republish(|| queue.forward(&message));
-        let spans = sdk.spans();
-        let [process, again] = &spans[..] else { panic!("{}", sdk.described()) };
-        assert_eq!(again.span_kind, SpanKind::Producer, "{carried:?}");
-        let creation = process.links[0].span_context.span_id();
-        assert_eq!(links(again), [creation, process.span_context.span_id()], "{carried:?}");
-        let own = again.span_context.span_id().to_string();
-        assert!(queue.messages[0].0.0["traceparent"].contains(&own), "{carried:?}");
+        sdk.assert([process("1").child_of(&sender()).link(&sender()).error("&str", "declined"), again(0)]);
+        let own = sdk.spans()[1].span_context.span_id();
+        assert_eq!(queue.messages[0].0.context().unwrap().span_id(), own, "{carried:?}");
     }
 }
 
@@ -51,9 +43,7 @@ fn no_header_accumulates_over_a_hundred_rounds() {
         message.fail(&"declined");
         message.republish(|| queue.forward(&message));
         drop(message);
-        let spans = sdk.spans();
-        let again = spans.iter().rev().find(|span| span.name == "push orders").unwrap();
-        assert_eq!(again.links.len(), 2, "round {round}");
+        assert_eq!(sdk.named("push orders").pop().unwrap().links.len(), 2, "round {round}");
         let (headers, _) = &queue.messages[0];
         assert_eq!(headers.0.len(), 3, "round {round}: {headers:?}");
         assert_eq!((&*headers.0["colour"], &*headers.0["baggage"]), ("green", "tenant.id=7"), "round {round}");
@@ -62,7 +52,7 @@ fn no_header_accumulates_over_a_hundred_rounds() {
 
 #[test]
 fn a_republish_has_the_messages_baggage_as_its_handler_changed_it() {
-    let (sdk, mut queue) = traced();
+    let (_sdk, mut queue) = traced();
     let sent = SENT;
     for context in [Some(sent), None] {
         let headers = HeaderMap::default().with("baggage", "tenant.id=7");
@@ -97,13 +87,11 @@ fn a_republish_has_the_messages_baggage_as_its_handler_changed_it() {
 #[test]
 fn a_message_of_a_batch_links_the_batch_that_failed() {
     let (sdk, mut queue) = traced();
-    queue.push("1").unwrap();
-    let messages = [queue.pop().unwrap()];
+    let messages = [queue.push_and_pop("1")];
     assert_eq!(block_on(process_batch(&messages, || async { Err::<(), _>("no disk") })), Err("no disk"));
-    messages[0].republish(|| queue.push_with(messages[0].headers.clone(), "1")).unwrap();
-    let spans = sdk.spans();
-    let [push, batch, again] = &spans[..] else { panic!("{}", sdk.described()) };
-    assert_eq!(links(again), [push.span_context.span_id(), batch.span_context.span_id()]);
+    messages[0].republish(|| queue.forward(&messages[0]));
+    let batch = process_batch_of(1).message_id("1").link(0).error("&str", "no disk");
+    sdk.assert([push(), batch, push().links([0, 1])]);
 }
 
 #[test]
@@ -113,10 +101,10 @@ fn from_an_untrusted_source_each_is_linked_once() {
     let headers = HeaderMap::default().with("traceparent", theirs).with("tracestate", "theirs=1");
     let message = queue.arrive(headers);
     message.republish(|| queue.forward(&message));
-    let again = &sdk.only("push orders");
-    assert_eq!(again.links.len(), 2, "{}", sdk.described());
-    let theirs = again.links.iter().find(|link| link.span_context.span_id().to_string() == "00f067aa0ba902b7").unwrap();
-    assert_eq!(theirs.span_context.trace_state().header(), "", "which span it is, and nothing else that they say");
+    drop(message);
+    sdk.assert([process("1").link(&sender()), again(0)]);
+    // Which span it is, and nothing else that they say.
+    assert_eq!(sdk.only("push orders").links[0].span_context.trace_state().header(), "");
 }
 
 #[test]
@@ -126,13 +114,8 @@ fn a_created_message_that_is_a_retry_links_too_and_its_send_leaves_it() {
     queue.push_with(stored.clone(), "1").unwrap();
     assert_eq!(queue.messages[0].0, stored, "kept");
     drop(message);
-    let spans = sdk.spans();
-    let [push, process, create, sent] = &spans[..] else { panic!("{}", sdk.described()) };
-    assert_eq!(create.name, "create orders");
-    assert_eq!(create.span_kind, SpanKind::Producer);
-    assert_eq!(links(create), [push.span_context.span_id(), process.span_context.span_id()]);
-    assert_eq!(links(sent), [create.span_context.span_id()]);
-    assert_eq!(sent.span_kind, SpanKind::Client);
+    let first = process("1").child_of(0).link(0);
+    sdk.assert([push(), first, create().links([0, 1]), push().kind(SpanKind::Client).link(2)]);
 }
 
 #[test]

@@ -6,16 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use opentelemetry::{
-    TraceId,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{Link, TraceState},
-};
-use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
-use otel_messaging::{
-    Propagation,
-    adapter::{HeaderBudget, Headers},
-};
+use otel_messaging::adapter::{HeaderBudget, Headers};
 
 use crate::queue::*;
 
@@ -24,33 +15,12 @@ fn a_send_has_its_calls_parent_and_its_context_travels() {
     let (sdk, mut queue) = traced();
     let request = sdk.app_span("request");
     {
-        let _current = request.clone().with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
+        let _current = request.clone().with_baggage([KeyValue::new("tenant.id", "7")]).attach();
         queue.push_with(HeaderMap::default().with("colour", "green"), "1").unwrap();
     }
     request.span().end();
-
-    assert_eq!(
-        sdk.described(),
-        "\
-request
-  kind INTERNAL
-  scope app
-  root
-  status unset
-push orders
-  kind PRODUCER
-  scope queue-adapter https://opentelemetry.io/schemas/1.44.0
-  parent request
-  status unset
-  messaging.destination.name = \"orders\"
-  messaging.operation.name = \"push\"
-  messaging.operation.type = \"send\"
-  messaging.system = \"queue\"
-"
-    );
-    let spans = sdk.spans();
-    let span = &spans[1].span_context;
-    assert_eq!(spans[1].instrumentation_scope.version(), Some("1.2.3"));
+    sdk.assert([app("request"), push().child_of("request")]);
+    let span = &sdk.spans()[1].span_context;
     let expected = HeaderMap::default()
         .with("colour", "green")
         .with("baggage", "tenant.id=7")
@@ -64,26 +34,18 @@ fn a_refused_send_says_so_and_only_then() {
     queue.capacity = 1;
     queue.push("1").unwrap();
     assert_eq!(queue.push("2"), Err("the queue is full"));
-
-    let spans = sdk.spans();
-    assert_eq!(spans[0].status, Status::Unset);
-    assert_eq!(spans[1].status, Status::error("the queue is full"));
-    assert_eq!(value_of(&spans[1], attribute::ERROR_TYPE).unwrap().as_str(), "queue_full");
+    sdk.assert([push(), push().error("queue_full", "the queue is full")]);
 }
 
 #[test]
 fn a_send_whose_context_the_message_cannot_carry_is_a_client_span() {
     let (sdk, queue) = traced();
-    let start = queue.start();
-    let operation = queue.operation(PUSH);
-    queue.telemetry.send(start, &operation, None, |_| ()).succeed();
+    queue.begin_push().succeed();
 
     let mut queue = Queue::new(sdk.instrumentation_builder().with_propagation(Propagation::Off).build());
     queue.push("1").unwrap();
     assert_eq!(queue.messages[0].0, HeaderMap::default());
-
-    let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
-    assert_eq!(kinds, [SpanKind::Client, SpanKind::Client]);
+    sdk.assert(vec![push().kind(SpanKind::Client); 2]);
 }
 
 /// Headers of a message that takes only so much.
@@ -118,25 +80,22 @@ impl Headers for Narrow {
 /// Sends a message with room for so many bytes in headers, each of which takes five beside; what is in its headers then.
 fn sent_with_room(sdk: &Sdk, bytes: usize) -> Vec<String> {
     let queue = Queue::new(sdk.instrumentation());
-    let operation = queue.operation(PUSH);
     let mut headers = Narrow(HeaderMap::default(), HeaderBudget::new(bytes, 5));
-    queue.telemetry.send(queue.start(), &operation, Some(&mut headers), |_| ()).succeed();
+    queue.telemetry.send(queue.start(), &queue.operation(PUSH), Some(&mut headers), |_| ()).succeed();
     headers.0.0.into_keys().collect()
 }
 
 #[test]
 fn a_context_is_written_where_there_is_room_to_the_byte() {
     let sdk = Sdk::new();
-    let remote = HeaderMap::default().with("traceparent", SENT).with("tracestate", "vendor=1,other=22");
-    let remote = opentelemetry::propagation::TextMapPropagator::extract(&support::w3c(), &remote);
-    let request = sdk.app_span_in("request", &remote);
-    let _current = request.with_baggage([opentelemetry::KeyValue::new("tenant.id", "7")]).attach();
+    let headers = sent().with("tracestate", "vendor=1,other=22");
+    let request = sdk.app_span_in("request", &TextMapPropagator::extract(&support::w3c(), &headers));
+    let _current = request.clone().with_baggage([KeyValue::new("tenant.id", "7")]).attach();
     let needed = [("traceparent", 55), ("tracestate", "vendor=1,other=22".len()), ("baggage", "tenant.id=7".len())];
     let needed = needed.iter().map(|(name, value)| name.len() + value + 5).sum::<usize>();
     assert_eq!(sent_with_room(&sdk, needed), ["baggage", "traceparent", "tracestate"]);
     assert_eq!(sent_with_room(&sdk, needed - 1), [""; 0]);
-    let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
-    assert_eq!(kinds, [SpanKind::Producer, SpanKind::Client]);
+    sdk.assert([push(), push().kind(SpanKind::Client)].map(|push| push.child_of(&request)));
 }
 
 #[test]
@@ -148,59 +107,29 @@ fn baggage_that_is_cut_is_measured_as_it_is_written() {
     let needed = "traceparent".len() + 55 + 5 + "baggage".len() + "short=1".len() + 5;
     assert_eq!(sent_with_room(&sdk, needed), ["baggage", "traceparent"]);
     assert_eq!(sent_with_room(&sdk, needed - 1), [""; 0]);
-    let kinds: Vec<_> = sdk.spans().into_iter().map(|span| span.span_kind).collect();
-    assert_eq!(kinds, [SpanKind::Producer, SpanKind::Client]);
+    sdk.assert([push(), push().kind(SpanKind::Client)]);
 }
 
 #[test]
 fn baggage_of_any_propagator_is_cut_also_in_a_message_that_is_sent_later() {
-    /// Writes what it likes, by a name that it writes otherwise.
-    #[derive(Debug)]
-    struct Lavish;
-
-    impl TextMapPropagator for Lavish {
-        fn inject_context(&self, _: &Context, headers: &mut dyn Injector) {
-            headers.set("Baggage", format!("a={},b=2", "x".repeat(9_000)));
-            headers.set("x-own", "x".repeat(9_000));
-        }
-
-        fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
-            context.clone()
-        }
-
-        fn fields(&self) -> FieldIter<'_> {
-            FieldIter::new(&[])
-        }
-    }
-
-    let (sdk, mut queue) = configured(|builder| builder.with_propagation(Propagation::custom(Lavish)));
+    // Writes what it likes, by a name that it writes otherwise.
+    let lavish = Functions::named(&[]).inject(|_, headers| {
+        headers.set("Baggage", format!("a={},b=2", "x".repeat(9_000)));
+        headers.set("x-own", "x".repeat(9_000));
+    });
+    let (_sdk, mut queue) = configured(|builder| builder.with_propagation(Propagation::custom(lavish)));
     queue.push("1").unwrap();
     let expected = HeaderMap::default().with("Baggage", "b=2").with("x-own", &"x".repeat(9_000));
     assert_eq!([&queue.messages[0].0, &queue.create()], [&expected; 2]);
 }
 
-/// A sampler that writes into the tracestate, as those do that sample by probability.
-#[derive(Debug, Clone)]
-struct Notes;
-
-impl ShouldSample for Notes {
-    fn should_sample(
-        &self,
-        _: Option<&Context>,
-        _: TraceId,
-        _: &str,
-        _: &SpanKind,
-        _: &[KeyValue],
-        _: &[Link],
-    ) -> SamplingResult {
-        let trace_state = TraceState::from_key_value([("ot", "th:8")]).unwrap();
-        SamplingResult { decision: SamplingDecision::RecordAndSample, attributes: Vec::new(), trace_state }
-    }
-}
-
 #[test]
 fn what_a_sampler_adds_does_not_make_a_message_too_large() {
-    let sdk = Sdk::with_sampler(Notes);
+    // As those do that sample by probability.
+    let state = TraceState::from_key_value([("ot", "th:8")]).unwrap();
+    let sampler =
+        move |_: &str, _: &SpanKind, _: &[KeyValue], _: &[Link]| (SamplingDecision::RecordAndSample, state.clone());
+    let sdk = Sdk::with_sampler(Samples(sampler));
     let traceparent = "traceparent".len() + 55 + 5;
     assert_eq!(sent_with_room(&sdk, traceparent), [""; 0]);
     let tracestate = "tracestate".len() + "ot=th:8".len() + 5;
@@ -220,26 +149,19 @@ fn a_sampled_out_send_still_carries_its_context_unsampled() {
 #[test]
 fn a_span_dropped_without_a_report_ends_once_with_its_outcome_unknown() {
     let (sdk, queue) = traced();
-    let operation = queue.operation(PUSH);
-    drop(queue.telemetry.send(queue.start(), &operation, None, |_| ()));
-    let spans = sdk.spans();
-    assert_eq!(spans.len(), 1);
-    assert_eq!(spans[0].status, Status::Unset);
-    assert_eq!(value_of(&spans[0], extension::DELIVERY_OUTCOME_UNKNOWN), Some(&true.into()));
+    drop(queue.begin_push());
+    sdk.assert([push().kind(SpanKind::Client).attribute(extension::DELIVERY_OUTCOME_UNKNOWN, true)]);
 }
 
 #[test]
 fn a_span_dropped_in_a_panic_is_an_error() {
     let (sdk, queue) = traced();
-    let operation = queue.operation(PUSH);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
-        let _span = queue.telemetry.send(queue.start(), &operation, None, |_| ());
+        let _span = queue.begin_push();
         panic!("a client's bug");
     }));
     assert!(unwound.is_err());
-    let spans = sdk.spans();
-    assert_eq!(spans[0].status, Status::error("panicked"));
-    assert_eq!(value_of(&spans[0], attribute::ERROR_TYPE).unwrap().as_str(), "panic");
+    sdk.assert([push().kind(SpanKind::Client).error("panic", "panicked")]);
 }
 
 #[test]
@@ -260,8 +182,7 @@ fn a_span_starts_at_the_call_and_not_when_it_is_made() {
 #[test]
 fn a_span_ends_when_its_adapter_says_it_did() {
     let (sdk, queue) = traced();
-    let operation = queue.operation(PUSH);
-    let span = queue.telemetry.send(queue.start(), &operation, None, |_| ());
+    let span = queue.begin_push();
     let answered = SystemTime::now();
     span.ended_at(answered).succeed();
     assert_eq!(sdk.spans()[0].end_time, answered);
@@ -270,24 +191,14 @@ fn a_span_ends_when_its_adapter_says_it_did() {
 #[test]
 fn a_reply_is_linked_and_is_no_parent() {
     let (sdk, queue) = traced();
-    let operation = queue.operation(PUSH);
-    let responder = sdk.app_span("responder");
-    let start = queue.telemetry.start_operation().expect("there is a tracer");
-    let mut span = queue.telemetry.send(start, &operation, None, |_| ());
-    let context = responder.span().span_context().clone();
-    let header = format!("00-{}-{}-01", context.trace_id(), context.span_id());
-    let [valid, malformed] = [&*header, "malformed"].map(|value| HeaderMap::default().with("traceparent", value));
+    let mut span = queue.begin_push();
+    let [valid, malformed] = [sent(), HeaderMap::default().with("traceparent", "malformed")];
     let without = HeaderMap::default();
     for headers in [Some(&valid), Some(&malformed), Some(&without), None] {
         queue.telemetry.link_reply(&mut span, headers.map(|headers| headers as _), b"");
     }
     span.succeed();
-    responder.span().end();
-
-    let spans = sdk.spans();
-    let push = spans.iter().find(|span| span.name == "push orders").expect("sent");
-    assert_eq!(push.links.iter().map(|link| link.span_context.span_id()).collect::<Vec<_>>(), [context.span_id()]);
-    assert_ne!(push.span_context.trace_id(), context.trace_id());
+    sdk.assert([push().kind(SpanKind::Client).link(&sender())]);
 }
 
 #[test]

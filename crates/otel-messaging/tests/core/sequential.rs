@@ -23,12 +23,8 @@ fn queue(sdk: &Sdk, messages: usize) -> Queue {
 fn parents(sdk: &Sdk, name: &str) -> Vec<Option<String>> {
     let spans = sdk.spans();
     let of = |id| spans.iter().find(|span| span.span_context.span_id() == id && span.name == "process orders");
-    spans
-        .iter()
-        .filter(|span| span.name == name)
-        .map(|span| of(span.parent_span_id).and_then(|parent| value_of(parent, "messaging.message.id")))
-        .map(|id| id.map(|id| id.as_str().into_owned()))
-        .collect()
+    let named = spans.iter().filter(|span| span.name == name);
+    named.map(|span| Some(value_of(of(span.parent_span_id)?, "messaging.message.id")?.to_string())).collect()
 }
 
 #[test]

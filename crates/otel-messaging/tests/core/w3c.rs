@@ -2,13 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, str::FromStr};
 
-use opentelemetry::{
-    TraceFlags, TraceId,
-    baggage::{Baggage, KeyValueMetadata},
-    propagation::TextMapPropagator,
-    trace::TraceState,
-};
-use otel_messaging::{InstrumentationBuilder, Propagation};
+use opentelemetry::baggage::{Baggage, KeyValueMetadata};
 use proptest::prelude::*;
 use support::w3c;
 

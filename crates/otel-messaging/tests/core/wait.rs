@@ -7,12 +7,7 @@ use std::{
 };
 
 use futures::stream;
-use opentelemetry::{
-    TraceId, Value,
-    trace::{Link, TraceState},
-};
-use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanData};
-use otel_messaging::semconv::metric;
+use opentelemetry::Value;
 
 use crate::queue::*;
 
@@ -21,8 +16,8 @@ const WAIT: Duration = Duration::from_millis(20);
 
 fn popped(sdk: &Sdk, messages: usize) -> (Queue, Vec<Message>) {
     let mut queue = Queue::new(sdk.all_signals_builder().build());
-    (0..messages).for_each(|id| queue.push(&id.to_string()).unwrap());
-    let messages = (0..messages).map(|_| queue.pop().unwrap()).collect();
+    queue.fill(messages);
+    let messages = queue.pop_all();
     (queue, messages)
 }
 
@@ -37,8 +32,8 @@ fn waits(sdk: &Sdk) -> (u64, f64) {
     sdk.histogram(extension::WAIT_TIME)
 }
 
-fn process(sdk: &Sdk) -> Vec<SpanData> {
-    sdk.spans().into_iter().filter(|span| span.name == "process orders").collect()
+fn processed(sdk: &Sdk) -> Vec<SpanData> {
+    sdk.named("process orders")
 }
 
 #[test]
@@ -53,7 +48,7 @@ fn span_and_measurement_begin_with_the_handler_and_have_the_wait() {
         thread::sleep(WAIT);
         let started = SystemTime::now();
         handle(&messages[0]);
-        let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+        let span = &sdk.only("process orders");
         assert!(span.start_time >= started, "it begins with the handler");
         let wait = waited(&span.attributes).expect("it waited");
         let (shortest, longest) = (started.duration_since(delivered_at), span.start_time.duration_since(before));
@@ -69,12 +64,12 @@ fn a_second_handler_changes_nothing() {
     let sdk = Sdk::new();
     let (_queue, messages) = popped(&sdk, 1);
     messages[0].in_scope(|| ());
-    let first = process(&sdk);
+    let first = processed(&sdk);
     thread::sleep(WAIT);
     messages[0].in_scope(|| ());
     assert_eq!(waits(&sdk).0, 1);
-    assert_eq!(process(&sdk).len(), 1);
-    assert_eq!(process(&sdk)[0].start_time, first[0].start_time);
+    assert_eq!(processed(&sdk).len(), 1);
+    assert_eq!(processed(&sdk)[0].start_time, first[0].start_time);
 }
 
 #[test]
@@ -83,7 +78,7 @@ fn a_wait_of_less_than_a_millisecond_is_measured_and_not_on_the_span() {
     let sdk = Sdk::new();
     let (_queue, messages) = popped(&sdk, 50);
     messages.iter().for_each(|message| message.in_scope(|| ()));
-    let recorded = process(&sdk).iter().filter_map(|span| waited(&span.attributes)).collect::<Vec<_>>();
+    let recorded = processed(&sdk).iter().filter_map(|span| waited(&span.attributes)).collect::<Vec<_>>();
     assert!(recorded.iter().all(|wait| *wait >= 0.001), "{recorded:?}");
     assert_eq!(waits(&sdk).0, 50);
     let longer = waits(&sdk).1;
@@ -93,11 +88,11 @@ fn a_wait_of_less_than_a_millisecond_is_measured_and_not_on_the_span() {
 #[test]
 fn where_the_stream_calls_the_handler_the_delivery_is_its_start() {
     let (sdk, mut queue) = observed();
-    (0..3).for_each(|id| queue.push(&id.to_string()).unwrap());
+    queue.fill(3);
     let messages = stream::poll_fn(|_| queue.pop().into());
     block_on(messages.process_each(2, async |_| tokio::task::yield_now().await));
-    assert_eq!(process(&sdk).len(), 3);
-    assert!(process(&sdk).iter().all(|span| waited(&span.attributes).is_none()));
+    assert_eq!(processed(&sdk).len(), 3);
+    assert!(processed(&sdk).iter().all(|span| waited(&span.attributes).is_none()));
     assert_eq!(waits(&sdk).0, 0);
 }
 
@@ -123,7 +118,7 @@ fn a_span_that_something_needed_before_begins_with_the_delivery() {
         let delivered_at = SystemTime::now();
         thread::sleep(WAIT);
         message.in_scope(|| ());
-        let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+        let span = &sdk.only("process orders");
         assert!(span.start_time <= delivered_at);
         assert_eq!((waited(&span.attributes), waits(&sdk).0), (None, 0));
     }
@@ -136,7 +131,7 @@ fn a_message_that_nobody_handles_begins_with_the_delivery() {
     let delivered_at = SystemTime::now();
     thread::sleep(WAIT);
     drop(messages);
-    let [span] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+    let span = &sdk.only("process orders");
     assert!(span.start_time <= delivered_at && span.end_time >= delivered_at + WAIT);
     assert_eq!((waited(&span.attributes), waits(&sdk).0), (None, 0));
 }
@@ -144,13 +139,13 @@ fn a_message_that_nobody_handles_begins_with_the_delivery() {
 #[test]
 fn each_message_of_a_batch_says_on_its_link_how_long_it_waited() {
     let (sdk, mut queue) = observed();
-    (0..2).for_each(|id| queue.push(&id.to_string()).unwrap());
+    queue.fill(2);
     let mut messages = vec![queue.pop().unwrap()];
     thread::sleep(WAIT);
     messages.push(queue.pop().unwrap());
     thread::sleep(WAIT);
     block_on(process_batch(&messages, || async {}));
-    let [batch] = &process(&sdk)[..] else { panic!("{}", sdk.described()) };
+    let batch = &sdk.only("process orders");
     assert_eq!(waited(&batch.attributes), None, "they are the messages' own");
     let recorded: Vec<_> = batch.links.iter().map(|link| waited(&link.attributes).unwrap()).collect();
     assert!(
@@ -162,35 +157,20 @@ fn each_message_of_a_batch_says_on_its_link_how_long_it_waited() {
     assert!((seconds - recorded.iter().sum::<f64>()).abs() < 1e-9, "{seconds}");
 }
 
-/// Notes how long the messages waited whose spans it is asked about, and takes none.
-#[derive(Debug, Clone, Default)]
-struct Asked(Arc<Mutex<Vec<f64>>>);
-
-impl ShouldSample for Asked {
-    fn should_sample(
-        &self,
-        _: Option<&Context>,
-        _: TraceId,
-        _: &str,
-        _: &SpanKind,
-        attributes: &[KeyValue],
-        links: &[Link],
-    ) -> SamplingResult {
-        let links = links.iter().flat_map(|link| waited(&link.attributes));
-        self.0.lock().unwrap().extend(waited(attributes).into_iter().chain(links));
-        SamplingResult { decision: SamplingDecision::Drop, attributes: Vec::new(), trace_state: TraceState::NONE }
-    }
-}
-
 #[test]
 fn samplers_see_the_wait_and_what_they_drop_is_measured() {
-    let asked = Asked::default();
-    let sdk = Sdk::with_sampler(asked.clone());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notes = asked.clone();
+    let sdk = Sdk::with_sampler(Samples(move |_: &str, _: &SpanKind, attributes: &[KeyValue], links: &[Link]| {
+        let links = links.iter().flat_map(|link| waited(&link.attributes));
+        notes.lock().unwrap().extend(waited(attributes).into_iter().chain(links));
+        (SamplingDecision::Drop, TraceState::NONE)
+    }));
     let (_queue, messages) = popped(&sdk, 3);
     thread::sleep(WAIT);
     messages[0].in_scope(|| ());
     block_on(process_batch(&messages[1..], || async {}));
-    let seen = asked.0.lock().unwrap().clone();
+    let seen = asked.lock().unwrap().clone();
     assert_eq!(seen.len(), 3, "one on a span, two on links: {seen:?}");
     assert_eq!(waits(&sdk).0, 3);
     assert!(sdk.spans().is_empty());

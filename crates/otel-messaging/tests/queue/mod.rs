@@ -7,14 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use opentelemetry::{
-    InstrumentationScope, TraceId,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{Link, TraceState},
-};
-use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
+use opentelemetry::{InstrumentationScope, propagation::text_map_propagator::FieldIter};
+use opentelemetry_sdk::trace::{SamplingResult, ShouldSample};
 use otel_messaging::{
-    InstrumentationBuilder, OperationType,
     adapter::{
         Attributes, Batch, ClientSpan, Headers, OperationName, OperationStart, PreparedOperation, Settles, SourceId,
         Telemetry, poll_started, scope,
@@ -26,19 +21,21 @@ use otel_messaging::{
 #[allow(unused_imports, reason = "each test binary uses some of it")]
 mod prelude {
     pub(crate) use opentelemetry::{
-        Context, KeyValue, SpanId,
+        Context, KeyValue, SpanId, TraceId,
         baggage::BaggageExt,
-        trace::{SpanContext, SpanKind, Status, TraceContextExt, Tracer},
+        propagation::{Extractor, Injector, TextMapPropagator},
+        trace::{Link, SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, TraceState, Tracer},
     };
+    pub(crate) use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SpanData};
     pub(crate) use otel_messaging::{
-        Instrumentation,
+        CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, OperationType, Propagation,
         adapter::{Arrival, Destination, ProcessSpan, Settlement},
         prelude::*,
         process_batch,
-        semconv::{attribute, extension},
+        semconv::{attribute, extension, metric},
         sequential, sequential_blocking,
     };
-    pub(crate) use support::{ExpectedSpan, Sdk, attribute as value_of, span};
+    pub(crate) use support::{ExpectedSpan, Sdk, Series, SpanRef, attribute as value_of, span};
     pub(crate) use tokio::task::yield_now;
 }
 

@@ -102,6 +102,12 @@ impl From<&SpanData> for SpanRef {
 }
 
 impl ExpectedSpan {
+    /// Another name, for a span like another.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
     /// Its kind; the default is internal.
     #[must_use]
     pub fn kind(self, kind: SpanKind) -> Self {
