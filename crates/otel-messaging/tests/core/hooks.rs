@@ -82,7 +82,7 @@ fn a_hook_sees_each_operation_and_its_attributes_are_on_the_span() {
     );
     // The hook's id replaces the message's.
     let processed = process("hidden").child_of("push orders").link("push orders").settled("ack");
-    let pulled = pull().message_id("1").link("push orders").batch_of(1);
+    let pulled = pull().message_id("hidden").link("push orders").batch_of(1);
     for expected in [create(), push(), pulled, ack("ack").child_of("process orders"), processed] {
         sdk.assert_contains(expected.attribute("team", "checkout"));
     }

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
-use otel_messaging::adapter::{Clock, Settles, SourceId};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+use otel_messaging::adapter::{Attributes, Clock, Settles, SourceId};
 
 use crate::queue::*;
 
@@ -56,46 +56,15 @@ const METRICS: [&str; 7] = [
     "otel_messaging.wait_time",
 ];
 
-/// The SDK's own view of what was measured.
-struct Meters(Sdk);
+/// A queue whose metrics alone are recorded.
+fn metered(settings: impl FnOnce(InstrumentationBuilder) -> InstrumentationBuilder) -> (Sdk, Queue) {
+    let sdk = Sdk::new();
+    let builder = Instrumentation::builder().with_meter_provider(sdk.meter_provider()).with_spans(false);
+    (sdk, Queue::new(settings(builder).build()))
+}
 
-impl Meters {
-    fn new() -> Self {
-        Self(Sdk::new())
-    }
-
-    /// Reports here, and no spans.
-    fn instrumentation_builder(&self) -> InstrumentationBuilder {
-        Instrumentation::builder().with_meter_provider(self.0.meter_provider()).with_spans(false)
-    }
-
-    fn each(&self, see: impl FnMut(&Metric)) {
-        let collected = self.0.metrics();
-        collected.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics()).for_each(see);
-    }
-
-    /// Name, attributes, and sum of each series.
-    fn series(&self) -> Vec<(String, BTreeMap<String, String>, f64)> {
-        let mut series = Vec::new();
-        self.each(|metric| {
-            let named = |attributes: Vec<&KeyValue>| -> BTreeMap<_, _> {
-                attributes.into_iter().map(|one| (one.key.to_string(), one.value.to_string())).collect()
-            };
-            match metric.data() {
-                AggregatedMetrics::U64(MetricData::Sum(sum)) => series.extend(sum.data_points().map(|point| {
-                    (metric.name().to_owned(), named(point.attributes().collect()), point.value() as f64)
-                })),
-                AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
-                    series.extend(histogram.data_points().map(|point| {
-                        assert_eq!(point.count(), point.bucket_counts().sum::<u64>());
-                        (metric.name().to_owned(), named(point.attributes().collect()), point.sum())
-                    }));
-                }
-                other => panic!("{}: {other:?}", metric.name()),
-            }
-        });
-        series
-    }
+fn series_of(sdk: &Sdk, metric: &str) -> Vec<Series> {
+    sdk.series().into_iter().filter(|series| series.name == metric).collect()
 }
 
 /// A message with a handler.
@@ -109,44 +78,31 @@ impl ReceivedMessage for Handled {
 
 /// Everything there is, once well and once badly.
 fn everything(queue: &mut Queue) {
+    let producer = |destination: &str| {
+        Destination::named(destination).with(attribute::SERVER_ADDRESS, "localhost").with(attribute::SERVER_PORT, 4222)
+    };
     let consumer = |destination: &str| {
-        Destination::named(destination)
+        producer(destination)
             .with(attribute::MESSAGING_CONSUMER_GROUP_NAME, "billing")
             .with(attribute::MESSAGING_DESTINATION_SUBSCRIPTION_NAME, "durable")
             .with(attribute::MESSAGING_CLIENT_ID, "not on metrics")
-            .with(attribute::SERVER_ADDRESS, "localhost")
-            .with(attribute::SERVER_PORT, 4222)
     };
+    let partition = |attributes: &mut Attributes| attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
     let telemetry = queue.telemetry.clone();
     let sent = SystemTime::now() - Duration::from_secs(2);
     for destination in ["orders", "refunds.1"] {
-        let producer = || {
-            let described = Destination::named(destination).with(attribute::SERVER_ADDRESS, "localhost");
-            described.with(attribute::SERVER_PORT, 4222)
-        };
+        let consumes = |name| telemetry.operation(name, &[destination], || consumer(destination));
         for failed in [false, true] {
             let start = || telemetry.start_operation().unwrap();
-            let push = telemetry.operation(PUSH, &[destination], producer);
+            let push = telemetry.operation(PUSH, &[destination], || producer(destination));
             let mut send = telemetry.send(start(), &push, None, |_| ());
             send.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
-            let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
             let arrival = Arrival::new(SourceId::new(), None).sent(sent, Clock::CreateTime).awaits_settlement(true);
-            let message = telemetry.deliver(start(), process, arrival, |attributes| {
-                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
-            });
-            let pull = telemetry.operation(PULL, &[destination], || consumer(destination));
-            let receive = telemetry.receive(start(), &pull, [&message].into_iter(), |attributes| {
-                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
-            });
-            let ack = telemetry.operation(ACK, &[destination], || consumer(destination));
-            let settle = telemetry.settle(start(), &ack, Settles::Message(&message), |attributes| {
-                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
-            });
-            let process = telemetry.operation(PROCESS, &[destination], || consumer(destination));
-            let handled = telemetry.deliver(start(), process, Arrival::new(SourceId::new(), None), |attributes| {
-                attributes.set(attribute::MESSAGING_DESTINATION_PARTITION_ID, "3");
-            });
-            Handled(handled).in_scope(|| ());
+            let message = telemetry.deliver(start(), consumes(PROCESS), arrival, partition);
+            let receive = telemetry.receive(start(), &consumes(PULL), [&message].into_iter(), partition);
+            let settle = telemetry.settle(start(), &consumes(ACK), Settles::Message(&message), partition);
+            let arrival = Arrival::new(SourceId::new(), None);
+            Handled(telemetry.deliver(start(), consumes(PROCESS), arrival, partition)).in_scope(|| ());
             if failed {
                 send.fail("queue_full", "full");
                 receive.fail("not-found", "none");
@@ -162,29 +118,35 @@ fn everything(queue: &mut Queue) {
     }
 }
 
+/// One of both names the destination.
+const SHOWN: [&str; 2] = [attribute::MESSAGING_DESTINATION_NAME, attribute::MESSAGING_DESTINATION_TEMPLATE];
+
 fn templates(builder: InstrumentationBuilder) -> InstrumentationBuilder {
     builder.with_destination_template(|name| name.starts_with("refunds.").then(|| "refunds.{id}".to_owned()))
 }
 
 #[test]
 fn instruments_are_those_of_the_convention_and_three_of_ours() {
-    let meters = Meters::new();
-    let builder = meters.instrumentation_builder();
-    everything(&mut Queue::new(builder.build()));
+    let (sdk, mut queue) = metered(|builder| builder);
+    everything(&mut queue);
     let mut found = BTreeSet::new();
-    meters.each(|metric| {
+    let collected = sdk.metrics();
+    for metric in collected.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics()) {
         let kind = match metric.data() {
             AggregatedMetrics::U64(MetricData::Sum(sum)) if sum.is_monotonic() => "counter",
             AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
                 let is_ours = metric.name().starts_with("otel_messaging.");
                 let expected = if is_ours { QUEUE_TIMES } else { DURATIONS };
-                histogram.data_points().for_each(|point| assert_eq!(point.bounds().collect::<Vec<_>>(), expected));
+                for point in histogram.data_points() {
+                    assert_eq!(point.bounds().collect::<Vec<_>>(), expected);
+                    assert_eq!(point.count(), point.bucket_counts().sum::<u64>());
+                }
                 "histogram"
             }
             other => panic!("{}: {other:?}", metric.name()),
         };
         found.insert(format!("{} {kind} {} {}", metric.name(), metric.unit(), metric.description()));
-    });
+    }
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let expected: BTreeSet<_> = INSTRUMENTS.lines().map(words).filter(|line| !line.is_empty()).collect();
     assert_eq!(found, expected);
@@ -192,9 +154,8 @@ fn instruments_are_those_of_the_convention_and_three_of_ours() {
 
 #[test]
 fn each_series_has_the_attributes_of_its_metric_and_no_others() {
-    let meters = Meters::new();
-    let builder = templates(meters.instrumentation_builder());
-    everything(&mut Queue::new(builder.with_metric_partition(true).build()));
+    let (sdk, mut queue) = metered(|builder| templates(builder).with_metric_partition(true));
+    everything(&mut queue);
     let table: BTreeMap<&str, Vec<&str>> = ATTRIBUTES
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
@@ -203,22 +164,22 @@ fn each_series_has_the_attributes_of_its_metric_and_no_others() {
         .collect();
     assert_eq!(table.len(), 13);
     let mut seen = BTreeSet::new();
-    for (name, attributes, _) in meters.series() {
-        let column = METRICS.iter().position(|metric| *metric == name).unwrap();
+    for series in sdk.series() {
+        let column = METRICS.iter().position(|metric| *metric == series.name).unwrap();
         for (attribute, levels) in &table {
-            let there = attributes.contains_key(*attribute);
+            let there = series.attribute(attribute).is_some();
             match levels[column] {
-                "R" => assert!(there, "{name}: no {attribute}"),
-                "-" => assert!(!there, "{name}: {attribute}"),
+                "R" => assert!(there, "{series}: no {attribute}"),
+                "-" => assert!(!there, "{series}: {attribute}"),
                 _ => (),
             }
             if there {
                 seen.insert((column, *attribute));
             }
         }
-        assert!(attributes.keys().all(|key| table.contains_key(&**key)), "{name}: {attributes:?}");
-        let named = attributes.contains_key("messaging.destination.name");
-        assert_ne!(named, attributes.contains_key("messaging.destination.template"), "{name}: {attributes:?}");
+        assert!(series.attributes.iter().all(|one| table.contains_key(one.key.as_str())), "{series}");
+        let [name, template] = SHOWN.map(|key| series.attribute(key).is_some());
+        assert_ne!(name, template, "{series}");
     }
     // Whatever may be there was, but for a message that cannot fail to be delivered.
     for (attribute, levels) in &table {
@@ -249,7 +210,7 @@ fn a_partition_or_server_known_late_is_measured_on_request() {
 
 #[test]
 fn a_batch_of_one_partition_tells_it() {
-    for (partitions, recorded) in [(["3", "3"], 1), (["3", "4"], 0)] {
+    for (partitions, recorded) in [(["3", "3"], true), (["3", "4"], false)] {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.all_signals_builder().with_metric_partition(true).build());
         let messages = partitions.map(|partition| {
@@ -257,10 +218,10 @@ fn a_batch_of_one_partition_tells_it() {
             queue.pop_of_partition(partition).unwrap()
         });
         block_on(process_batch(&messages, || async {}));
-        let measured = sdk.measured();
-        let process: Vec<_> = measured.lines().filter(|line| line.starts_with("messaging.process.duration")).collect();
-        assert_eq!(process.len(), 1, "{measured}");
-        assert_eq!(process[0].matches("partition.id = \"3\"").count(), recorded, "{measured}");
+        let process = series_of(&sdk, metric::PROCESS_DURATION);
+        let [process] = &process[..] else { panic!("{process:?}") };
+        let partition = process.attribute(attribute::MESSAGING_DESTINATION_PARTITION_ID);
+        assert_eq!(partition, recorded.then(|| "3".into()).as_ref());
     }
 }
 
@@ -335,9 +296,8 @@ fn spans_are_the_same_whatever_becomes_of_metrics() {
 }
 
 fn count(sdk: &Sdk, metric: &str, containing: &str) -> u64 {
-    let measured = sdk.measured();
-    let lines = measured.lines().filter(|line| line.starts_with(metric) && line.contains(containing));
-    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    let series = series_of(sdk, metric).into_iter().filter(|series| series.to_string().contains(containing));
+    series.map(|series| series.count).sum()
 }
 
 #[test]
@@ -345,9 +305,7 @@ fn a_message_is_counted_once_whatever_spans_it_has() {
     for receive_spans in [false, true] {
         let sdk = Sdk::new();
         let mut queue = Queue::new(sdk.all_signals_builder().with_receive_spans(receive_spans).build());
-        for _ in 0..3 {
-            queue.push("1").unwrap();
-        }
+        queue.fill(3);
         assert!(queue.telemetry.records_polls());
         let polled = queue.start();
         let message = queue.pop().unwrap();
@@ -362,10 +320,7 @@ fn a_message_is_counted_once_whatever_spans_it_has() {
         assert_eq!(count(&sdk, "messaging.client.consumed.messages", ""), 3, "under one name only");
         assert_eq!(count(&sdk, "messaging.client.operation.duration", "\"pull\""), 2);
         assert_eq!(count(&sdk, "messaging.process.duration", ""), 2, "one message, one batch");
-        assert_eq!(
-            sdk.spans().iter().filter(|span| span.name == "pull orders").count(),
-            1 + usize::from(receive_spans)
-        );
+        assert_eq!(sdk.named("pull orders").len(), 1 + usize::from(receive_spans));
     }
 }
 
@@ -393,15 +348,14 @@ fn a_batch_is_measured_once_as_processed_and_its_messages_are_not() {
 #[test]
 fn a_message_is_settled_once_or_dropped() {
     let (sdk, mut queue) = observed();
-    let outcome = |queue: &mut Queue, work: &dyn Fn(&crate::queue::Message)| {
+    let outcome = |queue: &mut Queue, work: &dyn Fn(&Message)| {
         queue.push("1").unwrap();
-        let before = sdk.measured();
+        let before = series_of(&sdk, extension::DELIVERIES);
         work(&queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap());
-        let after = sdk.measured();
-        let new = after.lines().filter(|line| line.starts_with("otel_messaging.deliveries") && !before.contains(line));
-        let words = new.map(|line| line.rsplit("outcome = ").next().unwrap().split('"').nth(1).unwrap().to_owned());
-        let process = sdk.spans().into_iter().rfind(|span| span.name == "process orders").unwrap();
-        let noted = support::attribute(&process, "otel_messaging.settlement.outcome").map(ToString::to_string);
+        let new = series_of(&sdk, extension::DELIVERIES).into_iter().filter(|series| !before.contains(series));
+        let words = new.map(|series| series.attribute(extension::SETTLEMENT_OUTCOME).unwrap().to_string());
+        let process = sdk.named("process orders").pop().unwrap();
+        let noted = value_of(&process, extension::SETTLEMENT_OUTCOME).map(ToString::to_string);
         (words.collect::<Vec<_>>().join(" "), noted)
     };
     let noted = |word: &str| Some(word.to_owned());
@@ -410,19 +364,19 @@ fn a_message_is_settled_once_or_dropped() {
     assert_eq!(outcome(&mut queue, &|_| ()), ("dropped".to_owned(), noted("dropped")), "never looked at");
     assert_eq!(outcome(&mut queue, &|m| drop(m.otel_context())), ("dropped".to_owned(), noted("dropped")));
     // What is known only after the end is not on the ended span.
-    let ended = |m: &crate::queue::Message| m.in_scope(|| ());
+    let ended = |m: &Message| m.in_scope(|| ());
     assert_eq!(outcome(&mut queue, &ended), ("dropped".to_owned(), None));
-    let ended_and_settled = |m: &crate::queue::Message| {
+    let ended_and_settled = |m: &Message| {
         m.in_scope(|| ());
         m.settle(Settlement::Term);
     };
     assert_eq!(outcome(&mut queue, &ended_and_settled), ("term".to_owned(), None));
-    let twice = |m: &crate::queue::Message| {
+    let twice = |m: &Message| {
         m.settle(Settlement::Reject);
         m.settle(Settlement::AlreadySettled);
     };
     assert_eq!(outcome(&mut queue, &twice), ("already_settled reject".to_owned(), noted("reject")));
-    let together = |m: &crate::queue::Message| m.process_span().unwrap().settled(Settlement::Commit);
+    let together = |m: &Message| m.process_span().unwrap().settled(Settlement::Commit);
     assert_eq!(outcome(&mut queue, &together), (String::new(), noted("commit")), "counted with the others");
 
     // A settle that failed settles nothing.
@@ -442,9 +396,7 @@ fn a_message_is_settled_once_or_dropped() {
     let several = queue.telemetry.settle(start, &ack, Settles::Unknown, |_| ());
     several.messages(5).settled(Settlement::Nack);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"nack\""), before + 5);
-    for _ in 0..3 {
-        queue.push("1").unwrap();
-    }
+    queue.fill(3);
     let batch: Vec<_> = (0..3).map(|_| queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap()).collect();
     block_on(process_batch(&batch, || async {}));
     batch[0].ack();
@@ -463,13 +415,11 @@ fn a_message_that_need_not_be_settled_is_not_dropped() {
 
 /// The queue times that were recorded of a message that says it was sent then: their sum, and by which clock.
 fn queue_time(at: SystemTime, clock: Clock) -> Option<(f64, String)> {
-    let meters = Meters::new();
-    let builder = meters.instrumentation_builder();
-    let mut queue = Queue::new(builder.build());
+    let (sdk, mut queue) = metered(|builder| builder);
     queue.push("1").unwrap();
     drop(queue.pop_as("orders", |a| a.sent(at, clock)));
-    let recorded = meters.series().into_iter().find(|(name, ..)| name == "otel_messaging.queue_time");
-    recorded.map(|(_, attributes, sum)| (sum, attributes["otel_messaging.clock"].clone()))
+    let recorded = series_of(&sdk, extension::QUEUE_TIME).pop()?;
+    Some((recorded.sum, recorded.attribute(extension::CLOCK)?.to_string()))
 }
 
 #[test]
@@ -513,8 +463,8 @@ fn an_attempt_that_is_no_number_is_left_out() {
     let mut attempt = |number| {
         queue.push("1").unwrap();
         drop(queue.pop_as("orders", |a| a.attempt(number)));
-        let process = sdk.spans().into_iter().rfind(|span| span.name == "process orders").unwrap();
-        support::attribute(&process, "otel_messaging.delivery.attempt").map(ToString::to_string)
+        value_of(&sdk.named("process orders").pop().unwrap(), "otel_messaging.delivery.attempt")
+            .map(ToString::to_string)
     };
     assert_eq!(attempt(3).as_deref(), Some("3"));
     assert_eq!(attempt(u64::MAX), None);
@@ -534,68 +484,52 @@ fn a_clock_that_was_set_back_gives_no_duration() {
 
 #[test]
 fn the_number_of_series_is_bounded_whatever_names_come() {
-    let meters = Meters::new();
-    let builder = meters.instrumentation_builder();
-    let mut queue = Queue::new(builder.build());
-    let mut through = |name: String| {
+    let (sdk, mut queue) = metered(|builder| builder);
+    for name in (0..100_000).map(|name| format!("orders.{name}")) {
         queue.push_to(&name, HeaderMap::default(), "1", |_| ()).unwrap();
         drop(queue.pop_from(&name));
-    };
-    (0..100_000).for_each(|name| through(format!("orders.{name}")));
-    let series = meters.series();
-    let of = |metric: &'static str| series.iter().filter(move |(name, ..)| name == metric);
+    }
     // (limit + 1) × operations, of which each of these measures one.
     for metric in METRICS.into_iter().take(4) {
-        assert_eq!(of(metric).count(), 1_001, "{metric}");
+        assert_eq!(series_of(&sdk, metric).len(), 1_001, "{metric}");
     }
-    let total = |metric| of(metric).map(|(.., sum)| sum).sum::<f64>();
-    assert_eq!((total(METRICS[1]), total(METRICS[2])), (100_000.0, 100_000.0), "none is lost");
-    let unnamed = of(METRICS[1]).find(|(_, attributes, _)| !attributes.contains_key("messaging.destination.name"));
-    assert_eq!(unnamed.unwrap().2, 99_000.0);
+    let total = |metric| count(&sdk, metric, "");
+    assert_eq!((total(METRICS[1]), total(METRICS[2])), (100_000, 100_000), "none is lost");
+    let sent = series_of(&sdk, METRICS[1]);
+    let unnamed = sent.iter().find(|series| series.attribute(SHOWN[0]).is_none());
+    assert_eq!(unnamed.unwrap().count, 99_000);
 }
 
 #[test]
 fn names_behind_a_template_take_no_place_from_others() {
-    let meters = Meters::new();
-    let mut queue = Queue::new(templates(meters.instrumentation_builder()).build());
-    let mut through = |name: &str| {
-        queue.push_to(name, HeaderMap::default(), "1", |_| ()).unwrap();
-        drop(queue.pop_from(name));
-    };
-    (0..100_000).for_each(|name| through(&format!("refunds.{name}")));
-    through("orders");
-    let shown = ["messaging.destination.template", "messaging.destination.name"];
+    let (sdk, mut queue) = metered(templates);
+    for name in (0..100_000).map(|name| format!("refunds.{name}")).chain(["orders".to_owned()]) {
+        queue.push_to(&name, HeaderMap::default(), "1", |_| ()).unwrap();
+        drop(queue.pop_from(&name));
+    }
     for metric in METRICS.into_iter().take(4) {
-        let mut found: Vec<_> = meters
-            .series()
-            .into_iter()
-            .filter(|(name, ..)| name == metric)
-            .map(|(_, attributes, _)| shown.map(|key| attributes.get(key).cloned()))
-            .collect();
+        let shown = |series: &Series| SHOWN.map(|key| series.attribute(key).map(ToString::to_string));
+        let mut found: Vec<_> = series_of(&sdk, metric).iter().map(shown).collect();
         found.sort();
         let some = |name: &str| Some(name.to_owned());
-        assert_eq!(found, [[None, some("orders")], [some("refunds.{id}"), None]], "{metric}");
+        assert_eq!(found, [[None, some("refunds.{id}")], [some("orders"), None]], "{metric}");
     }
 }
 
 #[test]
 fn a_span_and_its_measurement_say_the_same() {
-    let meters = Meters::new();
-    let mut queue = Queue::new(meters.0.all_signals_builder().build());
-    queue.push("1").unwrap();
-    queue.pop().unwrap().in_scope(|| ());
+    let (sdk, mut queue) = observed();
+    queue.push_and_pop("1").in_scope(|| ());
     let took = |name: &str| {
-        let spans = meters.0.spans();
-        let span = spans.iter().find(|span| span.name == name).unwrap();
+        let span = sdk.only(name);
         span.end_time.duration_since(span.start_time).unwrap().as_secs_f64()
     };
-    let measured = |metric: &str| meters.series().into_iter().find(|(name, ..)| name == metric).unwrap().2;
-    assert_eq!(measured("messaging.client.operation.duration"), took("push orders"));
-    assert_eq!(measured("messaging.process.duration"), took("process orders"));
-    // Nobody needed the context of this one.
+    let measured = |metric: &str| sdk.histogram(metric).1;
+    assert_eq!(measured(metric::CLIENT_OPERATION_DURATION), took("push orders"));
+    assert_eq!(measured(metric::PROCESS_DURATION), took("process orders"));
+    // Nothing needed the context of this one.
     queue.push_to("refunds", HeaderMap::default(), "2", |_| ()).unwrap();
     drop(queue.pop_from("refunds"));
-    let all: f64 =
-        meters.series().iter().filter(|(name, ..)| name == "messaging.process.duration").map(|it| it.2).sum();
+    let all = measured(metric::PROCESS_DURATION);
     assert!((all - took("process orders") - took("process refunds")).abs() < 1e-12);
 }
