@@ -5,10 +5,9 @@
 mod queue;
 
 use opentelemetry::global;
-use otel_messaging::MessageExt;
-use support::{Sdk, w3c};
+use support::w3c;
 
-use crate::queue::Queue;
+use queue::*;
 
 #[test]
 fn the_first_message_has_its_spans_after_polls_that_found_none() {

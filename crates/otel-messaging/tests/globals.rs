@@ -19,12 +19,9 @@ use opentelemetry::{
         noop::{NoopTracer, NoopTracerProvider},
     },
 };
-use otel_messaging::MessageExt;
-use support::{Sdk, eventually, w3c};
+use support::{eventually, w3c};
 
-use crate::queue::{HeaderMap, Queue};
-
-const FOREIGN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+use queue::*;
 
 /// Counts how often it is asked for a tracer.
 #[derive(Debug, Clone, Default)]
@@ -54,10 +51,10 @@ fn a_client_follows_the_globals_as_they_come() {
     // A propagator alone: contexts pass through, from one message to the next.
     global::set_text_map_propagator(w3c());
     eventually("the propagator is found", || queue.telemetry.start_operation().is_some());
-    queue.messages.push_back((HeaderMap::default().with("traceparent", FOREIGN), "2".to_owned()));
+    queue.messages.push_back((sent(), "2".to_owned()));
     let message = queue.pop().unwrap();
     message.in_scope(|| queue.push("3")).unwrap();
-    assert_eq!(queue.messages.pop_front().unwrap().0.0["traceparent"], FOREIGN);
+    assert_eq!(queue.messages.pop_front().unwrap().0.0["traceparent"], SENT);
     message.ack();
     drop(message);
 

@@ -3,33 +3,10 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use std::sync::LazyLock;
+use opentelemetry::global;
+use support::{eventually, w3c};
 
-use opentelemetry::{
-    Context, global,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-};
-use otel_messaging::Propagation;
-use support::{Sdk, eventually, w3c};
-
-use crate::queue::{HeaderMap, Queue};
-
-/// A propagator with a header of its own.
-#[derive(Debug)]
-struct Vendor;
-
-impl TextMapPropagator for Vendor {
-    fn inject_context(&self, _: &Context, _: &mut dyn Injector) {}
-
-    fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
-        context.clone()
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        static FIELDS: LazyLock<[String; 1]> = LazyLock::new(|| ["x-vendor".to_owned()]);
-        FieldIter::new(&*FIELDS)
-    }
-}
+use queue::*;
 
 #[test]
 fn a_meter_measures_at_once_and_a_late_tracer_is_found() {
@@ -55,7 +32,7 @@ fn a_meter_measures_at_once_and_a_late_tracer_is_found() {
     assert!(queue.messages.back().unwrap().0.0.contains_key("traceparent"));
 
     // Headers of the propagator that is installed are never captured, also by a client that does not use it.
-    global::set_text_map_propagator(Vendor);
+    global::set_text_map_propagator(Functions::named(&["x-vendor"]));
     let builder = sdk.instrumentation_builder().with_propagation(Propagation::Off).with_captured_headers(["*"]);
     let mut queue = Queue::new(builder.build());
     let headers = HeaderMap::default().with("X-Vendor", "secret").with("x-tenant", "7");

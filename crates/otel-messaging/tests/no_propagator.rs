@@ -6,23 +6,13 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use std::{
-    io, mem,
-    sync::{LazyLock, Mutex},
-};
+use std::{io, mem, sync::Mutex};
 
-use opentelemetry::{
-    Context, KeyValue,
-    baggage::BaggageExt,
-    global,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::{SpanKind, TraceContextExt},
-};
-use otel_messaging::{Instrumentation, InstrumentationBuilder, MessageExt, Propagation, ReceivedMessage};
-use support::{Sdk, heard};
+use opentelemetry::global;
+use support::heard;
 use tracing::subscriber::with_default;
 
-use crate::queue::{HeaderMap, Queue};
+use queue::*;
 
 const NOTE: &str = "messaging.propagator.default";
 
@@ -47,22 +37,12 @@ fn logged() -> String {
 }
 
 /// Writes a trace's id into a header of its own and reads it from there.
-#[derive(Debug)]
-struct Own;
-
-impl TextMapPropagator for Own {
-    fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
-        headers.set("x-own", context.span().span_context().trace_id().to_string());
-    }
-
-    fn extract_with_context(&self, context: &Context, headers: &dyn Extractor) -> Context {
-        context.with_baggage(headers.get("x-own").map(|own| KeyValue::new("own", own.to_owned())))
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        static FIELDS: LazyLock<[String; 1]> = LazyLock::new(|| ["x-own".to_owned()]);
-        FieldIter::new(&*FIELDS)
-    }
+fn own() -> Functions {
+    Functions::named(&["x-own"])
+        .inject(|context, headers| headers.set("x-own", context.span().span_context().trace_id().to_string()))
+        .extract(|context, headers| {
+            context.with_baggage(headers.get("x-own").map(|own| KeyValue::new("own", own.to_owned())))
+        })
 }
 
 /// What is sent inside a request with baggage.
@@ -71,10 +51,6 @@ fn sent(sdk: &Sdk, queue: &mut Queue) -> HeaderMap {
     let _current = request.attach();
     queue.push("1").unwrap();
     queue.messages.back().unwrap().0.clone()
-}
-
-fn names(headers: &HeaderMap) -> Vec<&str> {
-    headers.0.keys().map(String::as_str).collect()
 }
 
 /// How often it was noted by a client with such an instrumentation that sent and received three messages.
@@ -96,7 +72,7 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
 
     // Delivered before the SDK is installed, and processed after.
     let mut early = Queue::bare();
-    let sender = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let sender = queue::sent();
     early.messages.push_back((sender.with("baggage", "tenant=6"), "0".to_owned()));
     let message = early.pop().unwrap();
     assert_eq!(logged(), "");
@@ -115,8 +91,7 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
         line.contains(" INFO otel-messaging: ") && line.contains(NOTE) && line.contains("Propagation::Off"),
         "{line}"
     );
-    let spans = sdk.spans();
-    let push = spans.iter().find(|span| span.name == "push orders").unwrap();
+    let push = &sdk.only("push orders");
     assert_eq!(push.span_kind, SpanKind::Producer);
     let traceparent = format!("00-{}-{}-01", push.span_context.trace_id(), push.span_context.span_id());
     assert_eq!(headers, HeaderMap::default().with("traceparent", &traceparent).with("baggage", "tenant=7"));
@@ -145,13 +120,13 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
 
     // A message that is made now and sent later, by a filter of logs that says so.
     let filtered = tracing_subscriber::fmt().with_env_filter("info").with_writer(|| Log).with_ansi(false).finish();
-    with_default(filtered, || assert_eq!(names(&Queue::bare().create()), ["traceparent"]));
+    with_default(filtered, || assert_eq!(Queue::bare().create().names(), ["traceparent"]));
     assert!(logged().contains(NOTE));
 
     // Whose spans go somewhere of their own.
     let explicit = heard(|| {
         let mut queue = Queue::new(Instrumentation::builder().with_tracer_provider(sdk.provider()).build());
-        assert_eq!(names(&sent(&sdk, &mut queue)), ["baggage", "traceparent"]);
+        assert_eq!(sent(&sdk, &mut queue).names(), ["baggage", "traceparent"]);
     });
     assert_eq!(explicit.lines().filter(|line| line.contains(NOTE)).count(), 1, "{explicit}");
     let explicit = heard(|| {
@@ -167,7 +142,7 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
     assert_eq!(notes(|builder| builder), 1);
     assert_eq!(notes(|builder| builder.with_propagation(Propagation::W3c)), 0);
     assert_eq!(notes(|builder| builder.with_propagation(Propagation::Off)), 0, "it is meant so");
-    assert_eq!(notes(|builder| builder.with_propagation(Propagation::custom(Own))), 0);
+    assert_eq!(notes(|builder| builder.with_propagation(Propagation::custom(own()))), 0);
     assert_eq!(notes(|builder| builder.with_spans(false)), 0);
     for quiet in
         [Instrumentation::builder().with_propagation(Propagation::Off), Instrumentation::builder().with_spans(false)]
@@ -186,12 +161,12 @@ fn without_a_propagator_w3c_s_headers_travel_and_the_first_message_says_so() {
 
     // What a filter keeps quiet hands contexts on all the same.
     let filtered = Instrumentation::builder().with_tracer_provider(sdk.provider()).with_filter(|_| false).build();
-    assert_eq!(names(&sent(&sdk, &mut Queue::new(filtered))), ["baggage", "traceparent"]);
+    assert_eq!(sent(&sdk, &mut Queue::new(filtered)).names(), ["baggage", "traceparent"]);
 
     // One that is installed later takes over at the next message, both ways.
     logged();
-    global::set_text_map_propagator(Own);
-    assert_eq!(names(&sent(&sdk, &mut queue)), ["x-own"]);
+    global::set_text_map_propagator(own());
+    assert_eq!(sent(&sdk, &mut queue).names(), ["x-own"]);
     let with_both = headers.clone().with("x-own", "theirs");
     consumer.messages.push_back((with_both, "1".to_owned()));
     let message = consumer.pop().unwrap();

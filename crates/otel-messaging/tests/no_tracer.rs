@@ -4,16 +4,12 @@
 #[allow(dead_code, reason = "the other test binaries use the rest of it")]
 mod queue;
 
-use opentelemetry::{Context, KeyValue, baggage::BaggageExt, trace::TraceContextExt};
-use otel_messaging::{
-    CarriedContext, Correlation, Instrumentation, InstrumentationBuilder, MessageExt, ReceivedMessage, process_batch,
-};
-use support::{Sdk, heard};
+use support::heard;
 
-use crate::queue::{HeaderMap, Message, Queue};
+use queue::*;
 
 fn arriving() -> HeaderMap {
-    let headers = HeaderMap::default().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let headers = sent();
     headers.with("baggage", "tenant=7")
 }
 
@@ -68,8 +64,7 @@ fn without_a_tracer_a_handler_sees_nothing_of_what_was_sent() {
 
     let mut queue = fresh(|builder| builder.with_correlation(Correlation::Parent));
     let batch = [first(&mut queue)];
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(process_batch(&batch, || async { assert_eq!(recorded(&Context::current()), nothing) }));
+    block_on(process_batch(&batch, || async { assert_eq!(recorded(&Context::current()), nothing) }));
     assert_eq!(recorded(&batch[0].otel_context()), nothing);
 }
 

@@ -7,36 +7,11 @@ mod queue;
 
 use std::cell::RefCell;
 
-use opentelemetry::{
-    Context,
-    baggage::BaggageExt,
-    global,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::TraceContextExt,
-};
+use opentelemetry::{global, propagation::text_map_propagator::FieldIter};
 use opentelemetry_zipkin::Propagator as Zipkin;
-use otel_messaging::{CarriedContext, Instrumentation};
-use support::{Sdk, w3c};
+use support::w3c;
 
-use crate::queue::{HeaderMap, Queue};
-
-/// Writes the trace's id into a header of its own.
-#[derive(Debug)]
-struct Own([String; 1]);
-
-impl TextMapPropagator for Own {
-    fn inject_context(&self, context: &Context, headers: &mut dyn Injector) {
-        headers.set("x-own", context.span().span_context().trace_id().to_string());
-    }
-
-    fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
-        context.clone()
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        FieldIter::new(&self.0)
-    }
-}
+use queue::*;
 
 #[derive(Debug)]
 struct Nameless;
@@ -88,7 +63,11 @@ fn what_is_installed_does_the_work_also_when_it_replaces_another() {
         entries.sort_unstable();
         assert_eq!(entries, [format!("other={}", "%2C".repeat(60)), format!("short={}", "%2C".repeat(30))]);
     }
-    global::set_text_map_propagator(Own(["x-own".to_owned()]));
+    // Writes the trace's id into a header of its own.
+    let own = Functions::named(&["x-own"]).inject(|context, headers| {
+        headers.set("x-own", context.span().span_context().trace_id().to_string());
+    });
+    global::set_text_map_propagator(own);
     assert_eq!(names(&sent()), ["x-own"]);
     global::set_text_map_propagator(w3c());
     assert_eq!(names(&sent()), ["traceparent"]);

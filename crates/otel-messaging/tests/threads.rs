@@ -9,12 +9,10 @@ use std::{
     thread,
 };
 
-use opentelemetry::{global, trace::Status};
-use opentelemetry_sdk::trace::SpanData;
-use otel_messaging::{MessageExt, ReceivedMessage};
-use support::{Sdk, eventually, w3c};
+use opentelemetry::global;
+use support::{eventually, w3c};
 
-use crate::queue::{HeaderMap, Message, Queue};
+use queue::*;
 
 const THREADS: usize = 4;
 
@@ -38,15 +36,13 @@ fn same_client(queue: &Queue) -> Queue {
 }
 
 fn process(message: Message) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(message.process(|| async {}));
+    block_on(message.process(|| async {}));
 }
 
 #[test]
 fn a_message_ends_once_whatever_is_done_to_it_at_once() {
     const MESSAGES: usize = 1_000;
-    let sdk = Sdk::new();
-    let mut queue = Queue::new(sdk.all_signals_builder().build());
+    let (sdk, mut queue) = observed();
     let works: [fn(Message); 6] = [
         process,
         |message| message.in_scope(|| ()),
