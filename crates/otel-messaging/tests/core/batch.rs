@@ -166,15 +166,6 @@ fn an_empty_batch_has_no_span() {
 }
 
 #[test]
-fn a_receive_span_links_what_it_brought_with_what_each_alone_has() {
-    let (sdk, mut queue) = traced();
-    queue.fill(2);
-    let messages = queue.pull();
-    assert_eq!(messages.len(), 2);
-    sdk.assert([push(), push(), pull().batch_of(2).link_with(0, id("1")).link_with(1, id("2"))]);
-}
-
-#[test]
 fn a_receive_span_has_only_attributes_that_all_its_messages_share() {
     let assert_pulled = |ids: [&str; 3], expected: ExpectedSpan| {
         let (sdk, mut queue) = configured(|builder| builder.with_max_links(2));

@@ -1,35 +1,43 @@
 use std::sync::Arc;
 
-use otel_messaging::adapter::{OperationName, Settles};
+use otel_messaging::adapter::Settles;
 
 use crate::queue::*;
 
-fn name_of(queue: &Queue, sdk: &Sdk, name: OperationName, destination: Destination) -> String {
-    let operation = queue.telemetry.operation(name, &[&format!("{destination:?}")], || destination);
-    queue.telemetry.send(queue.start(), &operation, None, |_| ()).succeed();
-    sdk.names().pop().unwrap()
+/// The span of a push to a destination, by this name.
+fn push_as(name: &str, destination: &str) -> ExpectedSpan {
+    push_to(destination).named(name)
 }
 
 #[test]
 fn a_span_is_named_after_what_has_few_values() {
     let (sdk, queue) = traced();
-    let name = |destination| name_of(&queue, &sdk, PUSH, destination);
-    assert_eq!(name(Destination::named("orders")), "push orders");
-    assert_eq!(name(Destination::named("orders.1").template("orders.*")), "push orders.*");
-    assert_eq!(name(Destination::named("_INBOX.1").temporary()), "push");
-    assert_eq!(name(Destination::named("amq.gen-1").anonymous()), "push");
-    assert_eq!(name(Destination::named("0190a5b2-7c1d-7e33-8d55-0123456789ab")), "push");
-    assert_eq!(name(Destination::server(Some(("localhost", 4222)))), "push localhost:4222");
-    assert_eq!(name(Destination::server(None)), "push");
-
-    let spans = sdk.spans();
-    let of = |at: usize, key| value_of(&spans[at], key).map(ToString::to_string);
-    assert_eq!(of(1, "messaging.destination.template").as_deref(), Some("orders.*"));
-    assert_eq!(of(2, "messaging.destination.temporary").as_deref(), Some("true"));
-    assert_eq!(of(3, "messaging.destination.anonymous").as_deref(), Some("true"));
-    assert_eq!(of(4, "messaging.destination.anonymous").as_deref(), Some("true"));
-    assert_eq!(of(4, "messaging.destination.name").as_deref(), Some("0190a5b2-7c1d-7e33-8d55-0123456789ab"));
-    assert_eq!(of(5, "messaging.destination.name"), None);
+    let unnamed = |name: &str| push_as(name, "").without(attribute::MESSAGING_DESTINATION_NAME);
+    let uuid = "0190a5b2-7c1d-7e33-8d55-0123456789ab";
+    let cases = [
+        (Destination::named("orders"), push_as("push orders", "orders")),
+        (
+            Destination::named("orders.1").template("orders.*"),
+            push_as("push orders.*", "orders.1").attribute("messaging.destination.template", "orders.*"),
+        ),
+        (
+            Destination::named("_INBOX.1").temporary(),
+            push_as("push", "_INBOX.1").attribute("messaging.destination.temporary", true),
+        ),
+        (
+            Destination::named("amq.gen-1").anonymous(),
+            push_as("push", "amq.gen-1").attribute("messaging.destination.anonymous", true),
+        ),
+        (Destination::named(uuid), push_as("push", uuid).attribute("messaging.destination.anonymous", true)),
+        (Destination::server(Some(("localhost", 4222))), unnamed("push localhost:4222").server("localhost", 4222)),
+        (Destination::server(None), unnamed("push")),
+    ];
+    let expected = cases.map(|(destination, expected)| {
+        let operation = queue.telemetry.operation(PUSH, &[&format!("{destination:?}")], || destination);
+        queue.telemetry.send(queue.start(), &operation, None, |_| ()).succeed();
+        expected.kind(SpanKind::Client)
+    });
+    sdk.assert(expected);
 }
 
 #[test]
@@ -38,10 +46,8 @@ fn names_beyond_the_bound_stay_out_of_span_names_and_on_their_spans() {
     for destination in ["a", "b", "c", "a", "c"] {
         queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
     }
-    let spans = sdk.spans();
-    let names = sdk.names();
-    assert_eq!(names, ["push a", "push b", "push", "push a", "push"]);
-    assert_eq!(value_of(&spans[4], "messaging.destination.name").unwrap().as_str(), "c");
+    let unnamed = push_as("push", "c");
+    sdk.assert([push_to("a"), push_to("b"), unnamed.clone(), push_to("a"), unnamed]);
 }
 
 #[test]
@@ -52,21 +58,7 @@ fn clients_that_share_an_instrumentation_share_its_bound() {
     queues[0].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
     queues[1].push_to("b", HeaderMap::default(), "1", |_| ()).unwrap();
     queues[1].push_to("a", HeaderMap::default(), "1", |_| ()).unwrap();
-    assert_eq!(sdk.names(), ["push a", "push", "push a"]);
-}
-
-#[test]
-fn a_user_s_function_gives_names_their_templates() {
-    let sdk = Sdk::new();
-    let template = |name: &str| name.starts_with("orders.").then(|| "orders.{id}".to_owned());
-    let mut queue = Queue::new(sdk.instrumentation_builder().with_destination_template(template).build());
-    for destination in ["orders.1", "orders.2", "refunds"] {
-        queue.push_to(destination, HeaderMap::default(), "1", |_| ()).unwrap();
-    }
-    let spans = sdk.spans();
-    let names = sdk.names();
-    assert_eq!(names, ["push orders.{id}", "push orders.{id}", "push refunds"]);
-    assert_eq!(value_of(&spans[1], "messaging.destination.name").unwrap().as_str(), "orders.2");
+    sdk.assert([push_to("a"), push_as("push", "b"), push_to("a")]);
 }
 
 #[test]

@@ -2,23 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use otel_messaging::adapter::{OperationName, Settles};
-
 use crate::queue::*;
 
 /// One failure of each operation.
 fn fail_everything(queue: &mut Queue) {
-    let telemetry = queue.telemetry.clone();
-    let start = || telemetry.start_operation().unwrap();
-    let operation = |name: OperationName| telemetry.operation(name, &["orders"], || Destination::named("orders"));
-    telemetry.send(start(), &operation(PUSH), None, |_| ()).fail("nack", "the broker refused");
-    telemetry.receive(start(), &operation(PULL), std::iter::empty(), |_| ()).fail("not-found", "no such queue");
+    queue.begin_push().fail("nack", "the broker refused");
+    let receive = queue.telemetry.receive(queue.start(), &queue.operation(PULL), std::iter::empty(), |_| ());
+    receive.fail("not-found", "no such queue");
     let message = queue.push_and_pop("1");
     message.fail(&"declined");
-    let settles = Settles::Message(message.process_span().unwrap());
-    telemetry.settle(start(), &operation(ACK), settles, |_| ()).fail("closed", "it is closed");
-    queue.push("2").unwrap();
-    let message = queue.pop().unwrap();
+    message.begin_settle().unwrap().fail("closed", "it is closed");
+    let message = queue.push_and_pop("2");
     let boom = || -> () { panic!("a bug of the handler's") };
     assert!(catch_unwind(AssertUnwindSafe(|| message.in_scope(boom))).is_err());
 }

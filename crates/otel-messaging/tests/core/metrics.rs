@@ -382,18 +382,14 @@ fn a_message_is_settled_once_or_dropped() {
     // A settle that failed settles nothing.
     queue.push("1").unwrap();
     let message = queue.pop_as("orders", |a| a.awaits_settlement(true)).unwrap();
-    let ack = queue.telemetry.operation(ACK, &["orders"], || Destination::named("orders"));
-    let settles = Settles::Message(message.process_span().unwrap());
-    let failed = queue.telemetry.settle(queue.start(), &ack, settles, |_| ());
-    failed.fail("closed", "the connection is closed");
+    message.begin_settle().unwrap().fail("closed", "the connection is closed");
     let dropped = count(&sdk, "otel_messaging.deliveries", "\"dropped\"");
     drop(message);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"dropped\""), dropped + 1);
 
     // Several at once, and those of a batch.
     let before = count(&sdk, "otel_messaging.deliveries", "\"nack\"");
-    let start = queue.start();
-    let several = queue.telemetry.settle(start, &ack, Settles::Unknown, |_| ());
+    let several = queue.telemetry.settle(queue.start(), &queue.operation(ACK), Settles::Unknown, |_| ());
     several.messages(5).settled(Settlement::Nack);
     assert_eq!(count(&sdk, "otel_messaging.deliveries", "\"nack\""), before + 5);
     queue.fill(3);

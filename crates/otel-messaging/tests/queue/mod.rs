@@ -1,4 +1,4 @@
-//! A queue in memory and its adapter, to test the core without a broker; the spans that it should have, and what tests begin with.
+//! A queue in memory and its adapter, to test the core without a broker; its expected spans, and the first steps of tests.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,7 +17,7 @@ use otel_messaging::{
     parse_traceparent,
 };
 
-/// What most tests name.
+/// The names that most tests use.
 #[allow(unused_imports, reason = "each test binary uses some of it")]
 mod prelude {
     pub(crate) use opentelemetry::{

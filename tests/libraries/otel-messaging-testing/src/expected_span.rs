@@ -192,8 +192,8 @@ impl ExpectedSpan {
         Self { has_others: true, ..self }
     }
 
-    /// `messaging.operation.name` and `messaging.operation.type`, and the kind that the convention gives to this type. The span of
-    /// a send whose message cannot carry its context has the kind [`Client`](SpanKind::Client).
+    /// `messaging.operation.name` and `messaging.operation.type`, and the kind that the convention gives to this type. The span
+    /// of a send whose message cannot carry its context has the kind [`Client`](SpanKind::Client).
     #[must_use]
     pub fn operation(mut self, name: &str, of: OperationType) -> Self {
         self.kind = match of {
@@ -246,7 +246,7 @@ impl ExpectedSpan {
         self.scope.is_some().then(|| text::scope(&span.instrumentation_scope, true))
     }
 
-    /// As it should be recorded. What may be anything is as in `found`.
+    /// As it should be recorded. Parts that may be anything are as in `found`.
     pub(crate) fn block(&self, found: Option<&SpanData>, name_of: &dyn Fn(&SpanRef) -> String) -> Block {
         let found = found.map_or(&[][..], |span| &span.attributes);
         let value_of = |key: &str| found.iter().find(|one| one.key.as_str() == key).map(|one| &one.value);

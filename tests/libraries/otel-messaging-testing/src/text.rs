@@ -9,7 +9,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::semconv::extension;
 
-/// What two spans are compared by, each relation as the name of the span that it leads to.
+/// The compared parts of a span, each relation as the name of the span that it leads to.
 pub(crate) struct Block {
     pub(crate) name: String,
     pub(crate) kind: SpanKind,

@@ -9,7 +9,7 @@ use opentelemetry::{
 use otel_messaging::OperationType;
 use otel_messaging_testing::{ExpectedSpan, Recorder, span};
 
-/// What a span is made of, and the spans that it is related to.
+/// The parts of a span, and the spans that it is related to.
 struct Made {
     builder: SpanBuilder,
     scope: InstrumentationScope,
@@ -170,7 +170,7 @@ fn a_missing_and_an_unexpected_span_are_found() {
 }
 
 #[test]
-fn what_may_be_anything_is_not_compared_and_the_rest_is() {
+fn parts_that_may_be_anything_are_not_compared_and_the_others_are() {
     let port_and_more = |made: &mut Made| {
         made.attribute("server.port").value = 4711.into();
         made.add(KeyValue::new("messaging.client.id", "us"));
@@ -197,7 +197,7 @@ fn a_relation_leads_to_a_name_a_position_or_ids() {
     for (wrong, text) in [
         (base().child_of(1), "-   parent send"),
         (base().child_of(7), "-   parent no span #7"),
-        (base().child_of("nobody"), "-   parent nobody, a name of 0 spans"),
+        (base().child_of("other"), "-   parent other, a name of 0 spans"),
         (base().child_of(&Context::new()), "-   parent 0000000000000000 of trace 00000000000000000000000000000000"),
     ] {
         let failure = failure(|| assert(&recorder, wrong)).unwrap();
