@@ -3,11 +3,12 @@
 use std::{env, fmt::Write, time::Duration};
 
 use futures::{StreamExt, stream};
+use tokio::runtime::Handle;
 
 use crate::{
     kafka, line, nats, rabbitmq,
     rule::Rule,
-    scenario::{Lacking, LeftOut, Measure, Operation, Scenario, words},
+    scenario::{Lacking, LeftOut, Measure, Operation, Performed, Scenario, words},
     stage::{self, Stage},
 };
 
@@ -25,7 +26,9 @@ pub(crate) struct Broker {
     /// What is told where the scenarios' brokers and names are not; `why` is the condition.
     pub(crate) elsewhere: &'static [LeftOut],
     pub(crate) lacking: &'static [Lacking],
-    pub(crate) scenarios: &'static [Scenario],
+    /// Name, description and expected lines of each scenario: a file of the folder `scenarios`.
+    pub(crate) listed: &'static str,
+    pub(crate) performed: &'static [&'static [Performed]],
     /// Starts it; it ends with what is given back.
     pub(crate) start: fn() -> Result<Started, brokers::Missing>,
 }
@@ -44,6 +47,20 @@ const AT_ONCE: usize = 6;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Broker {
+    /// # Panics
+    ///
+    /// When no function performs a listed scenario.
+    pub(crate) fn scenarios(&self) -> Vec<Scenario> {
+        let scenario = |text: &'static str| {
+            let (head, shows) = text.split_once('\n')?;
+            let (name, does) = head.split_once(": ")?;
+            let (_, run) = self.performed.iter().copied().flatten().find(|(performed, _)| *performed == name)?;
+            Some(Scenario { name, does, shows, run: *run })
+        };
+        let named = |text| scenario(text).unwrap_or_else(|| panic!("no scenario of {}: {text}", self.name));
+        self.listed.split("\n\n").map(named).collect()
+    }
+
     pub(crate) fn list(&self) -> String {
         let mut text = format!("\n{}: scope {}\n", self.name, self.scope);
         for operation in self.operations {
@@ -68,7 +85,7 @@ impl Broker {
             let _ = writeln!(text, "\n{}/{scenario}: {operations} without {attribute}: {why}", self.name);
         }
         text.push('\n');
-        for scenario in self.scenarios {
+        for scenario in self.scenarios() {
             let _ = writeln!(text, "{}/{}: {}", self.name, scenario.name, scenario.does);
             for line in scenario.lines() {
                 let _ = writeln!(text, "    {line}");
@@ -92,8 +109,8 @@ impl Broker {
                 return false;
             }
         };
-        let wanted = |scenario: &&Scenario| names.is_empty() || names.contains(&scenario.name);
-        let scenarios: Vec<_> = self.scenarios.iter().filter(wanted).collect();
+        let mut scenarios = self.scenarios();
+        scenarios.retain(|scenario| names.is_empty() || names.contains(&scenario.name));
         if scenarios.is_empty() {
             eprintln!("{} has no such scenario", self.name);
             return false;
@@ -142,11 +159,15 @@ fn listed(text: &mut String, when: &str, keys: &'static str) {
 }
 
 /// Performs one scenario; whether it could be.
-async fn perform(broker: &str, scenario: &'static Scenario, address: String) -> bool {
+async fn perform(broker: &str, scenario: Scenario, address: String) -> bool {
     let name = format!("{broker}/{}", scenario.name);
     let stage = Stage::new(broker, scenario.name, address);
-    let performed = tokio::spawn(tokio::time::timeout(DEADLINE, (scenario.run)(stage.clone()))).await;
-    let done = match performed {
+    let (run, own) = (scenario.run, stage.clone());
+    // A thread of its own: the future of a scenario is not `Send`.
+    let performed = tokio::task::spawn_blocking(move || {
+        Handle::current().block_on(async { tokio::time::timeout(DEADLINE, run(own)).await })
+    });
+    let done = match performed.await {
         Ok(Ok(())) => true,
         Ok(Err(_)) => {
             eprintln!("{name} does not end");
@@ -161,4 +182,23 @@ async fn perform(broker: &str, scenario: &'static Scenario, address: String) -> 
     let done = stage.close(scenario.spans()).await && done;
     eprintln!("{name}{}", if done { "" } else { " FAILED" });
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_function_performs_one_listed_scenario() {
+        for broker in BROKERS {
+            let mut performed: Vec<_> = broker.performed.iter().copied().flatten().map(|(name, _)| *name).collect();
+            let mut listed: Vec<_> = broker.scenarios().iter().map(|scenario| scenario.name).collect();
+            performed.sort_unstable();
+            listed.sort_unstable();
+            assert_eq!(performed, listed, "{}", broker.name);
+            assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "{}", broker.name);
+        }
+    }
 }

@@ -78,7 +78,7 @@ pub(crate) async fn perform(broker: &Broker, endpoint: &str, protocol: &str, sta
 fn hold(broker: &Broker, seen: &BTreeMap<String, Seen>) -> Vec<Broken> {
     let mut broken = Vec::new();
     let nothing = Seen::default();
-    for scenario in broker.scenarios {
+    for scenario in broker.scenarios() {
         let name = format!("{}/{}", broker.name, scenario.name);
         let seen = seen.get(&name).unwrap_or(&nothing);
         let mut rules = Rules::new(broker, &name);

@@ -156,7 +156,7 @@ fn lacking(rules: &mut Rules<'_>, broker: &Broker, seen: &All) {
 
 /// A switch is shown in both positions, or in none, where the broker has nothing to switch.
 fn switches(rules: &mut Rules<'_>, broker: &Broker) {
-    let has = |name: &str| broker.scenarios.iter().any(|scenario| scenario.name == name);
+    let has = |name: &str| broker.scenarios().iter().any(|scenario| scenario.name == name);
     for deviation in &DEVIATIONS {
         let shown = deviation.shown.map(has);
         let whole = shown == [true; 2] || shown == [false; 2] && broker.name != "kafka";

@@ -9,7 +9,6 @@ use crate::{
     broker::{BROKERS, Broker},
     check::compare,
     complete, export,
-    handler::DECLINED,
     kafka::KAFKA,
     line,
     nats::NATS,
@@ -18,6 +17,7 @@ use crate::{
     rule::{Broken, Rule},
     rules::{Rules, SCHEMA_URL, VERSION},
     scenario::{LeftOut, Measure, Operation, words},
+    scenarios::handling::DECLINED,
     seen::{AtStart, Attributes, Event, Link, Point, Scope, Seen, Span, Value, WAIT_TIME},
 };
 
@@ -372,8 +372,8 @@ const OF_BROKERS: &[Breach<All>] = &[
         Rule::Switches,
         || all(&KAFKA),
         |it| {
-            let on = it.broker.scenarios.iter().position(|scenario| scenario.name == "metric_partition_on");
-            it.broker.scenarios = &it.broker.scenarios[..on.expect("it is a scenario")];
+            let (before, _) = it.broker.listed.split_once("\n\nmetric_partition_on: ").expect("it is a scenario");
+            it.broker.listed = before;
         },
     ),
 ];

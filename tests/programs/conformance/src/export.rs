@@ -70,7 +70,7 @@ fn records(text: &str) -> BTreeSet<(&str, String)> {
 
 fn text(broker: &Broker, seen: &BTreeMap<String, Seen>) -> String {
     let mut text = String::new();
-    for scenario in broker.scenarios {
+    for scenario in broker.scenarios() {
         let name = format!("{}/{}", broker.name, scenario.name);
         let Some(seen) = seen.get(&name) else { continue };
         let spans = seen.spans.iter().map(|it| span(it, &seen.spans));

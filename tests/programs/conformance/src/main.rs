@@ -2,11 +2,11 @@
 
 mod broker;
 mod check;
+mod client;
 mod complete;
 #[cfg(test)]
 mod each_rule;
 mod export;
-mod handler;
 mod kafka;
 mod line;
 mod nats;
@@ -17,6 +17,7 @@ mod rabbitmq;
 mod rule;
 mod rules;
 mod scenario;
+mod scenarios;
 mod seen;
 mod stage;
 mod weaver;

@@ -53,7 +53,7 @@ fn listed(broker: &Broker, set: &Set) -> Counts {
     let names = set.run.strip_prefix(&command).unwrap_or_else(|| panic!("{command}is the beginning of {}", set.run));
     let mut counts = Counts::new();
     for name in names.split(' ') {
-        let scenario = broker.scenarios.iter().find(|scenario| scenario.name == name);
+        let scenario = broker.scenarios().into_iter().find(|scenario| scenario.name == name);
         let scenario = scenario.unwrap_or_else(|| panic!("{} has no scenario {name}", broker.name));
         for line in scenario.lines().filter(|line| !line.starts_with("metric ")) {
             let (count, span) = match line.split_once(" x ") {

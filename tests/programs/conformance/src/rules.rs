@@ -7,10 +7,10 @@ use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 
 use crate::{
     broker::Broker,
-    handler::DECLINED,
     line,
     rule::{Broken, Rule},
     scenario::{Operation, words},
+    scenarios::handling::DECLINED,
     seen::{Attributes, Event, Point, Scope, Seen, Span, Value, WAIT_TIME},
 };
 

@@ -1,18 +1,24 @@
 //! What is performed, and what an operation may look like.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use crate::stage::Stage;
 
-/// Something an application does with a broker, and what has to be seen of it.
+/// Something an application does with a broker, and the spans and metrics that have to be seen of it.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) does: &'static str,
     /// One line for each span, as the legend of `line.rs` says; the same for metrics (`metric …`), where they are not to be
     /// derived from the spans.
     pub(crate) shows: &'static str,
-    pub(crate) run: fn(Stage) -> BoxFuture<'static, ()>,
+    pub(crate) run: Run,
 }
+
+/// Performs a scenario.
+pub(crate) type Run = fn(Stage) -> LocalBoxFuture<'static, ()>;
+
+/// The name of a scenario, and the function that performs it.
+pub(crate) type Performed = (&'static str, Run);
 
 impl Scenario {
     /// How many spans are to be seen.
@@ -26,18 +32,13 @@ impl Scenario {
     }
 }
 
-/// One scenario: its function's name is its own.
-macro_rules! scenario {
-    ($run:ident, $does:expr, $shows:expr) => {
-        $crate::scenario::Scenario {
-            name: stringify!($run),
-            does: $does,
-            shows: $shows,
-            run: |stage| Box::pin($run(stage)),
-        }
+/// Functions that perform scenarios. A scenario has the name of its function.
+macro_rules! performed {
+    ($($run:ident $(::<$client:ident>)?),*) => {
+        &[$((stringify!($run), |stage| Box::pin($run$(::<$client>)?(stage)))),*]
     };
 }
-pub(crate) use scenario;
+pub(crate) use performed;
 
 /// One operation of an adapter, and the attributes that its spans have.
 #[derive(Clone, Copy)]
