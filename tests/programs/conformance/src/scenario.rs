@@ -93,6 +93,10 @@ pub(crate) struct LeftOut {
     pub(crate) why: &'static str,
 }
 
+pub(crate) const fn left_out(attribute: &'static str, of: &'static str, why: &'static str) -> LeftOut {
+    LeftOut { attribute, of, why }
+}
+
 impl LeftOut {
     pub(crate) fn excuses(&self, attribute: &str, of: &str) -> bool {
         self.attribute == attribute && (self.of == "*" || words(self.of).any(|it| it == of))

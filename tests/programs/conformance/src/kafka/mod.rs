@@ -7,7 +7,7 @@ use client::Kafka;
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{LeftOut, Measure, Operation, PROCESS},
+    scenario::{Measure, Operation, PROCESS, left_out},
     scenarios::{correlation, handling, settling, switches},
 };
 
@@ -137,51 +137,39 @@ pub(crate) static KAFKA: Broker = Broker {
         },
     ],
     left_out: &[
-        LeftOut { attribute: "messaging.message.id", of: "*", why: "Kafka's messages have none" },
-        LeftOut { attribute: "messaging.message.conversation_id", of: "*", why: "Kafka's messages have none" },
-        LeftOut {
-            attribute: "messaging.message.envelope.size",
-            of: "*",
-            why: "the client does not tell what a message takes on the wire",
-        },
-        LeftOut {
-            attribute: "messaging.destination.subscription.name",
-            of: "*",
-            why: "the consumer group stands for it",
-        },
-        LeftOut {
-            attribute: "messaging.batch.message_count",
-            of: "send poll commit",
-            why: "no call of the client is about several messages",
-        },
-        LeftOut { attribute: "messaging.destination.partition.id", of: "create", why: "nobody knows it yet" },
-        LeftOut { attribute: "messaging.kafka.message.key", of: "create", why: "the helper is not given it" },
-        LeftOut {
-            attribute: "messaging.kafka.message.tombstone",
-            of: "create",
-            why: "the helper is not given the value",
-        },
-        LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the value" },
-        LeftOut {
-            attribute: "server.address",
-            of: "create commit otel_messaging.deliveries",
-            why: "`create` asks no broker. A commit asks the group's coordinator, which may have moved since \
+        left_out("messaging.message.id", "*", "Kafka's messages have none"),
+        left_out("messaging.message.conversation_id", "*", "Kafka's messages have none"),
+        left_out("messaging.message.envelope.size", "*", "the client does not tell what a message takes on the wire"),
+        left_out("messaging.destination.subscription.name", "*", "the consumer group stands for it"),
+        left_out(
+            "messaging.batch.message_count",
+            "send poll commit",
+            "no call of the client is about several messages",
+        ),
+        left_out("messaging.destination.partition.id", "create", "nobody knows it yet"),
+        left_out("messaging.kafka.message.key", "create", "the helper is not given it"),
+        left_out("messaging.kafka.message.tombstone", "create", "the helper is not given the value"),
+        left_out("messaging.message.body.size", "create", "the helper is not given the value"),
+        left_out(
+            "server.address",
+            "create commit otel_messaging.deliveries",
+            "`create` asks no broker. A commit asks the group's coordinator, which may have moved since \
                   the last report of librdkafka's statistics",
-        },
-        LeftOut { attribute: "server.port", of: "create commit otel_messaging.deliveries", why: "as `server.address`" },
-        LeftOut { attribute: "network.peer.address", of: "commit", why: "as `server.address`" },
-        LeftOut { attribute: "network.peer.port", of: "commit", why: "as `server.address`" },
-        LeftOut {
-            attribute: "error.type",
-            of: "messaging.client.consumed.messages",
-            why: "what is counted was delivered; a poll that failed brought none",
-        },
-        LeftOut {
-            attribute: "otel_messaging.delivery.outcome_unknown",
-            of: "*",
-            why: "each send has its report, and each commit its result",
-        },
-        LeftOut { attribute: "otel_messaging.delivery.redelivered", of: "*", why: "Kafka does not say so" },
+        ),
+        left_out("server.port", "create commit otel_messaging.deliveries", "as `server.address`"),
+        left_out("network.peer.address", "commit", "as `server.address`"),
+        left_out("network.peer.port", "commit", "as `server.address`"),
+        left_out(
+            "error.type",
+            "messaging.client.consumed.messages",
+            "what is counted was delivered; a poll that failed brought none",
+        ),
+        left_out(
+            "otel_messaging.delivery.outcome_unknown",
+            "*",
+            "each send has its report, and each commit its result",
+        ),
+        left_out("otel_messaging.delivery.redelivered", "*", "Kafka does not say so"),
     ],
     elsewhere: &[],
     lacking: &[],

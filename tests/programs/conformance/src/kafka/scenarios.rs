@@ -28,37 +28,13 @@ use crate::{
     stage::Stage,
 };
 
-pub(super) const ALL: &[Performed] = performed![
-    send_and_process::<Kafka>,
-    context_read::<Kafka>,
-    settled_after_the_end::<Kafka>,
-    send_to_partition,
-    send_fails,
-    send_times_out,
-    purged,
-    statistics,
-    tombstone,
-    commits_and_fails,
-    poll_fails,
-    topic_appears,
-    receive_spans_off,
-    receive_spans_on,
-    receive_spans_captured,
-    committed,
-    commit_fails,
-    auto_commit_spans_off,
-    auto_commit_spans_on,
-    templated,
-    auto_commit_fails,
-    anonymous_topic,
-    carried_kept,
-    retried,
-    policy_auto,
-    capture_key_off,
-    capture_key_on,
-    metric_partition_off,
-    metric_partition_on
-];
+pub(super) const ALL: &[Performed] = performed! {
+    send_and_process::<Kafka>, context_read::<Kafka>, settled_after_the_end::<Kafka>, send_to_partition, send_fails,
+    send_times_out, purged, statistics, tombstone, commits_and_fails, poll_fails, topic_appears, receive_spans_off,
+    receive_spans_on, receive_spans_captured, committed, commit_fails, auto_commit_spans_off, auto_commit_spans_on,
+    templated, auto_commit_fails, anonymous_topic, carried_kept, retried, policy_auto, capture_key_off,
+    capture_key_on, metric_partition_off, metric_partition_on
+};
 
 async fn send_to_partition(stage: Stage) {
     let kafka = Kafka::of(&stage).await;

@@ -17,24 +17,11 @@ use crate::{
     stage::Stage,
 };
 
-pub(super) const ALL: &[Performed] = performed![
-    context_read::<Nats>,
-    publish_and_process,
-    publish_fails,
-    publish_with_id,
-    wildcard_in_group,
-    request_and_reply,
-    request_fails,
-    service,
-    respond_fails,
-    service_error,
-    answered,
-    captured_response,
-    inbox,
-    anonymous_subject,
-    renamed_forwarded,
-    captured
-];
+pub(super) const ALL: &[Performed] = performed! {
+    context_read::<Nats>, publish_and_process, publish_fails, publish_with_id, wildcard_in_group, request_and_reply,
+    request_fails, service, respond_fails, service_error, answered, captured_response, inbox, anonymous_subject,
+    renamed_forwarded, captured
+};
 
 /// Far more than the server allows.
 const TOO_MUCH: usize = 8 * 1024 * 1024;

@@ -21,37 +21,13 @@ use crate::{
     stage::{Stage, until},
 };
 
-pub(super) const ALL: &[Performed] = performed![
-    templated,
-    given_up,
-    jetstream_publish,
-    duplicate,
-    scheduled,
-    headers_only,
-    jetstream_publish_fails,
-    ack_not_awaited,
-    fetch,
-    fetch_one,
-    fetch_of_several,
-    filtered_consumers,
-    fetch_fails,
-    consumer_deleted,
-    heartbeats_missing,
-    settled,
-    settled_in_group,
-    refused_by_the_handler,
-    work_after_ack,
-    settled_after_the_end,
-    settle_fails,
-    redelivered,
-    dropped,
-    settled_by_hand,
-    policy_auto,
-    captured_fetch,
-    domain,
-    receive_spans_off,
+pub(super) const ALL: &[Performed] = performed! {
+    templated, given_up, jetstream_publish, duplicate, scheduled, headers_only, jetstream_publish_fails,
+    ack_not_awaited, fetch, fetch_one, fetch_of_several, filtered_consumers, fetch_fails, consumer_deleted,
+    heartbeats_missing, settled, settled_in_group, refused_by_the_handler, work_after_ack, settled_after_the_end,
+    settle_fails, redelivered, dropped, settled_by_hand, policy_auto, captured_fetch, domain, receive_spans_off,
     receive_spans_on
-];
+};
 
 /// A negative acknowledgement after which the message is not delivered again within the scenario.
 const LATER: AckKind = AckKind::Nak(Some(Duration::from_secs(60)));

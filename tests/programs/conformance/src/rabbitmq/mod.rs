@@ -7,7 +7,7 @@ use client::Rabbit;
 
 use crate::{
     broker::{Broker, Started},
-    scenario::{Lacking, LeftOut, Measure, NO_MESSAGE, Operation, PROCESS},
+    scenario::{Lacking, Measure, NO_MESSAGE, Operation, PROCESS, left_out},
     scenarios::{correlation, handling, settling, switches},
 };
 
@@ -73,42 +73,9 @@ pub(crate) static RABBITMQ: Broker = Broker {
             late: "otel_messaging.settlement.outcome",
             ..Operation::NONE
         },
-        Operation {
-            name: "ack",
-            kind: "settle",
-            span: SETTLE,
-            always: TAGGED,
-            answered: "otel_messaging.settlement.outcome",
-            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
-                        otel_messaging.stream.offset network.peer.address network.peer.port",
-            together: PEER,
-            late: "otel_messaging.settlement.outcome",
-            asked: "messaging.destination.template",
-        },
-        Operation {
-            name: "nack",
-            kind: "settle",
-            span: SETTLE,
-            always: TAGGED,
-            answered: "otel_messaging.settlement.outcome",
-            sometimes: "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
-                        otel_messaging.stream.offset network.peer.address network.peer.port",
-            together: PEER,
-            late: "otel_messaging.settlement.outcome",
-            asked: "messaging.destination.template",
-        },
-        Operation {
-            name: "reject",
-            kind: "settle",
-            span: SETTLE,
-            always: TAGGED,
-            answered: "otel_messaging.settlement.outcome",
-            sometimes: "messaging.message.id messaging.message.conversation_id \
-                        otel_messaging.stream.offset network.peer.address network.peer.port",
-            together: PEER,
-            late: "otel_messaging.settlement.outcome",
-            asked: "messaging.destination.template",
-        },
+        Operation { name: "ack", sometimes: SETTLED_TOGETHER, ..SETTLE },
+        Operation { name: "nack", sometimes: SETTLED_TOGETHER, ..SETTLE },
+        Operation { name: "reject", sometimes: SETTLED, ..SETTLE },
     ],
     measures: &[
         Measure {
@@ -163,53 +130,37 @@ pub(crate) static RABBITMQ: Broker = Broker {
         },
     ],
     left_out: &[
-        LeftOut {
-            attribute: "messaging.client.id",
-            of: "*",
-            why: "it is a connection's `connection_name`, which lapin takes and does not tell",
-        },
-        LeftOut { attribute: "messaging.consumer.group.name", of: "*", why: "queues have no groups" },
-        LeftOut {
-            attribute: "messaging.destination.subscription.name",
-            of: "*",
-            why: "the queue is the subscription, and a part of the destination's name",
-        },
-        LeftOut { attribute: "messaging.destination.partition.id", of: "*", why: "queues have none" },
-        LeftOut {
-            attribute: "messaging.message.envelope.size",
-            of: "*",
-            why: "the client does not tell what a message takes on the wire",
-        },
-        LeftOut { attribute: "messaging.message.body.size", of: "create", why: "the helper is not given the body" },
-        LeftOut {
-            attribute: "messaging.batch.message_count",
-            of: "publish get reject",
-            why: "no call of the client is about several messages",
-        },
-        LeftOut { attribute: "messaging.batch.message_count", of: "consume", why: NO_MESSAGE },
-        LeftOut { attribute: "messaging.message.id", of: "consume", why: NO_MESSAGE },
-        LeftOut { attribute: "messaging.message.conversation_id", of: "consume", why: NO_MESSAGE },
-        LeftOut { attribute: "messaging.message.body.size", of: "consume", why: NO_MESSAGE },
-        LeftOut { attribute: "messaging.rabbitmq.destination.routing_key", of: "consume", why: NO_MESSAGE },
-        LeftOut { attribute: "messaging.rabbitmq.message.delivery_tag", of: "consume", why: NO_MESSAGE },
-        LeftOut { attribute: "messaging.message.id", of: "create", why: "the helper is not given the properties" },
-        LeftOut {
-            attribute: "messaging.message.conversation_id",
-            of: "create",
-            why: "the helper is not given the properties",
-        },
-        LeftOut { attribute: "server.address", of: "create", why: "the helper has no connection" },
-        LeftOut { attribute: "server.port", of: "create", why: "the helper has no connection" },
-        LeftOut {
-            attribute: "error.type",
-            of: "messaging.client.consumed.messages",
-            why: "what is counted was delivered",
-        },
-        LeftOut {
-            attribute: "otel_messaging.delivery.outcome_unknown",
-            of: "*",
-            why: "a confirm is waited for also when nobody else does",
-        },
+        left_out(
+            "messaging.client.id",
+            "*",
+            "it is a connection's `connection_name`, which lapin takes and does not tell",
+        ),
+        left_out("messaging.consumer.group.name", "*", "queues have no groups"),
+        left_out(
+            "messaging.destination.subscription.name",
+            "*",
+            "the queue is the subscription, and a part of the destination's name",
+        ),
+        left_out("messaging.destination.partition.id", "*", "queues have none"),
+        left_out("messaging.message.envelope.size", "*", "the client does not tell what a message takes on the wire"),
+        left_out("messaging.message.body.size", "create", "the helper is not given the body"),
+        left_out(
+            "messaging.batch.message_count",
+            "publish get reject",
+            "no call of the client is about several messages",
+        ),
+        left_out("messaging.batch.message_count", "consume", NO_MESSAGE),
+        left_out("messaging.message.id", "consume", NO_MESSAGE),
+        left_out("messaging.message.conversation_id", "consume", NO_MESSAGE),
+        left_out("messaging.message.body.size", "consume", NO_MESSAGE),
+        left_out("messaging.rabbitmq.destination.routing_key", "consume", NO_MESSAGE),
+        left_out("messaging.rabbitmq.message.delivery_tag", "consume", NO_MESSAGE),
+        left_out("messaging.message.id", "create", "the helper is not given the properties"),
+        left_out("messaging.message.conversation_id", "create", "the helper is not given the properties"),
+        left_out("server.address", "create", "the helper has no connection"),
+        left_out("server.port", "create", "the helper has no connection"),
+        left_out("error.type", "messaging.client.consumed.messages", "what is counted was delivered"),
+        left_out("otel_messaging.delivery.outcome_unknown", "*", "a confirm is waited for also when nobody else does"),
     ],
     elsewhere: &[],
     lacking: &[
@@ -247,12 +198,25 @@ const SERVER_AND_NAME: &str = "messaging.system messaging.operation.name messagi
 const ROUTED: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
                       server.address server.port messaging.rabbitmq.destination.routing_key";
 
-const TAGGED: &str = "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
-                      server.address server.port messaging.rabbitmq.message.delivery_tag";
-
 /// Known where the connection's URI has an IP address.
 const PEER: &[&str] = &["network.peer.address network.peer.port"];
 
 const MEASURED: &str = "messaging.system messaging.operation.name server.address server.port";
 
-const SETTLE: &str = "from the call to its result";
+const SETTLED: &str = "messaging.message.id messaging.message.conversation_id otel_messaging.stream.offset \
+                       network.peer.address network.peer.port";
+
+const SETTLED_TOGETHER: &str = "messaging.message.id messaging.message.conversation_id messaging.batch.message_count \
+                                otel_messaging.stream.offset network.peer.address network.peer.port";
+
+const SETTLE: Operation = Operation {
+    kind: "settle",
+    span: "from the call to its result",
+    always: "messaging.system messaging.operation.name messaging.operation.type messaging.destination.name \
+             server.address server.port messaging.rabbitmq.message.delivery_tag",
+    answered: "otel_messaging.settlement.outcome",
+    together: PEER,
+    late: "otel_messaging.settlement.outcome",
+    asked: "messaging.destination.template",
+    ..Operation::NONE
+};

@@ -24,41 +24,14 @@ use crate::{
     stage::Stage,
 };
 
-pub(super) const ALL: &[Performed] = performed![
-    settled_after_the_end::<Rabbit>,
-    publish_and_process,
-    publish_returned,
-    publish_without_confirms,
-    publish_to_exchange,
-    publish_with_ids,
-    publish_refused,
-    publish_fails,
-    confirm_not_awaited,
-    templated,
-    exclusive_queue,
-    exclusive_queue_got,
-    answered,
-    delegate,
-    consumer_fails,
-    refused_by_the_handler,
-    acknowledged_then_worked_on,
-    get,
-    get_fails,
-    settled,
-    settled_twice,
-    settled_by_tag,
-    settled_together,
-    settle_fails,
-    redelivered,
-    quorum,
-    stream,
-    dropped,
-    got_and_dropped,
-    batch_of_routing_keys,
-    context_read,
-    captured,
-    policy_auto
-];
+pub(super) const ALL: &[Performed] = performed! {
+    settled_after_the_end::<Rabbit>, publish_and_process, publish_returned, publish_without_confirms,
+    publish_to_exchange, publish_with_ids, publish_refused, publish_fails, confirm_not_awaited, templated,
+    exclusive_queue, exclusive_queue_got, answered, delegate, consumer_fails, refused_by_the_handler,
+    acknowledged_then_worked_on, get, get_fails, settled, settled_twice, settled_by_tag, settled_together,
+    settle_fails, redelivered, quorum, stream, dropped, got_and_dropped, batch_of_routing_keys, context_read,
+    captured, policy_auto
+};
 
 async fn publish_and_process(stage: Stage) {
     send_and_process::<Rabbit>(stage).await;

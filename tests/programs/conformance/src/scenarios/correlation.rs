@@ -13,16 +13,10 @@ use crate::{
 };
 
 pub(crate) const fn all<C: Client>() -> &'static [Performed] {
-    performed![
-        create::<C>,
-        carried_replaced::<C>,
-        forwarded::<C>,
-        republished::<C>,
-        policy_default::<C>,
-        policy_link::<C>,
-        policy_parent::<C>,
-        untrusted::<C>
-    ]
+    performed! {
+        create::<C>, carried_replaced::<C>, forwarded::<C>, republished::<C>, policy_default::<C>, policy_link::<C>,
+        policy_parent::<C>, untrusted::<C>
+    }
 }
 
 /// A message with a creation context.

@@ -12,14 +12,10 @@ use crate::{
 };
 
 pub(crate) const fn all<C: Client>() -> &'static [Performed] {
-    performed![
-        handler_fails::<C>,
-        outcomes::<C>,
-        handler_waits::<C>,
-        batch_waits::<C>,
-        context_before_handler::<C>,
+    performed! {
+        handler_fails::<C>, outcomes::<C>, handler_waits::<C>, batch_waits::<C>, context_before_handler::<C>,
         handled_at_once::<C>
-    ]
+    }
 }
 
 /// The failure that a function finds in the output of a handler: `error.type`, and its description.

@@ -10,7 +10,9 @@ use crate::{
 
 /// For clients whose messages can be settled.
 pub(crate) const fn all<C: Client>() -> &'static [Performed] {
-    performed![batch::<C>, batch_beyond_links::<C>, sampled_out::<C>, without_spans::<C>, without_metrics::<C>]
+    performed! {
+        batch::<C>, batch_beyond_links::<C>, sampled_out::<C>, without_spans::<C>, without_metrics::<C>
+    }
 }
 
 async fn batch<C: Client>(stage: Stage) {

@@ -7,7 +7,9 @@ use crate::{
 };
 
 pub(crate) const fn all<C: Client>() -> &'static [Performed] {
-    performed![without_logger::<C>, destination_limit::<C>, filtered::<C>]
+    performed! {
+        without_logger::<C>, destination_limit::<C>, filtered::<C>
+    }
 }
 
 async fn without_logger<C: Client>(stage: Stage) {
