@@ -16,7 +16,7 @@ use crate::{
     rabbitmq::RABBITMQ,
     rule::{Broken, Rule},
     rules::{Rules, SCHEMA_URL, VERSION},
-    scenario::{LeftOut, Measure, Operation, words},
+    scenario::{LeftOut, Measure, Operation, left_out, words},
     scenarios::handling::DECLINED,
     seen::{AtStart, Attributes, Event, Link, Point, Scope, Seen, Span, Value, WAIT_TIME},
 };
@@ -42,30 +42,26 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     (Rule::Scope, || measured(&KAFKA, "otel_messaging.queue_time"), |it| it.point().scope.name.push('1')),
     (Rule::Scope, || failure(&KAFKA, "send"), |it| it.event().scope.name.push('1')),
     (Rule::Scope, || failure(&KAFKA, "send"), |it| it.event().scope.version.clear()),
-    (Rule::System, || call(&KAFKA, "send"), |it| it.span().attributes.put("messaging.system", text("nats"))),
+    (Rule::System, || call(&KAFKA, "send"), |it| it.span().attributes.put("messaging.system", "nats")),
     (
         Rule::System,
         || measured(&KAFKA, "messaging.process.duration"),
-        |it| it.point().attributes.put("messaging.system", text("nats")),
+        |it| it.point().attributes.put("messaging.system", "nats"),
     ),
     (Rule::NeverOk, || call(&NATS, "fetch"), |it| it.span().status = StatusCode::Ok),
-    (Rule::ErrorType, || call(&KAFKA, "commit"), |it| it.span().attributes.put("error.type", text("_FAIL"))),
+    (Rule::ErrorType, || call(&KAFKA, "commit"), |it| it.span().attributes.put("error.type", "_FAIL")),
     (Rule::Name, || call(&RABBITMQ, "ack"), |it| it.span().name = "orders ack".to_owned()),
     (
         Rule::OperationListed,
         || call(&KAFKA, "send"),
         |it| {
-            it.span().attributes.put("messaging.operation.name", text("teleport"));
+            it.span().attributes.put("messaging.operation.name", "teleport");
             it.span().name = "teleport orders".to_owned();
         },
     ),
-    (
-        Rule::OperationType,
-        || call(&KAFKA, "create"),
-        |it| it.span().attributes.put("messaging.operation.type", text("send")),
-    ),
+    (Rule::OperationType, || call(&KAFKA, "create"), |it| it.span().attributes.put("messaging.operation.type", "send")),
     (Rule::Kind, || call(&NATS, "process"), |it| it.span().kind = SpanKind::Client),
-    (Rule::Known, linked, |it| it.link().attributes.put("messaging.url", text("amqp://"))),
+    (Rule::Known, linked, |it| it.link().attributes.put("messaging.url", "amqp://")),
     (
         Rule::Once,
         || call(&NATS, "publish"),
@@ -74,8 +70,8 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
             it.span().attributes.0.push(first);
         },
     ),
-    (Rule::ValueType, || call(&RABBITMQ, "publish"), |it| it.span().attributes.put("server.port", text("5672"))),
-    (Rule::Belongs, linked, |it| it.link().attributes.put("otel_messaging.clock", text("broker"))),
+    (Rule::ValueType, || call(&RABBITMQ, "publish"), |it| it.span().attributes.put("server.port", "5672")),
+    (Rule::Belongs, linked, |it| it.link().attributes.put("otel_messaging.clock", "broker")),
     (Rule::Required, || call(&KAFKA, "poll"), |it| it.span().attributes.drop("messaging.system")),
     (
         Rule::Required,
@@ -96,7 +92,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
         || call(&RABBITMQ, "get"),
         |it| it.span().attributes.drop("messaging.rabbitmq.message.delivery_tag"),
     ),
-    (Rule::Together, || call(&NATS, "publish"), |it| it.span().attributes.put("messaging.nats.stream.name", text("S"))),
+    (Rule::Together, || call(&NATS, "publish"), |it| it.span().attributes.put("messaging.nats.stream.name", "S")),
     (
         Rule::Together,
         || call(&NATS, "fetch"),
@@ -175,12 +171,12 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
         || {
             let mut outcome = Outcome { scenario: "nats/outcomes", ..failure(&NATS, "process") };
             outcome.span().says = DECLINED.1.to_owned();
-            outcome.event().attributes.put("exception.message", text(DECLINED.1));
+            outcome.event().attributes.put("exception.message", DECLINED.1);
             outcome
         },
         |it| {
             it.span().says = SAYS.to_owned();
-            it.event().attributes.put("exception.message", text(SAYS));
+            it.event().attributes.put("exception.message", SAYS);
         },
     ),
     (
@@ -201,7 +197,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     (
         Rule::MetricOperation,
         || measured(&KAFKA, "messaging.client.sent.messages"),
-        |it| it.point().attributes.put("messaging.operation.name", text("create")),
+        |it| it.point().attributes.put("messaging.operation.name", "create"),
     ),
     (
         Rule::MetricAlways,
@@ -211,35 +207,26 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
     (
         Rule::MetricAttributeListed,
         || measured(&RABBITMQ, "messaging.client.consumed.messages"),
-        |it| it.point().attributes.put("messaging.consumer.group.name", text("payment")),
+        |it| it.point().attributes.put("messaging.consumer.group.name", "payment"),
     ),
     (
         Rule::MetricCondition,
         || {
             let mut outcome = called(&KAFKA, "messaging.client.operation.duration");
-            outcome.point().attributes.put("messaging.operation.name", text("poll"));
-            outcome.point().attributes.put("messaging.consumer.group.name", text("payment"));
-            outcome.seen.spans = call(&KAFKA, "poll").seen.spans;
-            outcome
+            outcome.point().attributes.put("messaging.operation.name", "poll");
+            outcome.point().attributes.put("messaging.consumer.group.name", "payment");
+            outcome.beside(call(&KAFKA, "poll"))
         },
         |it| it.point().attributes.drop("messaging.consumer.group.name"),
     ),
     (
         Rule::MetricCondition,
-        || {
-            let mut outcome = called(&RABBITMQ, "otel_messaging.deliveries");
-            outcome.seen.spans = call(&RABBITMQ, "ack").seen.spans;
-            outcome
-        },
+        || called(&RABBITMQ, "otel_messaging.deliveries").beside(call(&RABBITMQ, "ack")),
         |it| it.point().attributes.drop("messaging.destination.name"),
     ),
     (
         Rule::MetricCondition,
-        || {
-            let mut outcome = called(&KAFKA, "messaging.client.consumed.messages");
-            outcome.seen.spans = call(&KAFKA, "process").seen.spans;
-            outcome
-        },
+        || called(&KAFKA, "messaging.client.consumed.messages").beside(call(&KAFKA, "process")),
         |it| it.point().attributes.drop("messaging.destination.name"),
     ),
     (Rule::Counts, sent, |it| it.point().count = 2),
@@ -250,26 +237,22 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
             let mut outcome = called(&RABBITMQ, "messaging.client.consumed.messages");
             outcome.seen.spans = ["get", "process"].map(|name| call(&RABBITMQ, name).seen.spans.remove(0)).into();
             let mut got = called(&RABBITMQ, "messaging.client.operation.duration").seen.points.remove(0);
-            got.attributes.put("messaging.operation.name", text("get"));
-            got.attributes.put("messaging.operation.type", text("receive"));
+            got.attributes.put("messaging.operation.name", "get");
+            got.attributes.put("messaging.operation.type", "receive");
             let processed = called(&RABBITMQ, "messaging.process.duration").seen.points;
             outcome.seen.points.extend(processed.into_iter().chain([got]));
             Outcome { scenario: "rabbitmq/derived", ..outcome }
         },
-        |it| it.point().attributes.put("messaging.operation.name", text("process")),
+        |it| it.point().attributes.put("messaging.operation.name", "process"),
     ),
     (Rule::Counts, || waited("kafka/derived"), |it| it.point().count = 0),
     (Rule::Counts, || waited("kafka/derived"), |it| it.point().count = 2),
     (Rule::Durations, || waited("kafka/derived"), |it| it.point().sum = 0.2),
     (Rule::EventKnown, || failure(&KAFKA, "send"), |it| it.event().name = "messaging.nap.exception".to_owned()),
     (Rule::Severity, || failure(&KAFKA, "process"), |it| it.event().severity = 13),
-    (
-        Rule::EventAttributes,
-        || failure(&NATS, "request"),
-        |it| it.event().attributes.put("messaging.system", text("nats")),
-    ),
+    (Rule::EventAttributes, || failure(&NATS, "request"), |it| it.event().attributes.put("messaging.system", "nats")),
     (Rule::EventSays, || failure(&NATS, "request"), |it| it.event().attributes.drop("exception.message")),
-    (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().attributes.put("exception.type", text("other"))),
+    (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().attributes.put("exception.type", "other")),
     (Rule::EventBelongs, || failure(&RABBITMQ, "get"), |it| it.event().trace = id(SENT)),
     (Rule::EventSays, || failure(&RABBITMQ, "get"), |it| it.span().says.clear()),
     (
@@ -285,7 +268,7 @@ const OF_SCENARIOS: &[Breach<Outcome>] = &[
         Rule::EachFailure,
         || {
             let mut outcome = measured(&KAFKA, "messaging.process.duration");
-            outcome.point().attributes.put("error.type", text(FAILED));
+            outcome.point().attributes.put("error.type", FAILED);
             outcome.seen.events = failure(&KAFKA, "process").seen.events;
             outcome.event().span.clear();
             outcome
@@ -318,27 +301,23 @@ const OF_BROKERS: &[Breach<All>] = &[
         || all(&NATS),
         |it| {
             it.points("messaging.client.consumed.messages", |point| {
-                point.attributes.put("messaging.operation.name", text("fetch"));
+                point.attributes.put("messaging.operation.name", "fetch");
             });
         },
     ),
     (Rule::Wanted, || all(&KAFKA), |it| it.broker.left_out = &it.broker.left_out[1..]),
+    (Rule::LeftOut, || all(&KAFKA), |it| it.leaving_out(left_out("messaging.client.id", "send", "it is told"))),
     (
         Rule::LeftOut,
         || all(&KAFKA),
-        |it| it.leaving_out(LeftOut { attribute: "messaging.client.id", of: "send", why: "it is told" }),
-    ),
-    (
-        Rule::LeftOut,
-        || all(&KAFKA),
-        |it| it.leaving_out(LeftOut { attribute: "messaging.nats.domain", of: "send", why: "no registry has it" }),
+        |it| it.leaving_out(left_out("messaging.nats.domain", "send", "no registry has it")),
     ),
     (
         Rule::Lacking,
         || all(&RABBITMQ),
         |it| {
             it.spans("publish", |span| {
-                span.attributes.put("messaging.rabbitmq.destination.routing_key", text("orders"));
+                span.attributes.put("messaging.rabbitmq.destination.routing_key", "orders");
             });
         },
     ),
@@ -346,27 +325,12 @@ const OF_BROKERS: &[Breach<All>] = &[
         Rule::Conditions,
         || all(&KAFKA),
         |it| {
-            let poll = |operation: &Operation| match operation.name {
-                "poll" => {
-                    let sometimes = format!("{} messaging.consumer.group.name", operation.sometimes).leak();
-                    Operation { sometimes, ..*operation }
-                }
-                _ => *operation,
-            };
-            it.broker.operations = it.broker.operations.iter().map(poll).collect::<Vec<_>>().leak();
+            it.operation("poll", |poll| {
+                poll.sometimes = format!("{} messaging.consumer.group.name", poll.sometimes).leak();
+            });
         },
     ),
-    (
-        Rule::SamplingRelevant,
-        || all(&RABBITMQ),
-        |it| {
-            let process = |operation: &Operation| match operation.name {
-                "process" => Operation { late: "", ..*operation },
-                _ => *operation,
-            };
-            it.broker.operations = it.broker.operations.iter().map(process).collect::<Vec<_>>().leak();
-        },
-    ),
+    (Rule::SamplingRelevant, || all(&RABBITMQ), |it| it.operation("process", |process| process.late = "")),
     (Rule::NoEmptyCell, || all(&KAFKA), |it| it.seen.values_mut().for_each(|seen| seen.events.clear())),
     (
         Rule::Switches,
@@ -478,7 +442,7 @@ fn each_link_may_have_what_a_span_always_has() {
 #[test]
 fn links_may_name_other_destinations_than_their_span() {
     let mut outcome = linked();
-    outcome.link().attributes.put("messaging.destination.name", text("another"));
+    outcome.link().attributes.put("messaging.destination.name", "another");
     assert_eq!(broken(&outcome), []);
     let same = outcome.span().attributes.get("messaging.destination.name").expect("a name").clone();
     outcome.link().attributes.put("messaging.destination.name", same);
@@ -520,7 +484,7 @@ fn failure(broker: &'static Broker, name: &str) -> Outcome {
     outcome.seen.spans = vec![span(broker, operation, words(operation.always))];
     outcome.span().status = StatusCode::Error;
     outcome.span().says = SAYS.to_owned();
-    outcome.span().attributes.put("error.type", text(FAILED));
+    outcome.span().attributes.put("error.type", FAILED);
     let event = event(broker, operation);
     outcome.seen.events.push(event);
     outcome
@@ -625,9 +589,9 @@ fn all(broker: &Broker) -> All {
 fn span<'a>(broker: &Broker, operation: &Operation, keys: impl Iterator<Item = &'a str>) -> Span {
     let mut attributes = Attributes(Vec::new());
     keys.for_each(|key| attributes.put(key, value(key)));
-    attributes.put("messaging.system", text(broker.name));
-    attributes.put("messaging.operation.name", text(operation.name));
-    attributes.put("messaging.operation.type", text(operation.kind));
+    attributes.put("messaging.system", broker.name);
+    attributes.put("messaging.operation.name", operation.name);
+    attributes.put("messaging.operation.type", operation.kind);
     let late = |key: &str| words(operation.late).any(|late| late == key);
     let early = attributes.0.iter().map(|(key, _)| key.clone()).filter(|key| !late(key)).collect();
     let server = attributes.get("server.address").map(|host| format!("{host}:{}", attributes.text("server.port")));
@@ -657,11 +621,11 @@ fn point<'a>(broker: &Broker, measure: &Measure, operation: &str, keys: impl Ite
     let metric = Convention::get().metric(measure.metric).expect("a registry has it");
     let mut attributes = Attributes(Vec::new());
     keys.for_each(|key| attributes.put(key, value(key)));
-    attributes.put("messaging.system", text(broker.name));
-    attributes.put("messaging.operation.name", text(operation));
+    attributes.put("messaging.system", broker.name);
+    attributes.put("messaging.operation.name", operation);
     if attributes.has("messaging.operation.type") {
         let kind = broker.operations.iter().find(|it| it.name == operation).expect("it is listed").kind;
-        attributes.put("messaging.operation.type", text(kind));
+        attributes.put("messaging.operation.type", kind);
     }
     Point {
         scope: scope(broker),
@@ -679,7 +643,7 @@ fn event(broker: &Broker, operation: &Operation) -> Event {
     let name = format!("messaging.{}.exception", operation.kind);
     let severity = Convention::get().event(&name).expect("each type has one").severity;
     let attributes = [("exception.type", FAILED), ("exception.message", SAYS)];
-    let attributes = attributes.map(|(key, value)| (key.to_owned(), text(value)));
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), value.into()));
     Event { scope: scope(broker), name, severity, attributes: Attributes(attributes.into()), trace: id(1), span: id(1) }
 }
 
@@ -691,26 +655,28 @@ fn id(number: u8) -> Vec<u8> {
     vec![number; 8]
 }
 
-fn text(text: &str) -> Value {
-    Value::String(text.to_owned())
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
 }
 
 /// Some value that fits.
 fn value(key: &str) -> Value {
     match &Convention::get().attribute(key).expect("a registry has it").value {
-        Type::String => text("orders"),
+        Type::String => "orders".into(),
         Type::Int => Value::Int(1),
         Type::Double => Value::Double(0.25),
         Type::Boolean => Value::Bool(true),
         Type::Lists => Value::Strings(vec!["blue".to_owned()]),
-        Type::OneOf(values) => text(&values[0]),
+        Type::OneOf(values) => values[0].as_str().into(),
     }
 }
 
 impl Attributes {
-    fn put(&mut self, key: &str, value: Value) {
+    fn put(&mut self, key: &str, value: impl Into<Value>) {
         self.drop(key);
-        self.0.push((key.to_owned(), value));
+        self.0.push((key.to_owned(), value.into()));
     }
 
     fn drop(&mut self, key: &str) {
@@ -735,6 +701,12 @@ impl Span {
 }
 
 impl Outcome {
+    /// With the spans of another.
+    fn beside(mut self, other: Self) -> Self {
+        self.seen.spans = other.seen.spans;
+        self
+    }
+
     fn span(&mut self) -> &mut Span {
         &mut self.seen.spans[0]
     }
@@ -758,6 +730,12 @@ impl All {
         spans.filter(|span| span.operation() == operation).for_each(change);
     }
 
+    fn operation(&mut self, name: &str, change: fn(&mut Operation)) {
+        let mut operations = self.broker.operations.to_vec();
+        operations.iter_mut().filter(|operation| operation.name == name).for_each(change);
+        self.broker.operations = operations.leak();
+    }
+
     fn points(&mut self, metric: &str, change: fn(&mut Point)) {
         let points = self.seen.values_mut().flat_map(|seen| &mut seen.points);
         points.filter(|point| point.metric == metric).for_each(change);
@@ -772,7 +750,7 @@ impl All {
 fn lines_are_as_the_legend_says() {
     let mut outcome = linked();
     outcome.span().status = StatusCode::Error;
-    outcome.span().attributes.put("error.type", text("panic"));
+    outcome.span().attributes.put("error.type", "panic");
     outcome.span().attributes.put("otel_messaging.delivery.attempt", Value::Int(2));
     outcome.link().attributes.put("messaging.kafka.offset", Value::Int(17));
     assert_eq!(

@@ -425,20 +425,14 @@ impl<'a> Rules<'a> {
             let (operation, error) = (span.operation(), span.attributes.text("error.type"));
             let outcome = span.attributes.text("otel_messaging.settlement.outcome");
             took.entry((operation.clone(), error.clone())).or_default()[0] += span.took;
-            match span.operation_type().as_str() {
-                "send" => {
-                    add("messaging.client.operation.duration", &operation, &error, 1);
-                    add("messaging.client.sent.messages", &operation, &error, 1);
-                }
-                "receive" => add("messaging.client.operation.duration", &operation, &error, 1),
-                "settle" => {
-                    add("messaging.client.operation.duration", &operation, &error, 1);
-                    add(
-                        "otel_messaging.deliveries",
-                        &operation,
-                        &outcome,
-                        if outcome.is_empty() { 0 } else { span.messages() },
-                    );
+            let kind = span.operation_type();
+            if ["send", "receive", "settle"].contains(&kind.as_str()) {
+                add("messaging.client.operation.duration", &operation, &error, 1);
+            }
+            match kind.as_str() {
+                "send" => add("messaging.client.sent.messages", &operation, &error, 1),
+                "settle" if !outcome.is_empty() => {
+                    add("otel_messaging.deliveries", &operation, &outcome, span.messages());
                 }
                 "process" => {
                     add("messaging.process.duration", &operation, &error, 1);

@@ -206,10 +206,8 @@ impl App {
         let _attached = self.0.clone().attach();
         call()
     }
-}
 
-impl App {
-    /// Runs the synchronous part of a send that nothing is told of. The span's context is to be left in a header
+    /// Runs the synchronous part of a send that emits nothing. The send writes the span's context to the header
     /// `ce_traceparent`, which no propagator reads.
     pub(crate) fn sends_otherwise<T>(&self, send: impl FnOnce(&str) -> T) -> T {
         let span = self.0.span().span_context().clone();

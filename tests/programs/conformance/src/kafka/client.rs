@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, future::Future, time::Duration};
 
-use futures::{StreamExt, stream::LocalBoxStream};
+use futures::{FutureExt, StreamExt, stream::LocalBoxStream};
 use otel_messaging::Instrumentation;
 use otel_rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -55,10 +55,6 @@ impl Kafka {
     pub(super) async fn next(&self) -> BorrowedMessage<'_> {
         self.consumer.recv().await.expect("a message")
     }
-
-    pub(super) fn commit(&self, message: &BorrowedMessage<'_>) {
-        self.consumer.commit_message(message, CommitMode::Sync).expect("committed");
-    }
 }
 
 impl Client for Kafka {
@@ -92,7 +88,7 @@ impl Client for Kafka {
 
     fn send(&self, to: &str, headers: OwnedHeaders) -> impl Future<Output = ()> {
         let sent = self.producer.send(record(to).headers(headers), WAIT);
-        async { drop(sent.await.expect("delivered")) }
+        sent.map(|sent| assert!(sent.is_ok(), "{sent:?}"))
     }
 
     async fn messages(&self) -> LocalBoxStream<'_, BorrowedMessage<'_>> {
@@ -100,11 +96,11 @@ impl Client for Kafka {
     }
 
     async fn settle(&self, message: &Self::Message<'_>) {
-        self.commit(message);
+        self.consumer.commit_message(message, CommitMode::Sync).expect("committed");
     }
 
     async fn settle_together(&self, messages: &[Self::Message<'_>]) {
-        messages.last().into_iter().for_each(|message| self.commit(message));
+        self.settle(messages.last().expect("a message")).await;
     }
 
     async fn end(&self, message: &Self::Message<'_>) {

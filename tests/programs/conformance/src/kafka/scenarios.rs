@@ -143,7 +143,7 @@ async fn commits_and_fails(stage: Stage) {
     kafka.send_order().await;
     let message = kafka.next().await;
     let handler = async {
-        kafka.commit(&message);
+        kafka.settle(&message).await;
         kafka.send_record(record(&onwards)).await;
         Err::<(), _>("declined")
     };
@@ -188,18 +188,20 @@ async fn topic_appears(stage: Stage) {
     sending.await.expect("sent");
 }
 
-async fn poll(stage: Stage, receive_spans: bool) {
-    let kafka = Kafka::connect(&stage, stage.builder().with_receive_spans(receive_spans).build()).await;
-    kafka.send_order().await;
+/// Sends and receives one message with a key and a header.
+async fn one_message(stage: &Stage, builder: InstrumentationBuilder) -> Kafka {
+    let kafka = Kafka::connect(stage, builder.build()).await;
+    kafka.send(&kafka.topic, Kafka::headers([("x-tenant", "blue")])).await;
     kafka.next().await.end();
+    kafka
 }
 
 async fn receive_spans_off(stage: Stage) {
-    poll(stage, false).await;
+    one_message(&stage, stage.builder()).await;
 }
 
 async fn receive_spans_on(stage: Stage) {
-    poll(stage, true).await;
+    one_message(&stage, stage.builder().with_receive_spans(true)).await;
 }
 
 fn capturing(stage: &Stage) -> InstrumentationBuilder {
@@ -207,7 +209,7 @@ fn capturing(stage: &Stage) -> InstrumentationBuilder {
 }
 
 async fn receive_spans_captured(stage: Stage) {
-    let kafka = capture(&stage, capturing(&stage).with_receive_spans(true)).await;
+    let kafka = one_message(&stage, capturing(&stage).with_receive_spans(true)).await;
     kafka.send_record(FutureRecord::to(&kafka.topic).key("4711")).await;
     kafka.next().await.end();
 }
@@ -358,20 +360,12 @@ async fn policy_auto(stage: Stage) {
     }
 }
 
-/// A message with all that can be captured.
-async fn capture(stage: &Stage, builder: InstrumentationBuilder) -> Kafka {
-    let kafka = Kafka::connect(stage, builder.build()).await;
-    kafka.send(&kafka.topic, Kafka::headers([("x-tenant", "blue")])).await;
-    kafka.next().await.end();
-    kafka
-}
-
 async fn capture_key_off(stage: Stage) {
-    capture(&stage, stage.builder()).await;
+    one_message(&stage, stage.builder()).await;
 }
 
 async fn capture_key_on(stage: Stage) {
-    capture(&stage, capturing(&stage)).await;
+    one_message(&stage, capturing(&stage)).await;
 }
 
 async fn metric_partition_off(stage: Stage) {
