@@ -10,7 +10,8 @@ use crate::propagation::header_budget::HeaderBudget;
 ///
 /// [`keys`](Extractor::keys) returns headers alone. If a broker's message is one list of fields, the adapter must separate
 /// headers from other fields, for example by a prefix. Otherwise
-/// [`with_captured_headers(["*"])`](crate::InstrumentationBuilder::with_captured_headers) records fields of the body.
+/// [`with_captured_headers`](crate::InstrumentationBuilder::with_captured_headers) with the pattern `*` records fields of the
+/// body.
 pub trait Headers: Injector + Extractor {
     /// Whether the message has no headers yet. If so, the core reads none.
     fn is_empty(&self) -> bool;
