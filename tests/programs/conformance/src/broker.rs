@@ -23,13 +23,14 @@ pub(crate) struct Broker {
     pub(crate) measures: &'static [Measure],
     /// What a registry has and the client does not know, or is not asked.
     pub(crate) left_out: &'static [LeftOut],
-    /// What is told where the scenarios' brokers and names are not; `why` is the condition.
+    /// Attributes that spans have under conditions that no scenario has; `why` is the condition.
     pub(crate) elsewhere: &'static [LeftOut],
     pub(crate) lacking: &'static [Lacking],
-    /// Name, description and expected lines of each scenario: a file of the folder `scenarios`.
+    /// A file of the folder `scenarios`: `name: description` of each scenario, then the lines that it shows, then an empty line.
     pub(crate) listed: &'static str,
+    /// The function of each scenario, by topic.
     pub(crate) performed: &'static [&'static [Performed]],
-    /// Starts it; it ends with what is given back.
+    /// Starts the broker, which stops when the value is dropped.
     pub(crate) start: fn() -> Result<Started, brokers::Missing>,
 }
 
@@ -144,7 +145,7 @@ What is to be derived, where a scenario lists spans only:
             batch.message_count says, else one
   process   messaging.process.duration, one; messaging.client.consumed.messages, as many as batch.message_count says, else
             one, by the operation that brought them; otel_messaging.deliveries, one where the outcome is `dropped`
-            otel_messaging.wait_time for each message whose span started with its handler. The spans do not tell how many
+            otel_messaging.wait_time for each message whose span started with its handler. The spans do not say how many
             these are: as many at least as spans and links have an attribute of that name, and as messages at most
   any       otel_messaging.queue_time for each message that carries a time, by the operation that brought it
   create    nothing: it asks nothing of a broker

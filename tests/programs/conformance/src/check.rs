@@ -64,7 +64,7 @@ pub(crate) async fn perform_all() -> (BTreeMap<String, Seen>, bool) {
     (seen, performed.into_iter().all(|performed| performed))
 }
 
-/// The same command that anybody would run. `starts` is where it notes what spans have when they start.
+/// Runs the public command. `starts` is the file for the attributes and links that spans have at their start.
 pub(crate) async fn perform(broker: &Broker, endpoint: &str, protocol: &str, starts: Option<&Path>) -> bool {
     let own = env::current_exe().expect("this program has a path");
     let mut command = Command::new(own);

@@ -1,4 +1,4 @@
-//! What has to hold of a broker over all its scenarios: its lists tell no more and no less than what is seen.
+//! What has to hold of a broker over all its scenarios: its lists have exactly the attributes that are seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,13 +107,13 @@ fn wanted(
     }
 }
 
-/// A condition that no check knows is no excuse: what is there at times is told by the line of its span, or by what else is
+/// A condition that no check knows is no excuse: an attribute that is there at times is on the line of its span, or by what else is
 /// there, or has a rule of its own.
 fn conditions(rules: &mut Rules<'_>, broker: &Broker, operation: &Operation) {
     for span in operation.spans() {
         let levels = Convention::get().span(broker.name, span);
         for key in words(operation.sometimes).filter(|key| levels.get(key) == Some(&Level::ConditionallyRequired)) {
-            let checked = line::tells(broker.name, key)
+            let checked = line::shows(broker.name, key)
                 || key == WAIT_TIME
                 || operation.together.iter().any(|group| words(group).any(|it| it == key));
             rules.holds(checked, Rule::Conditions, || format!("{}: {key}", operation.name));

@@ -306,7 +306,7 @@ const OF_BROKERS: &[Breach<All>] = &[
         },
     ),
     (Rule::Wanted, || all(&KAFKA), |it| it.broker.left_out = &it.broker.left_out[1..]),
-    (Rule::LeftOut, || all(&KAFKA), |it| it.leaving_out(left_out("messaging.client.id", "send", "it is told"))),
+    (Rule::LeftOut, || all(&KAFKA), |it| it.leaving_out(left_out("messaging.client.id", "send", "it is emitted"))),
     (
         Rule::LeftOut,
         || all(&KAFKA),

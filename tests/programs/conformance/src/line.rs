@@ -33,7 +33,7 @@ How to read a line:
   What makes names unique is left out of them: `--`, digits and `-` after it. SERVER is server.address:server.port.
 ";
 
-/// Attributes that are told on the line, without their namespace: those that say what became of the message, and those
+/// Attributes that are shown on the line, without their namespace: those that say what became of the message, and those
 /// that only some scenarios have.
 const TELLING: [&str; 19] = [
     "messaging.batch.message_count",
@@ -57,8 +57,8 @@ const TELLING: [&str; 19] = [
     "messaging.consumer.group.name",
 ];
 
-/// Whether the line of a span tells it, in its name or beside it.
-pub(crate) fn tells(system: &str, key: &str) -> bool {
+/// Whether the line of a span shows the attribute, in its name or beside it.
+pub(crate) fn shows(system: &str, key: &str) -> bool {
     let named = ["messaging.destination.name", "error.type"].contains(&key);
     let group = key == "messaging.consumer.group.name" && system != "nats";
     named || TELLING.contains(&key) && !group
@@ -126,7 +126,7 @@ fn metric(point: &Point) -> String {
     format!("metric {} {operation}{partition}{} x{}", point.metric, end(&point.attributes), point.count)
 }
 
-/// What failed, and what is told.
+/// The failure, and the attributes that are shown.
 fn end(attributes: &Attributes) -> String {
     let mut end = String::new();
     if let Some(error) = attributes.get("error.type") {
@@ -134,7 +134,7 @@ fn end(attributes: &Attributes) -> String {
     }
     let recorded: Vec<_> = TELLING
         .into_iter()
-        .filter(|key| tells(&attributes.text("messaging.system"), key))
+        .filter(|key| shows(&attributes.text("messaging.system"), key))
         .filter_map(|key| {
             let value = plain(&attributes.get(key)?.to_string(), attributes);
             Some(format!("{}={value}", short(key)))

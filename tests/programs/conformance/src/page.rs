@@ -210,7 +210,7 @@ fn keys(broker: &Broker) -> BTreeSet<&'static str> {
     broker.operations.iter().flat_map(Operation::keys).chain(["error.type"]).collect()
 }
 
-/// The requirement level, and when it is told.
+/// The requirement level, and when the attribute is set.
 fn cell(broker: &Broker, operation: &Operation, key: &str) -> String {
     if !operation.lists(key) && (key != "error.type" || operation.kind == "create") {
         return String::new();

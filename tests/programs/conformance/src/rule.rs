@@ -47,7 +47,7 @@ rules! {
     Belongs: "an attribute belongs to its signal",
     Required: "a required attribute is there",
     KnownAtCall: "what the client knows at the call is there, on failures too",
-    Answered: "what the answer tells is there where the operation did not fail",
+    Answered: "what the answer contains is there where the operation did not fail",
     Together: "what belongs together is there together",
     AttributeListed: "an attribute is listed for its operation",
     StartSeen: "each span's start is seen",
@@ -57,7 +57,7 @@ rules! {
     LinksDiffer: "links lead to different spans",
     ParentLinked: "a parent that is linked is the very span that the link leads to",
     EachItsOwn: "messages that one line counts are of different sends",
-    WaitTime: "how long a message waited for its handler is told where it did, and only there",
+    WaitTime: "how long a message waited for its handler is recorded where it did, and only there",
     Described: "a failure that a function finds is described by it",
     // Of each series.
     MetricKnown: "a metric is one that a registry knows",

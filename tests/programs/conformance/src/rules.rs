@@ -22,7 +22,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NAME: &str = "messaging.destination.name";
 const TEMPLATE: &str = "messaging.destination.template";
 
-/// A shorter wait is not told on a span, in seconds.
+/// A shorter wait is not recorded on a span, in seconds.
 const SHORTEST_WAIT: f64 = 0.001;
 
 /// In these scenarios each message waits for its handler.
@@ -144,7 +144,7 @@ impl<'a> Rules<'a> {
                 self.holds(apart, Rule::LinkAttributes, || format!("{of}: {key}"));
             }
         }
-        // Where a batch is settled together its messages have one span, and each link tells of one of them.
+        // Where a batch is settled together its messages have one span, and each link is about one of them.
         let together = |id: &[u8]| operation.kind == "settle" && id == span.parent;
         let targets: Vec<_> = span.links.iter().map(|link| &link.span).filter(|id| !together(id)).collect();
         let different: BTreeSet<_> = targets.iter().collect();
@@ -383,7 +383,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Where nothing is recorded but metrics, they tell what failed.
+    /// Where nothing is recorded but metrics, the metrics say which operations failed.
     fn events_of_measured_failures(&mut self, points: &[Point], events: &[Event]) {
         let mut failures = BTreeMap::<_, (u64, u64)>::new();
         for point in points.iter().filter(|it| it.metric.ends_with(".duration") && it.attributes.has("error.type")) {
@@ -408,16 +408,16 @@ impl<'a> Rules<'a> {
     fn counts(&mut self, spans: &[&Span], points: &[Point]) {
         self.measured_waits(spans, points);
         let brought = self.brought(spans, points);
-        // Of several, the spans do not tell which brought what was dropped.
+        // Of several, the spans do not say which operation brought the messages that were dropped.
         let bringer = match brought.keys().collect::<Vec<_>>()[..] {
             [only] => only.clone(),
             _ => String::new(),
         };
         let mut took = BTreeMap::<(String, String), [f64; 2]>::new();
         let mut expected = BTreeMap::<Count, u64>::new();
-        let mut add = |metric: &str, operation: &str, tells: &str, count: u64| {
+        let mut add = |metric: &str, operation: &str, outcome: &str, count: u64| {
             if count > 0 {
-                let key = (metric.to_owned(), operation.to_owned(), tells.to_owned());
+                let key = (metric.to_owned(), operation.to_owned(), outcome.to_owned());
                 *expected.entry(key).or_default() += count;
             }
         };
@@ -454,24 +454,25 @@ impl<'a> Rules<'a> {
             if polled && !spans.iter().any(|span| span.operation() == operation && span.status != StatusCode::Error) {
                 continue;
             }
-            let (operation, tells) = match point.metric.as_str() {
+            let (operation, outcome) = match point.metric.as_str() {
                 "otel_messaging.deliveries" => {
                     let outcome = text("otel_messaging.settlement.outcome");
                     (if outcome == "dropped" && bringer.is_empty() { String::new() } else { operation }, outcome)
                 }
                 _ => (operation, text("error.type")),
             };
-            if let Some([_, measured]) = took.get_mut(&(operation.clone(), tells.clone())).filter(|_| point.histogram) {
+            if let Some([_, measured]) = took.get_mut(&(operation.clone(), outcome.clone())).filter(|_| point.histogram)
+            {
                 *measured += point.sum;
             }
-            *measured.entry((point.metric.clone(), operation, tells)).or_default() += point.count;
+            *measured.entry((point.metric.clone(), operation, outcome)).or_default() += point.count;
         }
         for key in expected.keys().chain(measured.keys().filter(|key| !expected.contains_key(*key))) {
             let of = |counts: &BTreeMap<Count, u64>| counts.get(key).copied().unwrap_or(0);
             let (spans, metric) = (of(&expected), of(&measured));
             self.holds(spans == metric, Rule::Counts, || {
-                let (name, operation, tells) = key;
-                format!("{name} of `{operation} {tells}`: {metric}, by the spans {spans}")
+                let (name, operation, outcome) = key;
+                format!("{name} of `{operation} {outcome}`: {metric}, by the spans {spans}")
             });
         }
         for ((operation, error), [spans, metric]) in took {
@@ -482,7 +483,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Spans tell only of the longer waits, and a batch only of those that it links: between these and all messages is what
+    /// Spans record only the longer waits, and a batch only of those that it links: between these and all messages is what
     /// is measured.
     fn measured_waits(&mut self, spans: &[&Span], points: &[Point]) {
         let processed = || spans.iter().filter(|span| span.operation_type() == "process");
@@ -527,7 +528,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// How long the messages of a process span waited, as far as it and its links tell, in seconds.
+/// How long the messages of a process span waited, as far as the span and its links record it, in seconds.
 fn recorded_waits(span: &Span) -> impl Iterator<Item = f64> {
     let of_links = span.links.iter().map(|link| &link.attributes);
     of_links.chain([&span.attributes]).filter_map(|attributes| match attributes.get(WAIT_TIME) {
@@ -536,7 +537,7 @@ fn recorded_waits(span: &Span) -> impl Iterator<Item = f64> {
     })
 }
 
-/// How many seconds may be between what a span and its measurement say: both are told one end.
+/// How many seconds may be between what a span and its measurement say: both have the same end.
 const SAME: f64 = 0.000_1;
 
 /// Metric, operation, and what failed or became of the message.

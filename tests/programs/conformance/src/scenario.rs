@@ -51,7 +51,7 @@ pub(crate) struct Operation {
     pub(crate) span: &'static str,
     /// On every span of it, also where it failed. Of a batch an attribute may be on each link instead.
     pub(crate) always: &'static str,
-    /// On every span of it that did not fail: the answer tells.
+    /// On every span of the operation that did not fail: the answer has it.
     pub(crate) answered: &'static str,
     /// Where the message, the answer or a failure has it.
     pub(crate) sometimes: &'static str,
@@ -84,7 +84,7 @@ impl Measure {
     }
 }
 
-/// What a registry has and the adapter does not tell.
+/// An attribute that a registry has and the adapter does not emit.
 #[derive(Clone, Copy)]
 pub(crate) struct LeftOut {
     pub(crate) attribute: &'static str,
@@ -103,7 +103,7 @@ impl LeftOut {
     }
 }
 
-/// What an operation always tells, but not in one scenario.
+/// An attribute that an operation always has, but not in one scenario.
 pub(crate) struct Lacking {
     pub(crate) attribute: &'static str,
     pub(crate) operations: &'static str,
@@ -151,7 +151,7 @@ impl Operation {
 pub(crate) const PROCESS: &str =
     "from the handler's start, or else from the delivery, to the end of the handler, or to the drop of the message";
 
-/// Why a `consume` tells nothing of a message.
+/// Why a `consume` has no attributes of a message.
 pub(crate) const NO_MESSAGE: &str = "it has failed, and brought no message";
 
 /// The words of a list of names.

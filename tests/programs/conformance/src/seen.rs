@@ -51,7 +51,7 @@ pub(crate) struct Span {
     pub(crate) started: u64,
     /// In seconds.
     pub(crate) took: f64,
-    /// What it had when it started; `None` where nobody noted it.
+    /// What it had when it started; `None` where it was not noted.
     pub(crate) at_start: Option<AtStart>,
 }
 

@@ -175,7 +175,7 @@ impl Stage {
         self.builder().with_context_reader(reads).build()
     }
 
-    /// A span of the application's own; it ends with what is given back.
+    /// A span of the application, which ends when the value is dropped.
     pub(crate) fn app(&self, name: &'static str) -> App {
         let parent = Context::new();
         App(parent.with_span(self.tracers.tracer(APPLICATION).start_with_context(name, &parent)))

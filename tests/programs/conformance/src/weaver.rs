@@ -160,7 +160,7 @@ impl Live {
         format!("http://127.0.0.1:{}/{what}", self.admin)
     }
 
-    /// Its report, after which it is gone.
+    /// Stops weaver, and returns its report.
     async fn stop(mut self, output: &Path) -> Result<Value> {
         let stop = self.http.post(self.url("stop")).send().await;
         stop.map_err(|error| format!("weaver does not stop: {error}"))?;
