@@ -14,6 +14,11 @@ pub(crate) trait Client: Sized + 'static {
 
     async fn connect(stage: &Stage, instrumentation: Instrumentation) -> Self;
 
+    /// The same with the defaults.
+    async fn of(stage: &Stage) -> Self {
+        Self::connect(stage, stage.instrumentation()).await
+    }
+
     /// The name of the destination.
     fn orders(&self) -> &str;
 

@@ -31,10 +31,6 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
-    pub(super) async fn of(stage: &Stage) -> Self {
-        Self::connect(stage, stage.instrumentation()).await
-    }
-
     pub(super) async fn on(stage: &Stage, topic: String, instrumentation: Instrumentation) -> Self {
         make_topic(&config(stage), new_topic(&topic)).await;
         let producer: FutureProducer = config(stage).create().expect("a producer");

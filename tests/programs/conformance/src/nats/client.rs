@@ -38,10 +38,6 @@ pub(super) struct Nats {
 }
 
 impl Nats {
-    pub(super) async fn of(stage: &Stage) -> Self {
-        Self::connect(stage, stage.instrumentation()).await
-    }
-
     pub(super) async fn on(stage: &Stage, subject: &str, instrumentation: Instrumentation) -> Self {
         Self { connection: connection(stage, instrumentation).await, subject: stage.name(subject) }
     }
@@ -100,10 +96,6 @@ pub(super) struct JetStream {
 }
 
 impl JetStream {
-    pub(super) async fn of(stage: &Stage) -> Self {
-        Self::connect(stage, stage.instrumentation()).await
-    }
-
     /// Messages of the raw client, so that only the consumer emits spans.
     pub(super) async fn with(self, count: usize) -> Self {
         for number in 0..count {

@@ -9,7 +9,7 @@ use otel_async_nats::{
     service::{self, ServiceExt, endpoint::Endpoint},
 };
 
-use super::client::{Nats, connection, identified};
+use super::client::{Nats, identified};
 use crate::{
     client::Client,
     scenario::{Performed, performed},
@@ -146,9 +146,8 @@ async fn captured_response(stage: Stage) {
 }
 
 async fn inbox(stage: Stage) {
-    let connection = connection(&stage, stage.instrumentation()).await;
-    let subject = connection.new_inbox();
-    Nats { connection, subject }.receive(1).await[0].end();
+    let nats = Nats::of(&stage).await;
+    Nats { subject: nats.connection.new_inbox(), ..nats }.receive(1).await[0].end();
 }
 
 async fn anonymous_subject(stage: Stage) {

@@ -30,10 +30,6 @@ pub(super) struct Rabbit {
 }
 
 impl Rabbit {
-    pub(super) async fn of(stage: &Stage) -> Self {
-        Self::connect(stage, stage.instrumentation()).await
-    }
-
     pub(super) async fn with_queue<const N: usize>(
         stage: &Stage,
         instrumentation: Instrumentation,
@@ -146,8 +142,7 @@ impl Client for Rabbit {
     }
 
     async fn settle_together(&self, deliveries: &[Self::Message<'_>]) {
-        let last = deliveries.last().expect("a delivery");
-        last.ack(BasicAckOptions { multiple: true }).await.expect("settled");
+        deliveries.last().expect("some").ack(BasicAckOptions { multiple: true }).await.expect("settled");
     }
 
     async fn acknowledge(&self, delivery: &Self::Message<'_>) {

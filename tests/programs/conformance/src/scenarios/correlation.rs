@@ -46,7 +46,7 @@ async fn carried_replaced<C: Client>(stage: Stage) {
 }
 
 async fn forwarded<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let onwards = stage.name("shipping");
     client.make(&onwards).await;
     for message in client.receive(1).await {
@@ -56,7 +56,7 @@ async fn forwarded<C: Client>(stage: Stage) {
 }
 
 async fn republished<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let dead = stage.name("dead");
     client.make(&dead).await;
     for message in client.receive(1).await {

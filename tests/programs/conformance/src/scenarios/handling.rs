@@ -40,7 +40,7 @@ async fn acknowledge_all<C: Client>(client: &C, messages: &[C::Message<'_>]) {
 }
 
 async fn handler_fails<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let messages = client.receive(2).await;
     messages[0].process(|| async { Err::<(), _>("declined") }).await.expect_err("declined");
     let panicking = async { messages[1].process(|| async { panics() }).await };
@@ -49,7 +49,7 @@ async fn handler_fails<C: Client>(stage: Stage) {
 }
 
 async fn outcomes<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let messages = client.receive(5).await;
     messages[0].process_with(|| async { Answer { paid: false } }, declined).await;
     messages[1].in_scope_with(|| Answer { paid: false }, declined);
@@ -60,7 +60,7 @@ async fn outcomes<C: Client>(stage: Stage) {
 }
 
 async fn handler_waits<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let messages = client.receive(2).await;
     tokio::time::sleep(WAIT).await;
     messages[0].process(|| async {}).await;
@@ -69,7 +69,7 @@ async fn handler_waits<C: Client>(stage: Stage) {
 }
 
 async fn batch_waits<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let messages = client.receive(3).await;
     tokio::time::sleep(WAIT).await;
     process_batch(&messages, || async {}).await;
@@ -77,7 +77,7 @@ async fn batch_waits<C: Client>(stage: Stage) {
 }
 
 async fn context_before_handler<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let messages = client.receive(1).await;
     let _context = messages[0].otel_context();
     tokio::time::sleep(WAIT).await;
@@ -86,11 +86,10 @@ async fn context_before_handler<C: Client>(stage: Stage) {
 }
 
 async fn handled_at_once<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let messages = client.messages().await;
     for _ in 0..2 {
         client.send(client.orders(), C::headers([])).await;
     }
-    let handle = async |message| client.settle(&message).await;
-    messages.take(2).process_each(1, handle).await;
+    messages.take(2).process_each(1, async |message| client.settle(&message).await).await;
 }

@@ -12,7 +12,7 @@ use crate::{client::Client, stage::Stage};
 
 /// A message is sent inside a span, and handled.
 pub(crate) async fn send_and_process<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     let mut messages = client.messages().await;
     stage.app("request").calls(|| client.send(client.orders(), C::headers([]))).await;
     let message = next(&mut messages).await;

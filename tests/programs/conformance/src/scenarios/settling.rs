@@ -30,7 +30,7 @@ async fn batch_of_three<C: Client>(stage: &Stage, instrumentation: Instrumentati
 }
 
 pub(crate) async fn settled_after_the_end<C: Client>(stage: Stage) {
-    let client = C::connect(&stage, stage.instrumentation()).await;
+    let client = C::of(&stage).await;
     for message in client.receive(1).await {
         message.process(|| async {}).await;
         client.settle(&message).await;
