@@ -1,6 +1,6 @@
 //! The code that all consumers have in common.
 
-/// What consumers have in common, for a wrapper whose field `0` is the raw consumer: the traits, and the way in and out.
+/// The code that consumers have in common, for a wrapper whose field `0` is the raw consumer: the traits and the conversions.
 macro_rules! consumer {
     ($(#[$attribute:meta])* [$($generics:tt)*] $context:ty, $name:ident: $consumer:ty => $raw:ty) => {
         impl<$($generics)*> $consumer {

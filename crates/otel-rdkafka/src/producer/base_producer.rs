@@ -36,7 +36,7 @@ impl<C: ProducerContext + 'static> Clone for ThreadedProducer<C> {
     }
 }
 
-/// What both producers have in common, with the bounds of each.
+/// The code that both producers have in common, with the bounds of each.
 macro_rules! low_level {
     ($(#[$attribute:meta])* $name:ident[C: $($context:tt)*][$($partitioner:tt)*]) => {
         impl<C: $($context)*, Part: Partitioner> $name<C, Part> {

@@ -122,7 +122,7 @@ where
     fn abort_transaction<T: Into<Timeout>>(&self, timeout: T) -> KafkaResult<()>;
 }
 
-/// What all producers have in common, for a wrapper whose field `raw` is the raw producer.
+/// The code that all producers have in common, for a wrapper whose field `raw` is the raw producer.
 macro_rules! producer {
     ($(#[$attribute:meta])* [$($generics:tt)*] $context:ty, $part:ty, $name:ident: $producer:ty) => {
         impl<$($generics)*> $producer {
