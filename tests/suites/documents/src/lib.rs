@@ -3,7 +3,7 @@
 //! A mistake that does not compile stands here beside what is right. The two differ in their last line alone, which is all that
 //! the second can fail to compile for.
 //!
-//! README.md, "Limits":
+//! docs/handling.md, "One message":
 //!
 //! ```no_run
 //! # use std::time::Duration;

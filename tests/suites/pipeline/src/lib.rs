@@ -2,5 +2,11 @@
 
 #![doc = include_str!("../../../../README.md")]
 
+#[doc = include_str!("../../../../docs/handling.md")]
+pub mod handling {}
+
 #[doc = include_str!("../../../../docs/operation.md")]
 pub mod operation {}
+
+#[doc = include_str!("../../../../docs/spans.md")]
+pub mod spans {}

@@ -1,4 +1,4 @@
-//! The README's three ways to handle messages: its code is run, and its output is what that prints.
+//! The three ways of docs/handling.md to handle messages: its code is run, and its output is what that prints.
 
 use std::{collections::BTreeMap, fmt::Write, process};
 
@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 include!("three_ways/code.rs");
 
-const README: &str = include_str!("../../../../README.md");
+const PAGE: &str = include_str!("../../../../docs/handling.md");
 const ORDERS: usize = 3;
 const SPANS: usize = 4 * ORDERS;
 
@@ -103,14 +103,14 @@ fn tree(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_s_code_prints_what_the_readme_says() {
+async fn the_code_of_the_page_prints_the_output_of_the_page() {
     let broker = brokers::RabbitMq::start().expect("RabbitMQ starts");
     let mut output = String::new();
     for way in [Way::ByDelegate, Way::OneAfterTheOther, Way::EightAtATime] {
         output += &handle(way, &broker.uri).await;
     }
     print!("{output}");
-    assert!(README.contains(&format!("```text\n{output}```\n")), "the README does not show\n{output}");
+    assert!(PAGE.contains(&format!("```text\n{output}```\n")), "the page does not show\n{output}");
     let code = include_str!("three_ways/code.rs");
-    assert!(README.contains(&format!("```rust,no_run\n{code}```\n")), "the README's code is not\n{code}");
+    assert!(PAGE.contains(&format!("```rust,no_run\n{code}```\n")), "the page's code is not\n{code}");
 }

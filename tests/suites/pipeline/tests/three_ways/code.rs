@@ -3,8 +3,8 @@ use otel_lapin::{
     BasicProperties, Channel, Consumer, Result,
     message::{Delivery, DeliveryResult},
     options::{BasicAckOptions, BasicPublishOptions},
+    otel::{MessageStreamExt, sequential},
 };
-use otel_messaging::{MessageStreamExt, sequential};
 
 // Knows nothing of spans.
 async fn ship(channel: &Channel, order: &Delivery) -> Result<()> {

@@ -15,21 +15,21 @@ mod architecture;
 mod async_nats;
 mod decisions;
 mod demo;
+mod handling;
 mod lapin;
 mod messaging;
 mod operation;
 mod rdkafka;
-mod readme;
 
 /// The documents whose paths begin with the first, and what of them is compiled.
 pub(crate) const COMPILED: [(&str, &str); 9] = [
     ("ARCHITECTURE.md", include_str!("architecture.rs")),
-    ("README.md", include_str!("readme.rs")),
     ("crates/otel-async-nats/", include_str!("async_nats.rs")),
     ("crates/otel-lapin/", include_str!("lapin.rs")),
     ("crates/otel-messaging/", include_str!("messaging.rs")),
     ("crates/otel-rdkafka/", include_str!("rdkafka.rs")),
     ("docs/decisions/", include_str!("decisions.rs")),
+    ("docs/handling.md", include_str!("handling.rs")),
     ("docs/operation.md", include_str!("operation.rs")),
     ("examples/demo/", include_str!("demo.rs")),
 ];

@@ -1,4 +1,4 @@
-//! README.md
+//! docs/handling.md
 
 use std::{future::Future, time::Duration};
 
