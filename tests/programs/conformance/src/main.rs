@@ -41,7 +41,7 @@ usage: conformance kafka|rabbitmq|nats [SCENARIO...]
                              exits 1 at a violation, and at an improvement that improvements.txt does not list. WEAVER names the
                              program, SEMCONV_MODEL a folder with the official registry where it cannot be fetched
        conformance export    performs all of them and rewrites tests/programs/conformance/export, what they export as text
-       conformance page      writes docs/telemetry.md again
+       conformance page      rewrites docs/telemetry.md
 
 The brokers are started when they are needed; BROKERS_KAFKA, BROKERS_AMQP and BROKERS_NATS name others.
 nats/domain starts a server of its own in any case.";
