@@ -4,12 +4,13 @@
 use std::ffi::c_void;
 
 use futures_channel::oneshot;
-use rdkafka::IntoOpaque;
+use rdkafka::{IntoOpaque, error::KafkaError, producer::future_producer::Delivery};
 
-use crate::{
-    producer::future_producer::{DeliverySender, OwnedDeliveryResult},
-    send::TracedOpaque,
-};
+use crate::{message::OwnedMessage, send::TracedOpaque};
+
+/// The delivery opaque of a `FutureProducerContext`: it completes the future of one message.
+#[derive(Debug)]
+pub struct DeliverySender(pub(crate) oneshot::Sender<Result<Delivery, (KafkaError, OwnedMessage)>>);
 
 /// Set in the lowest bit of the pointer that librdkafka carries, if it points to a [`BoxedOpaque`] and is not the user's pointer.
 const BOXED: usize = 1;
@@ -61,7 +62,7 @@ impl IntoOpaque for DeliverySender {
 
     unsafe fn from_ptr(pointer: *mut c_void) -> Self {
         // SAFETY: the box requires what the caller promises.
-        Self(*unsafe { Box::<oneshot::Sender<OwnedDeliveryResult>>::from_ptr(pointer) })
+        Self(*unsafe { Box::<oneshot::Sender<_>>::from_ptr(pointer) })
     }
 }
 

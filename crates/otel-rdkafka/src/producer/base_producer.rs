@@ -5,6 +5,7 @@ use rdkafka::{
     error::KafkaError,
     message::ToBytes,
     producer::{DefaultProducerContext, NoCustomPartitioner, Partitioner, Producer as _, base_producer as raw},
+    util::Timeout,
 };
 
 use super::{ProducerContext, producer};
@@ -38,7 +39,7 @@ impl<C: ProducerContext + 'static> Clone for ThreadedProducer<C> {
 
 /// The code that both producers have in common, with the bounds of each.
 macro_rules! low_level {
-    ($(#[$attribute:meta])* $name:ident[C: $($context:tt)*][$($partitioner:tt)*]) => {
+    ($(#[$attribute:meta])* $name:ident[C: $($context:tt)*][$($partitioner:tt)*] $by_default:ty) => {
         impl<C: $($context)*, Part: Partitioner> $name<C, Part> {
             /// Sends a message to Kafka; see `rdkafka::producer::BaseProducer::send`. Never blocks.
             ///
@@ -54,6 +55,11 @@ macro_rules! low_level {
                 let record = start_send(telemetry, telemetry.start_operation(), record);
                 self.raw.send(record).map_err(fail_send)
             }
+
+            /// Serves delivery reports and other events. The thread of a `ThreadedProducer` serves them too.
+            pub fn poll<T: Into<Timeout>>(&self, timeout: T) {
+                self.raw.poll(timeout);
+            }
         }
 
         producer! { $(#[$attribute])* [C: $($context)*, Part: Partitioner] C, Part, $name: $name<C, Part> }
@@ -67,7 +73,7 @@ macro_rules! low_level {
         }
 
         from_config! {
-            [] $name<DefaultProducerContext>, DefaultProducerContext;
+            [] $by_default, DefaultProducerContext;
             [C: $($context)*, Part: $($partitioner)*] $name<C, Part> => raw::$name<Traced<C>, Part>
         }
 
@@ -81,5 +87,8 @@ macro_rules! low_level {
     };
 }
 
-low_level! { #[must_use] BaseProducer[C: ProducerContext<Part>][Partitioner] }
-low_level! { ThreadedProducer[C: ProducerContext<Part> + 'static][Partitioner + Send + Sync + 'static] }
+low_level! { #[must_use] BaseProducer[C: ProducerContext<Part>][Partitioner] BaseProducer<DefaultProducerContext> }
+low_level! {
+    ThreadedProducer[C: ProducerContext<Part> + 'static][Partitioner + Send + Sync + 'static]
+    ThreadedProducer<DefaultProducerContext, NoCustomPartitioner>
+}

@@ -25,6 +25,7 @@ use super::{ProducerContext, producer};
 use crate::{
     context::{Traced, client_context},
     message::{DeliveryResult, OwnedMessage},
+    opaque::DeliverySender,
     send::{QUEUE_FULL, RetryGuard, fail_send, start_send},
 };
 
@@ -33,10 +34,6 @@ pub use rdkafka::producer::future_producer::{Delivery, FutureRecord};
 /// The result of a send of the [`FutureProducer`]: partition, offset and timestamp, or the error and a copy of the message as it
 /// was given.
 pub type OwnedDeliveryResult = Result<Delivery, (KafkaError, OwnedMessage)>;
-
-/// The delivery opaque of a `FutureProducerContext`: it completes the future of one message.
-#[derive(Debug)]
-pub struct DeliverySender(pub(crate) oneshot::Sender<OwnedDeliveryResult>);
 
 /// The context of the [`FutureProducer`], which completes the future of a message.
 #[derive(Clone)]
@@ -188,6 +185,11 @@ impl<C: ClientContext + 'static, R: AsyncRuntime> FutureProducer<C, R> {
             Ok(()) => Ok(DeliveryFuture { answer }),
             Err((error, record)) => Err((error, into_future_record(record))),
         }
+    }
+
+    /// Serves delivery reports and other events; the producer's thread does it too.
+    pub fn poll<T: Into<Timeout>>(&self, timeout: T) {
+        self.raw.poll(timeout);
     }
 }
 

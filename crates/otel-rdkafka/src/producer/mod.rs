@@ -134,11 +134,6 @@ macro_rules! producer {
                 self
             }
 
-            /// Serves delivery reports and other events. The thread of a producer that has one serves them too.
-            pub fn poll<T: Into<::rdkafka::util::Timeout>>(&self, timeout: T) {
-                self.raw.poll(timeout);
-            }
-
             pub(crate) fn telemetry(&self) -> &$crate::telemetry::ClientTelemetry {
                 self.raw.context().telemetry()
             }
