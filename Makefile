@@ -5,7 +5,7 @@ CARGO ?= cargo
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help brokers possible-brokers test test-often upstream conformance live-check chaos soak demo bench bounds memcheck miri races \
-	valgrind nightly lint docs docs-rs msrv minimal-versions features semver deny clean-brokers
+	valgrind nightly lint docs docs-rs msrv minimal features semver deny clean-brokers
 
 # For Miri and ThreadSanitizer; here and in the workflow, which calls the same commands.
 NIGHTLY := nightly-2026-07-01
@@ -91,12 +91,12 @@ msrv: ## the published crates, with the oldest Rust that Cargo.toml promises; ne
 	rustup run --install "$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" cargo check $(published)
 
 # The versions of the tests' own dependencies are no promise.
-minimal-versions: nightly ## the published crates, with the oldest versions of the dependencies that they promise; needs rustup
+minimal: nightly ## the published crates, with the oldest versions of the dependencies that they promise; needs rustup
 	rm -rf target/minimal-versions && mkdir -p target/minimal-versions
 	cp -r Cargo.toml crates target/minimal-versions
 	sed -i 's/^members = .*/members = ["crates\/*"]/' target/minimal-versions/Cargo.toml
 	sed -i '/^\[dev-dependencies\]/,/^$$/d' target/minimal-versions/crates/*/Cargo.toml
-	cd target/minimal-versions && $(with_nightly) cargo check $(published) -Z direct-minimal-versions
+	cd target/minimal-versions && $(with_nightly) cargo $(or $(ARGS),check) $(published) -Z direct-minimal-versions
 
 # Left out: features that need libraries of the system.
 features: ## each feature of the published crates alone; needs cargo-hack
