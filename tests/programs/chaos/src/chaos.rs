@@ -77,6 +77,7 @@ async fn run_phase(
 ) -> Result<Row, String> {
     let place = broker.place(phase.name.replace(' ', "-"));
     at_broker::declare(&place).await?;
+    broker.persist()?;
     let sdk = side.sdk(Spans::with_outcomes(), phase.exporter);
     let client = clients::connect(&place, side.instrumentation(&sdk)).await?;
     let calls = Arc::new(Mutex::new(Vec::new()));

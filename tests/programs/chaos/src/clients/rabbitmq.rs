@@ -26,8 +26,7 @@ use crate::{
 /// How long a connection may take before another is tried: a broker that is held takes connections and says nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a consumer may be silent before another is made. In one run the raw client's neither ended nor gave a message after its
-/// broker was killed.
+/// How long a consumer may be silent before another is made.
 const SILENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct RabbitMq {
