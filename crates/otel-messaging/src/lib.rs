@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// First, so that its macros are known in the modules below.
+#[macro_use]
+mod wrapper;
+
 mod catch_panic;
 mod deliver_iter;
 mod description;
@@ -8,7 +12,6 @@ mod propagation;
 mod recording;
 mod spans;
 mod telemetry;
-mod wrapper;
 
 pub mod adapter;
 

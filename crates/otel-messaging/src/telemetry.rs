@@ -1,7 +1,7 @@
 //! The telemetry of one client, and the operations that its adapter describes.
 
 use std::{
-    fmt, iter,
+    iter,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
@@ -395,11 +395,4 @@ impl Telemetry {
 
 unwind_safe!(Telemetry);
 
-impl fmt::Debug for Telemetry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Telemetry")
-            .field("scope", &self.scope.name())
-            .field("system", &self.system)
-            .finish_non_exhaustive()
-    }
-}
+__opaque_debug!([] Telemetry, "Telemetry", |this| scope: this.scope.name());

@@ -391,11 +391,4 @@ impl Drop for ProcessSpan {
 
 unwind_safe!(ProcessSpan);
 
-impl fmt::Debug for ProcessSpan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProcessSpan")
-            .field("operation", &self.operation.description.span_name)
-            .field("creation", &self.creation())
-            .finish_non_exhaustive()
-    }
-}
+__opaque_debug!([] ProcessSpan, "ProcessSpan", |this| operation: this.operation.description.span_name);
