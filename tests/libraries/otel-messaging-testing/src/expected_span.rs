@@ -145,6 +145,12 @@ impl ExpectedSpan {
         self
     }
 
+    /// One more link, with this `messaging.message.id`: as spans of several messages have it.
+    #[must_use]
+    pub fn link_of_message(self, to: impl Into<SpanRef>, id: &str) -> Self {
+        self.link_with(to, [KeyValue::new(attribute::MESSAGING_MESSAGE_ID, id.to_owned())])
+    }
+
     /// More links, without attributes.
     #[must_use]
     pub fn links(self, to: impl IntoIterator<Item = impl Into<SpanRef>>) -> Self {
@@ -223,6 +229,18 @@ impl ExpectedSpan {
         self.attribute(attribute::MESSAGING_MESSAGE_ID, id.to_owned())
     }
 
+    /// `messaging.consumer.group.name`.
+    #[must_use]
+    pub fn consumer_group(self, name: &str) -> Self {
+        self.attribute(attribute::MESSAGING_CONSUMER_GROUP_NAME, name.to_owned())
+    }
+
+    /// `messaging.client.id`.
+    #[must_use]
+    pub fn client_id(self, id: &str) -> Self {
+        self.attribute(attribute::MESSAGING_CLIENT_ID, id.to_owned())
+    }
+
     /// `messaging.batch.message_count`.
     #[must_use]
     pub fn batch_of(self, messages: i64) -> Self {
@@ -233,6 +251,19 @@ impl ExpectedSpan {
     #[must_use]
     pub fn server(self, address: &str, port: u16) -> Self {
         self.attribute(attribute::SERVER_ADDRESS, address.to_owned()).attribute(attribute::SERVER_PORT, i64::from(port))
+    }
+
+    /// `network.peer.address` and `network.peer.port`.
+    #[must_use]
+    pub fn peer(self, address: &str, port: u16) -> Self {
+        let expected = self.attribute(attribute::NETWORK_PEER_ADDRESS, address.to_owned());
+        expected.attribute(attribute::NETWORK_PEER_PORT, i64::from(port))
+    }
+
+    /// `otel_messaging.delivery.attempt`, from 1.
+    #[must_use]
+    pub fn attempt(self, number: i64) -> Self {
+        self.attribute(extension::DELIVERY_ATTEMPT, number)
     }
 
     /// `otel_messaging.settlement.outcome`.
