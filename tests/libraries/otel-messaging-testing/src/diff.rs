@@ -1,4 +1,5 @@
-/// Both texts as one: lines of both as they are, lines of one alone after `-` or `+`.
+/// Both texts as one: lines of both as they are, lines of one alone after `-` or `+`. Of a span that is the same in both, the name
+/// alone; the other lines of a span are indented.
 pub(crate) fn diff(expected: &str, found: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
     // The length of the longest common part of what follows each pair of lines.
@@ -12,7 +13,7 @@ pub(crate) fn diff(expected: &str, found: &str) -> String {
             };
         }
     }
-    let (mut at, mut to, mut text) = (0, 0, String::new());
+    let (mut at, mut to, mut lines) = (0, 0, Vec::new());
     while at < old.len() || to < new.len() {
         let (mark, line) = if at < old.len() && to < new.len() && old[at] == new[to] {
             (at, to) = (at + 1, to + 1);
@@ -24,9 +25,12 @@ pub(crate) fn diff(expected: &str, found: &str) -> String {
             to += 1;
             ('+', new[to - 1])
         };
-        text += &format!("{mark} {line}\n");
+        lines.push((mark, line));
     }
-    text
+    let spans = lines.chunk_by(|_, (_, line)| line.starts_with(' '));
+    let is_same = |span: &[(char, &str)]| span.iter().all(|(mark, _)| *mark == ' ');
+    let shown = spans.flat_map(|span| if is_same(span) { &span[..1] } else { span });
+    shown.map(|(mark, line)| format!("{mark} {line}\n")).collect()
 }
 
 #[cfg(test)]
@@ -39,5 +43,10 @@ mod tests {
         assert_eq!(diff("a", "a\nb"), "  a\n+ b\n");
         assert_eq!(diff("a\nb", "b"), "- a\n  b\n");
         assert_eq!(diff("", ""), "");
+    }
+
+    #[test]
+    fn a_span_without_a_difference_is_its_name() {
+        assert_eq!(diff("a\n  1\nb\n  1\n  2", "a\n  1\nb\n  1\n  3"), "  a\n  b\n    1\n-   2\n+   3\n");
     }
 }

@@ -183,6 +183,10 @@ fn a_missing_and_an_unexpected_span_are_found() {
     let recorder = record(|_| ());
     let text = failure(|| recorder.spans().assert([span("request"), span("send")])).unwrap();
     assert!(text.contains("+ process orders") && text.contains("+   parent request"), "{text}");
+    assert!(
+        text.starts_with("the recorded spans (+) are not the expected ones (-):\n  request\n  send\n+ process"),
+        "{text}"
+    );
     let text = failure(|| recorder.spans().assert([span("request"), span("send"), expected(), span("more")])).unwrap();
     assert!(text.contains("- more\n-   kind INTERNAL\n-   root\n-   status unset\n"), "{text}");
 }
