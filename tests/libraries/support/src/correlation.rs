@@ -42,13 +42,13 @@ tracestate                                    |         | kept                  
 
 /// What of the table a broker does not have, and why; the documentation of [`AutoCorrelation`] says it in the same words.
 const LACKING: [(&str, &[Message], &str); 4] = [
-    ("Kafka", &[Message::Replayed], "an offset that is read again looks as it did the first time"),
-    ("RabbitMQ", &[Message::Replayed], "a stream does not tell what was read from it before"),
-    ("JetStream", &[Message::DeadLettered], "it has no queue for dead letters"),
+    ("Kafka", &[Message::Replayed], "an offset that is read again looks the same as at the first read"),
+    ("RabbitMQ", &[Message::Replayed], "a stream does not report earlier reads"),
+    ("JetStream", &[Message::DeadLettered], "JetStream has no dead-letter queue"),
     (
         "core NATS",
         &[Message::Old, Message::Redelivered, Message::DeadLettered, Message::Replayed],
-        "it keeps no message, so none has a past",
+        "core NATS stores no messages",
     ),
 ];
 
