@@ -23,15 +23,6 @@ use crate::{
     stream_of, unique,
 };
 
-type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
-
-/// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, Configure); 3] = [
-    (true, |builder| builder),
-    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
-    (false, |builder| builder.with_spans(false)),
-];
-
 /// Works inside a span whose last handle is dropped then.
 async fn call<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
     let calling = Context::current_with_span(sdk.tracer().start("caller"));
@@ -45,76 +36,6 @@ fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {
 /// The spans of the application's that have ended.
 fn callers(sdk: &Sdk) -> Vec<SpanId> {
     named(&sdk.spans(), "caller").iter().map(|span| span.span_context.span_id()).collect()
-}
-
-fn current() -> SpanId {
-    Context::current().span().span_context().span_id()
-}
-
-/// Each way to receive, with and without a span of the message's own, and with so many messages.
-async fn each(messages: usize, check: impl AsyncFn(&Sdk, Source, bool, BoxOpen)) {
-    for (has_span, way) in WAYS {
-        let sdk = Sdk::new();
-        let instrumentation = way(sdk.instrumentation_builder()).build();
-        let client = connect_with(instrumentation.clone()).await;
-        for source in ALL {
-            let (client, instrumentation) = (client.clone(), instrumentation.clone());
-            let open = async move { source.open(&client, messages, &instrumentation).await }.boxed();
-            check(&sdk, source, has_span, open).await;
-            sdk.forget();
-        }
-    }
-}
-
-type BoxOpen = futures::future::BoxFuture<'static, Opened>;
-
-#[tokio::test]
-async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
-    each(2, async |sdk, source, has_span, open| {
-        let opened = async {
-            let Opened { mut messages, subject, .. } = open.await;
-            let first = take(&mut messages).await;
-            (messages, subject, first)
-        };
-        let (mut messages, subject, unprocessed) = call(sdk, opened).await;
-        assert_eq!(callers(sdk).len(), 1, "{source:?}: nobody has looked at the message");
-        let processed = call(sdk, take(&mut messages)).await;
-        let [_, around] = callers(sdk)[..] else { panic!("{source:?}: {}", sdk.described()) };
-        let inside = processed.process(|| async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
-        processed.settle().await;
-        let given_away = processed.otel_context();
-        assert_eq!(callers(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
-
-        let spans = sdk.spans();
-        match (has_span, &named(&spans, &format!("process {subject}"))[..]) {
-            (true, [process]) => {
-                assert_eq!((process.span_context.span_id(), process.parent_span_id), (inside, around), "{source:?}");
-            }
-            (false, []) => assert_eq!(inside, around, "{source:?}"),
-            _ => panic!("{source:?}, {has_span}: {}", describe(&spans)),
-        }
-        drop((messages, unprocessed, processed, given_away));
-        assert_eq!(callers(sdk).len(), 2);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn neither_a_claimed_batch_nor_a_message_in_hand_holds_it() {
-    each(3, async |sdk, source, _, open| {
-        let Opened { mut messages, .. } = open.await;
-        let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, || async { yield_now().await }));
-        assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
-        batch.await;
-        sequential(async {
-            let _in_hand = call(sdk, take(&mut messages)).await;
-            yield_now().await;
-            assert_eq!(callers(sdk).len(), 2, "{source:?}: a message is in hand");
-        })
-        .await;
-    })
-    .await;
 }
 
 /// Calls something inside a span, twice; says whether it waits after its first poll.
@@ -180,25 +101,4 @@ async fn an_acknowledgement_does_not_hold_it_before_and_while_it_is_awaited() {
     assert_eq!((callers(&sdk).len(), awaited), (2, true));
     acknowledged.await.unwrap();
     assert_eq!(sdk.spans().len(), 3);
-}
-
-#[tokio::test]
-async fn a_stream_that_waits_does_not_hold_it() {
-    for (_, way) in WAYS {
-        let sdk = Sdk::new();
-        let instrumentation = way(sdk.all_signals_builder()).build();
-        let client = connect_with(instrumentation.clone()).await;
-        for source in ALL {
-            // What fetches no more than there is does not wait.
-            if source == Source::Fetch {
-                continue;
-            }
-            let Opened { mut messages, .. } = source.open(&client, 1, &instrumentation).await;
-            let _kept = take(&mut messages).await;
-            sdk.forget();
-            let mut next = pin!(messages.next());
-            assert!(call(&sdk, async { poll!(next.as_mut()).is_pending() }).await, "{source:?}");
-            assert_eq!(callers(&sdk).len(), 1, "{source:?}");
-        }
-    }
 }

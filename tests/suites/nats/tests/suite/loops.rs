@@ -37,7 +37,6 @@ use crate::{
     stream_of, unique,
 };
 
-const MESSAGES: usize = 6;
 const LIMIT: usize = 2;
 /// The server is to be heard from every so often; the client misses it after two of them.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -49,91 +48,6 @@ async fn until(condition: impl Fn() -> bool) {
         }
     };
     timeout(DEADLINE, all).await.expect("in time");
-}
-
-#[tokio::test]
-async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
-    for source in ALL {
-        let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (finish, finished) = watch::channel(false);
-        let (started, handled) = (Cell::new(0), Cell::new(0));
-        let each = messages.by_ref().take_until(stopped).process_each(LIMIT, async |message| {
-            started.set(started.get() + 1);
-            finished.clone().wait_for(|finished| *finished).await.unwrap();
-            handled.set(handled.get() + 1);
-            message.settle().await;
-        });
-        let operator = async {
-            until(|| started.get() == LIMIT).await;
-            stop.send(()).unwrap();
-            assert_eq!(handled.get(), 0);
-            finish.send(true).unwrap();
-        };
-        timeout(DEADLINE, join(each, operator)).await.expect("it stops");
-        assert_eq!(handled.get(), LIMIT, "{source:?}");
-
-        let process = process(&sdk, &subject);
-        assert_eq!(process.len(), LIMIT, "{source:?}");
-        for span in process {
-            assert_eq!(value_of(&span, "error.type"), None, "{source:?}");
-            let outcome = source.is_stored().then_some("ack".into());
-            assert_eq!(value_of(&span, extension::SETTLEMENT_OUTCOME), outcome.as_ref(), "{source:?}");
-        }
-        for _ in LIMIT..MESSAGES {
-            drop(take(&mut messages).await);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_dropped_loop_drops_its_messages_in_hand_and_loses_none() {
-    for source in ALL {
-        let (sdk, Opened { mut messages, subject, .. }) = opened(source, MESSAGES).await;
-        let started = Cell::new(0);
-        let each = messages.by_ref().process_each(LIMIT, async |message| {
-            started.set(started.get() + 1);
-            std::future::pending::<()>().await;
-            drop(message);
-        });
-        tokio::select! {
-            () = each => panic!("{source:?}: its handlers never end"),
-            () = until(|| started.get() == LIMIT) => {}
-        }
-        let process = process(&sdk, &subject);
-        assert_eq!(process.len(), LIMIT, "{source:?}: their spans ended with them");
-        assert!(process.iter().all(|span| value_of(span, "error.type").is_none()), "{source:?}");
-        for _ in LIMIT..MESSAGES {
-            drop(take(&mut messages).await);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_handler_s_outcome_is_seen_inside_its_span() {
-    for source in ALL {
-        let (sdk, Opened { messages, subject, .. }) = opened(source, MESSAGES).await;
-        let (handled, seen) = (Cell::new(0), RefCell::new(Vec::new()));
-        let each = messages.take(MESSAGES).process_each(LIMIT, async |message| {
-            let number = handled.replace(handled.get() + 1);
-            message.settle().await;
-            if number == 3 { Err(std::io::Error::other("declined")) } else { Ok(()) }
-        });
-        each.on_outcome(|outcome| {
-            let span = Context::current().span().span_context().span_id().to_bytes();
-            seen.borrow_mut().push((outcome.as_ref().err().map(ToString::to_string), span));
-        })
-        .await;
-        let (mut seen, process) = (seen.into_inner(), process(&sdk, &subject));
-        let recorded = process.iter().map(|span| {
-            (value_of(span, "error.type").map(|_| "declined".to_owned()), span.span_context.span_id().to_bytes())
-        });
-        let mut recorded: Vec<_> = recorded.collect();
-        seen.sort();
-        recorded.sort();
-        assert_eq!((seen.len(), seen.iter().filter(|(error, _)| error.is_some()).count()), (MESSAGES, 1));
-        assert_eq!(seen, recorded, "{source:?}");
-    }
 }
 
 /// A stream with one message, on the server of all tests or on another.

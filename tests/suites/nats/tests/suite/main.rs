@@ -28,7 +28,9 @@ mod service;
 mod settle;
 mod sources;
 mod user_code;
-mod wait;
 mod ways;
 
 use harness::*;
+use sources::Nats;
+
+every_broker::tests!(Nats);

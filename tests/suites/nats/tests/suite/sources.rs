@@ -1,8 +1,9 @@
 //! Every source of messages as one stream: what holds of a received message holds however it was received.
 
-use std::{fmt, sync::Arc};
+use std::{cell::RefCell, fmt, mem, sync::Arc};
 
 use async_nats::HeaderMap;
+use every_broker::{Broker, Headers, Raw, Received, Same};
 use futures::{
     FutureExt, StreamExt, TryStreamExt,
     future::{BoxFuture, ready},
@@ -10,7 +11,7 @@ use futures::{
 };
 use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::{
-    Client, Message,
+    Client, Message, RequestError,
     jetstream::{
         self,
         consumer::{PullConsumer, pull, push},
@@ -19,7 +20,8 @@ use otel_async_nats::{
     service::{Request, ServiceExt},
 };
 use otel_messaging::adapter::ProcessSpan;
-use support::Sdk;
+use support::{DEADLINE, Sdk};
+use tokio::time::timeout;
 
 use crate::{connect_with, durable, next, stream_of, unique};
 
@@ -81,13 +83,12 @@ impl Taken {
         }
     }
 
-    pub(crate) fn headers(&self) -> HeaderMap {
-        let message: &Message = match self {
+    fn message(&self) -> &Message {
+        match self {
             Self::Message(message) => message,
             Self::Stored(message) => message,
             Self::Request(request) => &request.message,
-        };
-        message.headers.clone().expect("all have some")
+        }
     }
 }
 
@@ -150,18 +151,22 @@ impl Source {
         )
     }
 
-    /// A new source with so many messages, which is told of by the client's instrumentation; in other ways by the other one.
+    /// A new source with so many messages, recorded by the client's instrumentation; in other ways by the other one.
     pub(crate) async fn open(self, client: &Client, messages: usize, other: &Instrumentation) -> Opened {
+        let subject = if self.is_stored() { stored_subject(client).await } else { unique("orders") };
+        self.open_with(client, subject, &vec![(&[(SECRET, SECRET)][..], SECRET); messages], other).await
+    }
+
+    async fn open_with(self, client: &Client, subject: String, messages: &[Raw<'_>], other: &Instrumentation) -> Opened {
         let other = other.clone();
         if self.is_stored() {
-            self.open_stored(client, messages, other).await
+            self.open_stored(client, subject, messages, other).await
         } else {
-            self.open_core(client, messages, other).await
+            self.open_core(client, subject, messages, other).await
         }
     }
 
-    async fn open_core(self, client: &Client, count: usize, other: Instrumentation) -> Opened {
-        let subject = unique("orders");
+    async fn open_core(self, client: &Client, subject: String, there: &[Raw<'_>], other: Instrumentation) -> Opened {
         let raw = async || client.get_ref().subscribe(subject.clone()).await.unwrap();
         let incoming = Incoming::subscription(client, subject.clone());
         let messages = match self {
@@ -185,11 +190,8 @@ impl Source {
                 core(raw().await.map(move |message| incoming.message(message)))
             }
         };
-        for _ in 0..count {
-            // Somewhere to answer makes a request of each.
-            let send =
-                client.get_ref().publish_with_reply_and_headers(subject.clone(), "nobody", headers(), SECRET.into());
-            send.await.unwrap();
+        for message in there {
+            put(client, &subject, message).await;
         }
         client.flush().await.unwrap();
         let opened = Opened::new(subject.clone(), messages);
@@ -206,13 +208,17 @@ impl Source {
         }
     }
 
-    async fn open_stored(self, client: &Client, count: usize, other: Instrumentation) -> Opened {
+    async fn open_stored(self, client: &Client, subject: String, there: &[Raw<'_>], other: Instrumentation) -> Opened {
         let context = jetstream::new(client.clone());
-        let (stream, name) = stream_of(&context).await;
-        let subject = format!("{name}.orders");
-        for _ in 0..count {
-            let stored = context.get_ref().publish_with_headers(subject.clone(), headers(), SECRET.into());
-            stored.await.unwrap().await.unwrap();
+        let stream = context.get_stream(stream_name(&subject)).await.unwrap();
+        let count = there.len().max(1);
+        for (headers, payload) in there {
+            let payload = (*payload).to_owned().into();
+            let stored = match header_map(headers) {
+                Some(headers) => context.get_ref().publish_with_headers(subject.clone(), headers, payload).await,
+                None => context.get_ref().publish(subject.clone(), payload).await,
+            };
+            stored.unwrap().await.unwrap();
         }
         match self {
             Self::Ordered => {
@@ -239,7 +245,7 @@ impl Source {
                     .also("with_instrumentation", async { stored(two.messages().await.unwrap()) })
             }
             _ => {
-                let consumer = durable(&stream, "packing").await;
+                let consumer = durable(&stream, &unique("packing")).await;
                 let messages = self.pulled(client, &consumer, count).await;
                 let opened = Opened::new(subject, messages);
                 // Nobody sees that somebody else's stream is asked.
@@ -257,7 +263,8 @@ impl Source {
             // One more than there are, so that it is still asked for.
             Self::Batch => stored(consumer.batch().max_messages(count + 1).messages().await.unwrap()),
             Self::Sequence => {
-                let sequence = consumer.sequence(count).unwrap();
+                // So that it is the batch that is asked for a message, and then the sequence.
+                let sequence = consumer.sequence(2).unwrap();
                 stored(sequence.map_err(async_nats::Error::from).try_flatten())
             }
             Self::JetStreamStream => stored(incoming.stream(raw().await)),
@@ -289,9 +296,152 @@ fn pulled_again(opened: Opened, client: &Client, consumer: &PullConsumer, other:
         .also("a raw stream made ours", ready(stored(incoming.stream(nothing))))
 }
 
-fn headers() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(SECRET, SECRET);
+/// The subject of a new stream.
+async fn stored_subject(client: &Client) -> String {
+    let (_, name) = stream_of(&jetstream::new(client.clone())).await;
+    format!("{name}.orders")
+}
+
+/// The stream of a subject that [`stored_subject`] has made.
+fn stream_name(subject: &str) -> &str {
+    subject.split_once('.').expect("a stream's subject").0
+}
+
+fn header_map<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Option<HeaderMap> {
+    let pairs = pairs.iter().map(|(name, value)| (name.as_ref().parse().unwrap(), value.as_ref().parse().unwrap()));
+    let headers: HeaderMap = pairs.collect();
+    (!headers.is_empty()).then_some(headers)
+}
+
+/// Publishes by the raw client. A subject for the answer makes a request of each message.
+async fn put(client: &Client, subject: &str, (headers, payload): &Raw<'_>) {
+    let (client, subject, payload) = (client.get_ref(), subject.to_owned(), (*payload).to_owned().into());
+    match header_map(headers) {
+        Some(headers) => client.publish_with_reply_and_headers(subject, "nobody", headers, payload).await.unwrap(),
+        None => client.publish_with_reply(subject, "nobody", payload).await.unwrap(),
+    }
+}
+
+/// The tests of every broker run on a client.
+pub(crate) struct Nats {
+    client: Client,
+    instrumentation: Instrumentation,
+}
+
+impl Nats {
+    pub(crate) fn context(&self) -> jetstream::Context {
+        jetstream::new(self.client.clone())
+    }
+}
+
+impl Broker for Nats {
+    type Source = Source;
+    type Receiver = RefCell<Opened>;
+    type Message<'a> = Taken;
+    type Error = RequestError;
+
+    const SOURCES: &'static [Source] = &ALL;
+    const USUAL: &'static [Source] = &[Source::Subscription, Source::Pull];
+    const SEND: &'static str = "publish";
+    const ERROR_TYPE: &'static str = "async_nats::error::Error<async_nats::client::RequestErrorKind>";
+    const LOGGED_BY_CLIENT: &'static str = " async_nats";
+    const DELIVERS_AT_ONCE: bool = false;
+
+    fn settles(source: Source) -> bool {
+        source.settles()
+    }
+
+    fn outcome(source: Source) -> Option<&'static str> {
+        source.is_stored().then_some("ack")
+    }
+
+    fn settlement(source: Source, subject: &str) -> Option<String> {
+        source.is_stored().then(|| format!("ack {subject}"))
+    }
+
+    fn sees_asking(source: Source) -> bool {
+        !matches!(source, Source::IncomingMessage | Source::JetStreamMessage)
+    }
+
+    async fn connect(instrumentation: &Instrumentation) -> Self {
+        Self { client: connect_with(instrumentation.clone()).await, instrumentation: instrumentation.clone() }
+    }
+
+    async fn destination(&self) -> String {
+        stored_subject(&self.client).await
+    }
+
+    fn send(&self, to: &str, headers: &[(String, String)], payload: &str) -> impl Future<Output = ()> {
+        let (to, payload) = (to.to_owned(), payload.to_owned().into());
+        let sent = match header_map(headers) {
+            Some(headers) => self.client.publish_with_headers(to, headers, payload).left_future(),
+            None => self.client.publish(to, payload).right_future(),
+        };
+        sent.map(|sent| sent.unwrap())
+    }
+
+    /// Nobody answers.
+    async fn send_in_vain(&self, headers: &[(String, String)], payload: &str) -> Result<(), RequestError> {
+        let headers = header_map(headers).unwrap_or_default();
+        self.client.request_with_headers(unique("nobody"), headers, payload.to_owned().into()).await.map(drop)
+    }
+
+    async fn put(&self, to: &str, headers: &[(&str, &str)], payload: &str) {
+        put(&self.client, to, &(headers, payload)).await;
+    }
+
+    async fn on_the_wire(&self, subject: &str) -> Headers {
+        let context = async_nats::jetstream::new(self.client.get_ref().clone());
+        let stream = context.get_stream(stream_name(subject)).await.unwrap();
+        let stored = async {
+            loop {
+                if let Ok(message) = stream.get_last_raw_message_by_subject(subject).await {
+                    return text(&message.headers);
+                }
+            }
+        };
+        timeout(DEADLINE, stored).await.expect("it is stored")
+    }
+
+    async fn open(&self, source: Source, subject: &str, messages: &[Raw<'_>]) -> RefCell<Opened> {
+        source.open_with(&self.client, subject.to_owned(), messages, &self.instrumentation).await.into()
+    }
+
+    fn messages(opened: &RefCell<Opened>) -> every_broker::Messages<'_, Self> {
+        mem::replace(&mut opened.borrow_mut().messages, stream::pending().boxed())
+    }
+
+    fn same(opened: &RefCell<Opened>) -> Same<'_, Self> {
+        let same = mem::take(&mut opened.borrow_mut().same);
+        same.into_iter().map(|(way, messages)| (way, messages.map(|same| same as _).boxed_local())).collect()
+    }
+
+    async fn ask_others(&self, _: &str) {
+        let (stream, _) = stream_of(&jetstream::new(self.client.clone())).await;
+        let fetched = durable(&stream, "packing").await.fetch().messages().await.unwrap().next().await;
+        assert!(fetched.is_none(), "the stream is empty");
+    }
+}
+
+impl Received for Taken {
+    /// Acknowledges a stored message, answers a request. There is nothing to say to others.
+    async fn settle(&self) {
+        self.settle().await;
+    }
+
+    fn headers(&self) -> Headers {
+        text(self.message().headers.as_ref().unwrap_or(&HeaderMap::new()))
+    }
+
+    fn payload(&self) -> String {
+        String::from_utf8(self.message().payload.to_vec()).unwrap()
+    }
+}
+
+fn text(headers: &HeaderMap) -> Headers {
+    let pairs = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let mut headers: Headers = pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    headers.sort();
     headers
 }
 

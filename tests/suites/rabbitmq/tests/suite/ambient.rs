@@ -21,15 +21,6 @@ use crate::{
     sources::{ALL, ASKED, Opened, Source, filled, take},
 };
 
-type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
-
-/// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, Configure); 3] = [
-    (true, |builder| builder),
-    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
-    (false, |builder| builder.with_spans(false)),
-];
-
 /// Works inside a span whose last handle is dropped then.
 async fn call<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
     let calling = Context::current_with_span(sdk.tracer().start("caller"));
@@ -39,75 +30,6 @@ async fn call<T>(sdk: &Sdk, work: impl Future<Output = T>) -> T {
 /// The spans of the application's that have ended.
 fn callers(sdk: &Sdk) -> Vec<SpanId> {
     named(&sdk.spans(), "caller").iter().map(|span| span.span_context.span_id()).collect()
-}
-
-fn current() -> SpanId {
-    Context::current().span().span_context().span_id()
-}
-
-/// Each way to receive, with and without a span of the message's own.
-async fn each(sources: &[Source], check: impl AsyncFn(&Rabbit, Source, bool)) {
-    for (has_span, way) in WAYS {
-        let sdk = Sdk::new();
-        let rabbit = Rabbit::with(sdk.clone(), way(sdk.instrumentation_builder()).build()).await;
-        for source in sources {
-            check(&rabbit, *source, has_span).await;
-            sdk.forget();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message() {
-    each(&ALL, async |rabbit, source, has_span| {
-        let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 2).await);
-        let (mut messages, unprocessed) = call(sdk, async {
-            let mut messages = source.open(rabbit, &queue).await.messages;
-            let first = take(&mut messages).await;
-            (messages, first)
-        })
-        .await;
-        assert_eq!(callers(sdk).len(), 1, "{source:?}: nobody has looked at the message");
-        let processed = call(sdk, take(&mut messages)).await;
-        let [_, around] = callers(sdk)[..] else { panic!("{source:?}: {}", rabbit.described()) };
-        let inside = processed.process(|| async { Some(yield_now().map(|()| current()).await) }).await.unwrap();
-        assert!(processed.ack(BasicAckOptions::default()).await.unwrap());
-        let given_away = processed.otel_context();
-        assert_eq!(callers(sdk).len(), 2, "{source:?}: the message is processed, settled and kept");
-
-        // A delegate is called by lapin, inside nobody's span.
-        let around = if source == Source::Delegate { SpanId::INVALID } else { around };
-        let spans = sdk.spans();
-        match (has_span, &named(&spans, &format!("process {queue}"))[..]) {
-            (true, [process]) => {
-                assert_eq!((process.span_context.span_id(), process.parent_span_id), (inside, around), "{source:?}");
-            }
-            (false, []) => assert_eq!(inside, around, "{source:?}"),
-            _ => panic!("{source:?}, {has_span}: {}", rabbit.described()),
-        }
-        drop((messages, unprocessed, processed, given_away));
-        assert_eq!(callers(sdk).len(), 2);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn neither_a_claimed_batch_nor_a_message_in_hand_holds_it() {
-    each(&ASKED, async |rabbit, source, _| {
-        let (sdk, queue) = (&rabbit.sdk, filled(rabbit, 3).await);
-        let Opened { mut messages, .. } = source.open(rabbit, &queue).await;
-        let both = [take(&mut messages).await, take(&mut messages).await];
-        let batch = sdk.tracer().in_span("caller", |_| process_batch(&both, || async { yield_now().await }));
-        assert_eq!(callers(sdk).len(), 1, "{source:?}: the batch is claimed");
-        batch.await;
-        sequential(async {
-            let _in_hand = call(sdk, take(&mut messages)).await;
-            yield_now().await;
-            assert_eq!(callers(sdk).len(), 2, "{source:?}: a message is in hand");
-        })
-        .await;
-    })
-    .await;
 }
 
 /// Calls something inside a span, twice; says whether it waits after its first poll.

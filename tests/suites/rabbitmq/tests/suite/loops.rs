@@ -34,7 +34,6 @@ use crate::{
     sources::{ASKED, Opened, filled},
 };
 
-const MESSAGES: usize = 6;
 const LIMIT: usize = 2;
 
 async fn until(condition: impl Fn() -> bool) {
@@ -44,115 +43,6 @@ async fn until(condition: impl Fn() -> bool) {
         }
     };
     timeout(support::DEADLINE, all).await.expect("in time");
-}
-
-/// Closes the channels, and takes from the queue what nobody has acknowledged.
-async fn assert_left(rabbit: &Rabbit, queue: &str, expected: usize) {
-    for channel in [rabbit.channel.get_ref(), &rabbit.raw] {
-        if channel.status().connected() {
-            channel.close(200, "bye".into()).await.unwrap();
-        }
-    }
-    let channel = rabbit.connection.get_ref().create_channel().await.unwrap();
-    let get = async || channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap();
-    let all = async {
-        for _ in 0..expected {
-            while get().await.is_none() {}
-        }
-    };
-    timeout(support::DEADLINE, all).await.expect("as many as are left");
-    assert!(get().await.is_none());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
-    for source in ASKED {
-        let rabbit = Rabbit::with_all_signals().await;
-        let queue = filled(&rabbit, MESSAGES).await;
-        let Opened { messages, .. } = source.open(&rabbit, &queue).await;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (finish, finished) = watch::channel(false);
-        let (started, handled) = (Cell::new(0), Cell::new(0));
-        let each = messages.take_until(stopped).process_each(LIMIT, async |message| {
-            started.set(started.get() + 1);
-            finished.clone().wait_for(|finished| *finished).await.unwrap();
-            handled.set(handled.get() + 1);
-            message.ack(BasicAckOptions::default()).await.map(drop)
-        });
-        let operator = async {
-            until(|| started.get() == LIMIT).await;
-            stop.send(()).unwrap();
-            assert_eq!(handled.get(), 0);
-            finish.send(true).unwrap();
-        };
-        timeout(support::DEADLINE, join(each, operator)).await.expect("it stops");
-        assert_eq!(handled.get(), LIMIT, "{source:?}");
-
-        let spans = rabbit.sdk.spans();
-        let process = named(&spans, &format!("process {queue}"));
-        assert_eq!((process.len(), named(&spans, &format!("ack {queue}")).len()), (LIMIT, LIMIT), "{source:?}");
-        for span in process {
-            assert_eq!(value_of(span, "error.type"), None, "{source:?}");
-            assert_eq!(value_of(span, extension::SETTLEMENT_OUTCOME), Some(&"ack".into()), "{source:?}");
-        }
-        assert_left(&rabbit, &queue, MESSAGES - LIMIT).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_loop_drops_its_messages_in_hand_and_loses_none() {
-    for source in ASKED {
-        let rabbit = Rabbit::with_all_signals().await;
-        let queue = filled(&rabbit, MESSAGES).await;
-        let Opened { messages, .. } = source.open(&rabbit, &queue).await;
-        let started = Cell::new(0);
-        let each = messages.process_each(LIMIT, async |message| {
-            started.set(started.get() + 1);
-            std::future::pending::<()>().await;
-            drop(message);
-        });
-        tokio::select! {
-            () = each => panic!("{source:?}: its handlers never end"),
-            () = until(|| started.get() == LIMIT) => {}
-        }
-        let spans = rabbit.sdk.spans();
-        let process = named(&spans, &format!("process {queue}"));
-        assert_eq!(process.len(), LIMIT, "{source:?}: their spans ended with them");
-        for span in process {
-            assert_eq!(value_of(span, "error.type"), None, "{source:?}");
-        }
-        assert_left(&rabbit, &queue, MESSAGES).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_s_outcome_is_seen_inside_its_span() {
-    for source in ASKED {
-        let rabbit = Rabbit::new().await;
-        let queue = filled(&rabbit, MESSAGES).await;
-        let Opened { messages, .. } = source.open(&rabbit, &queue).await;
-        let seen = RefCell::new(Vec::new());
-        let each = messages.take(MESSAGES).process_each(LIMIT, async |message| {
-            message.ack(BasicAckOptions::default()).await.unwrap();
-            if message.data == *b"3" { Err(std::io::Error::other("declined")) } else { Ok(()) }
-        });
-        each.on_outcome(|outcome| {
-            let span = Context::current().span().span_context().span_id().to_bytes();
-            seen.borrow_mut().push((outcome.as_ref().err().map(ToString::to_string), span));
-        })
-        .await;
-        let (mut seen, spans) = (seen.into_inner(), rabbit.sdk.spans());
-        let mut recorded: Vec<_> = named(&spans, &format!("process {queue}"))
-            .iter()
-            .map(|span| {
-                (value_of(span, "error.type").map(|_| "declined".to_owned()), span.span_context.span_id().to_bytes())
-            })
-            .collect();
-        seen.sort();
-        recorded.sort();
-        assert_eq!((seen.len(), seen.iter().filter(|(error, _)| error.is_some()).count()), (MESSAGES, 1));
-        assert_eq!(seen, recorded, "{source:?}");
-    }
 }
 
 /// The broker closes the channel because of this.
@@ -226,7 +116,7 @@ async fn a_channel_that_the_broker_closes_ends_the_loop_once_its_handlers_are_do
         assert_eq!((met.get(), outcomes.into_inner()), (usize::from(goes_on), vec![true]));
         assert!(!heard.contains("messaging.stream.error"), "it did not go on: {heard}");
         assert_consume_failed(&rabbit, &queue);
-        assert_left(&rabbit, &queue, 1).await;
+        rabbit.assert_left(&queue, 1).await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod ambient;
 mod cancellation;
-mod context_reader;
 mod correlation;
 mod create;
 mod faults;
@@ -12,12 +11,10 @@ mod hostile_headers;
 mod limits;
 mod loops;
 mod metrics;
-mod outcome;
 mod policies;
 mod raw_settlements;
 mod receive;
 mod reply;
-mod republish;
 mod send;
 mod sequential;
 mod settle;
@@ -27,3 +24,7 @@ mod types;
 mod user_code;
 mod wait;
 mod ways;
+
+use harness::Rabbit;
+
+every_broker::tests!(Rabbit);
