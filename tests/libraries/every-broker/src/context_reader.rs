@@ -54,7 +54,8 @@ pub async fn a_forward_keeps_the_header_and_is_a_new_message<B: Broker>() {
     let receiver = broker.open(B::USUAL[0], &from, &[WITH_HEADER]).await;
     let next = broker.open(B::USUAL[0], &to, &[]).await;
     let message = take::<B>(&mut B::messages(&receiver)).await;
-    message.process(|| broker.send(&to, &message.headers(), "1")).await;
+    let copied = message.headers();
+    message.process(|| broker.send(&to, &copied, "1")).await;
     drop(message);
     let received = take::<B>(&mut B::messages(&next)).await;
     let ([forward], [process]) = (&sent::<B>(&sdk, &to)[..], &processed(&sdk, &from)[..]) else {

@@ -92,7 +92,8 @@ pub async fn a_forward_gets_a_context_of_its_own<B: Broker>() {
         let receiver = broker.open(source, &first, &[]).await;
         broker.send(&first, &headers(&[("tenant", "blue")]), "1").await;
         let message = take::<B>(&mut B::messages(&receiver)).await;
-        message.process(|| broker.send(&second, &message.headers(), "1")).await;
+        let copied = message.headers();
+        message.process(|| broker.send(&second, &copied, "1")).await;
         drop(message);
         let [published, process, forward] = [sent::<B>(&sdk, &first), processed(&sdk, &first), sent::<B>(&sdk, &second)]
             .map(|spans| one(spans, &sdk));

@@ -1,5 +1,6 @@
 //! Tests of behaviour that is the same on every broker. A suite implements [`Broker`] and runs all of them by [`tests!`].
 #![allow(async_fn_in_trait, reason = "no test moves these futures to another thread")]
+#![allow(missing_docs, reason = "the names of tests are sentences")]
 
 use std::{fmt::Debug, future::Future, task::Poll};
 

@@ -34,6 +34,29 @@ pub(crate) fn cluster_id() -> &'static str {
     })
 }
 
+pub(crate) fn config() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap_servers()).set("client.id", "shop");
+    config
+}
+
+/// The first messages of a topic, read by the raw client.
+pub(crate) fn on_the_wire(topic: &str, count: usize) -> Vec<OwnedMessage> {
+    let mut config = config();
+    config.set("group.id", format!("{topic}-wire")).set("auto.offset.reset", "earliest");
+    let consumer: BaseConsumer = config.create().unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        assert!(Instant::now() < deadline, "{} of {count} messages", messages.len());
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            messages.push(message.map(|message: BorrowedMessage<'_>| message.detach()).unwrap());
+        }
+    }
+    messages
+}
+
 /// One test's topic of one partition, its group, and its SDK. In described spans the topic is `orders`, the group is
 /// `payment` and the cluster is `harbour`.
 pub(crate) struct Test {
@@ -67,9 +90,7 @@ impl Test {
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", bootstrap_servers()).set("client.id", "shop");
-        config
+        config()
     }
 
     pub(crate) fn consumer_config(&self) -> ClientConfig {
@@ -80,22 +101,7 @@ impl Test {
 
     /// What is in the topic, read by the raw client.
     pub(crate) fn on_the_wire(&self, count: usize) -> Vec<OwnedMessage> {
-        let consumer: BaseConsumer = self
-            .config()
-            .set("group.id", format!("{}-wire", self.group))
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .unwrap();
-        consumer.subscribe(&[&self.topic]).unwrap();
-        let deadline = Instant::now() + DEADLINE;
-        let mut messages = Vec::new();
-        while messages.len() < count {
-            assert!(Instant::now() < deadline, "{} of {count} messages", messages.len());
-            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-                messages.push(message.map(|message: BorrowedMessage<'_>| message.detach()).unwrap());
-            }
-        }
-        messages
+        on_the_wire(&self.topic, count)
     }
 
     /// Waits for so many spans, and gives them as text.

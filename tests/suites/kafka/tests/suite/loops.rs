@@ -156,35 +156,6 @@ async fn the_end_of_a_partition_is_passed_over_in_silence() {
     assert_eq!(failed_polls(&test.sdk), [""; 0]);
 }
 
-#[tokio::test]
-async fn a_loop_that_is_stopped_handles_what_it_has_in_hand() {
-    const LIMIT: usize = 3;
-    let test = Test::new();
-    send(&test.config(), &test.topic, 2 * LIMIT);
-    let consumer = consumer(&mut test.consumer_config(), &test.topic, &test.sdk);
-    let (outcomes, stop) = (RefCell::new(Vec::new()), oneshot::channel::<()>());
-    let (all_in_hand, go_on) = (Barrier::new(LIMIT + 1), Barrier::new(LIMIT + 1));
-    let each = consumer.stream().take_until(stop.1).process_each(LIMIT, async |message| {
-        all_in_hand.wait().await;
-        go_on.wait().await;
-        consumer.commit_message(&message, CommitMode::Async)?;
-        if message.offset() == 1 { Err(KafkaError::Canceled) } else { Ok(()) }
-    });
-    let each = each.on_outcome(|outcome| outcomes.borrow_mut().push(outcome.clone()));
-    let story = async {
-        all_in_hand.wait().await;
-        stop.0.send(()).unwrap();
-        go_on.wait().await;
-    };
-    let (ended, ()) = timeout(DEADLINE, join(each, story)).await.unwrap();
-    assert_eq!(ended, Ok(()));
-    let outcomes = outcomes.into_inner();
-    assert_eq!((outcomes.len(), outcomes.iter().filter(|outcome| outcome.is_err()).count()), (LIMIT, 1));
-    let spans = test.sdk.wait_for(2 * LIMIT);
-    assert_eq!(spans.iter().filter(|span| span.name.starts_with("process")).count(), LIMIT);
-    assert_eq!(spans.iter().filter(|span| attribute(span, "error.type").is_some()).count(), 1);
-}
-
 #[test]
 fn a_loop_inside_one_span_is_warned_of_once_and_a_batch_is_not() {
     const MESSAGES: usize = 3;

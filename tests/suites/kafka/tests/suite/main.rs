@@ -2,8 +2,8 @@
 
 mod ambient;
 mod cancellation;
-mod context_reader;
 mod correlation;
+mod create;
 mod faults;
 mod harness;
 mod hostile_headers;
@@ -14,13 +14,17 @@ mod outcome;
 mod policies;
 mod purge;
 mod receive;
-mod republish;
 mod send;
 mod sequential;
 mod series;
 mod servers;
 mod settle;
+mod sources;
 mod types;
 mod user_code;
 mod wait;
 mod ways;
+
+use sources::Kafka;
+
+every_broker::tests!(Kafka);

@@ -574,3 +574,18 @@ fn owned(headers: &OwnedHeaders) -> Vec<(String, String)> {
     );
     self::headers(&message)
 }
+
+#[test]
+fn a_message_of_a_transaction_has_a_span_of_its_delivery() {
+    let test = Test::new();
+    let producer: BaseProducer = test.config().set("transactional.id", &test.topic).create().unwrap();
+    let producer = producer.with_instrumentation(test.sdk.instrumentation());
+    producer.init_transactions(Duration::from_secs(20)).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let span = test.span("send orders");
+    producer.commit_transaction(Duration::from_secs(20)).unwrap();
+    assert_eq!(test.sdk.spans().len(), 1, "the transaction itself has none");
+    assert_eq!(headers(&test.on_the_wire(1)[0]), [("traceparent".to_owned(), traceparent(&span))]);
+}

@@ -72,79 +72,6 @@ fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
     message.unwrap()
 }
 
-/// Smol's executor and timer for rdkafka's own tasks.
-#[derive(Debug)]
-struct Smol;
-
-impl AsyncRuntime for Smol {
-    type Delay = futures::future::Map<smol::Timer, fn(Instant)>;
-
-    fn spawn<T: Future<Output = ()> + Send + 'static>(task: T) {
-        smol::spawn(task).detach();
-    }
-
-    fn delay_for(duration: Duration) -> Self::Delay {
-        FutureExt::map(smol::Timer::after(duration), drop)
-    }
-}
-
-/// Two loops and a heartbeat in one task: what is sent for a message is its child, and a heartbeat is nobody's.
-async fn keep_apart<R: AsyncRuntime + 'static>(sdk: &Sdk) {
-    let topics = [full(sdk, MESSAGES), full(sdk, MESSAGES)];
-    let [left_to, right_to, beats_to] = [(); 3].map(|()| Test::with_sdk(sdk.clone()));
-    let producer = producer(&beats_to);
-    let send = |to: &Test| producer.send(BaseRecord::<(), str>::to(&to.topic).payload("paid")).unwrap();
-    let working = Cell::new(2);
-    let work = async |from: &Test, to: &Test| {
-        let consumer: StreamConsumer<DefaultConsumerContext, R> = from.consumer_config().create().unwrap();
-        let consumer = consumer.with_instrumentation(sdk.instrumentation());
-        consumer.subscribe(&[&from.topic]).unwrap();
-        sequential(async {
-            for _ in 0..MESSAGES {
-                let message = consumer.recv().await.unwrap();
-                R::delay_for(Duration::from_millis(1)).await;
-                send(to);
-                R::delay_for(Duration::from_millis(1)).await;
-                consumer.commit_message(&message, CommitMode::Async).unwrap();
-            }
-        })
-        .await;
-        working.set(working.get() - 1);
-    };
-    let heartbeat = async {
-        while working.get() > 0 {
-            send(&beats_to);
-            R::delay_for(Duration::from_millis(1)).await;
-        }
-    };
-    join3(work(&topics[0], &left_to), heartbeat, work(&topics[1], &right_to)).await;
-    producer.flush(Duration::from_secs(10)).unwrap();
-
-    let spans = sdk.spans();
-    let named = |name: String| -> Vec<&SpanData> { spans.iter().filter(|span| span.name == name).collect() };
-    for (from, to) in [(&topics[0], &left_to), (&topics[1], &right_to)] {
-        let process: Vec<_> =
-            named(format!("process {}", from.topic)).iter().map(|span| span.span_context.span_id()).collect();
-        assert_eq!(process.len(), MESSAGES);
-        for name in [format!("send {}", to.topic), format!("commit {}", from.topic)] {
-            let parents: Vec<_> = named(name).iter().map(|span| span.parent_span_id).collect();
-            assert_eq!(parents, process);
-        }
-    }
-    let beats = named(format!("send {}", beats_to.topic));
-    assert!(beats.len() > MESSAGES && beats.iter().all(|span| span.parent_span_id == SpanId::INVALID));
-}
-
-#[tokio::test]
-async fn two_loops_and_a_heartbeat_in_one_task_keep_apart_on_tokio() {
-    timeout(2 * support::DEADLINE, keep_apart::<otel_rdkafka::util::TokioRuntime>(&Sdk::new())).await.unwrap();
-}
-
-#[test]
-fn two_loops_and_a_heartbeat_in_one_task_keep_apart_on_smol() {
-    smol::block_on(keep_apart::<Smol>(&Sdk::new()));
-}
-
 #[test]
 fn a_poll_loop_sends_inside_its_message_and_a_timer_does_not() {
     let sdk = Sdk::new();
@@ -206,47 +133,6 @@ fn in_a_poll_loop_a_kept_or_moved_message_is_not_current() {
     assert_eq!(sdk.spans().len(), 8);
 }
 
-#[test]
-fn a_poll_loop_that_panics_ends_its_message_and_leaves_nothing_current() {
-    let sdk = Sdk::new();
-    let test = full(&sdk, 1);
-    let consumer = base_consumer(&test);
-    let panics = catch_unwind(AssertUnwindSafe(|| {
-        sequential_blocking(|| {
-            let _message = next(&consumer);
-            panic!("a handler's bug");
-        });
-    }));
-    assert!(panics.is_err());
-    assert_eq!(current(), SpanId::INVALID);
-    assert_eq!(value_of(&test.span("process orders"), "error.type").unwrap().as_str(), "panic");
-}
-
-#[tokio::test]
-async fn a_cancelled_loop_ends_its_message_and_loses_none() {
-    let sdk = Sdk::new();
-    let test = full(&sdk, 2);
-    let consumer: StreamConsumer = test.consumer_config().create().unwrap();
-    let consumer = consumer.with_instrumentation(sdk.instrumentation());
-    consumer.subscribe(&[&test.topic]).unwrap();
-    let (in_hand, has_one) = tokio::sync::oneshot::channel();
-    let cancelled = sequential(async {
-        let _message = consumer.recv().await.unwrap();
-        in_hand.send(()).unwrap();
-        std::future::pending::<()>().await;
-    });
-    tokio::select! {
-        () = cancelled => unreachable!("it never ends"),
-        received = has_one => received.unwrap(),
-    }
-    assert_eq!(current(), SpanId::INVALID);
-    assert_eq!(sdk.spans().len(), 3, "two sends and the message that was dropped");
-    let second = timeout(support::DEADLINE, sequential(async { consumer.recv().await.unwrap() })).await.unwrap();
-    assert_eq!(current(), SpanId::INVALID, "it left its loop");
-    drop(second);
-    assert_eq!(sdk.spans().len(), 4);
-}
-
 #[tokio::test]
 async fn a_message_stays_in_hand_while_its_handler_asks_another_consumer() {
     let sdk = Sdk::new();
@@ -277,20 +163,6 @@ async fn a_message_stays_in_hand_while_its_handler_asks_another_consumer() {
     let process: Vec<_> = of(format!("process {}", from.topic)).map(|span| span.span_context.span_id()).collect();
     let parents: Vec<_> = of(format!("send {}", to.topic)).map(|span| span.parent_span_id).collect();
     assert_eq!((parents.len(), parents), (2, process));
-}
-
-#[test]
-fn in_a_poll_loop_another_consumers_poll_leaves_the_message_in_hand() {
-    let sdk = Sdk::new();
-    let (from, empty) = (full(&sdk, 1), Test::with_sdk(sdk.clone()));
-    let (consumer, other) = (base_consumer(&from), base_consumer(&empty));
-    sequential_blocking(|| {
-        let message = next(&consumer);
-        assert!(other.poll(Duration::from_millis(20)).is_none());
-        assert_eq!(current(), id_of(&message));
-        assert!(consumer.poll(Duration::ZERO).is_none());
-        assert_eq!(current(), SpanId::INVALID, "its own consumer was asked, in vain");
-    });
 }
 
 #[tokio::test]

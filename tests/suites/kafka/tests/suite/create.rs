@@ -1,14 +1,13 @@
-//! Messages that are sent later or again: an outbox, retries, dead letters, transactions.
+//! Messages that are created now and sent later.
 
 use std::{collections::HashMap, fs, time::Duration};
 
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::trace::TraceContextExt;
 use otel_rdkafka::{
-    Message,
     consumer::{Consumer, StreamConsumer},
-    message::{BorrowedHeaders, Header, OwnedHeaders},
-    otel::{Creator, MessageExt},
-    producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer},
+    message::{Header, OwnedHeaders},
+    otel::Creator,
+    producer::{FutureProducer, FutureRecord},
 };
 
 use crate::harness::{Test, headers, traceparent};
@@ -97,49 +96,4 @@ process orders
     );
     let created = ("traceparent".to_owned(), traceparent(&test.span("create orders")));
     assert_eq!(headers(&test.on_the_wire(1)[0]), [("tenant".to_owned(), "blue".to_owned()), created]);
-}
-
-const ROUNDS: usize = 100;
-
-#[tokio::test]
-async fn a_hundred_retries_add_no_header_and_link_the_failure() {
-    let test = Test::new();
-    let producer = producer(&test);
-    let own = || OwnedHeaders::new().insert(Header { key: "tenant", value: Some("blue") });
-    let record = |headers| FutureRecord::<(), str> { headers, ..FutureRecord::to(&test.topic).payload("four apples") };
-    producer.send(record(Some(own())), Duration::from_secs(5)).await.unwrap();
-    let consumer = consumer(&test);
-    for round in 0..ROUNDS {
-        let message = consumer.recv().await.unwrap();
-        let names: Vec<_> = headers(&message).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["tenant", "traceparent"], "round {round}");
-        message.process(|| async { Err::<(), _>("no stock") }).await.unwrap_err();
-        let copied = message.headers().map(BorrowedHeaders::detach);
-        message.republish(|| producer.send(record(copied), Duration::from_secs(5))).await.unwrap();
-    }
-    let spans = test.sdk.wait_for(2 * ROUNDS + 1);
-    let of = |kind| spans.iter().filter(move |span| span.span_kind == kind);
-    let sent: Vec<_> = of(SpanKind::Producer).collect();
-    let processed: Vec<_> = of(SpanKind::Consumer).collect();
-    assert_eq!((sent.len(), processed.len()), (ROUNDS + 1, ROUNDS));
-    for (round, (pair, process)) in sent.windows(2).zip(processed).enumerate() {
-        let links: Vec<_> = pair[1].links.iter().map(|link| link.span_context.span_id()).collect();
-        assert_eq!(links, [pair[0].span_context.span_id(), process.span_context.span_id()], "round {round}");
-        assert_eq!(process.parent_span_id, pair[0].span_context.span_id(), "round {round}");
-    }
-}
-
-#[test]
-fn a_message_of_a_transaction_has_a_span_of_its_delivery() {
-    let test = Test::new();
-    let producer: BaseProducer = test.config().set("transactional.id", &test.topic).create().unwrap();
-    let producer = producer.with_instrumentation(test.sdk.instrumentation());
-    producer.init_transactions(Duration::from_secs(20)).unwrap();
-    producer.begin_transaction().unwrap();
-    producer.send(BaseRecord::<(), str>::to(&test.topic).payload("four apples")).unwrap();
-    producer.flush(Duration::from_secs(10)).unwrap();
-    let span = test.span("send orders");
-    producer.commit_transaction(Duration::from_secs(20)).unwrap();
-    assert_eq!(test.sdk.spans().len(), 1, "the transaction itself has none");
-    assert_eq!(headers(&test.on_the_wire(1)[0]), [("traceparent".to_owned(), traceparent(&span))]);
 }
