@@ -3,13 +3,13 @@
 use opentelemetry::{
     Context, KeyValue, SpanId,
     baggage::BaggageExt,
-    trace::{FutureExt, SpanKind, TraceContextExt},
+    trace::{SpanKind, TraceContextExt},
 };
 use opentelemetry_sdk::trace::SpanData;
 use otel_messaging::MessageExt;
 use support::Sdk;
 
-use crate::{Broker, Received, connected, headers, linked, named, processed, sent, take, traceparent};
+use crate::{Broker, Received, connected, headers, linked, named, processed, sent, take, traceparent, within};
 
 /// The only span in these.
 fn one(spans: Vec<SpanData>, sdk: &Sdk) -> SpanData {
@@ -35,7 +35,7 @@ pub async fn one_request_is_one_trace_and_its_baggage_arrives<B: Broker>() {
         let receiver = broker.open(source, &first, &[]).await;
         let request = sdk.app_span("request");
         let context = request.with_baggage([KeyValue::new("tenant.id", "blue")]);
-        broker.send(&first, &[], "1").with_context(context).await;
+        within(&context, || broker.send(&first, &[], "1")).await;
         request.span().end();
         let message = take::<B>(&mut B::messages(&receiver)).await;
         let names: Vec<_> = message.headers().into_iter().map(|(name, value)| (name, value.len())).collect();
@@ -70,7 +70,7 @@ pub async fn a_context_stored_earlier_is_kept_and_linked<B: Broker>() {
         let own = headers(&[("tenant", "blue"), ("traceparent", &own), ("tracestate", "vendor=1")]);
         let elsewhere = broker.destination().await;
         for to in [&destination, &elsewhere] {
-            broker.send(to, &own, "1").with_context(relay.clone()).await;
+            within(&relay, || broker.send(to, &own, "1")).await;
         }
         relay.span().end();
         drop(take::<B>(&mut B::messages(&receiver)).await);
@@ -113,7 +113,7 @@ pub async fn a_hand_written_injection_is_replaced_and_linked<B: Broker>() {
         let by_hand = traceparent(request.span().span_context());
         let own = [("tenant", "blue"), ("tracestate", "vendor=1")];
         let by_hand = headers(&names.iter().map(|name| (*name, &*by_hand)).chain(own).collect::<Vec<_>>());
-        broker.send(&destination, &by_hand, "1").with_context(request.clone()).await;
+        within(&request, || broker.send(&destination, &by_hand, "1")).await;
         request.span().end();
         let [request, published] =
             [named(&sdk, "request"), sent::<B>(&sdk, &destination)].map(|spans| one(spans, &sdk));

@@ -25,6 +25,8 @@ pub mod loops;
 pub mod outcome;
 pub mod republish;
 pub mod sequential;
+pub mod tracing;
+pub mod user_code;
 pub mod wait;
 
 /// Names and values, sorted by name.
@@ -64,7 +66,7 @@ pub trait Broker: Sized + 'static {
     fn settles(source: Self::Source) -> bool;
     /// What the process span of a settled message has for its outcome.
     fn outcome(source: Self::Source) -> Option<&'static str>;
-    /// The name of a settlement's span, where it names the destination.
+    /// The name of a settlement's span.
     fn settlement(source: Self::Source, destination: &str) -> Option<String>;
 
     /// Whether the application asks the source for the next message.
@@ -79,10 +81,16 @@ pub trait Broker: Sized + 'static {
         true
     }
 
-    /// Whether the source waits where it has no message, and blocks no thread.
+    /// Whether the source waits for messages that are not there yet.
     fn waits(source: Self::Source) -> bool {
         _ = source;
         true
+    }
+
+    /// Whether the source blocks its thread while it waits.
+    fn blocks(source: Self::Source) -> bool {
+        _ = source;
+        false
     }
 
     /// Clients with this instrumentation.
@@ -92,7 +100,7 @@ pub trait Broker: Sized + 'static {
     async fn destination(&self) -> String;
 
     /// Sends by the wrapped client, which is called before this returns, and waits for the broker's answer.
-    fn send(&self, to: &str, headers: &[(String, String)], payload: &str) -> impl Future<Output = ()>;
+    fn send<'a>(&'a self, to: &'a str, headers: &[(String, String)], payload: &'a str) -> impl Future<Output = ()>;
 
     /// Sends by the wrapped client what cannot be sent.
     async fn send_in_vain(&self, headers: &[(String, String)], payload: &str) -> Result<(), Self::Error>;
@@ -232,6 +240,12 @@ fn current() -> SpanId {
     Context::current().span().span_context().span_id()
 }
 
+/// Calls the client inside a context, which no poll of the future has.
+fn within<T>(context: &Context, call: impl FnOnce() -> T) -> T {
+    let _current = context.clone().attach();
+    call()
+}
+
 /// The value of a `traceparent` that carries this span.
 fn traceparent(span: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags())
@@ -280,6 +294,11 @@ macro_rules! tests {
                 a_message_is_in_hand_until_its_own_source_is_polled,
                 two_loops_and_a_heartbeat_in_one_task_keep_apart_on_smol,
                 two_loops_and_a_heartbeat_in_one_task_keep_apart_on_tokio,
+            }
+            user_code {
+                a_hook_adds_to_every_operation,
+                what_is_filtered_hands_contexts_on_and_tells_nothing,
+                what_somebody_else_tells_of_is_left_alone,
             }
             wait {
                 a_message_that_is_settled_before_its_handler_begins_with_its_delivery,

@@ -60,7 +60,8 @@ async fn keep_apart<B: Broker>(source: B::Source) {
         let twice: Vec<_> = process.iter().flat_map(|&id| [id, id]).collect();
         assert_eq!(parents(&sent::<B>(&sdk, to)), twice, "{source:?}");
         if let Some(settlement) = B::settlement(source, from) {
-            assert_eq!(parents(&named(&sdk, &settlement)), process, "{source:?}");
+            let settled = parents(&named(&sdk, &settlement)).into_iter().filter(|parent| process.contains(parent));
+            assert_eq!(settled.collect::<Vec<_>>(), process, "{source:?}");
         }
     }
     let beaten = sent::<B>(&sdk, &beats);
@@ -126,7 +127,7 @@ async fn ask_others_and_it<B: Broker>(broker: &B, source: B::Source, receiver: &
         }
         take::<B>(messages).await
     };
-    let others: Vec<_> = asked::<B>().filter(|other| B::waits(*other)).collect();
+    let others: Vec<_> = asked::<B>().filter(|other| !B::blocks(*other)).collect();
     let others = join_all(others.into_iter().map(|other| broker.open(other, empty, &[]))).await;
     let mut others: Vec<_> = others.iter().map(B::messages).collect();
     let mut messages = B::messages(receiver);
@@ -153,7 +154,7 @@ async fn ask_others_and_it<B: Broker>(broker: &B, source: B::Source, receiver: &
 pub async fn a_message_is_in_hand_until_its_own_source_is_polled<B: Broker>() {
     let sdk = Sdk::new();
     let (broker, onward) = connected::<B>(&sdk).await;
-    for source in asked::<B>().filter(|source| B::waits(*source)) {
+    for source in asked::<B>().filter(|source| !B::blocks(*source)) {
         for blocking in [false, true] {
             let [orders, idle, empty] = [(); 3].map(|()| broker.destination());
             let destinations = [orders.await, onward.clone(), idle.await, empty.await];

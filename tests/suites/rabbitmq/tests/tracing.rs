@@ -9,6 +9,7 @@ mod sources;
 
 use std::sync::OnceLock;
 
+use every_broker::tracing::installed;
 use lapin::{
     BasicProperties,
     options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
@@ -80,18 +81,6 @@ fn assert_senders_children(sdk: &Sdk, queue: &str) {
     }
 }
 
-/// The SDK of this process's subscriber.
-fn installed() -> Sdk {
-    static SDK: OnceLock<Sdk> = OnceLock::new();
-    let install = || {
-        let sdk = Sdk::new();
-        let layer = tracing_opentelemetry::layer().with_tracer(sdk.provider().tracer("app"));
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
-        sdk
-    };
-    SDK.get_or_init(install).clone()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delegate_is_called_inside_no_span_but_its_messages() {
     let sdk = installed();
@@ -121,73 +110,7 @@ async fn a_delegate_is_called_inside_no_span_but_its_messages() {
     assert_senders_children(&sdk, &suppressed);
 }
 
-type Configure = fn(InstrumentationBuilder) -> InstrumentationBuilder;
-
-/// Whether a message has a span of its own, and how that is said.
-const WAYS: [(bool, Configure); 3] = [
-    (true, |builder| builder),
-    (false, |builder| builder.with_filter(|operation| operation.kind() == OperationType::Send)),
-    (false, |builder| builder.with_spans(false)),
-];
-
-fn current() -> SpanId {
-    Context::current().span().span_context().span_id()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_span_closed_while_its_message_is_kept_is_its_parent() {
-    let sdk = installed();
-    for (has_span, way) in WAYS {
-        let rabbit = Rabbit::with(sdk.clone(), way(sdk.instrumentation_builder()).build()).await;
-        let onward = Rabbit::with(sdk.clone(), sdk.instrumentation()).await;
-        for source in ALL {
-            let (queue, to) = (filled(&rabbit, 2).await, rabbit.queue("onward").await);
-            let [fetch, again] = [format!("fetch {queue}"), format!("fetch {queue} again")];
-            let (mut messages, kept) = async {
-                let mut messages = source.open(&rabbit, &queue).await.messages;
-                let first = take(&mut messages).await;
-                (messages, first)
-            }
-            .instrument(info_span!("fetch", otel.name = fetch))
-            .await;
-            assert_eq!(named(&sdk.spans(), &fetch).len(), 1, "{source:?}: it has closed");
-            let message = take(&mut messages).instrument(info_span!("fetch", otel.name = again)).await;
-            let of_message = message.process(|| async {
-                yield_now().await;
-                onward.publish(&to, &message.data, BasicProperties::default()).await;
-                info_span!("pack", otel.name = format!("pack {queue}")).in_scope(|| ());
-                Some(current())
-            });
-            let of_message = of_message.await.unwrap();
-            assert!(message.ack(BasicAckOptions::default()).await.unwrap());
-            let given_away = message.otel_context();
-            let later = || info_span!("pack", otel.name = format!("pack {queue} later")).in_scope(|| Some(current()));
-            let inside_later = kept.in_scope(later).unwrap();
-            drop((kept, message, given_away, messages));
-
-            let spans = sdk.spans();
-            let parents =
-                |name: String| named(&spans, &name).iter().map(|span| span.parent_span_id).collect::<Vec<_>>();
-            let id = |name: &str| named(&spans, name)[0].span_context.span_id();
-            // A delegate is called by lapin, inside nobody's span.
-            let delegated = source == Source::Delegate;
-            let around = [&fetch, &again].map(|name| if delegated { SpanId::INVALID } else { id(name) });
-            let case = format!("{source:?}, {has_span}: {}", describe(&spans));
-            assert_eq!(inside_later, id(&format!("pack {queue} later")), "{case}");
-            let handlers = [parents(format!("pack {queue} later")), vec![of_message]].concat();
-            if has_span {
-                let mut process = named(&spans, &format!("process {queue}"));
-                process.sort_by_key(|span| handlers.iter().position(|id| *id == span.span_context.span_id()));
-                assert_eq!(process.iter().map(|span| span.span_context.span_id()).collect::<Vec<_>>(), handlers);
-                assert_eq!(process.iter().map(|span| span.parent_span_id).collect::<Vec<_>>(), around, "{case}");
-            } else {
-                assert_eq!(handlers, around, "{case}");
-            }
-            for name in [format!("pack {queue}"), format!("publish {to}")] {
-                assert_eq!(parents(name), [of_message], "{case}");
-            }
-            let acks = parents(format!("ack {queue}"));
-            assert_eq!(acks, has_span.then_some(of_message).into_iter().collect::<Vec<_>>(), "{case}");
-        }
-    }
+    every_broker::tracing::a_span_closed_while_its_message_is_kept_is_its_parent::<Rabbit>().await;
 }

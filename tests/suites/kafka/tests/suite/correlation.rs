@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use opentelemetry::{
-    Context, KeyValue,
-    baggage::BaggageExt,
+    Context,
     propagation::{Injector, TextMapPropagator},
-    trace::{FutureExt, SpanKind, TraceContextExt},
+    trace::{FutureExt, TraceContextExt},
 };
-use opentelemetry_sdk::trace::SpanData;
 use otel_rdkafka::{
     Message,
-    consumer::{Consumer, StreamConsumer},
     message::{Header, OwnedHeaders},
     otel::{HeaderInjector, MessageExt},
     producer::{FutureProducer, FutureRecord},

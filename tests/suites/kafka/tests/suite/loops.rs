@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, future::join};
 use otel_rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
+    consumer::{BaseConsumer, Consumer, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     mocking::MockCluster,
     otel::{MessageExt, MessageStreamExt, process_batch},
@@ -22,7 +22,7 @@ use rdkafka::{
 };
 use support::{DEADLINE, Heard, Sdk, attribute};
 use tokio::{
-    sync::{Barrier, oneshot},
+    sync::oneshot,
     time::timeout,
 };
 

@@ -1,26 +1,23 @@
 //! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
 
 use std::{
-    cell::Cell,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::join3};
+use futures::{FutureExt, StreamExt};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
-use opentelemetry_sdk::trace::SpanData;
 use otel_rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
     message::BorrowedMessage,
     otel::{MessageExt, sequential, sequential_blocking},
     producer::{BaseProducer, BaseRecord, Producer},
     util::AsyncRuntime,
 };
-use support::{Sdk, attribute as value_of, eventually};
+use support::{Sdk, eventually};
 use tokio::time::timeout;
 
 use crate::harness::Test;

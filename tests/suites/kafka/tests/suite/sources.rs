@@ -17,7 +17,8 @@ use otel_messaging::adapter::ProcessSpan;
 use otel_rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{
-        BaseConsumer, CommitMode, Consumer, DefaultConsumerContext, PartitionQueue, StreamConsumer, StreamPartitionQueue,
+        BaseConsumer, CommitMode, Consumer, DefaultConsumerContext, StreamConsumer, base_consumer::PartitionQueue,
+        stream_consumer::StreamPartitionQueue,
     },
     error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Header, OwnedHeaders, OwnedMessage},
@@ -234,8 +235,8 @@ impl Broker for Kafka {
         !matches!(source, Source::IncomingMessage | Source::IncomingOwned)
     }
 
-    fn waits(source: Source) -> bool {
-        source != Source::Iter
+    fn blocks(source: Source) -> bool {
+        source == Source::Iter
     }
 
     async fn connect(instrumentation: &Instrumentation) -> Self {
@@ -251,7 +252,7 @@ impl Broker for Kafka {
         Test::new().topic
     }
 
-    fn send(&self, to: &str, headers: &[(String, String)], payload: &str) -> impl Future<Output = ()> {
+    fn send<'a>(&'a self, to: &'a str, headers: &[(String, String)], payload: &'a str) -> impl Future<Output = ()> {
         let record = FutureRecord::<(), str> { headers: owned(headers), ..FutureRecord::to(to).payload(payload) };
         self.producer.send(record, Duration::from_secs(5)).map(|sent| drop(sent.unwrap()))
     }

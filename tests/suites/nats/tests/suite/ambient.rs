@@ -1,7 +1,7 @@
 //! A span of the application's that is active while a message is received: it ends when the application lets go of it,
 //! however long the message is kept.
 
-use std::{future::Future, pin::pin};
+use std::future::Future;
 
 use futures::{FutureExt as _, StreamExt, poll};
 use opentelemetry::{
@@ -12,14 +12,12 @@ use opentelemetry_sdk::trace::SpanData;
 use otel_async_nats::{
     ConnectOptions,
     jetstream::{self, AckKind},
-    otel::{InstrumentationBuilder, MessageExt, OperationType, process_batch, sequential},
 };
-use support::{Sdk, describe};
-use tokio::task::yield_now;
+use support::Sdk;
 
 use crate::{
-    connect, connect_with, durable, next, server,
-    sources::{ALL, Opened, Source, Taken, take},
+    connect, durable, next, server,
+    sources::{Opened, Source, Taken, take},
     stream_of, unique,
 };
 

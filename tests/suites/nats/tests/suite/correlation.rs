@@ -1,12 +1,11 @@
 //! Parents, links, contexts that are in a message already, baggage.
 
-use async_nats::HeaderMap;
 use futures::StreamExt;
 use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt,
     context::FutureExt,
-    trace::{SpanKind, TraceContextExt},
+    trace::TraceContextExt,
 };
 use otel_async_nats::{
     Client, Subscriber, jetstream,
@@ -14,7 +13,7 @@ use otel_async_nats::{
 };
 use support::{Sdk, describe};
 
-use crate::{connect, durable, end, header, next, stream_of, traceparent, unique, within};
+use crate::{connect, durable, end, next, stream_of, unique, within};
 
 async fn subscribed(client: &Client) -> (String, Subscriber) {
     let subject = unique("orders");

@@ -12,7 +12,6 @@ use std::{
 
 use brokers::Nats;
 use futures::{Stream, StreamExt, TryStreamExt, future::join, poll, stream::poll_fn};
-use opentelemetry::{Context, trace::TraceContextExt};
 use otel_async_nats::{
     Client, ConnectOptions,
     jetstream::{
@@ -22,18 +21,18 @@ use otel_async_nats::{
     },
     otel::{IncomingJetStream, MessageStreamExt, StreamItem},
 };
-use otel_messaging::semconv::{extension, metric};
+use otel_messaging::semconv::metric;
 use support::{DEADLINE, Sdk, attribute as value_of, describe};
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::block_in_place,
     time::{sleep, timeout},
 };
 
 use crate::{
     connect_with, durable,
-    sources::{ALL, Opened, opened, process, take},
+    sources::{opened, process},
     stream_of, unique,
 };
 

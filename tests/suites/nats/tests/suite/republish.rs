@@ -1,14 +1,11 @@
 //! Messages that are sent again.
 
 use async_nats::HeaderMap;
-use opentelemetry::{
-    SpanId,
-    trace::{SpanContext, SpanKind, Status, TraceContextExt},
-};
-use otel_async_nats::{jetstream, otel::MessageExt};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use otel_async_nats::otel::MessageExt;
 use support::Sdk;
 
-use crate::{connect, durable, header, headers, next, stream_of, traceparent, unique};
+use crate::{connect, header, headers, next, traceparent, unique};
 
 /// What a server has renamed is read by the next reader as if it were the context that is written now.
 #[tokio::test]

@@ -1,28 +1,21 @@
 //! `sequential` around a loop over each stream that delivers messages.
 
-use std::cell::Cell;
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use opentelemetry::{SpanId, trace::SpanKind};
+use futures::{FutureExt, Stream, StreamExt};
+use opentelemetry::SpanId;
 use otel_async_nats::{
     Client,
     jetstream::{
         self,
         consumer::{pull, push},
     },
-    otel::{sequential, sequential_blocking},
+    otel::sequential,
     service::ServiceExt,
 };
 use support::Sdk;
-use tokio::{
-    join,
-    runtime::Handle,
-    task::{block_in_place, yield_now},
-};
 
 use crate::{
     connect, durable, next,
-    sources::{ALL, Opened, Source, take},
     stream_of, unique,
 };
 

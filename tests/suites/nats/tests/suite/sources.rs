@@ -356,11 +356,19 @@ impl Broker for Nats {
     }
 
     fn settlement(source: Source, subject: &str) -> Option<String> {
-        source.is_stored().then(|| format!("ack {subject}"))
+        match source {
+            Source::Endpoint => Some("respond".to_owned()),
+            _ => source.is_stored().then(|| format!("ack {subject}")),
+        }
     }
 
     fn sees_asking(source: Source) -> bool {
         !matches!(source, Source::IncomingMessage | Source::JetStreamMessage)
+    }
+
+    /// A fetch gives no more than there is.
+    fn waits(source: Source) -> bool {
+        source != Source::Fetch
     }
 
     async fn connect(instrumentation: &Instrumentation) -> Self {
@@ -371,7 +379,7 @@ impl Broker for Nats {
         stored_subject(&self.client).await
     }
 
-    fn send(&self, to: &str, headers: &[(String, String)], payload: &str) -> impl Future<Output = ()> {
+    fn send<'a>(&'a self, to: &'a str, headers: &[(String, String)], payload: &'a str) -> impl Future<Output = ()> {
         let (to, payload) = (to.to_owned(), payload.to_owned().into());
         let sent = match header_map(headers) {
             Some(headers) => self.client.publish_with_headers(to, headers, payload).left_future(),
@@ -408,7 +416,8 @@ impl Broker for Nats {
     }
 
     fn messages(opened: &RefCell<Opened>) -> every_broker::Messages<'_, Self> {
-        mem::replace(&mut opened.borrow_mut().messages, stream::pending().boxed())
+        let messages = mem::replace(&mut opened.borrow_mut().messages, stream::pending().boxed());
+        messages
     }
 
     fn same(opened: &RefCell<Opened>) -> Same<'_, Self> {
@@ -448,15 +457,6 @@ fn text(headers: &HeaderMap) -> Headers {
 /// The next message, which has to come.
 pub(crate) async fn take(messages: &mut Messages) -> Taken {
     next(messages).await
-}
-
-/// A source with messages, and an SDK of its own that records them.
-pub(crate) async fn opened(source: Source, messages: usize) -> (Sdk, Opened) {
-    let sdk = Sdk::new();
-    let instrumentation = sdk.all_signals_builder().build();
-    let client = connect_with(instrumentation.clone()).await;
-    let opened = source.open(&client, messages, &instrumentation).await;
-    (sdk, opened)
 }
 
 /// The process spans of this subject.

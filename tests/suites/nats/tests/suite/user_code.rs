@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use every_broker::user_code::panicking;
 use futures::StreamExt;
 use opentelemetry::{
     Context,
@@ -23,63 +24,9 @@ use support::{Sdk, describe};
 
 use crate::{connect, connect_with, durable, end, header, next, stream_of, traceparent, unique, within};
 
-#[derive(Debug)]
-struct Panics {
-    on_start: bool,
-}
-
-impl SpanProcessor for Panics {
-    fn on_start(&self, _: &mut Span, _: &Context) {
-        assert!(!self.on_start, "a processor's bug");
-    }
-
-    fn on_end(&self, _: SpanData) {
-        // Not both: the SDK ends a span that it could not start while it unwinds, and nobody can catch that.
-        assert!(self.on_start, "a processor's bug");
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-}
-
-impl TextMapPropagator for Panics {
-    fn inject_context(&self, _: &Context, _: &mut dyn Injector) {
-        panic!("a propagator's bug");
-    }
-
-    fn extract_with_context(&self, _: &Context, _: &dyn Extractor) -> Context {
-        panic!("a propagator's bug");
-    }
-
-    fn fields(&self) -> FieldIter<'_> {
-        FieldIter::new(&[])
-    }
-}
-
 #[tokio::test]
 async fn no_message_is_lost_to_a_panic_and_the_client_lives() {
-    let sdk = Sdk::new();
-    let processor = |on_start| {
-        let provider = SdkTracerProvider::builder().with_span_processor(Panics { on_start }).build();
-        sdk.instrumentation_builder().with_tracer_provider(provider)
-    };
-    let builder = || sdk.instrumentation_builder();
-    let cases = [
-        ("processor at the start", processor(true).build()),
-        ("processor at the end", processor(false).build()),
-        ("propagator", builder().with_propagation(Propagation::custom(Panics { on_start: true })).build()),
-        ("hook", builder().with_operation_hook(|_, _| panic!("a hook's bug")).build()),
-        ("filter", builder().with_filter(|_| panic!("a filter's bug")).build()),
-        ("template", builder().with_destination_template(|_| panic!("a template's bug")).build()),
-        ("redactor", builder().with_captured_headers(["*"]).with_redaction(|_, _| panic!("a redactor's bug")).build()),
-        ("namer", builder().with_error_type(|_, _| panic!("a namer's bug")).build()),
-    ];
-    for (whose, instrumentation) in cases {
+    for (whose, instrumentation) in panicking() {
         every_message_arrives(whose, instrumentation).await;
     }
 }
@@ -115,22 +62,6 @@ async fn every_message_arrives(whose: &str, instrumentation: Instrumentation) {
     assert_eq!(stored.payload, "1", "{whose}");
     assert!(batch.next().await.is_none());
     client.flush().await.unwrap();
-}
-
-#[tokio::test]
-async fn what_somebody_else_tells_of_has_one_span_and_not_two() {
-    let sdk = Sdk::new();
-    let client = connect(&sdk).await;
-    let subject = unique("orders");
-    let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
-    let outer = sdk.app_span("framework");
-    let quiet = suppress_messaging(&outer);
-    within(&quiet, || client.publish(subject.clone(), "1".into())).await.unwrap();
-    let message = futures::future::poll_fn(|cx| within(&quiet, || subscriber.poll_next_unpin(cx))).await.unwrap();
-    assert_eq!(message.headers, None, "the framework has injected what it wanted");
-    assert!(message.process_span().is_none());
-    end(&outer);
-    assert_eq!(sdk.spans().len(), 1);
 }
 
 #[tokio::test]
@@ -187,34 +118,4 @@ async fn a_settlement_that_somebody_else_tells_of_is_no_drop() {
     let spans = sdk.spans();
     let [process] = &spans[..] else { panic!("{}", describe(&spans)) };
     assert_eq!(support::attribute(process, "otel_messaging.settlement.outcome"), None);
-}
-
-#[tokio::test]
-async fn an_operation_that_is_filtered_out_hands_contexts_on_and_tells_nothing() {
-    let sdk = Sdk::new();
-    let quiet = unique("heartbeat");
-    let name = quiet.clone();
-    let wanted = move |operation: &otel_async_nats::otel::Operation| operation.destination() != Some(&name);
-    let hook = |operation: &otel_async_nats::otel::Operation, attributes: &mut otel_async_nats::otel::Attributes| {
-        if operation.kind() == OperationType::Send {
-            attributes.set("team", "fruit");
-        }
-    };
-    let client = connect_with(sdk.all_signals_builder().with_filter(wanted).with_operation_hook(hook).build()).await;
-    let mut subscriber = client.subscribe(quiet.clone()).await.unwrap();
-    let request = sdk.app_span("request");
-    within(&request, || client.publish(quiet.clone(), "1".into())).await.unwrap();
-    let message = next(&mut subscriber).await;
-    assert_eq!(header(&message.headers, "traceparent").unwrap(), traceparent(request.span().span_context()));
-    let inside = message.otel_context();
-    assert_eq!(inside.span().span_context().span_id(), request.span().span_context().span_id());
-    drop(message);
-    assert_eq!((sdk.spans().len(), sdk.measured().as_str()), (0, ""));
-
-    let loud = unique("orders");
-    client.publish(loud.clone(), "1".into()).await.unwrap();
-    end(&request);
-    let spans = sdk.spans();
-    let publish = spans.iter().find(|span| span.name == format!("publish {loud}")).expect("this one is wanted");
-    assert_eq!(support::attribute(publish, "team").unwrap().to_string(), "fruit", "{}", describe(&spans));
 }

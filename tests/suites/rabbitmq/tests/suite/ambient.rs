@@ -12,13 +12,11 @@ use opentelemetry::{
     Context, SpanId,
     trace::{FutureExt, TraceContextExt, Tracer},
 };
-use otel_lapin::otel::{InstrumentationBuilder, MessageExt, OperationType, process_batch, sequential};
 use support::Sdk;
-use tokio::task::yield_now;
 
 use crate::{
     harness::{Rabbit, named, unique},
-    sources::{ALL, ASKED, Opened, Source, filled, take},
+    sources::{Source, filled, take},
 };
 
 /// Works inside a span whose last handle is dropped then.

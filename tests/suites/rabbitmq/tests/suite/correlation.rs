@@ -3,13 +3,13 @@ use lapin::{
     BasicProperties,
     options::{BasicAckOptions, BasicConsumeOptions},
 };
-use opentelemetry::{Context, KeyValue, SpanId, baggage::BaggageExt, trace::TraceContextExt};
+use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use opentelemetry_sdk::trace::{Sampler, SpanData};
 use otel_lapin::otel::{MessageExt, process_batch, sequential};
 use otel_messaging::semconv::attribute;
 use support::{Sdk, attribute as value_of};
 
-use crate::harness::{Rabbit, long, named, next, table, traceparent, traceparent_of};
+use crate::harness::{Rabbit, named, next};
 
 fn linked(span: &SpanData) -> Vec<SpanId> {
     span.links.iter().map(|link| link.span_context.span_id()).collect()

@@ -12,26 +12,25 @@ use futures::{
 };
 use lapin::{
     ErrorKind,
-    options::{BasicAckOptions, BasicGetOptions, QueueDeleteOptions},
+    options::{BasicAckOptions, QueueDeleteOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
 };
-use opentelemetry::{Context, trace::TraceContextExt};
 use otel_lapin::{
     message::DeliveryResult,
     otel::{Incoming, MessageStreamExt},
 };
-use otel_messaging::semconv::{extension, metric};
+use otel_messaging::semconv::metric;
 use support::attribute as value_of;
 use tokio::{
     runtime::Handle,
-    sync::{oneshot, watch},
+    sync::watch,
     task::block_in_place,
     time::{sleep, timeout},
 };
 
 use crate::{
     harness::{Rabbit, named},
-    sources::{ASKED, Opened, filled},
+    sources::filled,
 };
 
 const LIMIT: usize = 2;

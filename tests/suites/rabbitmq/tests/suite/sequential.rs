@@ -1,26 +1,16 @@
 //! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
 
-use std::{cell::Cell, panic::AssertUnwindSafe};
 
-use futures::{FutureExt, StreamExt, future::join3};
+use futures::{FutureExt, StreamExt};
 use lapin::{
     BasicProperties,
-    options::{BasicAckOptions, BasicGetOptions},
+    options::BasicAckOptions,
 };
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::otel::{MessageExt, sequential, sequential_blocking};
-use support::attribute as value_of;
-use tokio::{
-    runtime::Handle,
-    task::{block_in_place, yield_now},
-    time::timeout,
-};
+use otel_lapin::otel::{MessageExt, sequential};
 
-use crate::{
-    harness::{Rabbit, named, next},
-    sources::{ASKED, Opened, Source, filled, take},
-};
+use crate::harness::{Rabbit, named, next};
 
 fn current() -> SpanId {
     Context::current().span().span_context().span_id()

@@ -33,8 +33,6 @@ pub(crate) enum Source {
     Delegate,
 }
 
-/// Those that the application asks for the next message.
-pub(crate) const ASKED: [Source; 4] = [Source::Consumer, Source::Get, Source::IncomingStream, Source::IncomingMessage];
 pub(crate) const ALL: [Source; 5] =
     [Source::Consumer, Source::Get, Source::IncomingStream, Source::IncomingMessage, Source::Delegate];
 
@@ -201,7 +199,7 @@ impl Broker for Rabbit {
         self.queue("orders").await
     }
 
-    fn send(&self, to: &str, headers: &[(String, String)], payload: &str) -> impl Future<Output = ()> {
+    fn send<'a>(&'a self, to: &'a str, headers: &[(String, String)], payload: &'a str) -> impl Future<Output = ()> {
         let (options, payload) = (BasicPublishOptions::default(), payload.as_bytes());
         let sent = self.channel.basic_publish("".into(), to.into(), options, payload, properties(headers));
         sent.then(async |confirm| assert_eq!(confirm.unwrap().await.unwrap(), Confirmation::Ack(None)))
@@ -279,7 +277,9 @@ impl Received for Taken {
 /// Without any headers there is no table of them.
 fn properties<N: AsRef<str>, V: AsRef<str>>(headers: &[(N, V)]) -> BasicProperties {
     let mut table = FieldTable::default();
-    headers.iter().for_each(|(name, value)| table.insert(name.as_ref().into(), long(value.as_ref())));
+    for (name, value) in headers {
+        table.insert(name.as_ref().into(), long(value.as_ref()));
+    }
     if headers.is_empty() { BasicProperties::default() } else { BasicProperties::default().with_headers(table) }
 }
 
