@@ -7,7 +7,6 @@ mod harness;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod sources;
 
-use std::sync::OnceLock;
 
 use every_broker::tracing::installed;
 use lapin::{
@@ -17,23 +16,18 @@ use lapin::{
 };
 use opentelemetry::{
     Context, SpanId,
-    trace::{TraceContextExt, TracerProvider},
 };
 use opentelemetry_sdk::trace::SpanData;
 use otel_lapin::{
     Channel, Consumer,
     message::DeliveryResult,
-    otel::{InstrumentationBuilder, MessageExt, OperationType},
+    otel::MessageExt,
 };
 use support::{Sdk, describe, eventually};
-use tokio::task::yield_now;
-use tracing::{Instrument, info_span};
+use tracing::info_span;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::{
-    harness::{Rabbit, named},
-    sources::{ALL, Source, filled, take},
-};
+use crate::harness::Rabbit;
 
 const ORDERS: usize = 3;
 

@@ -278,6 +278,8 @@ impl Broker for Kafka {
         self.put_all(topic, messages);
         let mut config: ClientConfig = config();
         config.set("group.id", group(topic)).set("enable.auto.commit", "false");
+        // A consumer is dropped when its last fetch is answered.
+        config.set("fetch.wait.max.ms", "10");
         let mut partition = TopicPartitionList::new();
         partition.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
         let instrumentation = self.instrumentation.clone();

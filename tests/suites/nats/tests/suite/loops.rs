@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     connect_with, durable,
-    sources::{opened, process},
+    sources::process,
     stream_of, unique,
 };
 

@@ -1,6 +1,5 @@
 //! Code of the user's that telemetry calls: it may panic, turn operations off, or tell of them itself.
 
-use std::time::Duration;
 
 use async_nats::HeaderMap;
 use every_broker::user_code::panicking;
@@ -8,21 +7,15 @@ use futures::StreamExt;
 use opentelemetry::{
     Context,
     context::FutureExt,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
-    trace::TraceContextExt,
-};
-use opentelemetry_sdk::{
-    error::OTelSdkResult,
-    trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
 use otel_async_nats::{
     jetstream,
-    otel::{Creator, Instrumentation, MessageExt, OperationType, Propagation, ReceivedMessage, suppress_messaging},
+    otel::{Creator, Instrumentation, MessageExt, suppress_messaging},
     service::ServiceExt,
 };
 use support::{Sdk, describe};
 
-use crate::{connect, connect_with, durable, end, header, next, stream_of, traceparent, unique, within};
+use crate::{connect, connect_with, durable, end, header, next, stream_of, unique, within};
 
 #[tokio::test]
 async fn no_message_is_lost_to_a_panic_and_the_client_lives() {

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     panic,
     sync::{Arc, Mutex},
-    time::Instant,
 };
 
 use every_broker::user_code::{hide_panics, panicking};
@@ -15,16 +14,12 @@ use lapin::{
 };
 use opentelemetry::{
     Context,
-    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+    propagation::{Extractor, Injector},
     trace::{FutureExt, Status},
 };
-use opentelemetry_sdk::{
-    error::OTelSdkResult,
-    trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
-};
 use otel_lapin::{
-    message::{BasicGetMessage, DeliveryResult},
-    otel::{Instrumentation, MessageExt, Propagation},
+    message::DeliveryResult,
+    otel::MessageExt,
 };
 use otel_messaging::{
     semconv::{attribute, extension},
