@@ -95,8 +95,8 @@ pub async fn a_forward_gets_a_context_of_its_own<B: Broker>() {
         let copied = message.headers();
         message.process(|| broker.send(&second, &copied, "1")).await;
         drop(message);
-        let [published, process, forward] = [sent::<B>(&sdk, &first), processed(&sdk, &first), sent::<B>(&sdk, &second)]
-            .map(|spans| one(spans, &sdk));
+        let [published, process, forward] =
+            [sent::<B>(&sdk, &first), processed(&sdk, &first), sent::<B>(&sdk, &second)].map(|spans| one(spans, &sdk));
         assert_eq!(stands(&process), below(&published, &[&published]));
         assert_eq!(stands(&forward), below(&process, &[&published]));
         assert_eq!(forward.span_kind, SpanKind::Producer);
@@ -106,7 +106,7 @@ pub async fn a_forward_gets_a_context_of_its_own<B: Broker>() {
 }
 
 pub async fn a_hand_written_injection_is_replaced_and_linked<B: Broker>() {
-    for names in [&["traceparent"][..], &["Traceparent"], &["Traceparent", "traceparent"]] {
+    for names in [&["traceparent"][..], &["Traceparent"], &["TRACEPARENT", "TraceParent", "traceparent"]] {
         let sdk = Sdk::new();
         let (broker, destination) = connected::<B>(&sdk).await;
         let request = sdk.app_span("request");

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Broker, PLAIN, Received, asked, current, named, opened, processed, take};
+use crate::{Broker, PLAIN, Received, asked, current, named, opened, processed, take, turn};
 
 const MESSAGES: usize = 6;
 const LIMIT: usize = 2;
@@ -43,6 +43,8 @@ pub async fn a_loop_that_is_stopped_handles_what_it_has_in_hand<B: Broker>() {
         let operator = async {
             until(|| started.get() == LIMIT).await;
             stop.send(()).unwrap();
+            turn().await;
+            turn().await;
             assert_eq!(handled.get(), 0);
             finish.send(true).unwrap();
         };

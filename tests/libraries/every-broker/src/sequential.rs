@@ -4,7 +4,7 @@ use std::{cell::Cell, future::pending, panic::AssertUnwindSafe};
 
 use futures::{
     FutureExt, StreamExt,
-    future::{join3, join_all},
+    future::{join_all, join3},
 };
 use opentelemetry::{SpanId, trace::TraceContextExt};
 use otel_messaging::{MessageExt, sequential, sequential_blocking};
@@ -12,7 +12,8 @@ use support::{DEADLINE, Sdk, attribute, describe};
 use tokio::{runtime::Handle, sync::oneshot, task::block_in_place, time::timeout};
 
 use crate::{
-    Broker, PLAIN, Received, asked, connected, current, ids, is_empty, named, opened, parents, processed, sent, take, turn,
+    Broker, PLAIN, Received, asked, connected, current, ids, is_empty, named, opened, parents, processed, sent, take,
+    turn,
 };
 
 const MESSAGES: usize = 10;

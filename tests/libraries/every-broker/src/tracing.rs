@@ -55,7 +55,8 @@ pub async fn a_span_closed_while_its_message_is_kept_is_its_parent<B: Broker>() 
             let given_away = message.otel_context();
             let later = || info_span!("pack", otel.name = own("later")).in_scope(|| Some(current()));
             let inside_later = kept.in_scope(later).unwrap();
-            info_span!("audit").in_scope(|| kept.in_scope(|| info_span!("note", otel.name = own("note")).in_scope(|| ())));
+            info_span!("audit")
+                .in_scope(|| kept.in_scope(|| info_span!("note", otel.name = own("note")).in_scope(|| ())));
             drop((kept, message, given_away, messages));
 
             let case = || format!("{source:?}, {has_span}: {}", describe(&sdk.spans()));

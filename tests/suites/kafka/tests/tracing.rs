@@ -51,7 +51,8 @@ fn a_message_is_the_parent_of_its_work_on_any_thread() {
         let note = || info_span!("note", otel.name = own("note")).in_scope(|| ());
         thread::scope(|scope| _ = scope.spawn(|| detached.in_scope(note)));
     });
-    let [fetch, process, pack, note] = ["fetch", "process", "pack", "note"].map(|name| test.span(&format!("{name} orders")));
+    let [fetch, process, pack, note] =
+        ["fetch", "process", "pack", "note"].map(|name| test.span(&format!("{name} orders")));
     assert_eq!(process.parent_span_id, fetch.span_context.span_id());
     assert_eq!([pack.parent_span_id, note.parent_span_id], [process.span_context.span_id(); 2]);
 }

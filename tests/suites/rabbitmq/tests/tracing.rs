@@ -7,22 +7,15 @@ mod harness;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod sources;
 
-
 use every_broker::tracing::installed;
 use lapin::{
     BasicProperties,
     options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use opentelemetry::{
-    Context, SpanId,
-};
+use opentelemetry::{Context, SpanId};
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::{
-    Channel, Consumer,
-    message::DeliveryResult,
-    otel::MessageExt,
-};
+use otel_lapin::{Channel, Consumer, message::DeliveryResult, otel::MessageExt};
 use support::{Sdk, describe, eventually};
 use tracing::info_span;
 use tracing_subscriber::layer::SubscriberExt;

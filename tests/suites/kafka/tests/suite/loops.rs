@@ -21,10 +21,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 use support::{DEADLINE, Heard, Sdk, attribute};
-use tokio::{
-    sync::oneshot,
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::harness::Test;
 

@@ -2,7 +2,6 @@
 
 mod ambient;
 mod cancellation;
-mod correlation;
 mod create;
 mod faults;
 mod harness;

@@ -1,11 +1,6 @@
 //! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, thread, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
@@ -162,26 +157,12 @@ async fn a_message_stays_in_hand_while_its_handler_asks_another_consumer() {
     assert_eq!((parents.len(), parents), (2, process));
 }
 
-#[tokio::test]
-async fn all_streams_of_a_consumer_are_one_source_a_partition_queue_another() {
+#[test]
+fn a_partition_queue_is_another_source_than_its_consumer() {
     let sdk = Sdk::new();
-    let test = full(&sdk, 3);
+    let test = full(&sdk, 1);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&test.topic, 0, Offset::Beginning).unwrap();
-
-    let consumer = stream_consumer(&test);
-    consumer.unsubscribe();
-    consumer.assign(&list).unwrap();
-    let (mut one, mut other) = (consumer.stream(), consumer.stream());
-    sequential(async {
-        let message = timeout(support::DEADLINE, one.next()).await.unwrap().unwrap().unwrap();
-        assert_eq!(current(), id_of(&message));
-        let second = timeout(support::DEADLINE, other.next()).await.unwrap().unwrap().unwrap();
-        drop(second);
-        assert_eq!(current(), SpanId::INVALID, "another stream of its consumer was asked");
-    })
-    .await;
-    drop((one, other));
 
     // The main queue has to be polled while messages of the partition are handled.
     let consumer: BaseConsumer = test.consumer_config().create().unwrap();

@@ -217,10 +217,7 @@ impl Broker for Kafka {
     const DELIVERS_AT_ONCE: bool = true;
 
     fn settles(source: Source) -> bool {
-        !matches!(
-            source,
-            Source::Detached | Source::IncomingMessage | Source::IncomingOwned | Source::IncomingStream
-        )
+        !matches!(source, Source::Detached | Source::IncomingMessage | Source::IncomingOwned | Source::IncomingStream)
     }
 
     fn outcome(source: Source) -> Option<&'static str> {
@@ -262,7 +259,8 @@ impl Broker for Kafka {
         let producer: FutureProducer = config().set("message.max.bytes", "1000").create().unwrap();
         let producer = producer.with_instrumentation(self.instrumentation.clone());
         let payload = payload.repeat(1_000);
-        let record = FutureRecord::<(), str> { headers: owned(headers), ..FutureRecord::to("onward").payload(&payload) };
+        let record =
+            FutureRecord::<(), str> { headers: owned(headers), ..FutureRecord::to("onward").payload(&payload) };
         producer.send(record, Duration::ZERO).await.map(drop).map_err(|(error, _)| error)
     }
 
@@ -328,9 +326,7 @@ impl Broker for Kafka {
             Client::Base(consumer) if *source == Source::Iter => {
                 stream::iter(consumer.iter().map(move |message| borrowed(message, consumer))).boxed_local()
             }
-            Client::Base(consumer) => {
-                polled(move |time| Some(borrowed(consumer.poll(time)?, consumer)))
-            }
+            Client::Base(consumer) => polled(move |time| Some(borrowed(consumer.poll(time)?, consumer))),
             Client::Queue(consumer, queue) => polled(move |time| {
                 // The main queue has to be polled too.
                 assert!(consumer.poll(Duration::ZERO).is_none());
@@ -364,7 +360,8 @@ impl Broker for Kafka {
                         incoming.stream(raw).map(|message| uncommitted(Inner::Borrowed(message.unwrap()))).boxed_local()
                     }
                     Source::IncomingOwned => {
-                        let owned = |message: rdkafka::message::BorrowedMessage<'_>| incoming.owned_message(message.detach());
+                        let owned =
+                            |message: rdkafka::message::BorrowedMessage<'_>| incoming.owned_message(message.detach());
                         raw.map(move |message| uncommitted(Inner::Owned(owned(message.unwrap())))).boxed_local()
                     }
                     _ => {
@@ -385,7 +382,10 @@ impl Broker for Kafka {
             Client::Raw(_, incoming) if receiver.0 == Source::IncomingStream => {
                 let nothing = stream::pending::<KafkaResult<rdkafka::message::BorrowedMessage<'_>>>();
                 let ours = incoming.stream(nothing);
-                vec![("another stream", ours.map(|message| uncommitted(Inner::Borrowed(message.unwrap()))).boxed_local())]
+                vec![(
+                    "another stream",
+                    ours.map(|message| uncommitted(Inner::Borrowed(message.unwrap()))).boxed_local(),
+                )]
             }
             Client::Raw(..) => Vec::new(),
         };
@@ -394,8 +394,7 @@ impl Broker for Kafka {
 
     /// Of the three messages of the test of the context reader.
     fn assert_processed(source: Source, topic: &str, process: &[SpanData]) {
-        let incoming =
-            matches!(source, Source::IncomingMessage | Source::IncomingOwned | Source::IncomingStream);
+        let incoming = matches!(source, Source::IncomingMessage | Source::IncomingOwned | Source::IncomingStream);
         let cluster = if incoming { "" } else { "  messaging.kafka.cluster.id = \"harbour\"\n" };
         let span = |relation: &str, offset: usize, tombstone: &str| {
             format!(

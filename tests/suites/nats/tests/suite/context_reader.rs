@@ -5,10 +5,7 @@ use opentelemetry::{propagation::Extractor, trace::SpanContext};
 use otel_async_nats::otel::parse_traceparent;
 use support::Sdk;
 
-use crate::{
-    connect_with, next,
-    sources::SECRET, unique,
-};
+use crate::{connect_with, next, sources::SECRET, unique};
 
 const READ: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

@@ -1,12 +1,7 @@
 //! Parents, links, contexts that are in a message already, baggage.
 
 use futures::StreamExt;
-use opentelemetry::{
-    Context, KeyValue,
-    baggage::BaggageExt,
-    context::FutureExt,
-    trace::TraceContextExt,
-};
+use opentelemetry::{Context, KeyValue, baggage::BaggageExt, context::FutureExt, trace::TraceContextExt};
 use otel_async_nats::{
     Client, Subscriber, jetstream,
     otel::{Correlation, MessageExt, process_batch, sequential},

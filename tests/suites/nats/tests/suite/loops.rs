@@ -30,11 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    connect_with, durable,
-    sources::process,
-    stream_of, unique,
-};
+use crate::{connect_with, durable, sources::process, stream_of, unique};
 
 const LIMIT: usize = 2;
 /// The server is to be heard from every so often; the client misses it after two of them.

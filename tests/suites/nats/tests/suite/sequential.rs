@@ -1,6 +1,5 @@
 //! `sequential` around a loop over each stream that delivers messages.
 
-
 use futures::{FutureExt, Stream, StreamExt};
 use opentelemetry::SpanId;
 use otel_async_nats::{
@@ -14,10 +13,7 @@ use otel_async_nats::{
 };
 use support::Sdk;
 
-use crate::{
-    connect, durable, next,
-    stream_of, unique,
-};
+use crate::{connect, durable, next, stream_of, unique};
 
 /// The parents of what was published there.
 fn parents(sdk: &Sdk, subject: &str) -> Vec<SpanId> {

@@ -107,14 +107,13 @@ pub(crate) type Messages = BoxStream<'static, Taken>;
 /// A source with messages in it.
 pub(crate) struct Opened {
     pub(crate) messages: Messages,
-    pub(crate) subject: String,
     /// The same source, asked in other ways: by what the future does, or by the stream that it makes.
     pub(crate) same: Vec<(&'static str, BoxFuture<'static, Messages>)>,
 }
 
 impl Opened {
-    fn new(subject: String, messages: Messages) -> Self {
-        Self { messages, subject, same: Vec::new() }
+    fn new(messages: Messages) -> Self {
+        Self { messages, same: Vec::new() }
     }
 
     fn also(mut self, way: &'static str, messages: impl Future<Output = Messages> + Send + 'static) -> Self {
@@ -157,7 +156,13 @@ impl Source {
         self.open_with(client, subject, &vec![(&[(SECRET, SECRET)][..], SECRET); messages], other).await
     }
 
-    async fn open_with(self, client: &Client, subject: String, messages: &[Raw<'_>], other: &Instrumentation) -> Opened {
+    async fn open_with(
+        self,
+        client: &Client,
+        subject: String,
+        messages: &[Raw<'_>],
+        other: &Instrumentation,
+    ) -> Opened {
         let other = other.clone();
         if self.is_stored() {
             self.open_stored(client, subject, messages, other).await
@@ -194,7 +199,7 @@ impl Source {
             put(client, &subject, message).await;
         }
         client.flush().await.unwrap();
-        let opened = Opened::new(subject.clone(), messages);
+        let opened = Opened::new(messages);
         match self {
             Self::IncomingSubscriber | Self::IncomingStream => {
                 let (again, raw) = (incoming.clone(), raw().await);
@@ -224,7 +229,7 @@ impl Source {
             Self::Ordered => {
                 let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.unwrap();
                 let [one, two] = [consumer.clone(), consumer.clone().with_instrumentation(other)];
-                Opened::new(subject, stored(consumer.messages().await.unwrap()))
+                Opened::new(stored(consumer.messages().await.unwrap()))
                     .also("another stream", async { stored(one.messages().await.unwrap()) })
                     .also("with_instrumentation", async { stored(two.messages().await.unwrap()) })
             }
@@ -232,7 +237,7 @@ impl Source {
                 let config = push::Config { deliver_subject: unique("deliver"), ..Default::default() };
                 let consumer = stream.create_consumer(config).await.unwrap();
                 let [one, two] = [consumer.clone(), consumer.clone().with_instrumentation(other)];
-                Opened::new(subject, stored(consumer.messages().await.unwrap()))
+                Opened::new(stored(consumer.messages().await.unwrap()))
                     .also("another stream", async move { stored(one.messages().await.unwrap()) })
                     .also("with_instrumentation", async move { stored(two.messages().await.unwrap()) })
             }
@@ -240,14 +245,14 @@ impl Source {
                 let config = push::OrderedConfig { deliver_subject: unique("deliver"), ..Default::default() };
                 let consumer = stream.create_consumer(config).await.unwrap();
                 let [one, two] = [consumer.clone(), consumer.clone().with_instrumentation(other)];
-                Opened::new(subject, stored(consumer.messages().await.unwrap()))
+                Opened::new(stored(consumer.messages().await.unwrap()))
                     .also("another stream", async { stored(one.messages().await.unwrap()) })
                     .also("with_instrumentation", async { stored(two.messages().await.unwrap()) })
             }
             _ => {
                 let consumer = durable(&stream, &unique("packing")).await;
                 let messages = self.pulled(client, &consumer, count).await;
-                let opened = Opened::new(subject, messages);
+                let opened = Opened::new(messages);
                 // Nobody sees that somebody else's stream is asked.
                 if self == Self::JetStreamMessage { opened } else { pulled_again(opened, client, &consumer, other) }
             }

@@ -1,13 +1,9 @@
 //! Code of the user's that telemetry calls: it may panic, turn operations off, or tell of them itself.
 
-
 use async_nats::HeaderMap;
 use every_broker::user_code::panicking;
 use futures::StreamExt;
-use opentelemetry::{
-    Context,
-    context::FutureExt,
-};
+use opentelemetry::{Context, context::FutureExt};
 use otel_async_nats::{
     jetstream,
     otel::{Creator, Instrumentation, MessageExt, suppress_messaging},

@@ -1,11 +1,7 @@
 //! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
 
-
 use futures::{FutureExt, StreamExt};
-use lapin::{
-    BasicProperties,
-    options::BasicAckOptions,
-};
+use lapin::{BasicProperties, options::BasicAckOptions};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
 use otel_lapin::otel::{MessageExt, sequential};

@@ -17,10 +17,7 @@ use opentelemetry::{
     propagation::{Extractor, Injector},
     trace::{FutureExt, Status},
 };
-use otel_lapin::{
-    message::DeliveryResult,
-    otel::MessageExt,
-};
+use otel_lapin::{message::DeliveryResult, otel::MessageExt};
 use otel_messaging::{
     semconv::{attribute, extension},
     suppress_messaging,
@@ -151,8 +148,7 @@ async fn whatever_panics_no_message_is_lost_and_lapins_threads_live() {
         handled.sort_unstable();
         assert_eq!(handled, [0, 1, 2, 3, 4], "{what}");
 
-        let got =
-            rabbit.channel.basic_get(pulled.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
+        let got = rabbit.channel.basic_get(pulled.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
         assert_eq!(got.data, [0], "{what}");
         got.in_scope(|| ());
         assert!(got.ack(BasicAckOptions::default()).await.unwrap(), "{what}");
