@@ -52,7 +52,7 @@ async fn each<B: Broker>(check: impl AsyncFn(Case<'_, B>)) {
 
 const MESSAGES: [Raw<'static>; 3] = [PLAIN; 3];
 
-pub async fn it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message<B: Broker>() {
+pub async fn it_ends_when_its_owner_drops_it_and_not_with_a_message<B: Broker>() {
     each(async |Case::<B> { sdk, broker, source, has_span, destination }| {
         let first_call = calling(sdk);
         let receiver = broker.open(source, &destination, &MESSAGES[..2]).with_context(first_call.clone()).await;

@@ -265,7 +265,7 @@ macro_rules! tests {
         $crate::tests! { $broker:
             ambient {
                 a_stream_that_waits_does_not_hold_it,
-                it_ends_when_its_owner_lets_go_of_it_and_not_with_a_message,
+                it_ends_when_its_owner_drops_it_and_not_with_a_message,
                 neither_a_claimed_batch_nor_a_message_in_hand_holds_it,
             }
             context_reader {
@@ -280,7 +280,7 @@ macro_rules! tests {
             }
             loops {
                 a_dropped_loop_drops_its_messages_in_hand_and_loses_none,
-                a_handler_s_outcome_is_seen_inside_its_span,
+                a_handlers_outcome_is_seen_inside_its_span,
                 a_loop_that_is_stopped_handles_what_it_has_in_hand,
             }
             outcome {
@@ -297,12 +297,12 @@ macro_rules! tests {
             }
             user_code {
                 a_hook_adds_to_every_operation,
-                what_is_filtered_hands_contexts_on_and_tells_nothing,
-                what_somebody_else_tells_of_is_left_alone,
+                a_filtered_operation_passes_contexts_on_and_records_nothing,
+                what_a_framework_records_is_left_alone,
             }
             wait {
                 a_message_that_is_settled_before_its_handler_begins_with_its_delivery,
-                a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_waited,
+                a_workers_messages_begin_with_their_handlers_and_record_their_wait,
                 what_calls_the_handler_itself_has_no_wait,
             }
         }

@@ -94,7 +94,7 @@ pub async fn a_dropped_loop_drops_its_messages_in_hand_and_loses_none<B: Broker>
     }
 }
 
-pub async fn a_handler_s_outcome_is_seen_inside_its_span<B: Broker>() {
+pub async fn a_handlers_outcome_is_seen_inside_its_span<B: Broker>() {
     for source in asked::<B>() {
         let (sdk, _broker, destination, receiver) = opened::<B>(source, &[PLAIN; MESSAGES]).await;
         let (handled, seen) = (Cell::new(0), RefCell::new(Vec::new()));

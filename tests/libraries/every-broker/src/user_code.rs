@@ -16,7 +16,7 @@ use support::{Sdk, attribute};
 
 use crate::{Broker, PLAIN, Received, asked, connected, headers, named, processed, sent, take, traceparent, within};
 
-pub async fn what_somebody_else_tells_of_is_left_alone<B: Broker>() {
+pub async fn what_a_framework_records_is_left_alone<B: Broker>() {
     for source in asked::<B>() {
         let sdk = Sdk::new();
         let (broker, destination) = connected::<B>(&sdk).await;
@@ -38,7 +38,7 @@ pub async fn what_somebody_else_tells_of_is_left_alone<B: Broker>() {
     }
 }
 
-pub async fn what_is_filtered_hands_contexts_on_and_tells_nothing<B: Broker>() {
+pub async fn a_filtered_operation_passes_contexts_on_and_records_nothing<B: Broker>() {
     for &source in B::USUAL {
         let sdk = Sdk::new();
         let (any, quiet) = connected::<B>(&sdk).await;

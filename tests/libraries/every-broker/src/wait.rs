@@ -32,7 +32,7 @@ fn seconds(from: SystemTime, to: SystemTime) -> f64 {
     to.duration_since(from).unwrap().as_secs_f64()
 }
 
-pub async fn a_worker_s_messages_begin_with_their_handlers_and_say_how_long_they_waited<B: Broker>() {
+pub async fn a_workers_messages_begin_with_their_handlers_and_record_their_wait<B: Broker>() {
     for source in asked::<B>() {
         let (sdk, _broker, destination, receiver) = opened::<B>(source, &[PLAIN; MESSAGES]).await;
         let mut messages = B::messages(&receiver);

@@ -15,7 +15,6 @@ mod purge;
 mod receive;
 mod send;
 mod sequential;
-mod series;
 mod servers;
 mod settle;
 mod sources;

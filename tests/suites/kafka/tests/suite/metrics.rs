@@ -1,5 +1,7 @@
 //! Metrics, receive spans, automatic commits, and what is told of a message's content.
 
+mod series;
+
 use std::{
     net::IpAddr,
     sync::{
