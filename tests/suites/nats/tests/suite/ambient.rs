@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use futures::{FutureExt as _, StreamExt, poll};
+use futures::{FutureExt as _, poll};
 use opentelemetry::{
     Context, SpanId,
     trace::{FutureExt, TraceContextExt, Tracer},

@@ -14,7 +14,6 @@ use lapin::{
 };
 use opentelemetry::{
     Context,
-    propagation::{Extractor, Injector},
     trace::{FutureExt, Status},
 };
 use otel_lapin::{message::DeliveryResult, otel::MessageExt};
