@@ -153,7 +153,7 @@ async fn producer_and_consumer_are_one_trace() {
     let expected = [
         span("request"),
         fixture.operation("xadd").child_of("request").message_id(&added),
-        fixture.receive("xreadgroup", 1, &[added.clone()], 1),
+        fixture.receive("xreadgroup", 1, std::slice::from_ref(&added), 1),
         fixture.process(1, &added, 1),
         fixture.ack(3, &added),
     ];
