@@ -137,13 +137,13 @@ async fn producer_and_consumer_are_one_trace() {
         fixture.streams.add("orders", order("17"))
     };
     // The parent is the span that was current at the call.
-    let added = adding.await.unwrap();
+    let ids = [adding.await.unwrap()];
     request.span().end();
 
     let consumer = fixture.consumer("worker").await;
     let messages: Vec<_> = consumer.read(10, 0).await.unwrap().collect();
     let [message] = &messages[..] else { panic!("{messages:?}") };
-    assert_eq!((&*message.id, message.attempt), (&*added, 1));
+    assert_eq!((&message.id, message.attempt), (&ids[0], 1));
     assert_eq!(message.entry.0[0], (b"order".to_vec(), b"17".to_vec()));
     message.process(|| async { Ok::<_, std::io::Error>(()) }).await.unwrap();
     assert_eq!(consumer.ack(&messages).await.unwrap(), 1);
@@ -152,10 +152,10 @@ async fn producer_and_consumer_are_one_trace() {
 
     let expected = [
         span("request"),
-        fixture.operation("xadd").child_of("request").message_id(&added),
-        fixture.receive("xreadgroup", 1, std::slice::from_ref(&added), 1),
-        fixture.process(1, &added, 1),
-        fixture.ack(3, &added),
+        fixture.operation("xadd").child_of("request").message_id(&ids[0]),
+        fixture.receive("xreadgroup", 1, &ids, 1),
+        fixture.process(1, &ids[0], 1),
+        fixture.ack(3, &ids[0]),
     ];
     fixture.assert(&[], expected);
 }
@@ -364,21 +364,20 @@ async fn a_batch_send_links_the_creation_of_each_entry() {
     };
     let added = adding.await.unwrap();
     request.span().end();
-    for (order, create) in orders.iter_mut().zip(fixture.recorder.spans().named("create orders")) {
-        let (trace, span) = (create.span_context.trace_id(), create.span_context.span_id());
-        order.0.push((b"header:traceparent".into(), format!("00-{trace}-{span}-01").into()));
-    }
-    assert_eq!(fixture.stored().await, orders);
     let sent = fixture.counts("messaging.client.sent.messages", "messaging.operation.name");
     assert_eq!(sent, [("xadd".to_owned(), 3)]);
 
     drop(fixture.consumer("worker").await.read(10, 0).await.unwrap().collect::<Vec<_>>());
     let create = fixture.operation("create").child_of("request");
-    // The header of each entry is that of its `create`: the send has no context to carry.
     let sent = fixture.operation("xadd").kind(SpanKind::Client).child_of("request").links(1..4).batch_of(3);
     let process = (1..4).map(|sent| fixture.process(sent, &added[sent - 1], 1).settled("dropped"));
     let operations = [create.clone(), create.clone(), create, sent, fixture.receive("xreadgroup", 1, &added, 1)];
     fixture.assert(&[], [span("request")].into_iter().chain(operations).chain(process));
+    for (order, create) in orders.iter_mut().zip(fixture.recorder.spans().named("create orders")) {
+        let (trace, span) = (create.span_context.trace_id(), create.span_context.span_id());
+        order.0.push((b"header:traceparent".into(), format!("00-{trace}-{span}-01").into()));
+    }
+    assert_eq!(fixture.stored().await, orders);
 }
 
 #[tokio::test]
