@@ -37,6 +37,8 @@ pub(crate) enum Source {
     Fetch,
     Batch,
     Sequence,
+    /// A sequence of more batches than one.
+    SmallBatches,
     Ordered,
     Push,
     OrderedPush,
@@ -47,7 +49,7 @@ pub(crate) enum Source {
     JetStreamMessage,
 }
 
-pub(crate) const ALL: [Source; 15] = [
+pub(crate) const ALL: [Source; 16] = [
     Source::Subscription,
     Source::QueueSubscription,
     Source::Endpoint,
@@ -55,6 +57,7 @@ pub(crate) const ALL: [Source; 15] = [
     Source::Fetch,
     Source::Batch,
     Source::Sequence,
+    Source::SmallBatches,
     Source::Ordered,
     Source::Push,
     Source::OrderedPush,
@@ -253,8 +256,12 @@ impl Source {
                 let consumer = durable(&stream, &unique("packing")).await;
                 let messages = self.pulled(client, &consumer, count).await;
                 let opened = Opened::new(messages);
-                // Nobody sees that somebody else's stream is asked.
-                if self == Self::JetStreamMessage { opened } else { pulled_again(opened, client, &consumer, other) }
+                // It is not seen that a raw stream is asked; another stream takes what is not in the first batch.
+                if matches!(self, Self::JetStreamMessage | Self::SmallBatches) {
+                    opened
+                } else {
+                    pulled_again(opened, client, &consumer, other)
+                }
             }
         }
     }
@@ -267,9 +274,9 @@ impl Source {
             Self::Fetch => stored(consumer.fetch().max_messages(count).messages().await.unwrap()),
             // One more than there are, so that it is still asked for.
             Self::Batch => stored(consumer.batch().max_messages(count + 1).messages().await.unwrap()),
-            Self::Sequence => {
-                // So that it is the batch that is asked for a message, and then the sequence.
-                let sequence = consumer.sequence(2).unwrap();
+            Self::Sequence | Self::SmallBatches => {
+                // Of small batches it is the batch that is asked for a message, and then the sequence.
+                let sequence = consumer.sequence(if self == Self::Sequence { count } else { 2 }).unwrap();
                 stored(sequence.map_err(async_nats::Error::from).try_flatten())
             }
             Self::JetStreamStream => stored(incoming.stream(raw().await)),
