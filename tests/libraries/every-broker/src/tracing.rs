@@ -31,7 +31,7 @@ pub async fn a_span_closed_while_its_message_is_kept_is_its_parent<B: Broker>() 
             let [from, to, packed] = [(); 3].map(|()| broker.destination());
             let (from, to, packed) = (from.await, to.await, packed.await);
             let own = |name: &str| format!("{name} {from}");
-            let fetch = info_span!("fetch", otel.name = own("fetch"));
+            let fetch = info_span!("caller", otel.name = own("caller"));
             let receiver = broker.open(source, &from, &[PLAIN; 2]).instrument(fetch.clone()).await;
             let opened = async {
                 let mut messages = B::messages(&receiver);
@@ -39,8 +39,8 @@ pub async fn a_span_closed_while_its_message_is_kept_is_its_parent<B: Broker>() 
                 (messages, first)
             };
             let (mut messages, kept) = opened.instrument(fetch).await;
-            assert_eq!(named(&sdk, &own("fetch")).len(), 1, "{source:?}: it has closed");
-            let again = info_span!("fetch", otel.name = own("fetch again"));
+            assert_eq!(named(&sdk, &own("caller")).len(), 1, "{source:?}: it has closed");
+            let again = info_span!("caller", otel.name = own("second caller"));
             let message = take::<B>(&mut messages).instrument(again).await;
             let handler = async {
                 turn().await;
@@ -64,7 +64,7 @@ pub async fn a_span_closed_while_its_message_is_kept_is_its_parent<B: Broker>() 
             let parents_of = |name: &str| parents(&named(&sdk, &own(name)));
             // The client calls a delegate outside of all spans.
             let inside = |name: &str| if B::is_asked(source) { one(name) } else { vec![SpanId::INVALID] };
-            let around = [inside("fetch"), inside("fetch again")].concat();
+            let around = [inside("caller"), inside("second caller")].concat();
             assert_eq!(one("later"), [inside_later], "{}", case());
             let handlers = [parents_of("later"), vec![of_message]].concat();
             if has_span {
