@@ -428,8 +428,7 @@ impl Broker for Nats {
     }
 
     fn messages(opened: &RefCell<Opened>) -> every_broker::Messages<'_, Self> {
-        let messages = mem::replace(&mut opened.borrow_mut().messages, stream::pending().boxed());
-        messages
+        mem::replace::<Messages>(&mut opened.borrow_mut().messages, stream::pending().boxed()).boxed_local()
     }
 
     fn same(opened: &RefCell<Opened>) -> Same<'_, Self> {
