@@ -251,7 +251,7 @@ impl Broker for Kafka {
 
     fn send<'a>(&'a self, to: &'a str, headers: &[(String, String)], payload: &'a str) -> impl Future<Output = ()> {
         let record = FutureRecord::<(), str> { headers: owned(headers), ..FutureRecord::to(to).payload(payload) };
-        self.producer.send(record, Duration::from_secs(5)).map(|sent| drop(sent.unwrap()))
+        self.producer.send(record, Duration::from_secs(5)).map(|sent| _ = sent.unwrap())
     }
 
     /// It is too long.
