@@ -15,10 +15,9 @@ use lapin::{
 };
 use opentelemetry::{Context, SpanId};
 use opentelemetry_sdk::trace::SpanData;
-use otel_lapin::{Channel, Consumer, message::DeliveryResult, otel::MessageExt};
+use otel_lapin::{Channel, Consumer, message::DeliveryResult};
 use support::{Sdk, describe, eventually};
 use tracing::info_span;
-use tracing_subscriber::layer::SubscriberExt;
 
 use crate::harness::Rabbit;
 

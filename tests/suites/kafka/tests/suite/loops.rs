@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt, future::join};
 use otel_rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     mocking::MockCluster,

@@ -1,8 +1,7 @@
 //! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
 
-use std::{future::Future, sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
-use futures::{FutureExt, StreamExt};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use otel_rdkafka::{
     Offset, TopicPartitionList,
@@ -10,7 +9,6 @@ use otel_rdkafka::{
     message::BorrowedMessage,
     otel::{MessageExt, sequential, sequential_blocking},
     producer::{BaseProducer, BaseRecord, Producer},
-    util::AsyncRuntime,
 };
 use support::{Sdk, eventually};
 use tokio::time::timeout;

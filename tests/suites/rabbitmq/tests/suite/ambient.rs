@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use futures::{FutureExt as _, poll};
+use futures::poll;
 use lapin::{
     BasicProperties,
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicRejectOptions},

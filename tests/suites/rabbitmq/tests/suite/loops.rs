@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    StreamExt,
-    future::{join, ready},
-};
+use futures::future::{join, ready};
 use lapin::{
     ErrorKind,
     options::{BasicAckOptions, QueueDeleteOptions},

@@ -1,6 +1,5 @@
 //! `sequential` around loops over real consumers: its promise and its limits, on more than one runtime.
 
-use futures::{FutureExt, StreamExt};
 use lapin::{BasicProperties, options::BasicAckOptions};
 use opentelemetry::{Context, SpanId, trace::TraceContextExt};
 use opentelemetry_sdk::trace::SpanData;
