@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_delivered_again_when_it_is_gone_takes_the_place_of_the_first() {
+    fn a_message_redelivered_after_its_drop_takes_the_place_of_the_first() {
         let (ledger, reply) = (Arc::<Ledger>::default(), Subject::from("$JS.ACK.1"));
         drop(delivered(&ledger, &reply));
         let again = delivered(&ledger, &reply);

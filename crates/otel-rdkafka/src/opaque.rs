@@ -114,7 +114,7 @@ mod tests_without_c {
     }
 
     #[test]
-    fn an_opaque_comes_back_whatever_its_pointer_and_is_boxed_only_where_it_must_be() {
+    fn an_opaque_is_returned_whatever_its_pointer_and_boxed_only_if_needed() {
         let telemetry = ClientTelemetry::new();
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
         let instrumentation = Instrumentation::builder().with_tracer_provider(provider);

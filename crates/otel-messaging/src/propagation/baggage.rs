@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_at_the_limits_is_written_as_it_is_and_one_beyond_is_cut() {
+    fn a_header_at_the_limits_is_written_whole_and_a_longer_is_cut() {
         let (half, other) = (long("a", 4_095), long("b", 4_096));
         let at_the_limit = format!("{half},{other}");
         assert_eq!(at_the_limit.len(), 8_192);
@@ -244,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_set_as_baggage_is_within_the_limits_and_no_more_is_left_out_than_has_to_be(
+        fn baggage_stays_within_the_limits_and_loses_no_more_than_it_must(
             entries in prop::collection::vec(("[a-z]{1,3}", 0..400_usize, "(;[a-z]{0,9})?"), 0..90),
         ) {
             let text = |(name, value, metadata)| format!("{name}={}{metadata}", "x".repeat(value));

@@ -48,7 +48,7 @@ fn settling_a_batch_records_the_outcome_of_each_message_once() {
 }
 
 #[test]
-fn a_batch_has_the_outcome_on_which_its_messages_agree_and_its_settlement_does_not_link_it() {
+fn a_batch_has_its_messages_common_outcome_and_its_settlement_does_not_link_it() {
     for (second, agreed) in [(Settlement::Ack, true), (Settlement::Nack, false)] {
         let (sdk, mut queue) = filled(4);
         let messages = queue.pop_all();
@@ -105,7 +105,7 @@ fn one_send_span_links_the_create_spans_of_its_messages_and_counts_them() {
 }
 
 #[test]
-fn an_iterator_over_a_read_has_one_message_in_hand_and_ends_the_receive_span() {
+fn an_iterator_over_a_read_delivers_one_by_one_and_ends_the_receive_span() {
     let (sdk, mut queue) = filled(3);
     let start = queue.telemetry.start_operation();
     let operation = queue.operation(PULL);
@@ -126,6 +126,17 @@ fn an_iterator_over_a_read_has_one_message_in_hand_and_ends_the_receive_span() {
     let (first, second) = (process(0, "1"), process(1, "2"));
     let pull = linked(pull(), 2).batch_of(2);
     sdk.assert(after_pushes(3, [pull, first, app("work").child_of(4), second, app("work").child_of(6)]));
+}
+
+#[test]
+fn a_read_without_messages_has_no_receive_span() {
+    let (sdk, mut queue) = filled(0);
+    let receive = queue.telemetry.start_operation().map(|start| (start, queue.operation(PULL)));
+    let items: Vec<Message> = Vec::new();
+    let telemetry = queue.telemetry.clone();
+    assert_eq!(DeliverIter::new(&telemetry, receive, queue.source, items.into_iter(), |item| item).count(), 0);
+    assert!(queue.pop().is_none());
+    sdk.assert([]);
 }
 
 fn work_on(tracer: &impl Tracer, _message: &Message) {
