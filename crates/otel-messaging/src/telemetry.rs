@@ -111,10 +111,10 @@ impl Telemetry {
     /// Returns a message's key in the form that may be recorded: redacted and truncated like the values of captured headers.
     /// Returns `None` if [`with_kafka_captured_key`](crate::InstrumentationBuilder::with_kafka_captured_key) is not set, if the
     /// key is not UTF-8, or if the redaction hides the key.
+    #[inline]
     pub fn captured_key(&self, key: &[u8]) -> Option<StringValue> {
         let settings = self.pipeline().settings();
-        let key = settings.capture_key.then(|| str::from_utf8(key).ok()).flatten()?;
-        settings.capture.key(key)
+        settings.capture_key.then(|| settings.capture.key(key)).flatten()
     }
 
     /// Whether the sizes of messages are recorded:

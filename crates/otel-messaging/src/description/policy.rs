@@ -31,6 +31,7 @@ pub enum Correlation {
 }
 
 impl Correlation {
+    #[inline]
     pub(crate) fn starts_new_trace(self, history: &DeliveryHistory, delivered_at: SystemTime) -> bool {
         matches!(self, Self::Auto(auto) if auto.starts_new_trace(history, delivered_at))
     }

@@ -68,8 +68,8 @@ impl Capture {
     }
 
     /// Returns a message's key in the form that may be recorded, or `None` if the key must not be recorded.
-    pub(crate) fn key(&self, key: &str) -> Option<StringValue> {
-        self.shown(attribute::MESSAGING_KAFKA_MESSAGE_KEY, key)
+    pub(crate) fn key(&self, key: &[u8]) -> Option<StringValue> {
+        self.shown(attribute::MESSAGING_KAFKA_MESSAGE_KEY, str::from_utf8(key).ok()?)
     }
 
     /// Returns a value in the form that may be recorded, or `None` if the redaction hides the value or panics.

@@ -203,9 +203,16 @@ impl MessageContext {
         }
         let pipeline = &operation.pipeline;
         let by_creation = self.continues_creation(pipeline.settings());
-        let root = Context::new();
         let ambient = self.ambient.as_ref().filter(|_| !self.starts_new_trace);
-        let parent = if by_creation { &self.base } else { ambient.unwrap_or(&root) };
+        let root;
+        let parent = match ambient {
+            _ if by_creation => &self.base,
+            Some(ambient) => ambient,
+            None => {
+                root = Context::new();
+                &root
+            }
+        };
         let span = pipeline.start(self.probe, parent, || {
             // The ambient span is linked if it is not the parent.
             let is_linked = by_creation || self.starts_new_trace;
