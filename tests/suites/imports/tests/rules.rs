@@ -80,7 +80,7 @@ fn an_import_is_found_in_whatever_form_it_is_written() {
         ("macro_rules! m { () => { $crate::b::c::g(warn!(\"crate::b\", [super::b::D])) } }", "b/c.rs b/mod.rs"),
         ("//! crate::b::c\n/// [`D`](crate::b::D)\npub(in crate::b) fn f() {}", ""),
         ("#[cfg(test)] use crate::{b::D}; #[cfg(test)] fn f(a: A, b: B) { crate::b::c::g() } use crate::E;", "b/c.rs"),
-        ("struct S; impl S { #[cfg(test)] #[inline] fn f(&self) -> crate::b::D { todo!() } }", ""),
+        ("struct S; impl S { #[cfg(test)] #[inline] fn f(&self) -> crate::b::D { crate::b::D } }", ""),
     ] {
         assert_eq!(read(text).0, expected, "{text}");
     }

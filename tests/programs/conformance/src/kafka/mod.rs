@@ -146,7 +146,7 @@ pub(crate) static KAFKA: Broker = Broker {
             "send poll commit",
             "no call of the client is about several messages",
         ),
-        left_out("messaging.destination.partition.id", "create", "nobody knows it yet"),
+        left_out("messaging.destination.partition.id", "create", "the producer does not know it yet"),
         left_out("messaging.kafka.message.key", "create", "the helper is not given it"),
         left_out("messaging.kafka.message.tombstone", "create", "the helper is not given the value"),
         left_out("messaging.message.body.size", "create", "the helper is not given the value"),

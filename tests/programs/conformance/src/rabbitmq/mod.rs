@@ -160,7 +160,11 @@ pub(crate) static RABBITMQ: Broker = Broker {
         left_out("server.address", "create", "the helper has no connection"),
         left_out("server.port", "create", "the helper has no connection"),
         left_out("error.type", "messaging.client.consumed.messages", "what is counted was delivered"),
-        left_out("otel_messaging.delivery.outcome_unknown", "*", "a confirm is waited for also when nobody else does"),
+        left_out(
+            "otel_messaging.delivery.outcome_unknown",
+            "*",
+            "the channel awaits a confirm, even if the application does not",
+        ),
     ],
     elsewhere: &[],
     lacking: &[

@@ -79,7 +79,8 @@ async fn only_a_future_that_was_not_polled_holds_it_until_dropped() {
     full().await;
     assert!(lets_go(&sdk, "publish", || client.publish(silent.clone(), payload())).await);
     assert!(
-        lets_go(&sdk, "publish_with_reply", || client.publish_with_reply(silent.clone(), "nobody", payload())).await
+        lets_go(&sdk, "publish_with_reply", || client.publish_with_reply(silent.clone(), "unanswered", payload()))
+            .await
     );
     assert!(lets_go(&sdk, "a stored publish", || context.publish(format!("{name}.paid"), payload())).await);
     assert!(lets_go(&sdk, "ack", || message.ack()).await);
@@ -93,7 +94,7 @@ async fn an_acknowledgement_does_not_hold_it_before_and_while_it_is_awaited() {
     let context = jetstream::new(connect(&sdk).await);
     let (_stream, name) = stream_of(&context).await;
     let published = call(&sdk, async { context.publish(format!("{name}.paid"), "1".into()).await }).await;
-    assert_eq!(callers(&sdk).len(), 1, "nobody awaits it");
+    assert_eq!(callers(&sdk).len(), 1, "the application does not await it");
     let mut acknowledged = published.unwrap().into_future();
     let awaited = call(&sdk, async { poll!(&mut acknowledged).is_pending() }).await;
     assert_eq!((callers(&sdk).len(), awaited), (2, true));

@@ -14,7 +14,7 @@ async fn store(nats: &Nats, message: &Taken) -> Result<(), context::PublishError
     let pairs = Received::headers(message);
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let headers: HeaderMap = headers(&pairs);
-    let stored = nats.context().publish_with_headers(unique("nobody"), headers, message.payload().into()).await?;
+    let stored = nats.context().publish_with_headers(unique("unread"), headers, message.payload().into()).await?;
     stored.await.map(drop)
 }
 

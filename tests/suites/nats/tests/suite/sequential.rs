@@ -24,7 +24,7 @@ fn parents(sdk: &Sdk, subject: &str) -> Vec<SpanId> {
 /// Asks a stream, which has nothing.
 #[track_caller]
 fn ask<T>(messages: &mut (impl Stream<Item = T> + Unpin), what: &str) {
-    assert!(!matches!(messages.next().now_or_never(), Some(Some(_))), "{what}: a message of nobody's");
+    assert!(!matches!(messages.next().now_or_never(), Some(Some(_))), "{what}: an unexpected message");
 }
 
 /// Has a stream reported by another instrumentation while a message of its is in hand, and asks it.
@@ -55,7 +55,7 @@ async fn a_stream_is_the_same_source_with_another_instrumentation() {
     let in_group = client.queue_subscribe(subject.clone(), "workers".to_owned()).await.unwrap();
     let service = client.service_builder().start("stock", "1.0.0").await.unwrap();
     let requests = service.endpoint(&subject).await.unwrap();
-    client.get_ref().publish_with_reply(subject, "nobody", "1".into()).await.unwrap();
+    client.get_ref().publish_with_reply(subject, "unanswered", "1".into()).await.unwrap();
     asked_as_another(&sdk, &client, plain, |messages| messages.with_instrumentation(again())).await;
     asked_as_another(&sdk, &client, in_group, |messages| messages.with_instrumentation(again())).await;
     asked_as_another(&sdk, &client, requests, |messages| messages.with_instrumentation(again())).await;

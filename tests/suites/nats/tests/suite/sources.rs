@@ -329,8 +329,8 @@ fn header_map<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Option<HeaderMa
 async fn put(client: &Client, subject: &str, (headers, payload): &Raw<'_>) {
     let (client, subject, payload) = (client.get_ref(), subject.to_owned(), (*payload).to_owned().into());
     match header_map(headers) {
-        Some(headers) => client.publish_with_reply_and_headers(subject, "nobody", headers, payload).await.unwrap(),
-        None => client.publish_with_reply(subject, "nobody", payload).await.unwrap(),
+        Some(headers) => client.publish_with_reply_and_headers(subject, "unanswered", headers, payload).await.unwrap(),
+        None => client.publish_with_reply(subject, "unanswered", payload).await.unwrap(),
     }
 }
 
@@ -400,10 +400,10 @@ impl Broker for Nats {
         sent.map(|sent| sent.unwrap())
     }
 
-    /// Nobody answers.
+    /// The request has no responder.
     async fn send_in_vain(&self, headers: &[(String, String)], payload: &str) -> Result<(), RequestError> {
         let headers = header_map(headers).unwrap_or_default();
-        self.client.request_with_headers(unique("nobody"), headers, payload.to_owned().into()).await.map(drop)
+        self.client.request_with_headers(unique("unserved"), headers, payload.to_owned().into()).await.map(drop)
     }
 
     async fn put(&self, to: &str, headers: &[(&str, &str)], payload: &str) {

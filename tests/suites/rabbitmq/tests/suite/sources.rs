@@ -77,7 +77,7 @@ impl Source {
                 let incoming = Incoming::of_queue(queue).with_instrumentation(instrumentation);
                 let raw = raw(rabbit, queue).await;
                 let messages = raw.map(move |delivery| incoming.message(delivery.expect("a message"))).boxed();
-                // Nobody sees that somebody else's stream is asked.
+                // The adapter does not see a poll of the raw client's stream.
                 Opened { messages, same: Vec::new() }
             }
             Self::Delegate => {
@@ -85,7 +85,7 @@ impl Source {
                 let (give, mut given) = mpsc::unbounded_channel();
                 consumer.set_delegate(move |delivery: DeliveryResult| {
                     if let Ok(Some(delivery)) = delivery {
-                        // Nobody may be left to take it.
+                        // The receiving end may be dropped.
                         _ = give.send(delivery);
                     }
                     ready(())

@@ -31,7 +31,7 @@ async fn what_a_delegate_leaves_to_somebody_else_is_left_alone_inside_its_span()
     let (queue, onwards) = (rabbit.queue("orders").await, rabbit.queue("shipping").await);
     rabbit.publish_raw(&queue, b"1", BasicProperties::default()).await;
     let (channel, to) = (rabbit.channel.clone(), onwards.clone());
-    // lapin calls it where nothing is suppressed: its message is told of, and what it does is not.
+    // lapin calls the delegate outside of the suppression: the message is recorded, the work of the delegate is not.
     rabbit.consume(&queue).await.set_delegate(move |delivery: DeliveryResult| {
         let (channel, to) = (channel.clone(), to.clone());
         let work = async move {
