@@ -27,16 +27,20 @@ pub struct Arrival<'a> {
     pub(crate) awaits_settlement: bool,
 }
 
-/// The delivery history of a message: its earlier deliveries, and the time when it was sent. The setters of [`Arrival`] with the
-/// same names explain each field.
+/// The delivery history of a message: its earlier deliveries, and the time when it was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the setters of the same names explain the fields")]
 pub struct DeliveryHistory {
+    /// The time when the message was sent, and the clock of that time: see [`Arrival::sent`].
     pub sent: Option<(SystemTime, Clock)>,
+    /// The number of this delivery, counted from 1; `None` if the broker does not report it.
     pub attempt: Option<u64>,
+    /// Whether the broker reports that it delivered the message before.
     pub redelivered: bool,
+    /// Whether the message comes from a dead-letter queue.
     pub dead_lettered: bool,
+    /// Whether the consumer replays messages that other consumers have read before.
     pub replayed: bool,
+    /// Whether a schedule of the broker sent the message: see [`Arrival::scheduled`].
     pub scheduled: bool,
 }
 
